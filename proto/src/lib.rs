@@ -1,0 +1,1 @@
+//! The types that two Beluga processes must agree on.
