@@ -1,0 +1,136 @@
+//! What the agent is told of one container: everything resolved but what only
+//! the image's own files can tell (names of users and groups).
+
+use crate::ContainerId;
+use serde::{Deserialize, Serialize};
+
+/// One container to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// This run of it.
+    pub id: ContainerId,
+    /// Its name in the pod.
+    pub name: String,
+    /// Partitions of the layer disk, lowest layer first.
+    pub layers: Vec<u8>,
+    /// Limit of its writable layer in bytes; none: the scratch disk's size.
+    pub writable_limit: Option<u64>,
+    /// Root file system is read-only.
+    pub read_only_root: bool,
+    /// The process.
+    pub process: ExecSpec,
+    /// Volumes to mount, in order of destination depth.
+    pub mounts: Vec<MountSpec>,
+    /// Limits as cgroup v2 knows them.
+    pub cgroup: CgroupLimits,
+    /// Unmasked /proc and /sys, all devices, writable cgroups.
+    pub privileged: bool,
+    /// Mask and write-protect parts of /proc and /sys as runc does.
+    pub mask_paths: bool,
+}
+
+/// A process in a container: its own first one, or one run beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecSpec {
+    /// Program and arguments. A program without a slash is looked up in PATH.
+    pub args: Vec<String>,
+    /// `NAME=value`, in order, each name once. The agent adds HOME when it is
+    /// missing, from the image's passwd file.
+    pub env: Vec<String>,
+    /// Working directory, absolute; made when missing.
+    pub cwd: String,
+    /// Who.
+    pub user: UserSpec,
+    /// Capability names (`CAP_CHOWN`) of the bounding, permitted, effective
+    /// and (not for an unprivileged user) inheritable sets: the final list.
+    pub capabilities: Vec<String>,
+    /// Set `no_new_privs`.
+    pub no_new_privileges: bool,
+    /// System-call filter.
+    pub seccomp: Seccomp,
+    /// Resource limits.
+    #[serde(default)]
+    pub rlimits: Vec<Rlimit>,
+    /// `oom_score_adj` of the process.
+    #[serde(default)]
+    pub oom_score_adj: i32,
+    /// A pseudo-terminal instead of pipes.
+    pub tty: Option<TerminalSize>,
+    /// Whether standard input is a stream; otherwise it is /dev/null.
+    pub stdin: bool,
+}
+
+/// Who runs, before the image's files are read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserSpec {
+    /// As images write it: empty, `name`, `uid`, `name:group`, `uid:gid`.
+    pub image_user: String,
+    /// `runAsUser`: wins over the image.
+    pub uid: Option<u32>,
+    /// `runAsGroup`: wins over the image.
+    pub gid: Option<u32>,
+    /// Groups beside those that the image's group file gives.
+    pub supplementary: Vec<u32>,
+    /// Refuse uid 0.
+    pub refuse_root: bool,
+}
+
+/// System-call filter of a process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Seccomp {
+    /// The agent's built-in profile.
+    #[default]
+    RuntimeDefault,
+    /// None.
+    Unconfined,
+}
+
+/// A resource limit: `nofile`, `core`, … as setrlimit(2) names them, lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// Which, without `RLIMIT_`.
+    pub name: String,
+    /// Soft limit; `u64::MAX` is unlimited.
+    pub soft: u64,
+    /// Hard limit; `u64::MAX` is unlimited.
+    pub hard: u64,
+}
+
+/// Rows and columns of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Height.
+    pub rows: u16,
+    /// Width.
+    pub cols: u16,
+}
+
+/// A volume's place in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountSpec {
+    /// The volume's name in the pod.
+    pub volume: String,
+    /// Absolute path in the container; made when missing.
+    pub destination: String,
+    /// Path below the volume's root instead of the root itself; a directory
+    /// there is made when missing. Never leaves the volume, whatever links say.
+    pub sub_path: Option<String>,
+    /// The container may not write through this mount.
+    pub read_only: bool,
+}
+
+/// Limits of one cgroup v2; `None` leaves the kernel's default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupLimits {
+    /// `cpu.max`: microseconds of CPU per period of 100,000.
+    pub cpu_quota_micros: Option<u64>,
+    /// `cpu.weight`, 1 to 10,000.
+    pub cpu_weight: Option<u32>,
+    /// `memory.max` in bytes.
+    pub memory_max: Option<u64>,
+    /// `memory.low` in bytes (what the container requests).
+    pub memory_low: Option<u64>,
+    /// `pids.max`.
+    pub pids_max: Option<u64>,
+}
