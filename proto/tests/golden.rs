@@ -1,0 +1,477 @@
+//! The bytes of every message, held against files. `BLESS=1` writes them anew;
+//! EVOLUTION.md says when that is allowed.
+
+use beluga_proto::agent::{
+    ContainerState, ContainerStats, InterfaceStats, LayerExtent, PodStats, ProcessExit,
+    ProcessStats, ResumeStream, StdioNonces, Target,
+};
+use beluga_proto::container::{CgroupLimits, MountSpec, Rlimit, Seccomp, TerminalSize, UserSpec};
+use beluga_proto::control::VmStatus;
+use beluga_proto::exit::StampedAt;
+use beluga_proto::pod::{Address, Interface, Route, VolumeKind, VolumeSetup};
+use beluga_proto::vm::{
+    DiskConfig, Extent, FdNumber, MacAddress, NetConfig, VM_VERSION, VsockConfig,
+};
+use beluga_proto::*;
+use serde::{Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::Path;
+
+fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, message: &T) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("golden/v1/{name}.json"));
+    let bytes = serde_json::to_string(message).expect("serialises") + "\n";
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, &bytes).expect("golden file is writable");
+    }
+    let golden = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; run with BLESS=1", path.display()));
+    assert_eq!(
+        bytes, golden,
+        "{name}: the bytes changed; read EVOLUTION.md"
+    );
+    let back: T = serde_json::from_str(&golden).expect("golden bytes decode");
+    assert_eq!(&back, message, "{name}: decodes to something else");
+}
+
+fn container() -> ContainerId {
+    ContainerId::from_random([0xc1; 16])
+}
+
+fn exec() -> ExecId {
+    ExecId::from_random([0xe1; 16])
+}
+
+fn nonce(byte: u8) -> Option<Nonce> {
+    Some(Nonce::from_random([byte; 16]))
+}
+
+fn process() -> ExecSpec {
+    ExecSpec {
+        args: vec!["sh".into(), "-c".into(), "exit 37".into()],
+        env: vec!["PATH=/usr/bin:/bin".into()],
+        cwd: "/".into(),
+        user: UserSpec {
+            image_user: "nobody:nogroup".into(),
+            uid: Some(1000),
+            gid: Some(1000),
+            supplementary: vec![2000],
+            refuse_root: true,
+        },
+        capabilities: vec!["CAP_CHOWN".into()],
+        no_new_privileges: true,
+        seccomp: Seccomp::RuntimeDefault,
+        rlimits: vec![Rlimit {
+            name: "nofile".into(),
+            soft: 1024,
+            hard: u64::MAX,
+        }],
+        oom_score_adj: 1000,
+        tty: Some(TerminalSize { rows: 24, cols: 80 }),
+        stdin: true,
+    }
+}
+
+fn setup() -> PodSetup {
+    PodSetup {
+        hostname: "web".into(),
+        interfaces: vec![Interface {
+            name: "eth0".into(),
+            mac: MacAddress([2, 0, 10, 88, 0, 2]),
+            mtu: 1500,
+            addresses: vec![Address {
+                ip: [10, 88, 0, 2].into(),
+                prefix: 24,
+            }],
+            routes: vec![Route {
+                to: None,
+                via: Some([10, 88, 0, 1].into()),
+            }],
+        }],
+        hosts: "127.0.0.1 localhost\n".into(),
+        resolv_conf: "nameserver 10.88.0.1\n".into(),
+        scratch: Some("vdb".into()),
+        shm_bytes: 64 << 20,
+        volumes: vec![
+            VolumeSetup {
+                name: "data".into(),
+                kind: VolumeKind::EmptyDir {
+                    limit_bytes: Some(1 << 20),
+                },
+            },
+            VolumeSetup {
+                name: "tmp".into(),
+                kind: VolumeKind::Memory { limit_bytes: None },
+            },
+        ],
+        share_processes: true,
+        sysctls: BTreeMap::from([("net.core.somaxconn".into(), "128".into())]),
+        clock_unix_nanos: 1_700_000_000_000_000_000,
+    }
+}
+
+fn spec() -> ContainerSpec {
+    ContainerSpec {
+        id: container(),
+        name: "app".into(),
+        layers: vec![1, 2],
+        writable_limit: Some(1 << 30),
+        read_only_root: false,
+        process: process(),
+        mounts: vec![MountSpec {
+            volume: "data".into(),
+            destination: "/data".into(),
+            sub_path: Some("a/b".into()),
+            read_only: true,
+        }],
+        cgroup: CgroupLimits {
+            cpu_quota_micros: Some(50_000),
+            cpu_weight: Some(100),
+            memory_max: Some(64 << 20),
+            memory_low: Some(32 << 20),
+            pids_max: Some(1024),
+        },
+        privileged: false,
+        mask_paths: true,
+    }
+}
+
+#[test]
+fn requests() {
+    let stdio = StdioNonces {
+        stdin: nonce(1),
+        stdout: nonce(2),
+        stderr: nonce(3),
+    };
+    let target = Target::Container { id: container() };
+    let resume = |byte| {
+        nonce(byte).map(|nonce| ResumeStream {
+            nonce,
+            offset: 4096,
+        })
+    };
+    let requests: [(&str, Request); 13] = [
+        ("setup", Request::Setup(Box::new(setup()))),
+        (
+            "add_layers",
+            Request::AddLayers {
+                layers: vec![LayerExtent {
+                    partition: 1,
+                    offset: 0,
+                    length: 8192,
+                }],
+            },
+        ),
+        (
+            "start",
+            Request::Start {
+                spec: Box::new(spec()),
+                stdio: stdio.clone(),
+            },
+        ),
+        (
+            "exec",
+            Request::Exec {
+                container: container(),
+                exec: exec(),
+                process: Box::new(process()),
+                stdio,
+            },
+        ),
+        (
+            "signal",
+            Request::Signal {
+                target: target.clone(),
+                signal: 15,
+                all: false,
+            },
+        ),
+        (
+            "signal_exec",
+            Request::Signal {
+                target: Target::Exec { id: exec() },
+                signal: 9,
+                all: true,
+            },
+        ),
+        (
+            "resize",
+            Request::Resize {
+                target,
+                size: TerminalSize {
+                    rows: 50,
+                    cols: 132,
+                },
+            },
+        ),
+        (
+            "remove",
+            Request::Remove {
+                container: container(),
+            },
+        ),
+        (
+            "resume_output",
+            Request::ResumeOutput {
+                container: container(),
+                stdout: resume(4),
+                stderr: resume(5),
+                stdin: nonce(6),
+            },
+        ),
+        ("list", Request::List),
+        ("stats", Request::Stats),
+        ("set_clock", Request::SetClock { unix_nanos: 1 }),
+        ("shutdown", Request::Shutdown),
+    ];
+    for (id, (name, request)) in (1..).zip(requests) {
+        check(
+            &format!("request_{name}"),
+            &HostFrame::Request { id, request },
+        );
+    }
+}
+
+#[test]
+fn other_host_frames() {
+    check(
+        "host_welcome",
+        &HostFrame::Welcome(Welcome {
+            protocol: 1,
+            token: Nonce::from_random([7; 16]),
+            acked: 3,
+        }),
+    );
+    check(
+        "host_refused",
+        &HostFrame::Refused(Fault::new(FaultCode::Protocol, "too old")),
+    );
+    check("host_ack_events", &HostFrame::AckEvents { seq: 9 });
+}
+
+#[test]
+fn agent_frames() {
+    check(
+        "agent_hello",
+        &AgentFrame::Hello(Hello {
+            protocols: (1, 1),
+            version: "0.1.0".into(),
+            boot_id: "7d4f2c0a-0000-4000-8000-000000000000".into(),
+            token: nonce(7),
+        }),
+    );
+    let exit = ProcessExit {
+        code: 137,
+        signal: Some(9),
+        oom_killed: true,
+        unix_nanos: 5,
+    };
+    let replies = [
+        ("done", Ok(Reply::Done)),
+        ("started", Ok(Reply::Started { pid: 42 })),
+        (
+            "containers",
+            Ok(Reply::Containers {
+                containers: vec![ContainerState {
+                    id: container(),
+                    name: "app".into(),
+                    pid: 42,
+                    exit: Some(exit),
+                }],
+            }),
+        ),
+        ("stats", Ok(Reply::Stats(Box::new(stats())))),
+        (
+            "fault",
+            Err(Fault::new(FaultCode::CommandNotFound, "sh: not found")),
+        ),
+    ];
+    for (id, (name, result)) in (1..).zip(replies) {
+        check(&format!("reply_{name}"), &AgentFrame::Reply { id, result });
+    }
+    let events = [
+        (
+            "exited",
+            Event::Exited {
+                container: container(),
+                exit,
+            },
+        ),
+        ("exec_exited", Event::ExecExited { exec: exec(), exit }),
+        (
+            "oom_killed",
+            Event::OomKilled {
+                container: container(),
+            },
+        ),
+        (
+            "warning",
+            Event::Warning {
+                message: "clock stepped".into(),
+            },
+        ),
+    ];
+    for (seq, (name, event)) in (1..).zip(events) {
+        check(&format!("event_{name}"), &AgentFrame::Event { seq, event });
+    }
+}
+
+fn stats() -> PodStats {
+    PodStats {
+        memory_total: 1,
+        memory_available: 2,
+        cpu_nanos: 3,
+        uptime_nanos: 4,
+        interfaces: vec![InterfaceStats {
+            name: "eth0".into(),
+            rx_bytes: 5,
+            tx_bytes: 6,
+        }],
+        containers: vec![ContainerStats {
+            id: container(),
+            cpu_nanos: 7,
+            memory_bytes: 8,
+            working_set_bytes: 9,
+            pids: 10,
+            writable_bytes: 11,
+            read_bytes: 12,
+            write_bytes: 13,
+            processes: vec![ProcessStats {
+                pid: 42,
+                command: "sh".into(),
+            }],
+        }],
+    }
+}
+
+fn stamps() -> Vec<StampedAt> {
+    vec![StampedAt {
+        stamp: Stamp::Init,
+        nanos: 1,
+        cpu_nanos: 2,
+        exits: 3,
+    }]
+}
+
+#[test]
+fn the_machine() {
+    let disk = |id: &str, read_only: bool| DiskConfig {
+        id: id.into(),
+        read_only,
+        extents: vec![Extent {
+            fd: FdNumber(10),
+            offset: 0,
+            length: 4096,
+        }],
+        discard: !read_only,
+        flush: false,
+    };
+    check(
+        "vm_config",
+        &VmConfig {
+            version: VM_VERSION,
+            name: "web".into(),
+            vcpus: 2,
+            memory_mib: 256,
+            kernel: FdNumber(3),
+            initramfs: FdNumber(4),
+            cmdline: "quiet panic=-1".into(),
+            disks: vec![disk("layers", true), disk("scratch", false)],
+            nets: vec![NetConfig {
+                id: "eth0".into(),
+                tap: FdNumber(5),
+                mac: MacAddress([2, 0, 10, 88, 0, 2]),
+                mtu: 1500,
+            }],
+            vsock: Some(VsockConfig { guest_cid: 3 }),
+            rng: true,
+            balloon: true,
+            control: FdNumber(6),
+            exit_record: FdNumber(7),
+        },
+    );
+    check(
+        "exit_record",
+        &ExitRecord {
+            cause: ExitCause::KernelPanic,
+            detail: "the guest kernel panicked".into(),
+            end: None,
+            stamps: stamps(),
+            exits: BTreeMap::from([("io_out".into(), 9)]),
+            console: "Kernel panic - not syncing\n".into(),
+        },
+    );
+}
+
+#[test]
+fn control() {
+    let requests = [
+        ("status", ControlRequest::Status),
+        ("pause", ControlRequest::Pause),
+        ("resume", ControlRequest::Resume),
+        (
+            "grow_disk",
+            ControlRequest::GrowDisk {
+                disk: "layers".into(),
+                extents: vec![Extent {
+                    fd: FdNumber(0),
+                    offset: 0,
+                    length: 4096,
+                }],
+            },
+        ),
+        ("connect_vsock", ControlRequest::ConnectVsock { port: 5000 }),
+        ("stop", ControlRequest::Stop),
+    ];
+    for (id, (name, request)) in (1..).zip(requests) {
+        check(&format!("control_{name}"), &ControlCall { id, request });
+    }
+    let status = VmStatus {
+        version: VM_VERSION,
+        paused: false,
+        stamps: stamps(),
+        exits: BTreeMap::from([("mmio_read".into(), 4)]),
+        devices: BTreeMap::from([("layers".into(), BTreeMap::from([("interrupts".into(), 5)]))]),
+        console: String::new(),
+    };
+    let messages = [
+        (
+            "done",
+            ControlMessage::Reply {
+                id: 1,
+                result: Ok(ControlReply::Done),
+            },
+        ),
+        (
+            "status_reply",
+            ControlMessage::Reply {
+                id: 2,
+                result: Ok(ControlReply::Status(Box::new(status))),
+            },
+        ),
+        (
+            "fault",
+            ControlMessage::Reply {
+                id: 3,
+                result: Err(Fault::new(FaultCode::NotFound, "no disk \"x\"")),
+            },
+        ),
+        (
+            "vsock_opened",
+            ControlMessage::VsockOpened {
+                host_port: 1024,
+                guest_port: 99,
+            },
+        ),
+        (
+            "disk_stalled",
+            ControlMessage::DiskStalled {
+                disk: "scratch".into(),
+                stalled: true,
+            },
+        ),
+    ];
+    for (name, message) in messages {
+        check(&format!("control_message_{name}"), &message);
+    }
+}
