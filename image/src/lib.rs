@@ -1,1 +1,33 @@
-//! Image store.
+//! From an image reference to verified blobs to read-only disks.
+//!
+//! A [`Store`] is one directory that holds image blobs by digest, one EROFS image per layer by
+//! diffID, and records that tie names to them. [`Store::load`] fills it from an OCI layout or a
+//! docker-archive. Everything that enters is hostile until its digest and size were checked:
+//! layers are parsed as a stream under [`Limits`], nothing is unpacked, nothing is mounted, and
+//! no right of root is needed.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use beluga_image::{LoadOptions, Reference, Source, Store};
+//! let store = Store::open("/var/lib/beluga/images")?;
+//! let source = Source::Path("busybox.tar".as_ref());
+//! store.load(source, &LoadOptions::default(), &mut |_progress| {})?;
+//! let image = store.resolve(&"busybox".parse::<Reference>()?)?;
+//! # Ok(()) }
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod layer;
+
+mod config;
+mod digest;
+mod load;
+mod reference;
+mod store;
+
+pub use config::{ConfigError, ImageConfig, Platform};
+pub use digest::{Digest, DigestError};
+pub use layer::Limits;
+pub use load::{LoadError, LoadOptions, LoadedImage, Progress, Source};
+pub use reference::{Reference, ReferenceError};
+pub use store::{Image, Layer, RemoveError, Removed, Store, StoreError};

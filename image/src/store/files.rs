@@ -1,0 +1,49 @@
+//! Files that appear whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use super::StoreError;
+
+/// Writes `bytes` to `target` by way of a temporary file in `scratch`.
+pub(super) fn write(scratch: &Path, target: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let temporary = scratch.join("record");
+    let mut file = File::create(&temporary).map_err(StoreError::io("create", &temporary))?;
+    file.write_all(bytes)
+        .map_err(StoreError::io("write", &temporary))?;
+    commit(&file, &temporary, target)
+}
+
+/// Makes a finished temporary file durable under its final name.
+pub(crate) fn commit(file: &File, temporary: &Path, target: &Path) -> Result<(), StoreError> {
+    file.sync_all()
+        .map_err(StoreError::io("flush", temporary))?;
+    fs::rename(temporary, target).map_err(StoreError::io("move into place", target))?;
+    target.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Makes renames and removals in `dir` durable.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    let opened = File::open(dir).map_err(StoreError::io("open", dir))?;
+    opened.sync_all().map_err(StoreError::io("flush", dir))
+}
+
+/// Reads a file that may be absent.
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreError::io("read", path)(source)),
+    }
+}
+
+/// Removes a file that may be absent; its length, 0 when it was.
+pub(crate) fn remove_file(path: &Path) -> Result<u64, StoreError> {
+    let length = fs::metadata(path).map_or(0, |metadata| metadata.len());
+    match fs::remove_file(path) {
+        Ok(()) => Ok(length),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+        Err(source) => Err(StoreError::io("remove", path)(source)),
+    }
+}

@@ -1,0 +1,129 @@
+//! The records that tie names to manifests and manifests to blobs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError, files};
+use crate::digest::Digest;
+use crate::reference::Reference;
+
+/// What an image consists of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ImageRecord {
+    pub manifest: Digest,
+    pub config: Digest,
+    /// Lowest first.
+    pub layers: Vec<LayerRecord>,
+}
+
+/// One layer: as it came, and what was made of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LayerRecord {
+    pub blob: Digest,
+    pub diff_id: Digest,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NameRecord {
+    name: Reference,
+    manifest: Digest,
+}
+
+impl ImageRecord {
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = Digest> {
+        [self.manifest, self.config]
+            .into_iter()
+            .chain(self.layers.iter().map(|layer| layer.blob))
+    }
+}
+
+impl Store {
+    /// Stores an image's record. Its blobs and layers are in place.
+    pub(crate) fn write_record(
+        &self,
+        scratch: &Path,
+        record: &ImageRecord,
+    ) -> Result<(), StoreError> {
+        write_json(scratch, &self.record_path(record.manifest), record)
+    }
+
+    /// Gives `name` to the image of that manifest, whoever had it before.
+    pub(crate) fn write_name(
+        &self,
+        scratch: &Path,
+        name: &Reference,
+        manifest: Digest,
+    ) -> Result<(), StoreError> {
+        let record = NameRecord {
+            name: name.clone(),
+            manifest,
+        };
+        write_json(scratch, &self.name_path(name), &record)
+    }
+
+    pub(super) fn read_record(&self, manifest: Digest) -> Result<Option<ImageRecord>, StoreError> {
+        read_json(&self.record_path(manifest))
+    }
+
+    pub(super) fn read_name(&self, name: &Reference) -> Result<Option<Digest>, StoreError> {
+        Ok(read_json::<NameRecord>(&self.name_path(name))?.map(|record| record.manifest))
+    }
+
+    pub(crate) fn records(&self) -> Result<Vec<ImageRecord>, StoreError> {
+        read_all(&self.root.join("images"))
+    }
+
+    /// Every name with the manifest it means.
+    pub(super) fn names(&self) -> Result<Vec<(Reference, Digest)>, StoreError> {
+        let records = read_all::<NameRecord>(&self.root.join("names"))?;
+        Ok(records
+            .into_iter()
+            .map(|record| (record.name, record.manifest))
+            .collect())
+    }
+
+    pub(super) fn record_path(&self, manifest: Digest) -> PathBuf {
+        self.root
+            .join("images")
+            .join(format!("{}.json", manifest.hex()))
+    }
+
+    /// Names hold slashes and may be longer than a file name.
+    pub(super) fn name_path(&self, name: &Reference) -> PathBuf {
+        let hex = Digest::of(name.to_string().as_bytes()).hex();
+        self.root.join("names").join(format!("{hex}.json"))
+    }
+}
+
+fn write_json(scratch: &Path, path: &Path, record: &impl Serialize) -> Result<(), StoreError> {
+    let mut text = serde_json::to_vec_pretty(record).map_err(|source| StoreError::Record {
+        path: path.to_owned(),
+        source,
+    })?;
+    text.push(b'\n');
+    files::write(scratch, path, &text)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+    let Some(bytes) = files::read(path)? else {
+        return Ok(None);
+    };
+    let record = serde_json::from_slice(&bytes);
+    record.map(Some).map_err(|source| StoreError::Record {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Every record in `dir`. One that is removed meanwhile is left out.
+fn read_all<T: DeserializeOwned>(dir: &Path) -> Result<Vec<T>, StoreError> {
+    let mut records = Vec::new();
+    for entry in fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
+        let path = entry.map_err(StoreError::io("list", dir))?.path();
+        records.extend(read_json(&path)?);
+    }
+    Ok(records)
+}

@@ -1,0 +1,146 @@
+//! Taking names and images away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
+
+use super::{Image, Store, StoreError, files};
+use crate::digest::Digest;
+use crate::reference::Reference;
+
+/// What [`Store::remove`] has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// The names that are gone.
+    pub untagged: Vec<Reference>,
+    /// The image's id, when its last name went and the image with it.
+    pub deleted: Option<Digest>,
+    /// Bytes given back to the file system.
+    pub freed: u64,
+}
+
+/// Why an image cannot be removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoveError {
+    /// There is none.
+    #[error("no such image: {target}")]
+    Absent {
+        /// Name or id as given.
+        target: String,
+    },
+    /// It is the last name of an image that something still uses.
+    #[error("image {target} ({id}) is in use by {users}",
+        id = .id.short(), users = .users.join(", "))]
+    InUse {
+        /// Name or id as given.
+        target: String,
+        /// The image's id.
+        id: Digest,
+        /// Who uses it.
+        users: Vec<String>,
+    },
+    /// An id was given, and the image has several names.
+    #[error("image {id} has several names ({names}): remove it by each name", id = .id.short(),
+        names = .names.iter().map(Reference::familiar).collect::<Vec<_>>().join(", "))]
+    ManyNames {
+        /// The image's id.
+        id: Digest,
+        /// Its names.
+        names: Vec<Reference>,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Store {
+    /// Removes a name, given in any form that [`Store::find`] takes, and with an image's last
+    /// name the image: blobs and disks that no other image has. `in_use` tells by image id who
+    /// uses it; such an image keeps its last name.
+    pub fn remove(
+        &self,
+        target: &str,
+        in_use: &BTreeMap<Digest, Vec<String>>,
+    ) -> Result<Removed, RemoveError> {
+        let lock = self.lock(|| ())?;
+        let absent = || RemoveError::Absent {
+            target: target.to_owned(),
+        };
+        let image = self.find(target)?.ok_or_else(absent)?;
+        let name = named(target, &image);
+        if name.is_none() && image.names.len() > 1 {
+            return Err(RemoveError::ManyNames {
+                id: image.id,
+                names: image.names,
+            });
+        }
+        if name.is_some() && image.names.len() > 1 {
+            let untagged: Vec<Reference> = name.into_iter().collect();
+            let freed = self.remove_names(&untagged)?;
+            return Ok(Removed {
+                untagged,
+                deleted: None,
+                freed,
+            });
+        }
+        if let Some(users) = in_use.get(&image.id).filter(|users| !users.is_empty()) {
+            let (target, users) = (target.to_owned(), users.clone());
+            return Err(RemoveError::InUse {
+                target,
+                id: image.id,
+                users,
+            });
+        }
+        // Names, record, contents: a crash between the steps leaves only what a sweep finds, and
+        // the scratch directory makes the next opening of the store sweep.
+        let scratch = self.scratch(&lock)?;
+        let mut freed = self.remove_names(&image.names)?;
+        freed += files::remove_file(&self.record_path(image.manifest_digest))?;
+        files::sync_dir(&self.root.join("images"))?;
+        freed += self.sweep_unreachable()?;
+        fs::remove_dir_all(&scratch).map_err(StoreError::io("remove", &scratch))?;
+        Ok(Removed {
+            untagged: image.names,
+            deleted: Some(image.id),
+            freed,
+        })
+    }
+
+    fn remove_names(&self, names: &[Reference]) -> Result<u64, StoreError> {
+        let mut freed = 0;
+        for name in names {
+            freed += files::remove_file(&self.name_path(name))?;
+        }
+        files::sync_dir(&self.root.join("names"))?;
+        Ok(freed)
+    }
+
+    /// Removes blobs and layers that no image record leads to; the bytes freed. The caller holds
+    /// the lock.
+    pub(crate) fn sweep_unreachable(&self) -> Result<u64, StoreError> {
+        let (mut blobs, mut layers) = (BTreeSet::new(), BTreeSet::new());
+        for record in self.records()? {
+            blobs.extend(record.blobs().map(|digest| OsString::from(digest.hex())));
+            let disks = record.layers.iter();
+            layers.extend(disks.map(|l| OsString::from(format!("{}.erofs", l.diff_id.hex()))));
+        }
+        let mut freed = 0;
+        for (part, keep) in [("blobs/sha256", blobs), ("layers", layers)] {
+            let dir = self.root.join(part);
+            for entry in fs::read_dir(&dir).map_err(StoreError::io("list", &dir))? {
+                let entry = entry.map_err(StoreError::io("list", &dir))?;
+                if !keep.contains(&entry.file_name()) {
+                    freed += files::remove_file(&entry.path())?;
+                }
+            }
+        }
+        Ok(freed)
+    }
+}
+
+/// The image's name that `target` spells, if it spells one and no id.
+fn named(target: &str, image: &Image) -> Option<Reference> {
+    let reference = target.parse::<Reference>().ok()?;
+    image.names.iter().find(|name| **name == reference).cloned()
+}
