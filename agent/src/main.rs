@@ -1,2 +1,5 @@
-//! Agent.
+//! PID 1 of the pod guest.
+mod spawn;
+mod sys;
+
 fn main() {}

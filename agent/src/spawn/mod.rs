@@ -1,0 +1,1 @@
+//! The helper that becomes a container process.

@@ -1,0 +1,3 @@
+//! Every `unsafe` of this crate: system calls that have no safe wrapper.
+
+pub mod spawn;
