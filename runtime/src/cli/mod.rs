@@ -1,0 +1,1 @@
+//! The `beluga` command: one file per verb.

@@ -1,0 +1,3 @@
+//! The `beluga` command.
+
+fn main() {}

@@ -1,0 +1,372 @@
+//! [`Plan`] and what goes into one.
+
+use crate::spec::RestartPolicy;
+use beluga_proto::agent::LayerExtent;
+use beluga_proto::container::{CgroupLimits, MountSpec};
+use beluga_proto::pod::Address;
+use beluga_proto::vm::MacAddress;
+use beluga_proto::{ContainerId, ContainerSpec, ExecSpec, PodSetup, PodUid};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// All that is going to be done for one pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Whose plan it is.
+    pub identity: Identity,
+    /// What is made on the host, in order; undone in reverse.
+    pub host: Vec<HostStep>,
+    /// The machine, files and taps by name.
+    pub vm: VmPlan,
+    /// What the agent is told first. `clock_unix_nanos` is 0 here: the
+    /// supervisor fills it in when it sends the message.
+    pub guest: PodSetup,
+    /// Places of the layers on the layer disk, for `AddLayers`.
+    pub layers: Vec<LayerExtent>,
+    /// Init containers in order, then app containers.
+    pub containers: Vec<ContainerPlan>,
+    /// Seconds from the stop signal to SIGKILL.
+    pub grace_seconds: u32,
+}
+
+/// What one pod alone has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its UID.
+    pub uid: PodUid,
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its place in the pod network; `None`: loopback only.
+    pub network: Option<NetworkIdentity>,
+}
+
+/// A pod's place in its network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkIdentity {
+    /// Its address, with the network's prefix length.
+    pub address: Address,
+    /// Address of its card.
+    pub mac: MacAddress,
+    /// Name of its tap on the host.
+    pub tap: String,
+}
+
+/// What the plan must know of the host. Gathered once, by the caller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// The guest kernel.
+    pub kernel: PathBuf,
+    /// The initial RAM file system.
+    pub initramfs: PathBuf,
+    /// `<root>/pods/<uid>`.
+    pub pod_dir: PathBuf,
+    /// `<state>/pods/<uid>`.
+    pub run_dir: PathBuf,
+    /// The pod's cgroup, relative to the cgroup2 mount.
+    pub cgroup: PathBuf,
+    /// The pod network; `None`: loopback only.
+    pub network: Option<NetworkFacts>,
+    /// Content of the host's resolv.conf.
+    pub resolv_conf: String,
+    /// CPUs of the host.
+    pub cpus: u32,
+    /// Memory of the host in MiB.
+    pub memory_mib: u64,
+    /// Size of a scratch disk when nothing asks for more, in bytes.
+    pub scratch_bytes: u64,
+}
+
+/// The network that pods share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkFacts {
+    /// Name of the bridge.
+    pub bridge: String,
+    /// Address of the bridge, with the network's prefix length.
+    pub gateway: Address,
+    /// Largest packet in bytes.
+    pub mtu: u16,
+}
+
+/// An image as the plan needs it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageFacts {
+    /// `sha256:…` of its configuration.
+    pub id: String,
+    /// Program and first arguments.
+    pub entrypoint: Vec<String>,
+    /// Default arguments.
+    pub cmd: Vec<String>,
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    /// As images write it; may be empty.
+    pub user: String,
+    /// May be empty.
+    pub working_dir: String,
+    /// Name or number; may be empty.
+    pub stop_signal: String,
+    /// Lowest first.
+    pub layers: Vec<LayerFile>,
+}
+
+/// A layer as a file of the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerFile {
+    /// Digest of the uncompressed layer: equal layers have equal ones.
+    pub diff_id: String,
+    /// Its EROFS image.
+    pub path: PathBuf,
+    /// Length of the file, a multiple of 4096.
+    pub bytes: u64,
+}
+
+/// One thing made on the host. Each undoes itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum HostStep {
+    /// A directory with these permissions, and all that comes to lie in it.
+    Directory {
+        /// Absolute.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// A sparse file with an ext4 file system with project quotas.
+    Scratch {
+        /// Absolute.
+        path: PathBuf,
+        /// Size in bytes, a multiple of 4096.
+        bytes: u64,
+    },
+    /// The bridge of the network: shared, stays while another pod uses it.
+    Bridge {
+        /// Its name.
+        name: String,
+        /// Its address.
+        gateway: Address,
+        /// Largest packet in bytes.
+        mtu: u16,
+    },
+    /// A tap, a port of the bridge.
+    Tap {
+        /// Its name.
+        name: String,
+        /// The bridge that it joins.
+        bridge: String,
+        /// Largest packet in bytes.
+        mtu: u16,
+    },
+    /// The cgroup of VMM and supervisor.
+    Cgroup(CgroupPlan),
+}
+
+/// A cgroup of the host and its limits; `None` leaves the kernel's default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupPlan {
+    /// Relative to the cgroup2 mount.
+    pub path: PathBuf,
+    /// `memory.max` in bytes.
+    pub memory_max: Option<u64>,
+    /// `cpu.max`: microseconds per 100,000.
+    pub cpu_quota_micros: Option<u64>,
+    /// `cpu.weight`.
+    pub cpu_weight: Option<u32>,
+}
+
+/// The machine. [`VmConfig`](beluga_proto::VmConfig) with names instead of
+/// descriptors, which exist only once the host steps are done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmPlan {
+    /// For messages and the process list; at most 63 bytes.
+    pub name: String,
+    /// Virtual CPUs.
+    pub vcpus: u8,
+    /// Guest memory in MiB.
+    pub memory_mib: u32,
+    /// How the two came about.
+    pub sizing: Sizing,
+    /// The guest kernel.
+    pub kernel: PathBuf,
+    /// The initial RAM file system.
+    pub initramfs: PathBuf,
+    /// Kernel command line without the devices, which the VMM appends.
+    pub cmdline: String,
+    /// In order: `vda`, `vdb`, …
+    pub disks: Vec<DiskPlan>,
+    /// In order: `eth0`, …
+    pub nets: Vec<NetPlan>,
+    /// The guest's address on its own vsock.
+    pub guest_cid: u32,
+    /// An entropy device.
+    pub rng: bool,
+    /// A balloon with free-page reporting.
+    pub balloon: bool,
+}
+
+/// A disk made of pieces of files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskPlan {
+    /// At most 20 bytes.
+    pub id: String,
+    /// The guest may not write.
+    pub read_only: bool,
+    /// In order.
+    pub extents: Vec<ExtentPlan>,
+    /// Offer discard.
+    pub discard: bool,
+    /// Offer flush.
+    pub flush: bool,
+}
+
+/// A piece of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtentPlan {
+    /// The file.
+    pub path: PathBuf,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+}
+
+/// A network card.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetPlan {
+    /// For messages.
+    pub id: String,
+    /// Name of the tap.
+    pub tap: String,
+    /// Address of the card.
+    pub mac: MacAddress,
+    /// Largest packet in bytes.
+    pub mtu: u16,
+}
+
+/// How the size of a VM came about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizing {
+    /// Where the CPU figure is from.
+    pub cpu_source: SizeSource,
+    /// Thousandths of a CPU by container.
+    pub cpu_terms: Vec<SizeTerm>,
+    /// Where the memory figure is from.
+    pub memory_source: SizeSource,
+    /// Bytes by container.
+    pub memory_terms: Vec<SizeTerm>,
+    /// MiB that the guest itself needs, part of the sum.
+    pub overhead_mib: u32,
+}
+
+/// Where a figure is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SizeSource {
+    /// No container says anything.
+    Default,
+    /// The containers' limits or, where they have none, requests.
+    Containers,
+}
+
+/// One summand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SizeTerm {
+    /// The container's name.
+    pub container: String,
+    /// Its share.
+    pub amount: u64,
+}
+
+/// A container to run, however often.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerPlan {
+    /// What it is to the pod.
+    pub kind: ContainerKind,
+    /// The image as the manifest writes it.
+    pub image: String,
+    /// `sha256:…` of the image's configuration.
+    pub image_id: String,
+    /// What the agent is told.
+    pub template: ContainerTemplate,
+    /// Signal number that asks it to end.
+    pub stop_signal: i32,
+    /// When it is started again: the pod's policy, `OnFailure` at most for an
+    /// init container, `Always` for a sidecar.
+    pub restart: RestartPolicy,
+    /// End standard input when the first client that attached goes.
+    pub stdin_once: bool,
+}
+
+/// What a container is to its pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerKind {
+    /// Runs to completion before the next one starts.
+    Init,
+    /// An init container that is kept running, and stopped last.
+    Sidecar,
+    /// One of those that the pod is for.
+    App,
+}
+
+/// [`ContainerSpec`] but for the identity of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerTemplate {
+    /// Its name in the pod.
+    pub name: String,
+    /// Partitions of the layer disk, lowest layer first.
+    pub layers: Vec<u8>,
+    /// Limit of its writable layer in bytes.
+    pub writable_limit: Option<u64>,
+    /// Root file system is read-only.
+    pub read_only_root: bool,
+    /// The process.
+    pub process: ExecSpec,
+    /// Volumes to mount.
+    pub mounts: Vec<MountSpec>,
+    /// Limits.
+    pub cgroup: CgroupLimits,
+    /// All devices, nothing masked.
+    pub privileged: bool,
+    /// Mask parts of /proc and /sys.
+    pub mask_paths: bool,
+}
+
+impl ContainerTemplate {
+    /// What the agent is told for the run `id`.
+    #[must_use]
+    pub fn with_id(&self, id: ContainerId) -> ContainerSpec {
+        ContainerSpec {
+            id,
+            name: self.name.clone(),
+            layers: self.layers.clone(),
+            writable_limit: self.writable_limit,
+            read_only_root: self.read_only_root,
+            process: self.process.clone(),
+            mounts: self.mounts.clone(),
+            cgroup: self.cgroup.clone(),
+            privileged: self.privileged,
+            mask_paths: self.mask_paths,
+        }
+    }
+}
+
+impl ContainerPlan {
+    /// Its name in the pod.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.template.name
+    }
+}
+
+impl Plan {
+    /// The pod's address.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.identity
+            .network
+            .as_ref()
+            .map(|network| network.address.ip)
+    }
+}

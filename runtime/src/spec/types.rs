@@ -1,0 +1,273 @@
+//! [`PodSpec`] and its parts: a checked pod, defaults filled in, nothing in it
+//! that Beluga cannot do.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// A pod as it shall be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodSpec {
+    /// Its name, or how to make one.
+    pub name: PodName,
+    /// `default` when the manifest names none.
+    pub namespace: String,
+    /// For selection.
+    pub labels: BTreeMap<String, String>,
+    /// For tools.
+    pub annotations: BTreeMap<String, String>,
+    /// Run to completion, or to their start when they are sidecars, one after another.
+    pub init_containers: Vec<Container>,
+    /// Run side by side.
+    pub containers: Vec<Container>,
+    /// Each name once.
+    pub volumes: Vec<Volume>,
+    /// Of the app containers.
+    pub restart_policy: RestartPolicy,
+    /// Seconds from the stop signal to SIGKILL.
+    pub grace_seconds: u32,
+    /// Instead of the pod's name.
+    pub hostname: Option<String>,
+    /// One PID namespace for all containers.
+    pub share_processes: bool,
+    /// More lines for /etc/hosts.
+    pub host_aliases: Vec<HostAlias>,
+    /// Name servers, search domains and options of resolv.conf.
+    pub dns: Dns,
+    /// Groups that every process gets beside its own.
+    pub supplemental_groups: Vec<u32>,
+}
+
+/// The name of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PodName {
+    /// As given.
+    Exact(String),
+    /// `generateName`: five random characters are appended.
+    Generate(String),
+}
+
+/// How resolv.conf comes about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dns {
+    /// Start from the host's resolv.conf (every policy but `None`).
+    pub from_host: bool,
+    /// Put before the host's.
+    pub nameservers: Vec<IpAddr>,
+    /// Put before the host's.
+    pub searches: Vec<String>,
+    /// `name` or `name:value`.
+    pub options: Vec<String>,
+}
+
+/// When a container that ended is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartPolicy {
+    /// Whatever its exit code.
+    Always,
+    /// When its exit code is not 0.
+    OnFailure,
+    /// Not at all.
+    Never,
+}
+
+/// One container as it shall be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Unique in the pod.
+    pub name: String,
+    /// As the manifest writes it.
+    pub image: String,
+    /// When to fetch the image.
+    pub pull_policy: PullPolicy,
+    /// Instead of the image's entrypoint; `$(VAR)` not expanded yet.
+    pub command: Vec<String>,
+    /// Instead of the image's command; `$(VAR)` not expanded yet.
+    pub args: Vec<String>,
+    /// Instead of the image's; absolute.
+    pub working_dir: Option<String>,
+    /// In order; `$(VAR)` not expanded yet.
+    pub env: Vec<(String, String)>,
+    /// Shown; nothing depends on them yet.
+    pub ports: Vec<ContainerPort>,
+    /// Where volumes go.
+    pub mounts: Vec<VolumeMount>,
+    /// What it asks for and may use.
+    pub resources: Resources,
+    /// Who it runs as, and what it may do. Pod-wide settings are merged in.
+    pub security: ContainerSecurity,
+    /// Keep standard input open.
+    pub stdin: bool,
+    /// End standard input when the first client that attached goes.
+    pub stdin_once: bool,
+    /// A terminal instead of pipes.
+    pub tty: bool,
+    /// An init container with `restartPolicy: Always`: started, not awaited.
+    pub sidecar: bool,
+}
+
+/// When an image is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PullPolicy {
+    /// At every start.
+    Always,
+    /// When it is not in the store.
+    IfNotPresent,
+    /// Not at all.
+    Never,
+}
+
+/// A port that a container says it listens on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerPort {
+    /// For people and for references.
+    pub name: Option<String>,
+    /// In the pod.
+    pub port: u16,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: String,
+}
+
+/// A volume's place in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeMount {
+    /// Name of the volume.
+    pub volume: String,
+    /// Absolute path in the container.
+    pub path: String,
+    /// Below the volume's root.
+    pub sub_path: Option<String>,
+    /// Not writable through this mount.
+    pub read_only: bool,
+}
+
+/// What a container asks for (requests) and may use (limits).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Thousandths of a CPU.
+    pub cpu_request_milli: Option<u64>,
+    /// Thousandths of a CPU.
+    pub cpu_limit_milli: Option<u64>,
+    /// Bytes.
+    pub memory_request: Option<u64>,
+    /// Bytes.
+    pub memory_limit: Option<u64>,
+    /// Bytes of the writable layer.
+    pub storage_request: Option<u64>,
+    /// Bytes of the writable layer.
+    pub storage_limit: Option<u64>,
+}
+
+/// Rights of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSecurity {
+    /// All capabilities, all devices of the guest.
+    pub privileged: bool,
+    /// Who.
+    pub run_as: RunAs,
+    /// Names without `CAP_`, or `ALL`, added to the default set.
+    pub add_capabilities: BTreeSet<String>,
+    /// Names without `CAP_`, or `ALL`, taken from the default set.
+    pub drop_capabilities: BTreeSet<String>,
+    /// The root file system is read-only.
+    pub read_only_root: bool,
+    /// `false` sets no_new_privs.
+    pub allow_privilege_escalation: bool,
+    /// System-call filter; `None`: the default for the container's rights.
+    pub seccomp: Option<SeccompChoice>,
+}
+
+/// Who a container's process is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunAs {
+    /// Instead of the image's user.
+    pub user: Option<u32>,
+    /// Instead of the image's group.
+    pub group: Option<u32>,
+    /// Refuse to run as uid 0.
+    pub non_root: bool,
+}
+
+/// Which system-call filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SeccompChoice {
+    /// The agent's built-in profile.
+    RuntimeDefault,
+    /// None.
+    Unconfined,
+}
+
+/// A volume of the pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Unique in the pod.
+    pub name: String,
+    /// What it is made of.
+    pub source: VolumeSource,
+}
+
+/// What a volume is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeSource {
+    /// Empty at the pod's start, gone at its end.
+    EmptyDir {
+        /// On the scratch disk or in memory.
+        medium: Medium,
+        /// Bytes.
+        size_limit: Option<u64>,
+    },
+}
+
+/// Where an emptyDir lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Medium {
+    /// The scratch disk.
+    Disk,
+    /// tmpfs.
+    Memory,
+}
+
+/// Names for an address, in /etc/hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostAlias {
+    /// The address.
+    pub ip: IpAddr,
+    /// Its names.
+    pub hostnames: Vec<String>,
+}
+
+impl PodSpec {
+    /// All containers: init containers first, in the order of their start.
+    pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
+        self.init_containers.iter().chain(&self.containers)
+    }
+
+    /// The image references that the pod needs, each once.
+    #[must_use]
+    pub fn images(&self) -> BTreeSet<&str> {
+        self.all_containers()
+            .map(|container| container.image.as_str())
+            .collect()
+    }
+}
+
+impl PodName {
+    /// The final name; `random` gives the suffix of a generated one.
+    #[must_use]
+    pub fn resolve(&self, random: [u8; 5]) -> String {
+        // The alphabet of Kubernetes: no vowels and nothing that looks alike.
+        const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+        match self {
+            Self::Exact(name) => name.clone(),
+            Self::Generate(prefix) => random.iter().fold(
+                prefix.chars().take(58).collect::<String>(),
+                |mut name, byte| {
+                    name.push(char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]));
+                    name
+                },
+            ),
+        }
+    }
+}
