@@ -1,1 +1,39 @@
-//! Stories.
+//! What stories are told with: a Beluga of one's own, pods that clean up after
+//! themselves, commands bounded in time.
+//!
+//! A story is a `#[test]` in `stories/`: at most fifteen lines, one behaviour,
+//! no sleep. What it needs of a running pod it asks [`Beluga`] and [`Pod`];
+//! when it fails, the fixture shows the pod's description, its logs and the
+//! guest's console. A story that cannot run where it is calls [`skip`], which
+//! is counted and printed by the runner; returning early without it is a bug.
+#![forbid(unsafe_code)]
+
+mod command;
+mod pod;
+
+pub use command::{Ran, run, run_with_input};
+pub use pod::{Beluga, Pod, shared};
+
+use std::time::{Duration, Instant};
+
+/// Longest that a story waits for something that should happen soon. The lab
+/// emulates every instruction: what takes 50 ms on metal takes seconds there.
+pub const SOON: Duration = Duration::from_secs(90);
+
+/// Asks again and again until `ready` gives a value.
+/// Panics with `what` when it does not within [`SOON`].
+pub fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + SOON;
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(Instant::now() < end, "not within {SOON:?}: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Counts this story as skipped, with the reason. The runner reads the line.
+pub fn skip(story: &str, reason: &str) {
+    eprintln!("\nSKIPPED {story}: {reason}");
+}

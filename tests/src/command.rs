@@ -1,0 +1,148 @@
+//! Commands bounded in time, with all that they said.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What came of a command.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// Program and arguments.
+    pub command: String,
+    /// Exit code; 128 + signal, or 124 when its time ran out.
+    pub code: i32,
+    /// Standard output, lossy.
+    pub out: String,
+    /// Standard error, lossy.
+    pub err: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Ran {
+    /// Itself, if the exit code is 0; panics with everything it said if not.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "{self}");
+        self
+    }
+
+    /// Itself, if the exit code is `code`.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self}");
+        self
+    }
+
+    /// Itself, if standard output holds `text`.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(
+            self.out.contains(text),
+            "standard output lacks {text:?}\n{self}"
+        );
+        self
+    }
+
+    /// Itself, if standard error holds `text`.
+    #[track_caller]
+    pub fn complains(self, text: &str) -> Self {
+        assert!(
+            self.err.contains(text),
+            "standard error lacks {text:?}\n{self}"
+        );
+        self
+    }
+
+    /// Standard output without white space around it.
+    pub fn text(&self) -> &str {
+        self.out.trim()
+    }
+}
+
+impl fmt::Display for Ran {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "$ {}  -> {} in {:?}", self.command, self.code, self.took)?;
+        writeln!(f, "--- stdout\n{}--- stderr\n{}", self.out, self.err)
+    }
+}
+
+/// Runs a command with no input.
+pub fn run(command: &mut Command, limit: Duration) -> Ran {
+    run_with_input(command, Vec::new(), limit)
+}
+
+/// Runs a command and feeds it `input`. Kills it when `limit` is over.
+pub fn run_with_input(command: &mut Command, input: Vec<u8>, limit: Duration) -> Ran {
+    let shown = format!("{command:?}").replace('"', "");
+    let start = Instant::now();
+    let stdin = if input.is_empty() {
+        Stdio::null()
+    } else {
+        Stdio::piped()
+    };
+    let mut child = command
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run {shown}: {error}"));
+    let feeder = child
+        .stdin
+        .take()
+        .map(|mut pipe| thread::spawn(move || pipe.write_all(&input)));
+    let out = collect(child.stdout.take());
+    let err = collect(child.stderr.take());
+    let mut timed_out = false;
+    let status = loop {
+        match child.try_wait().expect("own child can be waited for") {
+            Some(status) => break status,
+            None if start.elapsed() > limit && !timed_out => {
+                timed_out = true;
+                child.kill().expect("own child can be killed");
+            }
+            None => thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    drop(feeder);
+    let code = if timed_out { 124 } else { exit_code(status) };
+    // A grandchild may hold the pipe open: its output is not waited for.
+    let (out, err) = (take(out, limit), take(err, limit));
+    Ran {
+        command: shown,
+        code,
+        out,
+        err,
+        took: start.elapsed(),
+    }
+}
+
+fn exit_code(status: std::process::ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+type Collected = std::sync::mpsc::Receiver<Vec<u8>>;
+
+fn collect(pipe: Option<impl Read + Send + 'static>) -> Collected {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            let _ = pipe.read_to_end(&mut bytes);
+        }
+        let _ = sender.send(bytes);
+    });
+    receiver
+}
+
+fn take(collected: Collected, limit: Duration) -> String {
+    let bytes = collected
+        .recv_timeout(limit.min(Duration::from_secs(10)))
+        .unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,233 @@
+//! One Beluga with its own root and state, and the pods that a story makes in it.
+
+use crate::{Ran, SOON, eventually, run, run_with_input};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+use tempfile::TempDir;
+
+/// The instance that most stories share: test images are loaded in it, and the
+/// runner holds it to account (`gc --check`) when all stories have ended.
+pub fn shared() -> &'static Beluga {
+    static SHARED: LazyLock<Beluga> = LazyLock::new(|| Beluga {
+        root: var("BELUGA_TEST_ROOT"),
+        state: var("BELUGA_TEST_STATE"),
+        _own: None,
+    });
+    &SHARED
+}
+
+fn var(name: &str) -> PathBuf {
+    std::env::var_os(name)
+        .unwrap_or_else(|| panic!("{name} is not set: stories are run by `make test`"))
+        .into()
+}
+
+/// A Beluga instance: `--root` and `--state` of its own.
+#[derive(Debug)]
+pub struct Beluga {
+    root: PathBuf,
+    state: PathBuf,
+    _own: Option<TempDir>,
+}
+
+impl Beluga {
+    /// An empty instance, gone with the value.
+    pub fn fresh() -> Self {
+        let own = tempfile::Builder::new()
+            .prefix("beluga-")
+            .tempdir()
+            .expect("a place in /tmp");
+        Self {
+            root: own.path().join("root"),
+            state: own.path().join("state"),
+            _own: Some(own),
+        }
+    }
+
+    /// A fresh instance in which the busybox image is loaded.
+    pub fn with_busybox() -> Self {
+        let beluga = Self::fresh();
+        beluga.run(["load", "-i", &image("busybox")]).ok();
+        beluga
+    }
+
+    /// Where it keeps what must survive a reboot.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where it keeps what must not.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// `beluga …`, ready to be run.
+    pub fn command<I: AsRef<str>>(&self, args: impl IntoIterator<Item = I>) -> Command {
+        let mut command = Command::new("beluga");
+        command
+            .env("BELUGA_ROOT", &self.root)
+            .env("BELUGA_STATE", &self.state);
+        command.args(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        command
+    }
+
+    /// Runs `beluga …` with no input.
+    pub fn run<I: AsRef<str>>(&self, args: impl IntoIterator<Item = I>) -> Ran {
+        run(&mut self.command(args), SOON * 2)
+    }
+
+    /// Runs `beluga …` with input.
+    pub fn feed<I: AsRef<str>>(&self, args: impl IntoIterator<Item = I>, input: &[u8]) -> Ran {
+        run_with_input(&mut self.command(args), input.to_vec(), SOON * 2)
+    }
+
+    /// Starts the pod of a manifest and waits until it is ready or has ended.
+    #[track_caller]
+    pub fn pod(&self, manifest: &str) -> Pod<'_> {
+        let ran = self.feed(["apply", "-f", "-"], manifest.as_bytes());
+        let name = ran.out.split_whitespace().next().unwrap_or_default();
+        let name = name.strip_prefix("pod/").unwrap_or(name).to_owned();
+        if ran.code != 0 {
+            panic!("{ran}");
+        }
+        let pod = Pod { beluga: self, name };
+        pod.eventually("ready or ended", |status| {
+            let phase = status["phase"].as_str().unwrap_or_default();
+            let ready = status["conditions"].as_array().is_some_and(|all| {
+                all.iter()
+                    .any(|one| one["type"] == "Ready" && one["status"] == "True")
+            });
+            ready || phase == "Succeeded" || phase == "Failed"
+        });
+        pod
+    }
+
+    /// Asserts that nothing is left over on the host.
+    #[track_caller]
+    pub fn is_clean(&self) {
+        self.run(["gc", "--check"]).ok();
+    }
+}
+
+/// The path of a test image (an OCI layout in a tar).
+pub fn image(name: &str) -> String {
+    format!("{}/{name}.tar", var("BELUGA_TEST_IMAGES").display())
+}
+
+/// A pod that a story made; deleted with the value.
+#[derive(Debug)]
+pub struct Pod<'a> {
+    beluga: &'a Beluga,
+    name: String,
+}
+
+impl Pod<'_> {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The object as `get -o json` shows it.
+    #[track_caller]
+    pub fn object(&self) -> Value {
+        let ran = self
+            .beluga
+            .run(["get", "pod", &self.name, "-o", "json"])
+            .ok();
+        serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("not JSON: {error}\n{ran}"))
+    }
+
+    /// A value of the object by JSON pointer, as text.
+    #[track_caller]
+    pub fn field(&self, pointer: &str) -> String {
+        match self.object().pointer(pointer) {
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => String::new(),
+        }
+    }
+
+    /// Its IP.
+    #[track_caller]
+    pub fn ip(&self) -> String {
+        self.field("/status/podIP")
+    }
+
+    /// The status of a container by name.
+    #[track_caller]
+    pub fn container(&self, name: &str) -> Value {
+        let object = self.object();
+        ["containerStatuses", "initContainerStatuses"]
+            .iter()
+            .filter_map(|list| object["status"][list].as_array())
+            .flatten()
+            .find(|status| status["name"] == name)
+            .unwrap_or_else(|| panic!("no status of {name} in {object:#}"))
+            .clone()
+    }
+
+    /// Waits until the status is as `holds` says.
+    #[track_caller]
+    pub fn eventually(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        eventually(&format!("pod {}: {what}", self.name), || {
+            let status = self.object()["status"].take();
+            holds(&status).then_some(status)
+        })
+    }
+
+    /// Runs a command in a container and gives back what came of it.
+    pub fn try_exec(&self, container: &str, command: &[&str]) -> Ran {
+        let mut args = vec!["exec", "-c", container, &self.name, "--"];
+        args.extend(command);
+        self.beluga.run(args)
+    }
+
+    /// Runs a shell line in a container; panics when it fails.
+    #[track_caller]
+    pub fn sh(&self, container: &str, line: &str) -> String {
+        self.try_exec(container, &["sh", "-c", line])
+            .ok()
+            .text()
+            .to_owned()
+    }
+
+    /// What a container has printed so far.
+    #[track_caller]
+    pub fn logs(&self, container: &str) -> String {
+        self.beluga
+            .run(["logs", "-c", container, &self.name])
+            .ok()
+            .out
+    }
+
+    /// Deletes it and waits for the end.
+    #[track_caller]
+    pub fn delete(self) {
+        self.beluga.run(["delete", "pod", &self.name]).ok();
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Pod<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for args in [["describe", "pod"], ["logs", "--all-containers"]] {
+                eprintln!(
+                    "{}",
+                    self.beluga
+                        .run(args.into_iter().chain([self.name.as_str()]))
+                );
+            }
+        }
+        self.beluga.run([
+            "delete",
+            "pod",
+            &self.name,
+            "--grace-period",
+            "0",
+            "--ignore-not-found",
+        ]);
+    }
+}

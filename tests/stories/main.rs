@@ -1,0 +1,3 @@
+//! Stories, each named by the behaviour that it proves.
+
+mod smoke;
