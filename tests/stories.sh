@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Runs in the lab host: one shared instance with all test images, then the
+# stories, then the account of what is left over.
+set -uo pipefail
+export BELUGA_TEST_ROOT=/run/stories/root BELUGA_TEST_STATE=/run/stories/state
+export BELUGA_ROOT=$BELUGA_TEST_ROOT BELUGA_STATE=$BELUGA_TEST_STATE
+mkdir -p "$BELUGA_ROOT" "$BELUGA_STATE"
+# Loading is done once, natively, by the runner: in an emulated lab it costs minutes.
+if [ -d "$WORK/root" ]; then
+    cp -a --sparse=always "$WORK/root/." "$BELUGA_ROOT/"
+else
+    for image in busybox nginx redis debian; do beluga load -q -i "$BELUGA_TEST_IMAGES/$image.tar" || exit 1; done
+fi
+cp "$STORIES" /run/stories/stories
+/run/stories/stories --format=pretty --test-threads="${STORIES_THREADS:-2}" "$@"
+status=$?
+beluga delete pod --all --grace-period 0 || status=1
+echo "NESTED BOOTS $(cat "$BELUGA_STATE/boots" 2>/dev/null | wc -l)"
+beluga gc --check && echo "clean: nothing left over" || status=1
+exit $status
