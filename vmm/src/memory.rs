@@ -1,0 +1,81 @@
+//! Guest memory: private anonymous mappings, never shared, cloneable.
+//!
+//! ```text
+//! 0 ─────────── RAM ─────────── 3 GiB ── devices ── 4 GiB ── rest of RAM ──►
+//!                               0xD000_0000 virtio-mmio
+//!                               0xFEC0_0000 IOAPIC, 0xFEE0_0000 LAPIC
+//! ```
+
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+
+/// The guest's memory as every part of the VMM sees it.
+pub type GuestMemory = GuestMemoryMmap<()>;
+
+/// First byte above the RAM below the devices.
+pub const GAP_START: u64 = 0xC000_0000;
+
+/// First byte after the devices.
+pub const GAP_END: u64 = 1 << 32;
+
+/// Why there is no guest memory.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// The host refused.
+    #[error("cannot reserve {mib} MiB of guest memory")]
+    Reserve {
+        /// How much was asked for.
+        mib: u32,
+        /// The system's reason.
+        #[source]
+        source: vm_memory::mmap::FromRangesError,
+    },
+}
+
+/// The regions of a guest of `bytes` bytes.
+#[must_use]
+pub fn layout(bytes: u64) -> Vec<(GuestAddress, usize)> {
+    let low = bytes.min(GAP_START);
+    let mut regions = vec![(GuestAddress(0), low as usize)];
+    if bytes > low {
+        regions.push((GuestAddress(GAP_END), (bytes - low) as usize));
+    }
+    regions
+}
+
+/// Reserves guest memory. The pages come when they are touched, as huge pages
+/// where the host has them.
+pub fn allocate(mib: u32) -> Result<GuestMemory, MemoryError> {
+    let regions = layout(u64::from(mib) << 20);
+    // Private, anonymous, without swap reservation: vm-memory's default.
+    let memory = GuestMemory::from_ranges(&regions)
+        .map_err(|source| MemoryError::Reserve { mib, source })?;
+    for region in memory.iter() {
+        advise_huge_pages(region.as_ptr(), region.len() as usize);
+    }
+    Ok(memory)
+}
+
+fn advise_huge_pages(start: *mut u8, length: usize) {
+    // SAFETY: the range is one mapping of this process, owned by the region it
+    // was taken from; the advice changes no content.
+    let result = unsafe { libc::madvise(start.cast(), length, libc::MADV_HUGEPAGE) };
+    // A host kernel without huge pages refuses; the guest runs all the same.
+    let _ = result;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_split_around_the_devices() {
+        assert_eq!(layout(64 << 20), vec![(GuestAddress(0), 64 << 20)]);
+        assert_eq!(
+            layout(4 << 30),
+            vec![
+                (GuestAddress(0), GAP_START as usize),
+                (GuestAddress(GAP_END), 1 << 30)
+            ]
+        );
+    }
+}
