@@ -1,0 +1,254 @@
+//! Where everything is, and what can be tuned: paths, parts, time limits.
+
+use beluga_proto::PodUid;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Default of `--root`.
+pub const DEFAULT_ROOT: &str = "/var/lib/beluga";
+
+/// Default of `--state`.
+pub const DEFAULT_STATE: &str = "/run/beluga";
+
+/// Why a part is not to be found.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// It lies nowhere where it should.
+    #[error(
+        "cannot find the {part}: looked at {looked}; set {variable} to its path",
+        looked = .looked.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    Missing {
+        /// `virtual machine monitor`, `guest kernel`, `initramfs`.
+        part: &'static str,
+        /// The variable that names it.
+        variable: &'static str,
+        /// Where it was looked for.
+        looked: Vec<PathBuf>,
+    },
+    /// The running program's own path cannot be read.
+    #[error("cannot tell where the beluga program lies")]
+    SelfPath {
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Paths of one installation, and its limits.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What stays over a reboot: images, records, logs.
+    pub root: PathBuf,
+    /// What does not: sockets.
+    pub state: PathBuf,
+    /// Waits between the restarts of a container.
+    pub backoff: Backoff,
+    /// How long a boot may take before it counts as hung. A boot that fails
+    /// says so itself; this is the last resort.
+    pub boot_timeout: Duration,
+}
+
+/// Waits between the restarts of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// The first one; each further one is double.
+    pub first: Duration,
+    /// The longest one.
+    pub longest: Duration,
+    /// A run of this length starts again with the first.
+    pub reset: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(10),
+            longest: Duration::from_secs(300),
+            reset: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Backoff {
+    /// The wait before restart number `count` (the first is 0).
+    #[must_use]
+    pub fn wait(&self, count: u32) -> Duration {
+        self.first
+            .saturating_mul(2u32.saturating_pow(count.min(20)))
+            .min(self.longest)
+    }
+
+    /// From `FIRST,LONGEST,RESET` in seconds; `None` when it is not that.
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(',').map(|part| {
+            let seconds: f64 = part.trim().parse().ok()?;
+            Duration::try_from_secs_f64(seconds).ok()
+        });
+        let backoff = Self {
+            first: parts.next()??,
+            longest: parts.next()??,
+            reset: parts.next()??,
+        };
+        parts.next().is_none().then_some(backoff)
+    }
+}
+
+/// The files that a pod needs beside its images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
+    /// `beluga-vmm`.
+    pub vmm: PathBuf,
+    /// `vmlinux`.
+    pub kernel: PathBuf,
+    /// `initramfs.cpio`.
+    pub initramfs: PathBuf,
+}
+
+impl Settings {
+    /// Settings with these directories; `None` asks the environment, then
+    /// takes the default. Relative paths are made absolute, since a supervisor
+    /// works in another directory.
+    #[must_use]
+    pub fn new(root: Option<PathBuf>, state: Option<PathBuf>) -> Self {
+        let absolute = |given: Option<PathBuf>, variable: &str, default: &str| {
+            let path = given
+                .or_else(|| path_variable(variable))
+                .unwrap_or_else(|| PathBuf::from(default));
+            std::path::absolute(&path).unwrap_or(path)
+        };
+        let text = |variable: &str| std::env::var(variable).ok();
+        Self {
+            root: absolute(root, "BELUGA_ROOT", DEFAULT_ROOT),
+            state: absolute(state, "BELUGA_STATE", DEFAULT_STATE),
+            backoff: text("BELUGA_BACKOFF")
+                .and_then(|text| Backoff::parse(&text))
+                .unwrap_or_default(),
+            boot_timeout: text("BELUGA_BOOT_TIMEOUT")
+                .and_then(|text| text.trim().parse().ok())
+                .map_or(Duration::from_secs(60), Duration::from_secs),
+        }
+    }
+
+    /// The image store.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// The directory of all records.
+    #[must_use]
+    pub fn pods(&self) -> PathBuf {
+        self.root.join("pods")
+    }
+
+    /// A pod's directory that stays until it is deleted.
+    #[must_use]
+    pub fn pod_dir(&self, uid: &PodUid) -> PathBuf {
+        self.pods().join(uid.as_str())
+    }
+
+    /// A pod's directory of sockets, there while its supervisor is.
+    #[must_use]
+    pub fn run_dir(&self, uid: &PodUid) -> PathBuf {
+        self.state.join("pods").join(uid.as_str())
+    }
+
+    /// Six hexadecimal digits that tell the host objects of this root from
+    /// those of another.
+    #[must_use]
+    pub fn short_hash(&self) -> String {
+        short_hash(&self.root)
+    }
+
+    /// Finds the parts: by variable, beside the program, where an installation
+    /// puts them, where a build puts them. Errors on the first one missing.
+    pub fn parts(&self) -> Result<Parts, SettingsError> {
+        let program =
+            std::env::current_exe().map_err(|source| SettingsError::SelfPath { source })?;
+        let beside = program.parent().unwrap_or(Path::new("/"));
+        let find = |part, variable, name: &str| {
+            if let Some(path) = path_variable(variable) {
+                return existing(part, variable, vec![path]);
+            }
+            existing(
+                part,
+                variable,
+                vec![
+                    beside.join(name),
+                    beside.join("../lib/beluga").join(name),
+                    beside.join("../guest").join(name),
+                ],
+            )
+        };
+        Ok(Parts {
+            vmm: find("virtual machine monitor", "BELUGA_VMM", "beluga-vmm")?,
+            kernel: find("guest kernel", "BELUGA_KERNEL", "vmlinux")?,
+            initramfs: find("initramfs", "BELUGA_INITRAMFS", "initramfs.cpio")?,
+        })
+    }
+}
+
+fn path_variable(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
+fn existing(
+    part: &'static str,
+    variable: &'static str,
+    looked: Vec<PathBuf>,
+) -> Result<PathBuf, SettingsError> {
+    match looked.iter().find(|path| path.is_file()) {
+        Some(path) => Ok(std::path::absolute(path).unwrap_or_else(|_| path.clone())),
+        None => Err(SettingsError::Missing {
+            part,
+            variable,
+            looked,
+        }),
+    }
+}
+
+/// FNV-1a folded to 24 bits: names of host objects, no security.
+fn short_hash(root: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt as _;
+    let hash = root
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    format!("{:06x}", (hash ^ (hash >> 24) ^ (hash >> 48)) & 0xff_ffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let backoff = Backoff::default();
+        let seconds: Vec<u64> = (0..8).map(|count| backoff.wait(count).as_secs()).collect();
+        assert_eq!(seconds, [10, 20, 40, 80, 160, 300, 300, 300]);
+        assert_eq!(backoff.wait(u32::MAX).as_secs(), 300);
+    }
+
+    #[test]
+    fn waits_are_read_from_text_or_not_at_all() {
+        let backoff = Backoff::parse("0.1, 0.4,60").unwrap();
+        assert_eq!(backoff.wait(1), Duration::from_millis(200));
+        assert_eq!(backoff.wait(9), Duration::from_millis(400));
+        assert!(Backoff::parse("1,2").is_none());
+        assert!(Backoff::parse("1,2,3,4").is_none());
+        assert!(Backoff::parse("-1,2,3").is_none());
+    }
+
+    #[test]
+    fn roots_are_told_apart_by_six_digits() {
+        let (one, two) = (short_hash(Path::new("/a")), short_hash(Path::new("/b")));
+        assert_ne!(one, two);
+        assert_eq!((one.len(), one.as_str()), (6, short_hash(Path::new("/a")).as_str()));
+    }
+}

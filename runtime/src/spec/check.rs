@@ -1,0 +1,165 @@
+//! The notebook of a check: what is wrong with one document, by field path.
+
+use super::issue::Issue;
+use super::quantity::Quantity;
+use super::schema::closest;
+use super::yaml::{Node, join};
+use std::collections::BTreeSet;
+
+/// Collects what a check of one document finds.
+pub struct Check<'a> {
+    document: &'a Node,
+    masked: &'a BTreeSet<String>,
+    issues: Vec<Issue>,
+    ignored: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Check<'a> {
+    /// An empty notebook. What touches a path in `masked` has been told
+    /// already as a value of a wrong type.
+    pub fn new(document: &'a Node, masked: &'a BTreeSet<String>) -> Self {
+        Self {
+            document,
+            masked,
+            issues: Vec::new(),
+            ignored: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The issues, and the warnings with the one that lists ignored fields.
+    pub fn finish(self) -> (Vec<Issue>, Vec<String>) {
+        let mut warnings = self.warnings;
+        if !self.ignored.is_empty() {
+            warnings.insert(
+                0,
+                format!(
+                    "without a cluster these fields have no effect: {}",
+                    self.ignored.join(", ")
+                ),
+            );
+        }
+        (self.issues, warnings)
+    }
+
+    /// Notes that the field at `path` is wrong.
+    pub fn wrong(&mut self, path: &str, message: impl Into<String>) {
+        self.note(path, message.into(), None);
+    }
+
+    /// Notes that the field at `path` is wrong, and what to do.
+    pub fn wrong_with_hint(&mut self, path: &str, message: impl Into<String>, hint: String) {
+        self.note(path, message.into(), Some(hint));
+    }
+
+    fn note(&mut self, path: &str, message: String, hint: Option<String>) {
+        let related = |masked: &String| {
+            let (long, short) = if masked.len() > path.len() {
+                (masked.as_str(), path)
+            } else {
+                (path, masked.as_str())
+            };
+            long.strip_prefix(short)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        if self.masked.iter().any(related) {
+            return;
+        }
+        self.issues.push(Issue {
+            at: self.document.locate(path).report_at(),
+            path: path.to_owned(),
+            message,
+            hint,
+        });
+    }
+
+    /// Something the user should know, with the field's path.
+    pub fn warn(&mut self, path: &str, message: &str) {
+        self.warnings.push(format!("{path}: {message}"));
+    }
+
+    /// Refuses each field of `base` that is present.
+    pub fn unsupported(&mut self, base: &str, fields: &[(&str, bool)]) {
+        for (name, present) in fields {
+            if *present {
+                self.wrong(&join(base, name), "not supported yet");
+            }
+        }
+    }
+
+    /// Lists each field of `base` that is present in the one warning about
+    /// fields that are a cluster's business.
+    pub fn ignore(&mut self, base: &str, fields: &[(&str, bool)]) {
+        let present = fields.iter().filter(|(_, present)| *present);
+        self.ignored
+            .extend(present.map(|(name, _)| join(base, name)));
+    }
+
+    /// Checks a required text for its shape.
+    pub fn shape(
+        &mut self,
+        path: &str,
+        text: &str,
+        shape: impl Fn(&str) -> Result<(), &'static str>,
+    ) {
+        if text.is_empty() {
+            self.wrong(path, "required");
+        } else if let Err(why) = shape(text) {
+            let shown: String = text.chars().take(80).collect();
+            self.wrong(path, format!("{shown:?} {why}"));
+        }
+    }
+
+    /// One of a set of words; the first one when there is none.
+    pub fn choice<T: Copy>(&mut self, path: &str, word: Option<&str>, words: &[(&str, T)]) -> T {
+        let Some(word) = word else { return words[0].1 };
+        if let Some((_, value)) = words.iter().find(|(name, _)| *name == word) {
+            return *value;
+        }
+        let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+        let shown: String = word.chars().take(60).collect();
+        let message = format!("{shown:?} is not one of {}", names.join(", "));
+        match closest(word, &names) {
+            Some((_, meant)) => {
+                self.wrong_with_hint(path, message, format!("did you mean {meant}?"));
+            }
+            None => self.wrong(path, message),
+        }
+        words[0].1
+    }
+
+    /// A quantity that is not negative.
+    pub fn quantity(&mut self, path: &str, text: &str) -> Option<Quantity> {
+        match Quantity::parse(text) {
+            Ok(quantity) if quantity.is_negative() => {
+                self.wrong(path, format!("{text:?} is negative"));
+                None
+            }
+            Ok(quantity) => Some(quantity),
+            Err(error) => {
+                self.wrong(path, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// A number that fits the range of the type wanted.
+    pub fn number<T: TryFrom<i64>>(&mut self, path: &str, value: i64, range: &str) -> Option<T> {
+        let number = T::try_from(value).ok();
+        if number.is_none() {
+            self.wrong(path, format!("{value} is not {range}"));
+        }
+        number
+    }
+
+    /// Notes the second and later ones of equal names.
+    pub fn unique<'n>(&mut self, what: &str, names: impl IntoIterator<Item = (String, &'n str)>) {
+        let mut seen = BTreeSet::new();
+        for (path, name) in names {
+            if !name.is_empty() && !seen.insert(name) {
+                self.wrong(&path, format!("{name:?} is the name of another {what}"));
+            }
+        }
+    }
+}

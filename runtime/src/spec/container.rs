@@ -1,0 +1,456 @@
+//! Containers of a pod.
+
+use super::check::Check;
+use super::pod::some;
+use super::quantity::Quantity;
+use super::types::{Container, ContainerPort, PullPolicy, Resources, Volume, VolumeMount};
+use super::yaml::join;
+use super::{names, security};
+use beluga_image::Reference;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Below this no process lives; `100m` of memory is a tenth of a byte.
+const MIN_MEMORY: u64 = 1 << 20;
+
+/// What a container refers to.
+pub struct Context<'a> {
+    /// The pod's volumes.
+    pub volumes: &'a [Volume],
+    /// The pod's security context.
+    pub security: &'a security::Shared,
+}
+
+/// Converts the containers of one list of the pod.
+pub fn convert(
+    list: &str,
+    containers: &[core::Container],
+    init: bool,
+    context: &Context<'_>,
+    check: &mut Check<'_>,
+) -> Vec<Container> {
+    containers
+        .iter()
+        .enumerate()
+        .map(|(at, container)| one(&format!("{list}[{at}]"), container, init, context, check))
+        .collect()
+}
+
+fn one(
+    path: &str,
+    container: &core::Container,
+    init: bool,
+    context: &Context<'_>,
+    check: &mut Check<'_>,
+) -> Container {
+    refuse(path, container, check);
+    check.shape(&join(path, "name"), &container.name, names::label);
+    Container {
+        name: container.name.clone(),
+        image: image(path, container.image.as_deref().unwrap_or_default(), check),
+        pull_policy: check.choice(
+            &join(path, "imagePullPolicy"),
+            container.image_pull_policy.as_deref(),
+            &[
+                ("Always", PullPolicy::Always),
+                ("IfNotPresent", PullPolicy::IfNotPresent),
+                ("Never", PullPolicy::Never),
+            ],
+        ),
+        command: words(path, "command", &container.command, check),
+        args: words(path, "args", &container.args, check),
+        working_dir: working_dir(path, container.working_dir.as_deref(), check),
+        env: env(path, container.env.as_deref().unwrap_or_default(), check),
+        ports: ports(path, container.ports.as_deref().unwrap_or_default(), check),
+        mounts: mounts(
+            path,
+            container.volume_mounts.as_deref().unwrap_or_default(),
+            context.volumes,
+            check,
+        ),
+        resources: resources(path, container.resources.as_ref(), check),
+        security: security::merge(
+            &join(path, "securityContext"),
+            container.security_context.as_ref(),
+            context.security,
+            check,
+        ),
+        stdin: container.stdin.unwrap_or_default(),
+        stdin_once: container.stdin_once.unwrap_or_default(),
+        tty: container.tty.unwrap_or_default(),
+        sidecar: sidecar(path, container.restart_policy.as_deref(), init, check),
+    }
+}
+
+/// Every field of a container: done elsewhere (`_`) or refused.
+fn refuse(path: &str, container: &core::Container, check: &mut Check<'_>) {
+    let core::Container {
+        args: _,
+        command: _,
+        env: _,
+        env_from,
+        image: _,
+        image_pull_policy: _,
+        lifecycle,
+        liveness_probe,
+        name: _,
+        ports: _,
+        readiness_probe,
+        resize_policy,
+        resources: _,
+        restart_policy: _,
+        restart_policy_rules,
+        security_context: _,
+        startup_probe,
+        stdin: _,
+        stdin_once: _,
+        termination_message_path,
+        termination_message_policy,
+        tty: _,
+        volume_devices,
+        volume_mounts: _,
+        working_dir: _,
+    } = container;
+    let other =
+        |text: &Option<String>, default: &str| text.as_deref().is_some_and(|text| text != default);
+    check.unsupported(
+        path,
+        &[
+            ("envFrom", some(env_from)),
+            ("lifecycle", lifecycle.is_some()),
+            ("livenessProbe", liveness_probe.is_some()),
+            ("readinessProbe", readiness_probe.is_some()),
+            ("resizePolicy", some(resize_policy)),
+            ("restartPolicyRules", some(restart_policy_rules)),
+            ("startupProbe", startup_probe.is_some()),
+            (
+                "terminationMessagePath",
+                other(termination_message_path, "/dev/termination-log"),
+            ),
+            (
+                "terminationMessagePolicy",
+                other(termination_message_policy, "File"),
+            ),
+            ("volumeDevices", some(volume_devices)),
+        ],
+    );
+}
+
+fn sidecar(path: &str, policy: Option<&str>, init: bool, check: &mut Check<'_>) -> bool {
+    match policy {
+        None => false,
+        Some("Always") if init => true,
+        Some(_) => {
+            let path = join(path, "restartPolicy");
+            if init {
+                check.wrong(&path, "of an init container can only be Always (a sidecar)");
+            } else {
+                check.wrong_with_hint(
+                    &path,
+                    "not supported yet for an app container",
+                    "spec.restartPolicy holds for all of them".into(),
+                );
+            }
+            false
+        }
+    }
+}
+
+fn image(path: &str, text: &str, check: &mut Check<'_>) -> String {
+    let path = join(path, "image");
+    if text.is_empty() {
+        check.wrong(&path, "required: the image to run");
+    } else if let Err(error) = text.parse::<Reference>() {
+        check.wrong(&path, error.to_string());
+    }
+    text.to_owned()
+}
+
+/// The words of a command line, without what no program can be handed.
+fn words(
+    path: &str,
+    field: &str,
+    words: &Option<Vec<String>>,
+    check: &mut Check<'_>,
+) -> Vec<String> {
+    for (at, word) in words.iter().flatten().enumerate() {
+        if word.contains('\0') {
+            check.wrong(&format!("{path}.{field}[{at}]"), "contains a NUL character");
+        }
+    }
+    words.clone().unwrap_or_default()
+}
+
+fn working_dir(path: &str, dir: Option<&str>, check: &mut Check<'_>) -> Option<String> {
+    let dir = dir.filter(|dir| !dir.is_empty())?;
+    if !dir.starts_with('/') || dir.contains('\0') {
+        check.wrong(
+            &join(path, "workingDir"),
+            format!("{dir:?} is not an absolute path"),
+        );
+    }
+    Some(dir.to_owned())
+}
+
+fn env(path: &str, list: &[core::EnvVar], check: &mut Check<'_>) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    for (at, variable) in list.iter().enumerate() {
+        let core::EnvVar {
+            name,
+            value,
+            value_from,
+        } = variable;
+        let path = format!("{path}.env[{at}]");
+        check.shape(&join(&path, "name"), name, names::variable);
+        if let Some(core::EnvVarSource {
+            config_map_key_ref,
+            field_ref,
+            file_key_ref,
+            resource_field_ref,
+            secret_key_ref,
+        }) = value_from
+        {
+            check.unsupported(
+                &join(&path, "valueFrom"),
+                &[
+                    ("configMapKeyRef", config_map_key_ref.is_some()),
+                    ("fieldRef", field_ref.is_some()),
+                    ("fileKeyRef", file_key_ref.is_some()),
+                    ("resourceFieldRef", resource_field_ref.is_some()),
+                    ("secretKeyRef", secret_key_ref.is_some()),
+                ],
+            );
+        }
+        let value = value.clone().unwrap_or_default();
+        if value.contains('\0') {
+            check.wrong(&join(&path, "value"), "contains a NUL character");
+        }
+        out.push((name.clone(), value));
+    }
+    out
+}
+
+fn ports(path: &str, list: &[core::ContainerPort], check: &mut Check<'_>) -> Vec<ContainerPort> {
+    let name_path = |at: usize| format!("{path}.ports[{at}].name");
+    check.unique(
+        "port of the container",
+        list.iter()
+            .enumerate()
+            .map(|(at, port)| (name_path(at), port.name.as_deref().unwrap_or_default())),
+    );
+    let mut out = Vec::new();
+    for (at, port) in list.iter().enumerate() {
+        let core::ContainerPort {
+            container_port,
+            host_ip,
+            host_port,
+            name,
+            protocol,
+        } = port;
+        let path = format!("{path}.ports[{at}]");
+        if let Some(name) = name.as_deref().filter(|name| !name.is_empty()) {
+            check.shape(&join(&path, "name"), name, names::port_name);
+        }
+        let host_port = host_port.is_some_and(|port| port != 0);
+        check.unsupported(
+            &path,
+            &[("hostIP", host_ip.is_some()), ("hostPort", host_port)],
+        );
+        let protocol = check.choice(
+            &join(&path, "protocol"),
+            protocol.as_deref(),
+            &[("TCP", "TCP"), ("UDP", "UDP"), ("SCTP", "SCTP")],
+        );
+        match u16::try_from(*container_port) {
+            Ok(number) if number > 0 => out.push(ContainerPort {
+                name: name.clone().filter(|name| !name.is_empty()),
+                port: number,
+                protocol: protocol.to_owned(),
+            }),
+            _ => check.wrong(
+                &join(&path, "containerPort"),
+                match container_port {
+                    0 => "required: a port from 1 to 65535".into(),
+                    other => format!("{other} is not a port from 1 to 65535"),
+                },
+            ),
+        }
+    }
+    out
+}
+
+fn mounts(
+    path: &str,
+    list: &[core::VolumeMount],
+    volumes: &[Volume],
+    check: &mut Check<'_>,
+) -> Vec<VolumeMount> {
+    let mut taken = BTreeSet::new();
+    let mut out = Vec::new();
+    for (at, mount) in list.iter().enumerate() {
+        let core::VolumeMount {
+            mount_path,
+            mount_propagation,
+            name,
+            read_only,
+            recursive_read_only,
+            sub_path,
+            sub_path_expr,
+        } = mount;
+        let path = format!("{path}.volumeMounts[{at}]");
+        check.unsupported(
+            &path,
+            &[
+                (
+                    "mountPropagation",
+                    mount_propagation
+                        .as_deref()
+                        .is_some_and(|kind| kind != "None"),
+                ),
+                (
+                    "recursiveReadOnly",
+                    recursive_read_only
+                        .as_deref()
+                        .is_some_and(|kind| kind != "Disabled"),
+                ),
+                (
+                    "subPathExpr",
+                    sub_path_expr
+                        .as_deref()
+                        .is_some_and(|expr| !expr.is_empty()),
+                ),
+            ],
+        );
+        if name.is_empty() {
+            check.wrong(&join(&path, "name"), "required: the volume's name");
+        } else if !volumes.iter().any(|volume| volume.name == *name) {
+            check.wrong(
+                &join(&path, "name"),
+                format!("{name:?} is not a volume of the pod (spec.volumes declares them)"),
+            );
+        }
+        let mount_path = destination(&join(&path, "mountPath"), mount_path, &mut taken, check);
+        let sub_path = sub_path.clone().filter(|sub_path| !sub_path.is_empty());
+        if let Some(sub_path) = &sub_path {
+            check.shape(&join(&path, "subPath"), sub_path, names::sub_path);
+        }
+        out.push(VolumeMount {
+            volume: name.clone(),
+            path: mount_path,
+            sub_path,
+            read_only: read_only.unwrap_or_default(),
+        });
+    }
+    out
+}
+
+/// A mount's place: absolute, without doubled or trailing slashes, used once.
+fn destination(
+    path: &str,
+    text: &str,
+    taken: &mut BTreeSet<String>,
+    check: &mut Check<'_>,
+) -> String {
+    if text.is_empty() {
+        check.wrong(path, "required: where the volume goes");
+        return String::new();
+    }
+    if text.contains([':', '\0']) {
+        check.wrong(path, "must not contain ':' or NUL");
+    }
+    let parts = text.split('/').filter(|part| !matches!(*part, "" | "."));
+    let parts: Vec<&str> = parts.collect();
+    if parts.is_empty() || parts.contains(&"..") {
+        check.wrong(path, format!("{text:?} is not a place for a volume"));
+    }
+    // As the kubelet does with a relative one.
+    let absolute = format!("/{}", parts.join("/"));
+    if !taken.insert(absolute.clone()) {
+        check.wrong(
+            path,
+            format!("another volume is mounted at {absolute:?} already"),
+        );
+    }
+    absolute
+}
+
+fn resources(
+    path: &str,
+    resources: Option<&core::ResourceRequirements>,
+    check: &mut Check<'_>,
+) -> Resources {
+    let Some(core::ResourceRequirements {
+        claims,
+        limits,
+        requests,
+    }) = resources
+    else {
+        return Resources::default();
+    };
+    let path = join(path, "resources");
+    check.unsupported(&path, &[("claims", some(claims))]);
+    let raw_limits = limits;
+    let limits = amounts(&join(&path, "limits"), raw_limits, check);
+    // A request that was filled in from its limit is told with the limit only.
+    let own = requests.as_ref().map(|requests| {
+        let filled = |name: &String, request: &RawQuantity| {
+            raw_limits.as_ref().and_then(|limits| limits.get(name)) == Some(request)
+        };
+        let mut own = requests.clone();
+        own.retain(|name, request| !filled(name, request));
+        own
+    });
+    let mut requests = amounts(&join(&path, "requests"), &own, check);
+    for (name, request) in &requests {
+        if limits.get(name).is_some_and(|limit| request > limit) {
+            let path = join(&join(&path, "requests"), name);
+            check.wrong(&path, format!("must not be more than the {name} limit"));
+        }
+    }
+    for (name, limit) in &limits {
+        requests.entry(name.clone()).or_insert(*limit);
+    }
+    if let Some(memory) = limits.get("memory")
+        && memory.units() < MIN_MEMORY
+    {
+        check.wrong_with_hint(
+            &join(&join(&path, "limits"), "memory"),
+            format!("{} bytes are too little for any process", memory.units()),
+            "m is a thousandth; write M or Mi for megabytes".into(),
+        );
+    }
+    let millis = |map: &BTreeMap<String, Quantity>, name| map.get(name).map(|q| q.millis());
+    let units = |map: &BTreeMap<String, Quantity>, name| map.get(name).map(|q| q.units());
+    Resources {
+        cpu_request_milli: millis(&requests, "cpu"),
+        cpu_limit_milli: millis(&limits, "cpu"),
+        memory_request: units(&requests, "memory"),
+        memory_limit: units(&limits, "memory"),
+        storage_request: units(&requests, "ephemeral-storage"),
+        storage_limit: units(&limits, "ephemeral-storage"),
+    }
+}
+
+fn amounts(
+    path: &str,
+    map: &Option<BTreeMap<String, RawQuantity>>,
+    check: &mut Check<'_>,
+) -> BTreeMap<String, Quantity> {
+    let mut out = BTreeMap::new();
+    for (name, amount) in map.iter().flatten() {
+        let path = join(path, name);
+        match name.as_str() {
+            "cpu" | "memory" | "ephemeral-storage" => {
+                if let Some(quantity) = check.quantity(&path, &amount.0) {
+                    out.insert(name.clone(), quantity);
+                }
+            }
+            _ => check.wrong(
+                &path,
+                "not supported yet; cpu, memory and ephemeral-storage are",
+            ),
+        }
+    }
+    out
+}

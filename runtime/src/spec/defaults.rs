@@ -1,0 +1,88 @@
+//! What an API server fills in where a manifest says nothing.
+
+use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, Pod, Volume};
+
+/// Seconds from the stop signal to SIGKILL.
+const GRACE_SECONDS: i64 = 30;
+
+/// Fills in the defaults of Kubernetes, so that `get -o yaml` shows a whole pod.
+pub fn apply(pod: &mut Pod) {
+    let namespace = &mut pod.metadata.namespace;
+    if namespace.as_deref().unwrap_or_default().is_empty() {
+        *namespace = Some("default".into());
+    }
+    let Some(spec) = &mut pod.spec else { return };
+    fill(&mut spec.restart_policy, "Always");
+    fill(&mut spec.dns_policy, "ClusterFirst");
+    spec.termination_grace_period_seconds
+        .get_or_insert(GRACE_SECONDS);
+    for container in spec.init_containers.iter_mut().flatten() {
+        container_defaults(container);
+    }
+    for container in &mut spec.containers {
+        container_defaults(container);
+    }
+    for volume in spec.volumes.iter_mut().flatten() {
+        let bare = Volume {
+            name: volume.name.clone(),
+            ..Volume::default()
+        };
+        if *volume == bare {
+            volume.empty_dir = Some(EmptyDirVolumeSource::default());
+        }
+    }
+}
+
+fn container_defaults(container: &mut Container) {
+    fill(
+        &mut container.termination_message_path,
+        "/dev/termination-log",
+    );
+    fill(&mut container.termination_message_policy, "File");
+    if let Some(image) = &container.image {
+        let policy = if is_latest(image) {
+            "Always"
+        } else {
+            "IfNotPresent"
+        };
+        fill(&mut container.image_pull_policy, policy);
+    }
+    for port in container.ports.iter_mut().flatten() {
+        fill(&mut port.protocol, "TCP");
+    }
+    if let Some(resources) = &mut container.resources
+        && let Some(limits) = &resources.limits
+    {
+        let requests = resources.requests.get_or_insert_default();
+        for (name, limit) in limits {
+            requests
+                .entry(name.clone())
+                .or_insert_with(|| limit.clone());
+        }
+    }
+}
+
+/// Whether an image reference has no digest and no tag but `latest`.
+fn is_latest(image: &str) -> bool {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    !image.contains('@') && last.split_once(':').is_none_or(|(_, tag)| tag == "latest")
+}
+
+fn fill(field: &mut Option<String>, value: &str) {
+    if field.as_deref().unwrap_or_default().is_empty() {
+        *field = Some(value.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_of_a_registry_is_no_tag() {
+        assert!(is_latest("busybox") && is_latest("busybox:latest"));
+        assert!(is_latest("localhost:5000/busybox"));
+        assert!(!is_latest("localhost:5000/busybox:1.36"));
+        assert!(!is_latest("busybox@sha256:00"));
+    }
+}

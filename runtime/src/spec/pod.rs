@@ -1,0 +1,396 @@
+//! A Kubernetes Pod to a [`PodSpec`]: what an API server would refuse is
+//! refused, and so is, by its name, what Beluga does not do yet.
+//!
+//! Kubernetes structs are taken apart without `..`, so that a field which a
+//! newer version adds does not compile until somebody decides about it.
+
+use super::check::Check;
+use super::types::{Dns, HostAlias, PodName, PodSpec, RestartPolicy};
+use super::yaml::join;
+use super::{container, names, security, volume};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Bytes of all annotations together, as in Kubernetes.
+const MAX_ANNOTATIONS: usize = 256 << 10;
+
+/// Converts a pod whose defaults are filled in.
+pub fn convert(pod: &core::Pod, check: &mut Check<'_>) -> PodSpec {
+    let core::Pod {
+        metadata,
+        spec,
+        status: _, // the system's own; kubectl ignores it as well
+    } = pod;
+    let mut out = empty();
+    identity(metadata, check, &mut out);
+    match spec {
+        Some(spec) => convert_spec(spec, check, &mut out),
+        None => check.wrong("spec", "required"),
+    }
+    out
+}
+
+fn empty() -> PodSpec {
+    PodSpec {
+        name: PodName::Exact(String::new()),
+        namespace: String::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        init_containers: Vec::new(),
+        containers: Vec::new(),
+        volumes: Vec::new(),
+        restart_policy: RestartPolicy::Always,
+        grace_seconds: 0,
+        hostname: None,
+        share_processes: false,
+        host_aliases: Vec::new(),
+        dns: Dns::default(),
+        supplemental_groups: Vec::new(),
+    }
+}
+
+fn identity(metadata: &ObjectMeta, check: &mut Check<'_>, out: &mut PodSpec) {
+    let ObjectMeta {
+        annotations,
+        creation_timestamp: _, // this and others below are the system's own
+        deletion_grace_period_seconds: _,
+        deletion_timestamp: _,
+        finalizers,
+        generate_name,
+        generation: _,
+        labels,
+        managed_fields: _,
+        name,
+        namespace,
+        owner_references,
+        resource_version: _,
+        self_link: _,
+        uid: _,
+    } = metadata;
+    out.name = match (name.as_deref(), generate_name.as_deref()) {
+        (Some(name), _) if !name.is_empty() => {
+            check.shape("metadata.name", name, names::subdomain);
+            PodName::Exact(name.to_owned())
+        }
+        (_, Some(prefix)) if !prefix.is_empty() => {
+            // The prefix may end in '-': letters follow it.
+            check.shape("metadata.generateName", &format!("{prefix}x"), |text| {
+                names::subdomain(text)
+            });
+            PodName::Generate(prefix.to_owned())
+        }
+        _ => {
+            check.wrong(
+                "metadata.name",
+                "required: the pod's name (or metadata.generateName)",
+            );
+            PodName::Exact(String::new())
+        }
+    };
+    out.namespace = namespace.clone().unwrap_or_default();
+    check.shape("metadata.namespace", &out.namespace, names::label);
+    out.labels = labels.clone().unwrap_or_default();
+    for (key, value) in &out.labels {
+        let path = join("metadata.labels", key);
+        check.shape(&path, key, names::qualified);
+        if let Err(why) = names::label_value(value) {
+            check.wrong(&path, format!("{value:?} {why}"));
+        }
+    }
+    out.annotations = annotations.clone().unwrap_or_default();
+    let mut total = 0;
+    for (key, value) in &out.annotations {
+        total += key.len() + value.len();
+        check.shape(&join("metadata.annotations", key), key, names::qualified);
+    }
+    if total > MAX_ANNOTATIONS {
+        check.wrong(
+            "metadata.annotations",
+            format!("{total} bytes in all are more than {MAX_ANNOTATIONS}"),
+        );
+    }
+    check.ignore(
+        "metadata",
+        &[
+            ("finalizers", some(finalizers)),
+            ("ownerReferences", some(owner_references)),
+        ],
+    );
+}
+
+/// Whether a list or map is there and not empty.
+pub fn some<T>(list: &Option<T>) -> bool
+where
+    for<'a> &'a T: IntoIterator,
+{
+    list.as_ref()
+        .is_some_and(|list| list.into_iter().next().is_some())
+}
+
+/// Whether a text is there and not empty.
+fn text(text: &Option<String>) -> bool {
+    text.as_ref().is_some_and(|text| !text.is_empty())
+}
+
+fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) {
+    refuse_and_ignore(spec, check);
+    out.restart_policy = check.choice(
+        "spec.restartPolicy",
+        spec.restart_policy.as_deref(),
+        &[
+            ("Always", RestartPolicy::Always),
+            ("OnFailure", RestartPolicy::OnFailure),
+            ("Never", RestartPolicy::Never),
+        ],
+    );
+    let grace = spec.termination_grace_period_seconds.unwrap_or_default();
+    out.grace_seconds = check
+        .number(
+            "spec.terminationGracePeriodSeconds",
+            grace,
+            "a number of seconds from 0 to 4294967295",
+        )
+        .unwrap_or_default();
+    if let Some(hostname) = &spec.hostname {
+        check.shape("spec.hostname", hostname, names::label);
+        out.hostname = Some(hostname.clone());
+    }
+    if let Some(os) = &spec.os {
+        check.choice("spec.os.name", Some(&os.name), &[("linux", ())]);
+    }
+    out.share_processes = spec.share_process_namespace.unwrap_or_default();
+    out.host_aliases = host_aliases(spec, check);
+    out.dns = dns(spec, check);
+    out.volumes = volume::convert(spec.volumes.as_deref().unwrap_or_default(), check);
+    let shared = security::shared(spec.security_context.as_ref(), check);
+    out.supplemental_groups
+        .clone_from(&shared.supplemental_groups);
+    let context = container::Context {
+        volumes: &out.volumes,
+        security: &shared,
+    };
+    if spec.containers.is_empty() {
+        check.wrong("spec.containers", "required: at least one container");
+    }
+    let inits = spec.init_containers.as_deref().unwrap_or_default();
+    out.init_containers = container::convert("spec.initContainers", inits, true, &context, check);
+    out.containers =
+        container::convert("spec.containers", &spec.containers, false, &context, check);
+    let names = inits
+        .iter()
+        .enumerate()
+        .map(|(at, one)| (format!("spec.initContainers[{at}].name"), one.name.as_str()));
+    let names = names.chain(
+        spec.containers
+            .iter()
+            .enumerate()
+            .map(|(at, one)| (format!("spec.containers[{at}].name"), one.name.as_str())),
+    );
+    check.unique("container of the pod", names);
+}
+
+/// Every field of a pod's specification: done elsewhere (`_`), refused, or a
+/// cluster's business.
+fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
+    let core::PodSpec {
+        active_deadline_seconds,
+        affinity,
+        automount_service_account_token,
+        containers: _,
+        dns_config: _,
+        dns_policy: _,
+        enable_service_links,
+        ephemeral_containers,
+        host_aliases: _,
+        host_ipc,
+        host_network,
+        host_pid,
+        host_users,
+        hostname: _,
+        hostname_override,
+        image_pull_secrets,
+        init_containers: _,
+        node_name,
+        node_selector,
+        os: _,
+        overhead,
+        preemption_policy,
+        priority,
+        priority_class_name,
+        readiness_gates,
+        resource_claims,
+        resources,
+        restart_policy: _,
+        runtime_class_name,
+        scheduler_name,
+        scheduling_gates,
+        security_context: _,
+        service_account,
+        service_account_name,
+        set_hostname_as_fqdn,
+        share_process_namespace,
+        subdomain,
+        termination_grace_period_seconds: _,
+        tolerations,
+        topology_spread_constraints,
+        volumes: _,
+        workload_ref,
+    } = spec;
+    for (name, on) in [("hostNetwork", host_network), ("hostIPC", host_ipc)] {
+        if *on == Some(true) {
+            check.wrong(
+                &join("spec", name),
+                "refused: a pod runs in a machine of its own and cannot share the host's",
+            );
+        }
+    }
+    if *share_process_namespace == Some(true) && *host_pid == Some(true) {
+        check.wrong(
+            "spec.shareProcessNamespace",
+            "cannot be used together with hostPID",
+        );
+    }
+    check.unsupported(
+        "spec",
+        &[
+            ("activeDeadlineSeconds", active_deadline_seconds.is_some()),
+            ("ephemeralContainers", some(ephemeral_containers)),
+            ("hostPID", *host_pid == Some(true)),
+            ("hostUsers", *host_users == Some(false)),
+            ("hostnameOverride", text(hostname_override)),
+            ("readinessGates", some(readiness_gates)),
+            ("resourceClaims", some(resource_claims)),
+            ("resources", resources.is_some()),
+            ("setHostnameAsFQDN", *set_hostname_as_fqdn == Some(true)),
+            ("subdomain", text(subdomain)),
+        ],
+    );
+    check.ignore(
+        "spec",
+        &[
+            ("affinity", affinity.is_some()),
+            (
+                "automountServiceAccountToken",
+                automount_service_account_token.is_some(),
+            ),
+            ("enableServiceLinks", enable_service_links.is_some()),
+            ("imagePullSecrets", some(image_pull_secrets)),
+            ("nodeName", text(node_name)),
+            ("nodeSelector", some(node_selector)),
+            ("overhead", some(overhead)),
+            ("preemptionPolicy", text(preemption_policy)),
+            ("priority", priority.is_some()),
+            ("priorityClassName", text(priority_class_name)),
+            ("runtimeClassName", text(runtime_class_name)),
+            ("schedulerName", text(scheduler_name)),
+            ("schedulingGates", some(scheduling_gates)),
+            ("serviceAccount", text(service_account)),
+            ("serviceAccountName", text(service_account_name)),
+            ("tolerations", some(tolerations)),
+            (
+                "topologySpreadConstraints",
+                some(topology_spread_constraints),
+            ),
+            ("workloadRef", workload_ref.is_some()),
+        ],
+    );
+}
+
+fn host_aliases(spec: &core::PodSpec, check: &mut Check<'_>) -> Vec<HostAlias> {
+    let mut out = Vec::new();
+    for (at, alias) in spec.host_aliases.iter().flatten().enumerate() {
+        let core::HostAlias { hostnames, ip } = alias;
+        let path = format!("spec.hostAliases[{at}]");
+        let hostnames = hostnames.clone().unwrap_or_default();
+        for (at, name) in hostnames.iter().enumerate() {
+            check.shape(&format!("{path}.hostnames[{at}]"), name, names::subdomain);
+        }
+        if let Some(ip) = address(&format!("{path}.ip"), ip, check) {
+            out.push(HostAlias { ip, hostnames });
+        }
+    }
+    out
+}
+
+fn address(path: &str, text: &str, check: &mut Check<'_>) -> Option<IpAddr> {
+    let ip = text.parse().ok();
+    if ip.is_none() {
+        let shown: String = text.chars().take(60).collect();
+        check.wrong(path, format!("{shown:?} is not an IP address"));
+    }
+    ip
+}
+
+fn dns(spec: &core::PodSpec, check: &mut Check<'_>) -> Dns {
+    let from_host = check.choice(
+        "spec.dnsPolicy",
+        spec.dns_policy.as_deref(),
+        &[
+            ("ClusterFirst", true),
+            ("ClusterFirstWithHostNet", true),
+            ("Default", true),
+            ("None", false),
+        ],
+    );
+    let mut out = Dns {
+        from_host,
+        ..Dns::default()
+    };
+    if let Some(config) = &spec.dns_config {
+        let core::PodDNSConfig {
+            nameservers,
+            options,
+            searches,
+        } = config;
+        for (at, server) in nameservers.iter().flatten().enumerate() {
+            let path = format!("spec.dnsConfig.nameservers[{at}]");
+            out.nameservers.extend(address(&path, server, check));
+        }
+        out.searches = searches.clone().unwrap_or_default();
+        for (at, search) in out.searches.iter().enumerate() {
+            let name = search.strip_suffix('.').unwrap_or(search);
+            check.shape(
+                &format!("spec.dnsConfig.searches[{at}]"),
+                name,
+                names::subdomain,
+            );
+        }
+        for (at, option) in options.iter().flatten().enumerate() {
+            let core::PodDNSConfigOption { name, value } = option;
+            let name = name.as_deref().unwrap_or_default();
+            let line = match value.as_deref() {
+                Some(value) if !value.is_empty() => format!("{name}:{value}"),
+                _ => name.to_owned(),
+            };
+            check.shape(
+                &format!("spec.dnsConfig.options[{at}].name"),
+                &line,
+                |line| {
+                    // A line break would write other lines of resolv.conf.
+                    let one_word = line.bytes().all(|byte| byte.is_ascii_graphic());
+                    one_word.then_some(()).ok_or("must be one word")
+                },
+            );
+            out.options.push(line);
+        }
+    }
+    if out.nameservers.len() > 3 {
+        check.wrong(
+            "spec.dnsConfig.nameservers",
+            "more than the 3 that a resolver reads",
+        );
+    }
+    if out.searches.len() > 32 {
+        check.wrong("spec.dnsConfig.searches", "more than 32");
+    }
+    let given = spec.dns_config.as_ref().map(|config| &config.nameservers);
+    if !from_host && !given.is_some_and(some) {
+        check.wrong(
+            "spec.dnsConfig.nameservers",
+            "required: at least one, with the dnsPolicy None",
+        );
+    }
+    out
+}

@@ -1,0 +1,263 @@
+//! Security contexts: the pod's settings merged into each container's.
+
+use super::check::Check;
+use super::pod::some;
+use super::schema::closest;
+use super::types::{ContainerSecurity, RunAs, SeccompChoice};
+use k8s_openapi::api::core::v1 as core;
+use std::collections::BTreeSet;
+
+/// What the pod says for all of its containers.
+#[derive(Default)]
+pub struct Shared {
+    run_as: RunAs,
+    seccomp: Option<SeccompChoice>,
+    /// Groups of every process.
+    pub supplemental_groups: Vec<u32>,
+}
+
+/// Converts the pod's security context.
+pub fn shared(context: Option<&core::PodSecurityContext>, check: &mut Check<'_>) -> Shared {
+    let Some(context) = context else {
+        return Shared::default();
+    };
+    let core::PodSecurityContext {
+        app_armor_profile,
+        fs_group,
+        fs_group_change_policy,
+        run_as_group,
+        run_as_non_root,
+        run_as_user,
+        se_linux_change_policy,
+        se_linux_options,
+        seccomp_profile,
+        supplemental_groups,
+        supplemental_groups_policy,
+        sysctls,
+        windows_options,
+    } = context;
+    let path = "spec.securityContext";
+    check.unsupported(
+        path,
+        &[
+            ("appArmorProfile", app_armor_profile.is_some()),
+            ("fsGroup", fs_group.is_some()),
+            ("fsGroupChangePolicy", fs_group_change_policy.is_some()),
+            ("seLinuxChangePolicy", se_linux_change_policy.is_some()),
+            ("seLinuxOptions", se_linux_options.is_some()),
+            (
+                "supplementalGroupsPolicy",
+                supplemental_groups_policy
+                    .as_deref()
+                    .is_some_and(|policy| policy != "Merge"),
+            ),
+            ("sysctls", some(sysctls)),
+            ("windowsOptions", windows_options.is_some()),
+        ],
+    );
+    let groups = supplemental_groups.iter().flatten().enumerate();
+    Shared {
+        run_as: RunAs {
+            user: id(path, "runAsUser", *run_as_user, check),
+            group: id(path, "runAsGroup", *run_as_group, check),
+            non_root: run_as_non_root.unwrap_or_default(),
+        },
+        seccomp: seccomp(path, seccomp_profile.as_ref(), check),
+        supplemental_groups: groups
+            .filter_map(|(at, group)| {
+                id(
+                    path,
+                    &format!("supplementalGroups[{at}]"),
+                    Some(*group),
+                    check,
+                )
+            })
+            .collect(),
+    }
+}
+
+/// Converts a container's security context on top of the pod's.
+pub fn merge(
+    path: &str,
+    context: Option<&core::SecurityContext>,
+    shared: &Shared,
+    check: &mut Check<'_>,
+) -> ContainerSecurity {
+    let mut out = ContainerSecurity {
+        run_as: shared.run_as.clone(),
+        seccomp: shared.seccomp,
+        allow_privilege_escalation: true,
+        ..ContainerSecurity::default()
+    };
+    if let Some(context) = context {
+        container(path, context, &mut out, check);
+    }
+    if out.run_as.non_root && out.run_as.user == Some(0) {
+        check.wrong(
+            &format!("{path}.runAsUser"),
+            "0 is root, which runAsNonRoot forbids",
+        );
+    }
+    out
+}
+
+fn container(
+    path: &str,
+    context: &core::SecurityContext,
+    out: &mut ContainerSecurity,
+    check: &mut Check<'_>,
+) {
+    let core::SecurityContext {
+        allow_privilege_escalation,
+        app_armor_profile,
+        capabilities: caps,
+        privileged,
+        proc_mount,
+        read_only_root_filesystem,
+        run_as_group,
+        run_as_non_root,
+        run_as_user,
+        se_linux_options,
+        seccomp_profile,
+        windows_options,
+    } = context;
+    check.unsupported(
+        path,
+        &[
+            ("appArmorProfile", app_armor_profile.is_some()),
+            (
+                "procMount",
+                proc_mount.as_deref().is_some_and(|kind| kind != "Default"),
+            ),
+            ("seLinuxOptions", se_linux_options.is_some()),
+            ("windowsOptions", windows_options.is_some()),
+        ],
+    );
+    out.privileged = privileged.unwrap_or_default();
+    out.read_only_root = read_only_root_filesystem.unwrap_or_default();
+    out.allow_privilege_escalation = allow_privilege_escalation.unwrap_or(true);
+    let user = id(path, "runAsUser", *run_as_user, check);
+    let group = id(path, "runAsGroup", *run_as_group, check);
+    out.run_as.user = user.or(out.run_as.user);
+    out.run_as.group = group.or(out.run_as.group);
+    out.run_as.non_root = run_as_non_root.unwrap_or(out.run_as.non_root);
+    out.seccomp = seccomp(path, seccomp_profile.as_ref(), check).or(out.seccomp);
+    if let Some(core::Capabilities { add, drop }) = caps {
+        out.add_capabilities = capabilities(&format!("{path}.capabilities.add"), add, check);
+        out.drop_capabilities = capabilities(&format!("{path}.capabilities.drop"), drop, check);
+    }
+    if !out.allow_privilege_escalation {
+        let path = format!("{path}.allowPrivilegeEscalation");
+        if out.privileged {
+            check.wrong(&path, "cannot be false while privileged is true");
+        }
+        if out.add_capabilities.contains("SYS_ADMIN") {
+            check.wrong(
+                &path,
+                "cannot be false while the capability SYS_ADMIN is added",
+            );
+        }
+    }
+}
+
+fn id(path: &str, field: &str, value: Option<i64>, check: &mut Check<'_>) -> Option<u32> {
+    let id = check.number::<i32>(&format!("{path}.{field}"), value?, "from 0 to 2147483647")?;
+    let unsigned = u32::try_from(id).ok();
+    if unsigned.is_none() {
+        check.wrong(
+            &format!("{path}.{field}"),
+            format!("{id} is not from 0 to 2147483647"),
+        );
+    }
+    unsigned
+}
+
+fn seccomp(
+    path: &str,
+    profile: Option<&core::SeccompProfile>,
+    check: &mut Check<'_>,
+) -> Option<SeccompChoice> {
+    let core::SeccompProfile {
+        localhost_profile,
+        type_,
+    } = profile?;
+    let path = format!("{path}.seccompProfile");
+    if type_ == "Localhost" || localhost_profile.is_some() {
+        check.unsupported(&path, &[("localhostProfile", true)]);
+        return None;
+    }
+    Some(check.choice(
+        &format!("{path}.type"),
+        Some(type_),
+        &[
+            ("RuntimeDefault", SeccompChoice::RuntimeDefault),
+            ("Unconfined", SeccompChoice::Unconfined),
+        ],
+    ))
+}
+
+fn capabilities(path: &str, list: &Option<Vec<String>>, check: &mut Check<'_>) -> BTreeSet<String> {
+    for (at, name) in list.iter().flatten().enumerate() {
+        if name == "ALL" || CAPABILITIES.contains(&name.as_str()) {
+            continue;
+        }
+        let path = format!("{path}[{at}]");
+        let shown: String = name.chars().take(60).collect();
+        let message = format!("{shown:?} is not a capability of Linux");
+        let bare = name.to_ascii_uppercase();
+        let bare = bare.strip_prefix("CAP_").unwrap_or(&bare);
+        match closest(bare, &CAPABILITIES) {
+            Some((_, meant)) => {
+                check.wrong_with_hint(&path, message, format!("did you mean {meant}?"));
+            }
+            None => check.wrong(&path, message),
+        }
+    }
+    list.iter().flatten().cloned().collect()
+}
+
+/// All of Linux 6.12, without `CAP_`, in the order of their numbers
+/// (include/uapi/linux/capability.h).
+pub const CAPABILITIES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];

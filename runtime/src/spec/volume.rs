@@ -1,0 +1,124 @@
+//! Volumes of a pod.
+
+use super::check::Check;
+use super::names;
+use super::types::{Medium, Volume, VolumeSource};
+use k8s_openapi::api::core::v1 as core;
+
+/// Converts the volumes whose defaults are filled in.
+pub fn convert(volumes: &[core::Volume], check: &mut Check<'_>) -> Vec<Volume> {
+    let path = |at: usize| format!("spec.volumes[{at}].name");
+    let names = volumes.iter().enumerate();
+    check.unique(
+        "volume of the pod",
+        names.map(|(at, volume)| (path(at), volume.name.as_str())),
+    );
+    volumes
+        .iter()
+        .enumerate()
+        .map(|(at, volume)| {
+            check.shape(&path(at), &volume.name, names::label);
+            refuse(&format!("spec.volumes[{at}]"), volume, check);
+            Volume {
+                name: volume.name.clone(),
+                source: empty_dir(
+                    &format!("spec.volumes[{at}].emptyDir"),
+                    volume.empty_dir.as_ref(),
+                    check,
+                ),
+            }
+        })
+        .collect()
+}
+
+fn empty_dir(
+    path: &str,
+    source: Option<&core::EmptyDirVolumeSource>,
+    check: &mut Check<'_>,
+) -> VolumeSource {
+    let (medium, size_limit) = match source {
+        Some(core::EmptyDirVolumeSource { medium, size_limit }) => (medium, size_limit),
+        None => (&None, &None),
+    };
+    let medium = check.choice(
+        &format!("{path}.medium"),
+        medium.as_deref().filter(|medium| !medium.is_empty()),
+        &[("\"\"", Medium::Disk), ("Memory", Medium::Memory)],
+    );
+    let size_limit = size_limit
+        .as_ref()
+        .and_then(|limit| check.quantity(&format!("{path}.sizeLimit"), &limit.0))
+        .map(|limit| limit.units());
+    VolumeSource::EmptyDir { medium, size_limit }
+}
+
+/// Every other kind of volume.
+fn refuse(path: &str, volume: &core::Volume, check: &mut Check<'_>) {
+    let core::Volume {
+        aws_elastic_block_store,
+        azure_disk,
+        azure_file,
+        cephfs,
+        cinder,
+        config_map,
+        csi,
+        downward_api,
+        empty_dir: _,
+        ephemeral,
+        fc,
+        flex_volume,
+        flocker,
+        gce_persistent_disk,
+        git_repo,
+        glusterfs,
+        host_path,
+        image,
+        iscsi,
+        name: _,
+        nfs,
+        persistent_volume_claim,
+        photon_persistent_disk,
+        portworx_volume,
+        projected,
+        quobyte,
+        rbd,
+        scale_io,
+        secret,
+        storageos,
+        vsphere_volume,
+    } = volume;
+    check.unsupported(
+        path,
+        &[
+            ("awsElasticBlockStore", aws_elastic_block_store.is_some()),
+            ("azureDisk", azure_disk.is_some()),
+            ("azureFile", azure_file.is_some()),
+            ("cephfs", cephfs.is_some()),
+            ("cinder", cinder.is_some()),
+            ("configMap", config_map.is_some()),
+            ("csi", csi.is_some()),
+            ("downwardAPI", downward_api.is_some()),
+            ("ephemeral", ephemeral.is_some()),
+            ("fc", fc.is_some()),
+            ("flexVolume", flex_volume.is_some()),
+            ("flocker", flocker.is_some()),
+            ("gcePersistentDisk", gce_persistent_disk.is_some()),
+            ("gitRepo", git_repo.is_some()),
+            ("glusterfs", glusterfs.is_some()),
+            ("hostPath", host_path.is_some()),
+            ("image", image.is_some()),
+            ("iscsi", iscsi.is_some()),
+            ("nfs", nfs.is_some()),
+            ("persistentVolumeClaim", persistent_volume_claim.is_some()),
+            ("photonPersistentDisk", photon_persistent_disk.is_some()),
+            ("portworxVolume", portworx_volume.is_some()),
+            ("projected", projected.is_some()),
+            ("quobyte", quobyte.is_some()),
+            ("rbd", rbd.is_some()),
+            ("scaleIO", scale_io.is_some()),
+            ("secret", secret.is_some()),
+            ("storageos", storageos.is_some()),
+            ("vsphereVolume", vsphere_volume.is_some()),
+        ],
+    );
+}

@@ -1,0 +1,253 @@
+//! What is wrong with a manifest is told with line, column and field path,
+//! all of it at once, and in words that do not change by accident.
+
+use beluga_runtime::spec;
+
+/// Manifest, and every line of what is said about it.
+const CASES: &[(&str, &[&str])] = &[
+    // Keys.
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  restartPolicy: Never\nspec:\n  containers:\n  - {name: a, image: b}\n",
+        &["5:3: metadata.restartPolicy: unknown field (restartPolicy belongs under spec)"],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: a\n    imagee: b\n",
+        &[
+            "6:5: spec.containers[0].image: required: the image to run",
+            "7:5: spec.containers[0].imagee: unknown field (did you mean image?)",
+        ],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - {name: a, image: b, volumes: []}\nimage: x\n",
+        &[
+            "6:25: spec.containers[0].volumes: unknown field (volumes belongs under spec)",
+            "7:1: image: unknown field (image belongs under spec.containers[])",
+        ],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: a\n    image: b\n    image: c\n",
+        &["8:5: the key \"image\" stands here a second time; first on line 7"],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  zzzzzz: 1\n  containers:\n  - {name: a, image: b}\n",
+        &["5:3: spec.zzzzzz: unknown field"],
+    ),
+    // Types.
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: a\n    image: b\n    command: sh\n    env:\n    - name: X\n      value: 5\n    tty: 1\n    ports: [{containerPort: \"80\"}]\n",
+        &[
+            "8:14: spec.containers[0].command: expected a list, got the text \"sh\" (a list of one is written [\"sh\"])",
+            "11:14: spec.containers[0].env[0].value: expected a text, got the number 5 (put it in quotes: \"5\")",
+            "12:10: spec.containers[0].tty: expected true or false, got the number 1",
+            "13:29: spec.containers[0].ports[0].containerPort: expected an integer, got the text \"80\" (remove the quotes)",
+        ],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {v: 1.0}}\nspec:\n  containers: {name: a}\n",
+        &[
+            "3:33: metadata.labels.v: expected a text, got the number 1.0 (put it in quotes: \"1.0\")",
+            "5:3: spec.containers: expected a list, got an object (each item of a list begins with \"- \")",
+        ],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: hello\n",
+        &["4:7: spec: expected an object, got the text \"hello\""],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - {name: a, image: b, securityContext: {runAsUser: 99999999999}}\n  terminationGracePeriodSeconds: -1\n",
+        &[
+            "6:54: spec.containers[0].securityContext.runAsUser: 99999999999 is not from 0 to 2147483647",
+            "7:34: spec.terminationGracePeriodSeconds: -1 is not a number of seconds from 0 to 4294967295",
+        ],
+    ),
+    // Quantities.
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: a\n    image: b\n    resources:\n      limits:\n        memory: 64Mib\n        cpu: abc\n",
+        &[
+            "10:17: spec.containers[0].resources.limits.memory: \"Mib\" in \"64Mib\" is not a unit of quantities, which are m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi and Ei",
+            "11:14: spec.containers[0].resources.limits.cpu: \"abc\" is not a quantity: it must be a number, with a unit like m, k, M, Gi",
+        ],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - {name: a, image: b, resources: {limits: {memory: 100m, cpu: -1}, requests: {ephemeral-storage: 1e30}}}\n",
+        &[
+            "6:54: spec.containers[0].resources.limits.memory: 1 bytes are too little for any process (m is a thousandth; write M or Mi for megabytes)",
+            "6:65: spec.containers[0].resources.limits.cpu: \"-1\" is negative",
+            "6:100: spec.containers[0].resources.requests.ephemeral-storage: \"1e30\" is more than a quantity may be (9223372036854775807)",
+        ],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - {name: a, image: b, resources: {limits: {cpu: 1, nvidia.com/gpu: 1}, requests: {cpu: 1500m}}}\n",
+        &[
+            "6:70: spec.containers[0].resources.limits[nvidia.com/gpu]: not supported yet; cpu, memory and ephemeral-storage are",
+            "6:90: spec.containers[0].resources.requests.cpu: must not be more than the cpu limit",
+        ],
+    ),
+    // Names.
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  initContainers:\n  - {name: a, image: b}\n  containers:\n  - {name: a, image: b}\n",
+        &["8:12: spec.containers[0].name: \"a\" is the name of another container of the pod"],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: Web_1}\nspec:\n  hostname: a.b\n  containers:\n  - {image: b}\n",
+        &[
+            "3:18: metadata.name: \"Web_1\" must be lower-case letters, digits, '-' and '.', with a letter or digit at both ends of each part",
+            "5:13: spec.hostname: \"a.b\" must be lower-case letters, digits and '-', with a letter or digit at both ends",
+            "7:5: spec.containers[0].name: required",
+        ],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {}\nspec: {containers: []}\n",
+        &[
+            "3:1: metadata.name: required: the pod's name (or metadata.generateName)",
+            "4:8: spec.containers: required: at least one container",
+        ],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {-x: \"a b\"}}\nspec:\n  containers:\n  - {name: a, image: \"Bad Image\"}\n",
+        &[
+            "3:34: metadata.labels.-x: \"-x\" must be letters, digits, '-', '_' and '.', with a letter or digit at both ends",
+            "3:34: metadata.labels.-x: \"a b\" must be letters, digits, '-', '_' and '.', with a letter or digit at both ends",
+            "6:22: spec.containers[0].image: image reference \"Bad Image\": the repository must be lower case",
+        ],
+    ),
+    // Volumes.
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: a\n    image: b\n    volumeMounts:\n    - {name: data, mountPath: /data}\n",
+        &[
+            "9:14: spec.containers[0].volumeMounts[0].name: \"data\" is not a volume of the pod (spec.volumes declares them)",
+        ],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  volumes:\n  - name: v\n  - name: v\n  - name: c\n    configMap: {name: x}\n  - name: h\n    hostPath:\n      path: /etc\n  - name: m\n    emptyDir: {medium: memory, sizeLimit: many}\n  containers:\n  - name: a\n    image: b\n    volumeMounts:\n    - {name: v, mountPath: /data/}\n    - {name: v, mountPath: //data, subPath: ../x}\n    - {name: v, mountPath: /a/../b}\n    - {name: v}\n",
+        &[
+            "7:11: spec.volumes[1].name: \"v\" is the name of another volume of the pod",
+            "9:5: spec.volumes[2].configMap: not supported yet",
+            "11:5: spec.volumes[3].hostPath: not supported yet",
+            "14:24: spec.volumes[4].emptyDir.medium: \"memory\" is not one of \"\", Memory (did you mean Memory?)",
+            "14:43: spec.volumes[4].emptyDir.sizeLimit: \"many\" is not a quantity: it must be a number, with a unit like m, k, M, Gi",
+            "20:28: spec.containers[0].volumeMounts[1].mountPath: another volume is mounted at \"/data\" already",
+            "20:45: spec.containers[0].volumeMounts[1].subPath: \"../x\" must not contain '..'",
+            "21:28: spec.containers[0].volumeMounts[2].mountPath: \"/a/../b\" is not a place for a volume",
+            "22:7: spec.containers[0].volumeMounts[3].mountPath: required: where the volume goes",
+        ],
+    ),
+    // Ports and environment.
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: a\n    image: b\n    ports:\n    - {containerPort: 70000}\n    - {containerPort: 80, hostPort: 8080, name: web}\n    - {containerPort: 81, protocol: tcp, name: web}\n    - {name: no_port}\n",
+        &[
+            "9:23: spec.containers[0].ports[0].containerPort: 70000 is not a port from 1 to 65535",
+            "10:37: spec.containers[0].ports[1].hostPort: not supported yet",
+            "11:37: spec.containers[0].ports[2].protocol: \"tcp\" is not one of TCP, UDP, SCTP (did you mean TCP?)",
+            "11:48: spec.containers[0].ports[2].name: \"web\" is the name of another port of the container",
+            "12:7: spec.containers[0].ports[3].containerPort: required: a port from 1 to 65535",
+            "12:14: spec.containers[0].ports[3].name: \"no_port\" must be lower-case letters, digits and single '-', with a letter or digit at both ends",
+        ],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: a\n    image: b\n    env:\n    - {name: \"A=B\", value: x}\n    - name: S\n      valueFrom:\n        secretKeyRef: {name: x, key: y}\n    envFrom:\n    - configMapRef: {name: x}\n",
+        &[
+            "9:14: spec.containers[0].env[0].name: \"A=B\" must be printable ASCII characters without '='",
+            "12:9: spec.containers[0].env[1].valueFrom.secretKeyRef: not supported yet",
+            "13:5: spec.containers[0].envFrom: not supported yet",
+        ],
+    ),
+    // Known, but not yet; or not at all.
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  hostNetwork: true\n  activeDeadlineSeconds: 5\n  restartPolicy: never\n  containers:\n  - name: a\n    image: b\n    livenessProbe:\n      exec: {command: [a]}\n    lifecycle: {preStop: {exec: {command: [a]}}}\n    restartPolicy: Always\n",
+        &[
+            "5:16: spec.hostNetwork: refused: a pod runs in a machine of its own and cannot share the host's",
+            "6:26: spec.activeDeadlineSeconds: not supported yet",
+            "7:18: spec.restartPolicy: \"never\" is not one of Always, OnFailure, Never (did you mean Never?)",
+            "11:5: spec.containers[0].livenessProbe: not supported yet",
+            "13:5: spec.containers[0].lifecycle: not supported yet",
+            "14:20: spec.containers[0].restartPolicy: not supported yet for an app container (spec.restartPolicy holds for all of them)",
+        ],
+    ),
+    // Security.
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  securityContext: {fsGroup: 5, runAsUser: 0}\n  containers:\n  - name: a\n    image: b\n    securityContext:\n      privileged: true\n      allowPrivilegeEscalation: false\n      runAsNonRoot: true\n      capabilities: {add: [NET_ADMN, CAP_SYS_TIME, FLY]}\n      seccompProfile: {type: Localhost, localhostProfile: x}\n",
+        &[
+            "5:30: spec.securityContext.fsGroup: not supported yet",
+            "9:5: spec.containers[0].securityContext.runAsUser: 0 is root, which runAsNonRoot forbids",
+            "11:33: spec.containers[0].securityContext.allowPrivilegeEscalation: cannot be false while privileged is true",
+            "13:28: spec.containers[0].securityContext.capabilities.add[0]: \"NET_ADMN\" is not a capability of Linux (did you mean NET_ADMIN?)",
+            "13:38: spec.containers[0].securityContext.capabilities.add[1]: \"CAP_SYS_TIME\" is not a capability of Linux (did you mean SYS_TIME?)",
+            "13:52: spec.containers[0].securityContext.capabilities.add[2]: \"FLY\" is not a capability of Linux",
+            "14:59: spec.containers[0].securityContext.seccompProfile.localhostProfile: not supported yet",
+        ],
+    ),
+    // Names of the network.
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  dnsPolicy: None\n  hostAliases: [{ip: 1.2.3, hostnames: [A]}]\n  dnsConfig: {nameservers: [x], options: [{name: \"a b\"}]}\n  containers: [{name: a, image: b}]\n",
+        &[
+            "6:22: spec.hostAliases[0].ip: \"1.2.3\" is not an IP address",
+            "6:41: spec.hostAliases[0].hostnames[0]: \"A\" must be lower-case letters, digits, '-' and '.', with a letter or digit at both ends of each part",
+            "7:29: spec.dnsConfig.nameservers[0]: \"x\" is not an IP address",
+            "7:50: spec.dnsConfig.options[0].name: \"a b\" must be one word",
+        ],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  dnsPolicy: None\n  containers: [{name: a, image: b}]\n",
+        &["4:1: spec.dnsConfig.nameservers: required: at least one, with the dnsPolicy None"],
+    ),
+    // Whole documents.
+    (
+        "apiVersion: apps/v1\nkind: Deployment\n---\napiVersion: v1\nkind: pod\n---\napiVersion: v2\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: b}]}\n---\nname: x\n---\n- a\n",
+        &[
+            "2:7: kind: Deployment is not supported yet; Pod is",
+            "5:7: kind: pod is not supported yet; Pod is (did you mean Pod?)",
+            "7:13: apiVersion: a Pod is of apiVersion v1, not \"v2\"",
+            "12:1: kind: required: Pod",
+            "14:1: expected a Kubernetes object",
+        ],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: b}]}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: b}]}\n",
+        &["8:18: metadata.name: \"a\" is the name of another pod of this manifest"],
+    ),
+    (
+        "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Pod\n  metadata: {nam: a}\n  spec: {containers: [{name: a, image: b}]}\n",
+        &[
+            "6:3: metadata.name: required: the pod's name (or metadata.generateName)",
+            "6:14: metadata.nam: unknown field (did you mean name?)",
+        ],
+    ),
+    ("", &["1:1: there is no pod in it"]),
+    ("# nothing\n---\n", &["1:1: there is no pod in it"]),
+    // Not YAML.
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a\nspec: x\n",
+        &["4:5: not valid YAML: while parsing a flow mapping, did not find expected ',' or '}'"],
+    ),
+    (
+        "a: &x [*x]\n",
+        &["1:8: an alias stands inside its own anchor"],
+    ),
+    (
+        "a: !custom 1\n",
+        &["1:4: the YAML tag \"custom\" means nothing here"],
+    ),
+    ("? [a]\n: b\n", &["1:3: a key must be a text"]),
+];
+
+#[test]
+fn every_error_is_told_with_its_place() {
+    let mut wrong = String::new();
+    for (manifest, expected) in CASES {
+        let told = match spec::parse("pod.yaml", manifest) {
+            Ok(_) => vec!["(accepted)".to_owned()],
+            Err(error) => error.issues.iter().map(ToString::to_string).collect(),
+        };
+        if told != *expected {
+            wrong += &format!("\n{manifest}\n  told:\n");
+            told.iter()
+                .for_each(|line| wrong += &format!("    {line}\n"));
+            wrong += "  expected:\n";
+            expected
+                .iter()
+                .for_each(|line| wrong += &format!("    {line}\n"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
