@@ -1,0 +1,92 @@
+//! What the helper is told: one typed plan, JSON on an inherited descriptor.
+
+use crate::quota::ProjectQuota;
+use beluga_proto::ExecSpec;
+use serde::{Deserialize, Serialize};
+
+/// One process to become.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SpawnPlan {
+    /// In a root of its own, or beside another process.
+    pub place: Place,
+    /// The process, as the supervisor described it.
+    pub process: ExecSpec,
+    /// Absolute path of an existing cgroup directory, limits and device filter
+    /// set; the process is born in it.
+    pub cgroup: String,
+    /// All devices of the guest; /sys and cgroups writable.
+    pub privileged: bool,
+    /// Mask and write-protect parts of /proc and /sys.
+    pub mask_paths: bool,
+}
+
+/// Where a process runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Place {
+    /// In a new root with namespaces of its own.
+    Create(Box<RootPlan>),
+    /// In the mount, PID and cgroup namespaces of another process.
+    Join {
+        /// That process in the first PID namespace; alive, or not yet reaped.
+        pid: u32,
+    },
+}
+
+/// A container's root and what is mounted into it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RootPlan {
+    /// Image layers, lowest first.
+    pub layers: Vec<LayerMount>,
+    /// Where its writes go.
+    pub writable: Writable,
+    /// The root is read-only once it is built.
+    pub read_only: bool,
+    /// An empty directory: mount point of the root while it is built.
+    pub root: String,
+    /// Volumes, in order of destination depth.
+    pub mounts: Vec<VolumeMount>,
+    /// Files of the agent that the container sees.
+    pub files: Vec<FileMount>,
+    /// A process whose PID namespace it joins instead of getting its own.
+    pub shared_pid: Option<u32>,
+}
+
+/// A read-only layer: mounted once per pod, by whoever needs it first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LayerMount {
+    /// Block device with an EROFS image.
+    pub device: String,
+    /// Existing directory to mount it at, in the agent's mount namespace.
+    pub mount_point: String,
+}
+
+/// The writable layer of a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Writable {
+    /// Directory of this container alone; made when missing.
+    pub dir: String,
+    /// Project that it is charged to and limited by.
+    pub project: Option<ProjectQuota>,
+}
+
+/// A volume's place in a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VolumeMount {
+    /// Directory of the volume in the agent's mount namespace.
+    pub source: String,
+    /// Absolute path in the container; made when missing.
+    pub destination: String,
+    /// Path below the volume's root; a directory is made when it is missing.
+    pub sub_path: Option<String>,
+    /// The container may not write through this mount.
+    pub read_only: bool,
+}
+
+/// A file of the agent at a place in a container, unless a volume is there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FileMount {
+    /// File in the agent's mount namespace.
+    pub source: String,
+    /// Absolute path in the container; made when missing.
+    pub destination: String,
+}
