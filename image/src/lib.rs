@@ -21,13 +21,17 @@ pub mod layer;
 
 mod config;
 mod digest;
+mod erofs;
 mod load;
 mod reference;
 mod store;
+mod tarfile;
 
 pub use config::{ConfigError, ImageConfig, Platform};
 pub use digest::{Digest, DigestError};
+pub use layer::LayerError;
 pub use layer::Limits;
 pub use load::{LoadError, LoadOptions, LoadedImage, Progress, Source};
 pub use reference::{Reference, ReferenceError};
 pub use store::{Image, Layer, RemoveError, Removed, Store, StoreError};
+pub use tarfile::TarError;
