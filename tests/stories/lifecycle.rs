@@ -1,0 +1,211 @@
+//! From start to end: order, signals, exit codes, restarts.
+
+use beluga_tests::shared;
+
+/// A one-container pod that runs a shell line.
+pub fn one(name: &str, restart: &str, line: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  restartPolicy: {restart}
+  terminationGracePeriodSeconds: 2
+  containers:
+  - name: main
+    image: busybox
+    command: [sh, -c, {line:?}]
+"
+    )
+}
+
+#[test]
+fn b01_containers_of_a_pod_are_one_unit() {
+    let pod = shared().pod(include_str!("../pods/two-containers.yaml"));
+    let name = pod.name().to_owned();
+    shared().run(["get", "pods"]).ok().says(&name).says("2/2");
+    pod.delete();
+    shared()
+        .run(["get", "pod", &name])
+        .exits(1)
+        .complains("not found");
+}
+
+#[test]
+fn b03_a_replacement_has_a_new_uid() {
+    let manifest = one("b03", "Never", "exit 0");
+    let first = shared().pod(&manifest);
+    let uid = first.field("/metadata/uid");
+    first.delete();
+    assert_ne!(shared().pod(&manifest).field("/metadata/uid"), uid);
+}
+
+#[test]
+fn b06_restart_policy_never_keeps_the_failure() {
+    let pod = shared().pod(&one("b06-never", "Never", "exit 1"));
+    assert_eq!(pod.field("/status/phase"), "Failed");
+    assert_eq!(pod.container("main")["restartCount"], 0);
+}
+
+#[test]
+fn b06_on_failure_restarts_until_success_with_a_fresh_root() {
+    // The volume remembers what the root file system must not.
+    let line = "test -e /fresh && exit 9; touch /fresh; echo x >> /dev/shm/runs; test $(wc -l < /dev/shm/runs) = 3";
+    let pod = shared().pod(&one("b06-on-failure", "OnFailure", line));
+    pod.eventually("succeeded", |status| status["phase"] == "Succeeded");
+    assert_eq!(pod.container("main")["restartCount"], 2);
+}
+
+#[test]
+fn b07_init_containers_run_in_order_before_the_app() {
+    let step = |name: &str| {
+        format!(
+            "  - {{name: {name}, image: busybox, command: [sh, -c, 'echo {name} >> /dev/shm/order']}}\n"
+        )
+    };
+    let pod = shared().pod(&format!(
+        "{}  initContainers:\n{}{}",
+        one("b07", "Never", "cat /dev/shm/order"),
+        step("first"),
+        step("second")
+    ));
+    pod.eventually("succeeded", |status| status["phase"] == "Succeeded");
+    assert_eq!(pod.logs("main"), "first\nsecond\n");
+}
+
+#[test]
+fn b07_a_failing_init_container_blocks_the_app() {
+    let pod = shared().pod(&format!(
+        "{}  initContainers:\n  - {{name: bad, image: busybox, command: ['false']}}\n",
+        one("b07-bad", "Never", "echo never")
+    ));
+    assert_eq!(pod.field("/status/phase"), "Failed");
+    assert!(pod.container("main")["state"].get("terminated").is_none());
+    assert_eq!(pod.container("bad")["state"]["terminated"]["exitCode"], 1);
+}
+
+#[test]
+fn b08_the_stop_signal_comes_first_and_the_exit_code_is_kept() {
+    let line = "trap 'echo got-term; exit 7' TERM; while :; do sleep 0.2; done";
+    let pod = shared().pod(&one("b08", "Never", line));
+    let follow = shared()
+        .command(["logs", "-f", "b08"])
+        .stdout(std::process::Stdio::piped())
+        .spawn();
+    pod.delete();
+    let said = follow
+        .expect("beluga")
+        .wait_with_output()
+        .expect("ended")
+        .stdout;
+    assert_eq!(String::from_utf8_lossy(&said), "got-term\n");
+}
+
+#[test]
+fn b08_after_the_grace_period_it_is_killed() {
+    let pod = shared().pod(&one(
+        "b08-deaf",
+        "Never",
+        "trap '' TERM; while :; do sleep 0.2; done",
+    ));
+    let start = std::time::Instant::now();
+    pod.delete();
+    assert!(
+        start.elapsed().as_secs() >= 2,
+        "the grace period of two seconds was not kept"
+    );
+}
+
+#[test]
+fn b09_exit_37_is_37() {
+    let pod = shared().pod(include_str!("../pods/exit37.yaml"));
+    let ended = &pod.container("main")["state"]["terminated"];
+    assert_eq!(
+        (&ended["exitCode"], &ended["reason"]),
+        (&37.into(), &"Error".into())
+    );
+}
+
+#[test]
+fn b09_foreground_exit_code_is_the_pods() {
+    shared()
+        .feed(
+            ["run", "-f", "-"],
+            one("b09-run", "Never", "echo hello; exit 37").as_bytes(),
+        )
+        .exits(37)
+        .says("hello");
+    shared()
+        .run(["delete", "pod", "b09-run", "--ignore-not-found"])
+        .ok();
+}
+
+#[test]
+fn b09_a_kill_is_137_and_orphans_are_reaped() {
+    let line = "(sleep 0.1 &) ; sleep 2; ls /proc | grep -c '^[0-9]'; kill -9 $$";
+    let pod = shared().pod(&one(
+        "b09-kill",
+        "Never",
+        &format!("sh -c '{line}'; echo inner $?; kill -KILL 1; exit 5"),
+    ));
+    pod.eventually("ended", |status| status["phase"] != "Running");
+    assert!(
+        pod.logs("main").contains("inner 137"),
+        "{}",
+        pod.logs("main")
+    );
+}
+
+#[test]
+fn b09_a_signal_from_outside_is_137() {
+    let pod = shared().pod(&one("b09-outside", "Never", "sleep 600 & wait"));
+    shared()
+        .run([
+            "exec",
+            "b09-outside",
+            "--",
+            "sh",
+            "-c",
+            "kill -9 $(pgrep -o sleep)",
+        ])
+        .ok();
+    pod.eventually("ended", |status| status["phase"] != "Running");
+    assert_eq!(
+        pod.container("main")["state"]["terminated"]["exitCode"],
+        137
+    );
+}
+
+#[test]
+fn b11_a_crashed_container_restarts_alone() {
+    let pod = shared().pod(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: b11}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: crasher, image: busybox, command: [sh, -c, 'touch /x; sleep 600 & wait; exit 3']}
+  - {name: peer, image: busybox, command: [sleep, infinity]}
+",
+    );
+    let before = (
+        pod.ip(),
+        pod.field("/metadata/uid"),
+        pod.container("peer")["state"].clone(),
+    );
+    pod.sh("crasher", "kill $(pgrep -o sleep)");
+    pod.eventually("restarted", |status| {
+        status.to_string().contains("\"restartCount\":1")
+    });
+    assert_eq!(
+        before,
+        (
+            pod.ip(),
+            pod.field("/metadata/uid"),
+            pod.container("peer")["state"].clone()
+        )
+    );
+}

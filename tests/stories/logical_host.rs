@@ -1,0 +1,211 @@
+//! One logical host: what the containers of a pod share, and what they do not.
+//!
+//! One pod serves all stories here: two containers with a full userland.
+
+use beluga_tests::{Pod, shared};
+use std::sync::LazyLock;
+
+static POD: LazyLock<Pod<'static>> = LazyLock::new(|| {
+    shared().pod(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: logical-host}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: a, image: debian, command: [sleep, infinity]}
+  - {name: b, image: debian, command: [sleep, infinity]}
+",
+    )
+});
+
+static NEIGHBOUR: LazyLock<Pod<'static>> = LazyLock::new(|| {
+    shared().pod(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: neighbour}
+spec:
+  terminationGracePeriodSeconds: 1
+  hostname: elsewhere
+  shareProcessNamespace: true
+  containers:
+  - {name: a, image: busybox, command: [sleep, infinity]}
+  - {name: b, image: busybox, command: [sleep, infinity]}
+",
+    )
+});
+
+/// Runs Python in a container; the debian image has it.
+fn python(pod: &Pod, container: &str, code: &str) -> String {
+    pod.try_exec(container, &["python3", "-c", code])
+        .ok()
+        .text()
+        .to_owned()
+}
+
+#[test]
+fn b02_boot_id_is_equal_inside_and_different_outside() {
+    let read = "cat /proc/sys/kernel/random/boot_id";
+    let mine = POD.sh("a", read);
+    assert_eq!(mine, POD.sh("b", read));
+    assert_ne!(mine, NEIGHBOUR.sh("a", read));
+    let host = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux");
+    assert_ne!(mine, host.trim());
+}
+
+#[test]
+fn b17_one_port_space() {
+    let listen = "import socket, time, sys; s = socket.socket(); s.bind(('0.0.0.0', 7001)); \
+                  s.listen(); print('bound', flush=True)";
+    let hold = format!("python3 -c \"{listen}; time.sleep(600)\" >/tmp/bound 2>&1 &");
+    POD.sh(
+        "a",
+        &format!("{hold} until grep -q bound /tmp/bound; do sleep 0.1; done"),
+    );
+    POD.try_exec("b", &["python3", "-c", listen])
+        .exits(1)
+        .complains("Address already in use");
+}
+
+#[test]
+fn b17_equal_addresses_and_abstract_sockets() {
+    let addresses = "ip -o addr | awk '{print $2, $4}'";
+    assert_eq!(POD.sh("a", addresses), POD.sh("b", addresses));
+    let serve = "import socket,time; s=socket.socket(socket.AF_UNIX); s.bind('\\0story'); s.listen(); \
+                 print('up', flush=True); time.sleep(600)";
+    POD.sh(
+        "a",
+        &format!(
+            "python3 -c \"{serve}\" >/tmp/up 2>&1 & until grep -q up /tmp/up; do sleep 0.1; done"
+        ),
+    );
+    let call = "import socket; socket.socket(socket.AF_UNIX).connect('\\0story'); print('met')";
+    assert_eq!(python(&POD, "b", call), "met");
+}
+
+#[test]
+fn b18_localhost_works_between_containers() {
+    let serve = "import socket, threading, time
+def tcp(family, address):
+    s = socket.socket(family); s.bind((address, 7002)); s.listen()
+    while True: s.accept()[0].sendall(b'tcp ' + address.encode())
+def udp(family, address):
+    s = socket.socket(family, socket.SOCK_DGRAM); s.bind((address, 7002))
+    while True:
+        _, peer = s.recvfrom(64); s.sendto(b'udp ' + address.encode(), peer)
+for f, a in ((socket.AF_INET, '127.0.0.1'), (socket.AF_INET6, '::1')):
+    for serve in (tcp, udp): threading.Thread(target=serve, args=(f, a), daemon=True).start()
+time.sleep(0.5); print('up', flush=True); time.sleep(600)";
+    POD.sh(
+        "a",
+        &format!(
+            "python3 -c \"{serve}\" >/tmp/l 2>&1 & until grep -q up /tmp/l; do sleep 0.1; done"
+        ),
+    );
+    let call = "import socket
+for f, a in ((socket.AF_INET, '127.0.0.1'), (socket.AF_INET6, '::1')):
+    s = socket.create_connection((a, 7002)); print(s.recv(64).decode(), end=', ')
+    u = socket.socket(f, socket.SOCK_DGRAM); u.settimeout(5); u.sendto(b'x', (a, 7002)); print(u.recv(64).decode(), end=', ')";
+    assert_eq!(
+        python(&POD, "b", call),
+        "tcp 127.0.0.1, udp 127.0.0.1, tcp ::1, udp ::1,"
+    );
+}
+
+#[test]
+fn b19_hostname_is_the_pods_in_every_container() {
+    assert_eq!(POD.sh("a", "hostname"), "logical-host");
+    assert_eq!(POD.sh("b", "cat /etc/hostname"), "logical-host");
+    assert_eq!(
+        POD.sh("a", "readlink /proc/self/ns/uts"),
+        POD.sh("b", "readlink /proc/self/ns/uts")
+    );
+    assert_eq!(NEIGHBOUR.sh("b", "hostname"), "elsewhere");
+}
+
+/// `libc` through ctypes: the shared memory, queue and semaphore of one key.
+const SYSV: &str = "import ctypes; c=ctypes.CDLL(None, use_errno=True); c.shmat.restype=ctypes.c_void_p; K=0x6b6579";
+
+#[test]
+fn b20_sysv_objects_of_one_container_are_seen_in_another() {
+    let make = "
+i=c.shmget(K,4096,0o1666); ctypes.memmove(c.shmat(i,None,0),b'shared',7)
+q=c.msgget(K,0o1666); s=c.semget(K,1,0o1666); print(min(i,q,s)>=0)";
+    assert_eq!(python(&POD, "a", &format!("{SYSV}{make}")), "True");
+    let look = "
+print(ctypes.string_at(c.shmat(c.shmget(K,4096,0),None,0)).decode(), c.msgget(K,0)>=0, c.semget(K,1,0)>=0)";
+    assert_eq!(
+        python(&POD, "b", &format!("{SYSV}{look}")),
+        "shared True True"
+    );
+    // Behaviour 22: and not in another pod.
+    assert_eq!(
+        NEIGHBOUR.sh(
+            "a",
+            "tail -n +2 /proc/sysvipc/shm; tail -n +2 /proc/sysvipc/sem"
+        ),
+        ""
+    );
+}
+
+#[test]
+fn b21_posix_shared_memory_is_one() {
+    POD.sh("a", "echo from-a > /dev/shm/b21");
+    assert_eq!(POD.sh("b", "cat /dev/shm/b21"), "from-a");
+    NEIGHBOUR.try_exec("a", &["cat", "/dev/shm/b21"]).exits(1);
+}
+
+#[test]
+fn b22_pods_share_neither_ipc_nor_addresses() {
+    assert_ne!(POD.ip(), NEIGHBOUR.ip());
+    assert_ne!(POD.field("/metadata/uid"), NEIGHBOUR.field("/metadata/uid"));
+}
+
+#[test]
+fn b23_root_mounts_pids_and_cgroup_are_each_containers_own() {
+    POD.sh("a", "echo a > /only-here");
+    POD.try_exec("b", &["cat", "/only-here"]).exits(1);
+    for namespace in ["mnt", "pid", "cgroup"] {
+        let link = format!("readlink /proc/self/ns/{namespace}");
+        assert_ne!(POD.sh("a", &link), POD.sh("b", &link), "{namespace}");
+    }
+    assert_eq!(POD.sh("a", "cat /proc/1/comm"), "sleep");
+    assert_eq!(POD.sh("a", "cat /proc/self/cgroup"), "0::/");
+}
+
+#[test]
+fn b23_share_process_namespace_shares_the_pid_view() {
+    let link = "readlink /proc/self/ns/pid";
+    assert_eq!(NEIGHBOUR.sh("a", link), NEIGHBOUR.sh("b", link));
+    assert_eq!(NEIGHBOUR.sh("a", "pgrep -f 'sleep infinity' | wc -l"), "2");
+}
+
+#[test]
+fn b25_one_address_per_pod_reachable_from_the_host() {
+    let ip = POD.ip();
+    assert!(
+        POD.sh("a", "ip -4 -o addr show dev eth0")
+            .contains(&format!("inet {ip}/"))
+    );
+    let ping = std::process::Command::new("ping")
+        .args(["-c1", "-W10", &ip])
+        .output()
+        .expect("ping");
+    assert!(ping.status.success(), "{ping:?}");
+}
+
+#[test]
+fn b26_pods_reach_each_other_and_see_the_real_source() {
+    let serve = "import socket; s=socket.socket(); s.bind(('',7003)); s.listen(); print('up',flush=True); \
+                 c,p=s.accept(); c.sendall(p[0].encode())";
+    POD.sh(
+        "a",
+        &format!(
+            "python3 -c \"{serve}\" >/tmp/p 2>&1 & until grep -q up /tmp/p; do sleep 0.1; done"
+        ),
+    );
+    let seen = NEIGHBOUR.sh("a", &format!("nc {} 7003 </dev/null", POD.ip()));
+    assert_eq!(seen, NEIGHBOUR.ip());
+}

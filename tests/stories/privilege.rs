@@ -1,0 +1,115 @@
+//! Rights: privileged means the guest, never the host.
+
+use beluga_tests::{Pod, shared};
+use std::sync::LazyLock;
+
+static POD: LazyLock<Pod<'static>> = LazyLock::new(|| {
+    shared().pod(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: rights}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: plain, image: debian, command: [sleep, infinity]}
+  - {name: privileged, image: debian, command: [sleep, infinity], securityContext: {privileged: true}}
+  - name: strict
+    image: debian
+    command: [sleep, infinity]
+    securityContext: {runAsUser: 1000, runAsGroup: 1000, runAsNonRoot: true, readOnlyRootFilesystem: true,
+                      allowPrivilegeEscalation: false, capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}}
+",
+    )
+});
+
+const CAPS: &str = "grep CapEff /proc/self/status | awk '{print $2}'";
+
+#[test]
+fn b33_privileged_has_all_capabilities_and_the_network_stack() {
+    assert_eq!(POD.sh("privileged", CAPS), "000001ffffffffff");
+    POD.sh("privileged", "mkdir /tmp/m && mount -t tmpfs none /tmp/m && mknod /tmp/m/null c 1 3 && echo x > /tmp/m/null");
+    POD.sh("privileged", "iptables -A INPUT -p tcp --dport 9 -m conntrack --ctstate NEW -m comment --comment c -j DROP");
+    POD.sh("privileged", "nft add table inet story && ip link add br9 type bridge && ip link add v9 type veth peer name w9");
+    POD.sh("privileged", "test -b /dev/vda && sysctl -w net.ipv4.ip_forward=1 2>/dev/null || echo 1 > /proc/sys/net/ipv4/ip_forward");
+}
+
+#[test]
+fn b34_its_neighbour_stays_unprivileged() {
+    assert_eq!(POD.sh("plain", CAPS), "00000000a80425fb");
+    POD.try_exec("plain", &["mount", "-t", "tmpfs", "none", "/mnt"])
+        .exits(32);
+    POD.try_exec("plain", &["test", "-e", "/dev/vda"]).exits(1);
+    POD.try_exec("plain", &["mknod", "/tmp/k", "b", "254", "0"])
+        .ok();
+    POD.try_exec("plain", &["dd", "if=/tmp/k", "of=/dev/null", "count=1"])
+        .exits(1)
+        .complains("Operation not permitted");
+}
+
+#[test]
+fn b34_strict_is_what_the_manifest_says() {
+    assert_eq!(
+        POD.sh(
+            "strict",
+            "id -u; id -g; grep NoNewPrivs /proc/self/status | cut -f2"
+        ),
+        "1000\n1000\n1"
+    );
+    POD.try_exec("strict", &["touch", "/etc/x"])
+        .exits(1)
+        .complains("Read-only file system");
+    assert_eq!(
+        POD.sh("strict", "grep CapBnd /proc/self/status | awk '{print $2}'"),
+        "0000000000000400"
+    );
+}
+
+#[test]
+fn b34_masked_paths_hide_and_sysrq_is_read_only() {
+    assert_eq!(
+        POD.sh(
+            "plain",
+            "cat /proc/kcore /proc/keys /proc/timer_list | wc -c"
+        ),
+        "0"
+    );
+    POD.try_exec("plain", &["sh", "-c", "echo b > /proc/sysrq-trigger"])
+        .exits(2);
+    POD.try_exec("plain", &["sh", "-c", "echo 1 > /sys/kernel/uevent_helper"])
+        .exits(2);
+}
+
+#[test]
+fn b34_af_vsock_is_denied_by_the_default_profile() {
+    let call = "import socket; socket.socket(40, socket.SOCK_STREAM)";
+    POD.try_exec("plain", &["python3", "-c", call])
+        .exits(1)
+        .complains("PermissionError");
+}
+
+#[test]
+fn b35_privileged_reaches_no_host() {
+    // The guest's own kernel, disks and processes are all there is.
+    let host = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux");
+    assert_ne!(
+        POD.sh("privileged", "cat /proc/sys/kernel/random/boot_id"),
+        host.trim()
+    );
+    assert_eq!(
+        POD.sh("privileged", "ls /sys/block | grep -v loop | tr '\\n' ' '"),
+        "vda vdb"
+    );
+    let dial = "import socket
+s = socket.socket(40, socket.SOCK_STREAM); s.settimeout(10)
+for port in (22, 1023, 1024, 1025, 9999):
+    try: s = socket.socket(40, socket.SOCK_STREAM); s.settimeout(10); s.connect((2, port)); s.sendall(b'x' * 64); print(s.recv(1))
+    except OSError: print('refused')";
+    let said = POD.try_exec("privileged", &["python3", "-c", dial]).ok();
+    assert!(
+        said.out
+            .lines()
+            .all(|line| line == "refused" || line == "b''"),
+        "{said}"
+    );
+}
