@@ -1,0 +1,391 @@
+//! What the supervisor asks for.
+
+use super::stdio::resize;
+use super::{Agent, Container, Ending, Exec, SHUTDOWN, Starting};
+use crate::boot::{FILES, ROOT};
+use crate::cgroup::{self, Cgroup};
+use crate::layers;
+use crate::link::Caller;
+use crate::setup::{self, writable_directory};
+use crate::spawn::{
+    self, FileMount, LayerMount, Place, RootPlan, SpawnPlan, VolumeMount, Writable,
+};
+use crate::stats;
+use crate::sys;
+use beluga_proto::agent::{ResumeStream, StdioNonces, Target};
+use beluga_proto::container::TerminalSize;
+use beluga_proto::{
+    ContainerId, ContainerSpec, ExecId, ExecSpec, Fault, FaultCode, Nonce, PodSetup, Reply,
+    Request, Stamp,
+};
+use std::time::Instant;
+
+/// A fault of the agent or the guest's kernel, with its causes.
+fn internal(error: impl std::error::Error) -> Fault {
+    Fault::from_error(FaultCode::Internal, &error)
+}
+
+fn internal_to(what: &str, error: impl std::fmt::Display) -> Fault {
+    Fault::new(FaultCode::Internal, format!("cannot {what}: {error}"))
+}
+
+impl Agent {
+    /// Does what is asked, or begins to; every request is answered once.
+    pub(super) fn serve(&mut self, caller: Caller, request: Request) {
+        let answer = match request {
+            Request::Setup(setup) => Some(self.set_up(&setup).map(|()| Reply::Done)),
+            Request::AddLayers { layers } => {
+                self.layers.request(caller, layers);
+                None
+            }
+            Request::Start { spec, stdio } => self.start(caller, *spec, stdio).err().map(Err),
+            Request::Exec {
+                container,
+                exec,
+                process,
+                stdio,
+            } => self
+                .exec(caller, container, exec, *process, stdio)
+                .err()
+                .map(Err),
+            Request::Signal {
+                target,
+                signal,
+                all,
+            } => Some(self.signal(&target, signal, all).map(|()| Reply::Done)),
+            Request::Resize { target, size } => {
+                Some(self.resize(&target, size).map(|()| Reply::Done))
+            }
+            Request::Remove { container } => self.remove(caller, &container).err().map(Err),
+            Request::ResumeOutput {
+                container,
+                stdout,
+                stderr,
+                stdin,
+            } => Some(
+                self.resume(&container, stdout, stderr, stdin)
+                    .map(|()| Reply::Done),
+            ),
+            Request::List => Some(Ok(Reply::Containers {
+                containers: self.pod.list(),
+            })),
+            Request::Stats => Some(Ok(self.stats())),
+            Request::SetClock { unix_nanos } => Some(
+                setup::set_clock(unix_nanos)
+                    .map(|()| Reply::Done)
+                    .map_err(|error| internal_to("set the clock", error)),
+            ),
+            Request::Shutdown => {
+                self.kill_all();
+                let until = Instant::now() + SHUTDOWN;
+                self.ending.get_or_insert(Ending { caller, until });
+                None
+            }
+        };
+        if let Some(result) = answer {
+            self.link.reply(caller, result);
+        }
+    }
+
+    fn set_up(&mut self, setup: &PodSetup) -> Result<(), Fault> {
+        self.pod.admit_setup()?;
+        self.storage = setup::set_up(setup)?;
+        if setup.share_processes {
+            let group = Cgroup::named("pause");
+            group.create(&Default::default()).map_err(internal)?;
+            self.pause = Some(spawn::start_pause(group.path()).map_err(internal)?);
+        }
+        self.pod.is_set_up_now();
+        sys::stamp(Stamp::PodReady);
+        Ok(())
+    }
+
+    fn start(
+        &mut self,
+        caller: Caller,
+        spec: ContainerSpec,
+        nonces: StdioNonces,
+    ) -> Result<(), Fault> {
+        self.pod.admit_container(&spec.id)?;
+        let mut plan = self.plan(&spec)?;
+        let group = Cgroup::named(spec.id.as_str());
+        group.create(&spec.cgroup).map_err(internal)?;
+        let container = Container {
+            cgroup: group,
+            writable: String::new(),
+            project: None,
+            streams: Default::default(),
+            oom_kills: 0,
+            give_up_at: None,
+        };
+        let begun = self.begin(caller, &spec, &mut plan, nonces, container);
+        begun.map_err(|(fault, container)| {
+            self.discard(&spec.id, *container, None);
+            fault
+        })
+    }
+
+    /// The steps of a start that leave something to be given back.
+    fn begin(
+        &mut self,
+        caller: Caller,
+        spec: &ContainerSpec,
+        plan: &mut SpawnPlan,
+        nonces: StdioNonces,
+        mut container: Container,
+    ) -> Result<(), (Fault, Box<Container>)> {
+        macro_rules! or_give_back {
+            ($result:expr) => {
+                match $result {
+                    Ok(value) => value,
+                    Err(fault) => return Err((fault, Box::new(container))),
+                }
+            };
+        }
+        if let Place::Create(root) = &mut plan.place {
+            let limit = spec.writable_limit;
+            let dir = writable_directory(spec.id.as_str(), limit, &self.storage);
+            container.writable = or_give_back!(dir.map_err(Fault::from));
+            root.writable.dir.clone_from(&container.writable);
+            if self.storage.on_disk {
+                let project = self.storage.project(limit);
+                container.project = Some(project.id);
+                root.writable.project = Some(project);
+            }
+        }
+        if !spec.privileged {
+            or_give_back!(self.filter_devices(&container.cgroup));
+        }
+        let watched = self.watches.add(&spec.id, &container.cgroup);
+        or_give_back!(watched.map_err(|error| internal_to("watch a cgroup", error)));
+        let opened = self.open_stdio(&spec.process, &nonces, true);
+        let opened = opened.map_err(|error| internal_to("open standard streams", error));
+        let (stdio, streams) = or_give_back!(opened);
+        container.streams = streams;
+        let spawning = or_give_back!(spawn::start(plan, stdio).map_err(internal));
+        let pid = spawning.pid;
+        let starting = Starting {
+            spawning,
+            caller,
+            nonces,
+            failed: None,
+        };
+        // Without a watch its end is still seen by the reaper.
+        if let Err(error) = starting.watch(self) {
+            or_give_back!(Err(internal_to("watch a process", error)));
+        }
+        self.pod
+            .container_spawned(spec.id.clone(), spec.name.clone(), pid);
+        self.containers.insert(spec.id.clone(), container);
+        Ok(())
+    }
+
+    /// What the helper is to do for a container's first process.
+    fn plan(&self, spec: &ContainerSpec) -> Result<SpawnPlan, Fault> {
+        let layers = spec.layers.iter().map(|&partition| {
+            if !self.layers.has(partition) {
+                let message = format!("layer {partition} has not been added");
+                return Err(Fault::new(FaultCode::FailedPrecondition, message));
+            }
+            Ok(LayerMount {
+                device: layers::device(partition),
+                mount_point: layers::mount_point(partition),
+            })
+        });
+        let mounts = spec.mounts.iter().map(|mount| {
+            let source = self.storage.volumes.get(&mount.volume).ok_or_else(|| {
+                let message = format!("there is no volume {:?}", mount.volume);
+                Fault::new(FaultCode::NotFound, message)
+            })?;
+            Ok(VolumeMount {
+                source: source.clone(),
+                destination: mount.destination.clone(),
+                sub_path: mount.sub_path.clone(),
+                read_only: mount.read_only,
+            })
+        });
+        let files = ["hosts", "resolv.conf", "hostname"].map(|name| FileMount {
+            source: format!("{FILES}/{name}"),
+            destination: format!("/etc/{name}"),
+        });
+        let root = RootPlan {
+            layers: layers.collect::<Result<_, Fault>>()?,
+            writable: Writable {
+                dir: String::new(),
+                project: None,
+            },
+            read_only: spec.read_only_root,
+            root: ROOT.to_owned(),
+            mounts: mounts.collect::<Result<_, Fault>>()?,
+            files: files.into(),
+            shared_pid: self.pause,
+        };
+        Ok(SpawnPlan {
+            place: Place::Create(Box::new(root)),
+            process: spec.process.clone(),
+            cgroup: Cgroup::named(spec.id.as_str()).path().to_owned(),
+            privileged: spec.privileged,
+            mask_paths: spec.mask_paths,
+        })
+    }
+
+    fn filter_devices(&mut self, group: &Cgroup) -> Result<(), Fault> {
+        let filter = match self.device_filter.take() {
+            Some(filter) => filter,
+            None => sys::bpf::load_device_filter()
+                .map_err(|error| internal_to("load the device filter", error))?,
+        };
+        let filter = self.device_filter.insert(filter);
+        group.filter_devices(filter).map_err(internal)
+    }
+
+    fn exec(
+        &mut self,
+        caller: Caller,
+        container: ContainerId,
+        exec: ExecId,
+        process: ExecSpec,
+        nonces: StdioNonces,
+    ) -> Result<(), Fault> {
+        let first = self.pod.admit_exec(&container, &exec)?;
+        let group = match self.containers.get(&container) {
+            Some(container) => container.cgroup.clone(),
+            None => return Err(internal_to("run a command", "the container has no cgroup")),
+        };
+        let plan = SpawnPlan {
+            place: Place::Join { pid: first },
+            cgroup: cgroup::of_process(first).unwrap_or_else(|| group.path().to_owned()),
+            privileged: false,
+            mask_paths: false,
+            process,
+        };
+        let (stdio, streams) = self
+            .open_stdio(&plan.process, &nonces, false)
+            .map_err(|error| internal_to("open standard streams", error))?;
+        let started = spawn::start(&plan, stdio).map_err(internal);
+        let spawning = started.inspect_err(|_| self.close_streams(&streams))?;
+        let pid = spawning.pid;
+        let oom_kills = group.oom_kills();
+        let record = Exec {
+            cgroup: group,
+            streams,
+            oom_kills,
+        };
+        let starting = Starting {
+            spawning,
+            caller,
+            nonces,
+            failed: None,
+        };
+        starting
+            .watch(self)
+            .map_err(|error| internal_to("watch a process", error))?;
+        self.pod.exec_spawned(exec.clone(), pid);
+        self.execs.insert(exec, record);
+        Ok(())
+    }
+
+    fn signal(&mut self, target: &Target, signal: i32, all: bool) -> Result<(), Fault> {
+        if !(1..=64).contains(&signal) {
+            let message = format!("{signal} is no signal");
+            return Err(Fault::new(FaultCode::InvalidArgument, message));
+        }
+        let (pid, running) = self.pod.signal_target(target)?;
+        if !running && signal != libc::SIGKILL {
+            // The helper would die of it instead of the program handling it.
+            let message = "its program does not run yet";
+            return Err(Fault::new(FaultCode::FailedPrecondition, message));
+        }
+        match target {
+            Target::Container { id } if all => self.signal_all(id, signal),
+            // A command leads a session and a process group of its own.
+            Target::Exec { .. } if all => {
+                let group = i32::try_from(pid).map_or(0, i32::wrapping_neg);
+                sys::kill(group, signal).map_err(|error| internal_to("signal", error))
+            }
+            _ => {
+                super::lifecycle::signal_process(pid, signal);
+                Ok(())
+            }
+        }
+    }
+
+    fn signal_all(&mut self, id: &ContainerId, signal: i32) -> Result<(), Fault> {
+        let Some(container) = self.containers.get(id) else {
+            return Ok(());
+        };
+        if signal == libc::SIGKILL {
+            return container.cgroup.kill().map_err(internal);
+        }
+        for pid in container.cgroup.processes(usize::MAX) {
+            super::lifecycle::signal_process(pid, signal);
+        }
+        Ok(())
+    }
+
+    fn resize(&mut self, target: &Target, size: TerminalSize) -> Result<(), Fault> {
+        let terminal = match target {
+            Target::Container { id } if self.is_alive(id) => self
+                .containers
+                .get(id)
+                .and_then(|container| container.streams.terminal.as_ref()),
+            Target::Container { .. } => None,
+            Target::Exec { id } => self
+                .execs
+                .get(id)
+                .and_then(|exec| exec.streams.terminal.as_ref()),
+        };
+        match terminal {
+            Some(terminal) => {
+                resize(terminal, size).map_err(|error| internal_to("resize a terminal", error))
+            }
+            None => {
+                self.pod.signal_target(target)?;
+                let message = "the process has no terminal";
+                Err(Fault::new(FaultCode::FailedPrecondition, message))
+            }
+        }
+    }
+
+    fn resume(
+        &mut self,
+        id: &ContainerId,
+        stdout: Option<ResumeStream>,
+        stderr: Option<ResumeStream>,
+        stdin: Option<Nonce>,
+    ) -> Result<(), Fault> {
+        self.pod.phase(id)?;
+        let Some(container) = self.containers.get(id) else {
+            return Ok(());
+        };
+        let (input, output, error) = (
+            container.streams.stdin,
+            container.streams.stdout,
+            container.streams.stderr,
+        );
+        for (stream, resume) in [(output, stdout), (error, stderr)] {
+            if let Some(resume) = resume {
+                self.streams
+                    .resume_output(&self.poller, stream, &resume)
+                    .map_err(|error| Fault::from_error(FaultCode::InvalidArgument, &error))?;
+            }
+        }
+        if let (Some(stream), Some(nonce)) = (input, stdin) {
+            self.streams.resume_input(&self.poller, stream, &nonce);
+        }
+        Ok(())
+    }
+
+    fn stats(&self) -> Reply {
+        let mut stats = stats::pod();
+        stats.containers = self
+            .containers
+            .iter()
+            .map(|(id, container)| {
+                let writable = (container.writable.as_str(), container.project);
+                stats::container(id, &container.cgroup, writable)
+            })
+            .collect();
+        Reply::Stats(Box::new(stats))
+    }
+}

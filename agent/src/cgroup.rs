@@ -1,0 +1,286 @@
+//! cgroup v2: one group for the agent, one per container below `pod`.
+
+use crate::sys;
+use beluga_proto::container::CgroupLimits;
+use rustix::fs::{Mode, OFlags, open};
+use std::io;
+use std::os::fd::OwnedFd;
+
+const MOUNT: &str = "/sys/fs/cgroup";
+const POD: &str = "/sys/fs/cgroup/pod";
+/// The agent's own.
+const AGENT: &str = "/sys/fs/cgroup/agent";
+/// Length of `cpu.max`'s period in microseconds.
+const CPU_PERIOD_MICROS: u64 = 100_000;
+
+/// Why a cgroup is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// A group could not be made, opened or removed.
+    #[error("cgroup {path}")]
+    Group {
+        /// Which.
+        path: String,
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
+    /// A value was refused.
+    #[error("cannot write {value:?} to {path}")]
+    Write {
+        /// File.
+        path: String,
+        /// Value.
+        value: String,
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
+    /// The device filter was refused.
+    #[error("cannot limit the devices of {path}")]
+    Devices {
+        /// Group.
+        path: String,
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn write(path: String, value: &str) -> Result<(), CgroupError> {
+    std::fs::write(&path, value).map_err(|source| CgroupError::Write {
+        path,
+        value: value.to_owned(),
+        source,
+    })
+}
+
+fn make(path: &str) -> Result<(), CgroupError> {
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(CgroupError::Group {
+            path: path.to_owned(),
+            source: error,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the agent's and the pod's groups and hands every controller down.
+pub fn set_up() -> Result<(), CgroupError> {
+    let controllers =
+        std::fs::read_to_string(format!("{MOUNT}/cgroup.controllers")).map_err(|source| {
+            CgroupError::Group {
+                path: MOUNT.to_owned(),
+                source,
+            }
+        })?;
+    let all: String = controllers
+        .split_whitespace()
+        .map(|name| format!("+{name} "))
+        .collect();
+    make(AGENT)?;
+    make(POD)?;
+    write(format!("{AGENT}/cgroup.procs"), "1")?;
+    write(format!("{MOUNT}/cgroup.subtree_control"), all.trim_end())?;
+    write(format!("{POD}/cgroup.subtree_control"), all.trim_end())
+}
+
+/// Kills every process of every container.
+pub fn kill_pod() -> Result<(), CgroupError> {
+    write(format!("{POD}/cgroup.kill"), "1")
+}
+
+/// Whether any process of any container is left.
+pub fn pod_is_populated() -> bool {
+    populated(POD)
+}
+
+fn populated(path: &str) -> bool {
+    // A group that cannot be read is gone, and its processes with it.
+    counter(&format!("{path}/cgroup.events"), "populated").is_some_and(|count| count > 0)
+}
+
+/// The number behind a name in a file of `name number` lines.
+pub fn counter(path: &str, name: &str) -> Option<u64> {
+    lookup(&std::fs::read_to_string(path).ok()?, name)
+}
+
+/// The number behind a name in text of `name number` lines.
+pub fn lookup(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        let (key, value) = line.split_once(' ')?;
+        (key == name).then(|| value.trim().parse().ok()).flatten()
+    })
+}
+
+/// The group of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cgroup {
+    path: String,
+}
+
+impl Cgroup {
+    /// The group of that name below the pod's. Makes nothing.
+    pub fn named(name: &str) -> Self {
+        Self {
+            path: format!("{POD}/{name}"),
+        }
+    }
+
+    /// Absolute path.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Makes the group. Errors leave nothing behind.
+    pub fn create(&self, limits: &CgroupLimits) -> Result<(), CgroupError> {
+        make(&self.path)?;
+        self.limit(limits).inspect_err(|_| self.remove())
+    }
+
+    fn limit(&self, limits: &CgroupLimits) -> Result<(), CgroupError> {
+        for (file, value) in values(limits) {
+            write(format!("{}/{file}", self.path), &value)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a loaded device filter in force.
+    pub fn filter_devices(&self, filter: &OwnedFd) -> Result<(), CgroupError> {
+        let failed = |source| CgroupError::Devices {
+            path: self.path.clone(),
+            source,
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let group =
+            open(&*self.path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+        sys::bpf::attach_device_filter(&group, filter).map_err(failed)
+    }
+
+    /// Kills every process in it and below.
+    pub fn kill(&self) -> Result<(), CgroupError> {
+        write(format!("{}/cgroup.kill", self.path), "1")
+    }
+
+    /// Whether a process is left in it or below.
+    pub fn is_populated(&self) -> bool {
+        populated(&self.path)
+    }
+
+    /// How often the out-of-memory killer struck in it or below.
+    pub fn oom_kills(&self) -> u64 {
+        counter(&self.events_path(), "oom_kill").unwrap_or(0)
+    }
+
+    /// The file that changes when the out-of-memory killer strikes.
+    pub fn events_path(&self) -> String {
+        format!("{}/memory.events", self.path)
+    }
+
+    /// The file that changes when the last process is gone.
+    pub fn population_path(&self) -> String {
+        format!("{}/cgroup.events", self.path)
+    }
+
+    /// PIDs of its processes (not of groups below), at most `limit`.
+    pub fn processes(&self, limit: usize) -> Vec<u32> {
+        std::fs::read_to_string(format!("{}/cgroup.procs", self.path))
+            .unwrap_or_default()
+            .lines()
+            .filter_map(|line| line.parse().ok())
+            .take(limit)
+            .collect()
+    }
+
+    /// Removes the group and what a privileged container made below it.
+    /// Groups that still have processes stay.
+    pub fn remove(&self) {
+        remove_tree(&self.path, 0);
+    }
+}
+
+/// Deepest nesting below a container's group that is cleaned up.
+const MAX_DEPTH: usize = 32;
+
+fn remove_tree(path: &str, depth: usize) {
+    if std::fs::remove_dir(path).is_ok() || depth == MAX_DEPTH {
+        return;
+    }
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path().to_string_lossy(), depth + 1);
+        }
+    }
+    let _ = std::fs::remove_dir(path);
+}
+
+/// What to write where.
+fn values(limits: &CgroupLimits) -> Vec<(&'static str, String)> {
+    let mut values = vec![
+        // As the kubelet has it: a container that is out of memory ends whole
+        // instead of losing one process.
+        ("memory.oom.group", "1".to_owned()),
+    ];
+    if let Some(quota) = limits.cpu_quota_micros {
+        values.push(("cpu.max", format!("{quota} {CPU_PERIOD_MICROS}")));
+    }
+    if let Some(weight) = limits.cpu_weight {
+        values.push(("cpu.weight", weight.clamp(1, 10_000).to_string()));
+    }
+    let plain = [
+        ("memory.max", limits.memory_max),
+        ("memory.low", limits.memory_low),
+        ("pids.max", limits.pids_max),
+    ];
+    values.extend(
+        plain
+            .into_iter()
+            .filter_map(|(file, value)| Some((file, value?.to_string()))),
+    );
+    values
+}
+
+/// The group in which a process is now: containers that manage cgroups of
+/// their own move their first process, and a process beside it must go there.
+pub fn of_process(pid: u32) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    (path.starts_with("/pod/") && !path.contains("/..")).then(|| format!("{MOUNT}{path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_become_what_the_kernel_reads() {
+        let limits = CgroupLimits {
+            cpu_quota_micros: Some(50_000),
+            cpu_weight: Some(20_000),
+            memory_max: Some(1 << 20),
+            memory_low: None,
+            pids_max: Some(7),
+        };
+        assert_eq!(
+            values(&limits),
+            [
+                ("memory.oom.group", "1".to_owned()),
+                ("cpu.max", "50000 100000".to_owned()),
+                ("cpu.weight", "10000".to_owned()),
+                ("memory.max", "1048576".to_owned()),
+                ("pids.max", "7".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn counters_are_found_by_their_whole_name() {
+        let text = "oom 3\noom_kill 2\noom_group_kill 1\n";
+        assert_eq!(lookup(text, "oom_kill"), Some(2));
+        assert_eq!(lookup(text, "oom_"), None);
+        assert_eq!(lookup("", "oom"), None);
+    }
+}

@@ -1,0 +1,326 @@
+//! Makes the pod: its name, clock, network, files, scratch disk and volumes.
+//!
+//! This runs once, before any container, in one go: nothing hostile is there
+//! yet that could make a step slow.
+
+use crate::boot::{FILES, SCRATCH, VOLUMES};
+use crate::network::{self, NetworkError};
+use crate::quota::{self, ProjectQuota, QuotaError};
+use beluga_proto::pod::VolumeKind;
+use beluga_proto::{Fault, FaultCode, PodSetup};
+use rustix::mount::{MountFlags, mount};
+use rustix::time::{ClockId, Timespec, clock_settime};
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+/// Why the pod could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A name cannot be used as one.
+    #[error("{what} {name:?} cannot be used")]
+    Name {
+        /// Of what.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The network.
+    #[error("cannot set up the network")]
+    Network {
+        /// Which step and why.
+        #[source]
+        source: NetworkError,
+    },
+    /// A quota.
+    #[error("cannot limit volume {volume}")]
+    Quota {
+        /// Which.
+        volume: String,
+        /// Why.
+        #[source]
+        source: QuotaError,
+    },
+    /// A step.
+    #[error("cannot {what}")]
+    Step {
+        /// Which.
+        what: String,
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl From<SetupError> for Fault {
+    fn from(error: SetupError) -> Self {
+        let code = match &error {
+            SetupError::Name { .. } => FaultCode::InvalidArgument,
+            SetupError::Network {
+                source: NetworkError::NoSuchCard { .. },
+            } => FaultCode::NotFound,
+            _ => FaultCode::Internal,
+        };
+        Fault::from_error(code, &error)
+    }
+}
+
+fn step<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> SetupError {
+    move |source| SetupError::Step {
+        what: what.into(),
+        source: source.into(),
+    }
+}
+
+/// Where the pod keeps things, as far as containers need to know.
+#[derive(Debug, Default)]
+pub struct Storage {
+    /// Directory of each volume.
+    pub volumes: BTreeMap<String, String>,
+    /// Whether writable layers lie on the scratch disk.
+    pub on_disk: bool,
+    last_project: u32,
+}
+
+impl Storage {
+    /// A fresh quota project.
+    pub fn project(&mut self, limit_bytes: Option<u64>) -> ProjectQuota {
+        self.last_project += 1;
+        ProjectQuota {
+            id: self.last_project,
+            limit_bytes,
+        }
+    }
+}
+
+/// Makes the pod.
+pub fn set_up(setup: &PodSetup) -> Result<Storage, SetupError> {
+    set_clock(setup.clock_unix_nanos).map_err(step("set the clock"))?;
+    rustix::system::sethostname(setup.hostname.as_bytes()).map_err(step("set the hostname"))?;
+    shared_memory(setup.shm_bytes)?;
+    write_files(setup)?;
+    network::configure(&setup.interfaces).map_err(|source| SetupError::Network { source })?;
+    sysctls(setup)?;
+    let mut storage = scratch(setup.scratch.as_deref())?;
+    for volume in &setup.volumes {
+        let path = volume_directory(&volume.name, &volume.kind, &mut storage)?;
+        storage.volumes.insert(volume.name.clone(), path);
+    }
+    Ok(storage)
+}
+
+/// Sets the clock to nanoseconds since 1970.
+pub fn set_clock(unix_nanos: u64) -> io::Result<()> {
+    let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    let time = Timespec {
+        tv_sec: i64::try_from(unix_nanos / 1_000_000_000).map_err(invalid)?,
+        tv_nsec: (unix_nanos % 1_000_000_000) as _,
+    };
+    Ok(clock_settime(ClockId::Realtime, time)?)
+}
+
+fn tmpfs(at: &str, mode: &str, bytes: Option<u64>) -> Result<(), SetupError> {
+    let size = bytes.map_or(String::new(), |bytes| format!(",size={bytes}"));
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount(
+        "tmpfs",
+        at,
+        "tmpfs",
+        flags,
+        &*text(format!("mode={mode}{size}")),
+    )
+    .map_err(step(format!("mount a tmpfs on {at}")))
+}
+
+fn text(content: String) -> CString {
+    // The options are made here, of numbers and fixed words.
+    CString::new(content).unwrap_or_default()
+}
+
+fn make_directory(path: &str, mode: u32) -> Result<(), SetupError> {
+    match std::fs::DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(step(format!("make {path}"))(error))
+        }
+        // Exactly this mode, whatever the umask is.
+        _ => std::fs::set_permissions(path, PermissionsExt::from_mode(mode))
+            .map_err(step(format!("set the mode of {path}"))),
+    }
+}
+
+fn shared_memory(bytes: u64) -> Result<(), SetupError> {
+    make_directory("/dev/shm", 0o1777)?;
+    tmpfs("/dev/shm", "1777", Some(bytes))
+}
+
+/// Files that every container sees. They lie on a small tmpfs of their own:
+/// containers may write them, and must not fill what the agent needs.
+fn write_files(setup: &PodSetup) -> Result<(), SetupError> {
+    tmpfs(FILES, "0755", Some(4 << 20))?;
+    let hostname = format!("{}\n", setup.hostname);
+    for (name, content) in [
+        ("hosts", &setup.hosts),
+        ("resolv.conf", &setup.resolv_conf),
+        ("hostname", &hostname),
+    ] {
+        let path = format!("{FILES}/{name}");
+        std::fs::write(&path, content).map_err(step(format!("write {path}")))?;
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644))
+            .map_err(step(format!("set the mode of {path}")))?;
+    }
+    Ok(())
+}
+
+/// What containerd gives every pod: low ports and ping need no rights, since
+/// the network namespace is the pod's own.
+const SYSCTLS: [(&str, &str); 2] = [
+    ("net.ipv4.ip_unprivileged_port_start", "0"),
+    ("net.ipv4.ping_group_range", "0 2147483647"),
+];
+
+fn sysctls(setup: &PodSetup) -> Result<(), SetupError> {
+    let own = setup.sysctls.iter();
+    let all = SYSCTLS
+        .into_iter()
+        .chain(own.map(|(name, value)| (name.as_str(), value.as_str())));
+    for (name, value) in all {
+        let path = sysctl_path(name).ok_or_else(|| SetupError::Name {
+            what: "kernel parameter",
+            name: name.to_owned(),
+        })?;
+        std::fs::write(path, value).map_err(step(format!("set {name} to {value}")))?;
+    }
+    Ok(())
+}
+
+/// File of a kernel parameter. Dots separate; a slash in a name stands for a
+/// dot in a part of it, as sysctl(8) has it.
+fn sysctl_path(name: &str) -> Option<String> {
+    let path: String = name
+        .chars()
+        .map(|c| match c {
+            '.' => '/',
+            '/' => '.',
+            other => other,
+        })
+        .collect();
+    let safe = path
+        .split('/')
+        .all(|part| !part.is_empty() && part != "." && part != "..");
+    (safe && !name.contains('\0')).then(|| format!("/proc/sys/{path}"))
+}
+
+/// Mounts the scratch disk; without one, writable layers lie in memory.
+fn scratch(device: Option<&str>) -> Result<Storage, SetupError> {
+    match device {
+        Some(device) => {
+            let plain = device.bytes().all(|b| b.is_ascii_alphanumeric());
+            if !plain || device.is_empty() {
+                return Err(SetupError::Name {
+                    what: "scratch disk",
+                    name: device.to_owned(),
+                });
+            }
+            let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
+            mount(
+                &*format!("/dev/{device}"),
+                SCRATCH,
+                "ext4",
+                flags - MountFlags::NOSUID - MountFlags::NODEV,
+                c"prjquota,discard",
+            )
+            .map_err(step(format!("mount the scratch disk /dev/{device}")))?;
+        }
+        None => tmpfs(SCRATCH, "0700", None)?,
+    }
+    for name in ["containers", "volumes"] {
+        make_directory(&format!("{SCRATCH}/{name}"), 0o700)?;
+    }
+    Ok(Storage {
+        on_disk: device.is_some(),
+        ..Storage::default()
+    })
+}
+
+/// Whether a name can be a directory of its own.
+fn is_plain_name(name: &str) -> bool {
+    !name.is_empty()
+        && name != "."
+        && name != ".."
+        && name.len() <= 253
+        && !name.contains(['/', '\0'])
+}
+
+fn volume_directory(
+    name: &str,
+    kind: &VolumeKind,
+    storage: &mut Storage,
+) -> Result<String, SetupError> {
+    if !is_plain_name(name) || storage.volumes.contains_key(name) {
+        return Err(SetupError::Name {
+            what: "volume",
+            name: name.to_owned(),
+        });
+    }
+    // Anybody may write, as in a Kubernetes emptyDir.
+    let mode = 0o777;
+    match kind {
+        VolumeKind::EmptyDir { limit_bytes } if storage.on_disk => {
+            let path = format!("{SCRATCH}/volumes/{name}");
+            make_directory(&path, mode)?;
+            let project = storage.project(*limit_bytes);
+            quota::assign(Path::new(&path), &project).map_err(|source| SetupError::Quota {
+                volume: name.to_owned(),
+                source,
+            })?;
+            Ok(path)
+        }
+        VolumeKind::EmptyDir { limit_bytes } | VolumeKind::Memory { limit_bytes } => {
+            let path = format!("{VOLUMES}/{name}");
+            make_directory(&path, mode)?;
+            tmpfs(&path, "0777", *limit_bytes)?;
+            Ok(path)
+        }
+    }
+}
+
+/// The directory for a container's writable layer, where it must be mounted
+/// first: in memory, its limit is the size of a tmpfs.
+pub fn writable_directory(
+    id: &str,
+    limit_bytes: Option<u64>,
+    storage: &Storage,
+) -> Result<String, SetupError> {
+    let path = format!("{SCRATCH}/containers/{id}");
+    if !storage.on_disk {
+        make_directory(&path, 0o700)?;
+        tmpfs(&path, "0700", limit_bytes)?;
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_parameters_stay_below_proc_sys() {
+        assert_eq!(
+            sysctl_path("net.ipv4.conf.eth0/1.forwarding").as_deref(),
+            Some("/proc/sys/net/ipv4/conf/eth0.1/forwarding")
+        );
+        for bad in ["", ".", "net..ipv4", "net.//.x", "a.b\0"] {
+            assert_eq!(sysctl_path(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn volume_names_are_no_paths() {
+        assert!(is_plain_name("data"));
+        for bad in ["", ".", "..", "a/b", "a\0"] {
+            assert!(!is_plain_name(bad));
+        }
+    }
+}
