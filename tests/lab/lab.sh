@@ -1,0 +1,187 @@
+#!/bin/bash
+# Runs a command in the lab host, a virtual machine in which KVM works:
+#
+#   tests/lab/lab.sh [--] COMMAND [ARGUMENT…]     streams and exit status are the command's
+#   tests/lab/lab.sh --shell                      an interactive shell there
+#
+# On a machine whose own KVM can run a guest, the command runs right here, with
+# the same environment. README.md tells what the lab host is and has.
+#
+#   LAB_MEMORY (6G)  LAB_CPUS (2)   size of the lab host
+#   LAB_TIMEOUT (1800)              seconds until the command is given up: status 124
+#   LAB_ICOUNT=1                    time is an instruction count: one CPU, slow, exact
+#   LAB_FORCE=1                     the lab host even where KVM is able
+#   LAB_KEEP_LOG=FILE               keeps the lab host's console there
+# Status 125: the lab host did not come up, or died under the command.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+repo=$(cd "$here/../.." && pwd)
+target=${CARGO_TARGET_DIR:-$repo/target}
+# A boot takes seconds; a machine that compiles at the same time may need more.
+boot_limit=120
+attempts=3
+
+# What is copied into the lab host's memory: name there, file here.
+product=(
+    bin/beluga "$target/release/beluga"
+    bin/beluga-vmm "$target/release/beluga-vmm"
+    bin/beluga-agent "$target/guest/beluga-agent"
+    lib/beluga/vmlinux "$target/guest/vmlinux"
+    lib/beluga/initramfs.cpio "$target/guest/initramfs.cpio"
+)
+
+say() { echo "lab: $*" >&2; }
+
+# Only hardware (or nested) virtualisation runs a guest kernel; /dev/kvm alone
+# does not say so.
+kvm_is_able() {
+    [ -z "${LAB_FORCE:-}${LAB_ICOUNT:-}" ] && grep -qwE 'vmx|svm' /proc/cpuinfo &&
+        [ -r /dev/kvm ] && [ -w /dev/kvm ]
+}
+
+run_directly() {
+    local shell_mode=$1
+    shift
+    say "KVM works on this machine: running here"
+    export PATH=$target/release:$target/guest:$PATH
+    export BELUGA_VMM=$target/release/beluga-vmm BELUGA_KERNEL=$target/guest/vmlinux
+    export BELUGA_INITRAMFS=$target/guest/initramfs.cpio
+    [ -z "$shell_mode" ] || exec "${SHELL:-/bin/bash}" -i
+    exec timeout --foreground "${LAB_TIMEOUT:-1800}" "$@" </dev/null
+}
+
+# The binaries as one archive, which the kernel unpacks behind its initramfs.
+pack_product() {
+    local tree=$work/product i=0
+    mkdir -p "$tree/product/bin" "$tree/product/lib/beluga"
+    while [ $i -lt ${#product[@]} ]; do
+        [ ! -e "${product[i + 1]}" ] || ln -s "${product[i + 1]}" "$tree/product/${product[i]}"
+        i=$((i + 2))
+    done
+    (cd "$tree" && find product | LC_ALL=C sort | busybox cpio -o -H newc -L 2>/dev/null)
+}
+
+write_run() {
+    local shell_mode=$1
+    shift
+    env -0 >"$work/env"
+    # One word stays one word.
+    { [ -n "$shell_mode" ] || printf 'exec'; printf ' %q' "$@"; echo; } >"$work/command"
+    {
+        printf 'TARGET=%q\nCWD=%q\nMODULES=%q\nSHELL_MODE=%q\n' "$target" "$PWD" "$host/modules" "$shell_mode"
+        [ -z "$shell_mode" ] || stty size 2>/dev/null | awk '{ print "ROWS=" $1 "\nCOLS=" $2 }'
+    } >"$work/paths"
+}
+
+# Sets `machine` to QEMU's arguments. Output ports are written to inherited
+# descriptors; without ioeventfd a write in the lab host returns only when QEMU
+# has passed it on, so nothing is lost when the machine ends.
+describe_machine() {
+    local shell_mode=$1 cpus=${LAB_CPUS:-2} accel=tcg,thread=multi
+    machine=()
+    if [ -n "${LAB_ICOUNT:-}" ]; then
+        cpus=1 accel=tcg,thread=single
+        machine+=(-icount shift=0,sleep=off)
+    fi
+    machine+=(
+        -M q35,usb=off,smm=off,vmport=off -accel "$accel" -cpu max -smp "$cpus" -m "${LAB_MEMORY:-6G}"
+        -nodefaults -no-user-config -display none -no-reboot
+        -kernel "$host/vmlinux" -initrd "$work/initramfs"
+        -append "panic=-1 mitigations=off quiet loglevel=3 console=ttyS0 tsc=reliable no_timer_check nokaslr random.trust_cpu=on cryptomgr.notests transparent_hugepage=always lab.stage2=$here/stage2.sh lab.run=$work"
+        -serial "file:$work/console"
+        -fsdev "local,id=root,path=/,security_model=none,multidevs=remap,readonly=on"
+        -device virtio-9p-pci,fsdev=root,mount_tag=root
+        -fsdev "local,id=target,path=$target,security_model=none,multidevs=remap"
+        -device virtio-9p-pci,fsdev=target,mount_tag=target
+        -device virtio-rng-pci
+        -add-fd fd=5,set=1 -chardev file,id=out,path=/dev/fdset/1,append=on
+        -add-fd fd=6,set=2 -chardev file,id=err,path=/dev/fdset/2,append=on
+        -chardev "file,id=ctl,path=$work/ctl"
+        -device virtio-serial-pci,ioeventfd=off
+        -device virtserialport,chardev=out,name=lab.out
+        -device virtserialport,chardev=err,name=lab.err
+        -device virtserialport,chardev=ctl,name=lab.ctl
+    )
+    [ -z "$shell_mode" ] || machine+=(
+        -chardev stdio,id=terminal,signal=off -device virtconsole,chardev=terminal
+    )
+}
+
+# Ends a lab host that does not become ready in time.
+watch_boot() {
+    local left=$((boot_limit * 2))
+    while [ $left -gt 0 ]; do
+        ! grep -qs ready "$work/ctl" || return 0
+        sleep 0.5
+        left=$((left - 1))
+    done
+    kill "$1" 2>/dev/null
+}
+
+# One boot. Returns QEMU's status; the control file tells how far it came.
+boot() {
+    local shell_mode=$1 input=/dev/null qemu watcher status=0
+    : >"$work/ctl"
+    [ -z "$shell_mode" ] || input=/dev/stdin
+    timeout --foreground -k 10 "${LAB_TIMEOUT:-1800}" \
+        qemu-system-x86_64 "${machine[@]}" <"$input" 5>&1 6>&2 >"$work/qemu" 2>&1 &
+    qemu=$!
+    watch_boot $qemu >/dev/null 2>&1 5>&- 6>&- &
+    watcher=$!
+    wait $qemu || status=$?
+    kill $watcher 2>/dev/null || true
+    wait $watcher 2>/dev/null || true
+    return $status
+}
+
+tell_console() { tail -n "${1:-15}" "$work/console" "$work/qemu" 2>/dev/null | cut -c1-200 >&2 || true; }
+
+run_in_lab() {
+    local shell_mode=$1 attempt status ended
+    shift
+    "$repo/scripts/setup.sh" lab
+    host=$("$here/prepare.sh")
+    work=$(mktemp -d "${TMPDIR:-/tmp}/beluga-lab.XXXXXX")
+    trap 'rm -rf "$work"; kill $(jobs -p) 2>/dev/null || true' EXIT
+    trap 'exit 130' INT TERM HUP
+    mkdir -p "$target"
+    { cat "$host/initramfs.cpio"; pack_product; } >"$work/initramfs"
+    write_run "$shell_mode" "$@"
+    describe_machine "$shell_mode"
+    for attempt in $(seq $attempts); do
+        status=0
+        boot "$shell_mode" || status=$?
+        [ -z "${LAB_KEEP_LOG:-}" ] || cp "$work/console" "$LAB_KEEP_LOG"
+        ended=$(sed -n 's/^exit \([0-9]*\)$/\1/p' "$work/ctl")
+        [ -z "$ended" ] || exit "$ended"
+        if grep -qs ready "$work/ctl"; then
+            if [ $status = 124 ]; then
+                say "gave up after ${LAB_TIMEOUT:-1800} s (LAB_TIMEOUT)"
+                exit 124
+            fi
+            say "the lab host died under the command; its console:"
+            tell_console
+            exit 125
+        fi
+        say "the lab host did not come up (attempt $attempt of $attempts)"
+        tell_console 5
+    done
+    exit 125
+}
+
+main() {
+    local shell_mode=
+    case ${1:-} in
+    --shell) shell_mode=1; shift ;;
+    --) shift ;;
+    -h | --help | "") sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0"; [ -n "${1:-}" ]; exit ;;
+    esac
+    [ -n "$shell_mode" ] || [ $# -gt 0 ] || { say "no command"; exit 2; }
+    if kvm_is_able; then
+        run_directly "$shell_mode" "$@"
+    fi
+    run_in_lab "$shell_mode" "$@"
+}
+
+main "$@"
