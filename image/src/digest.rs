@@ -144,6 +144,7 @@ impl Hasher {
 pub(crate) struct Tee<R, W> {
     source: R,
     copy: Option<W>,
+    copy_error: Option<io::Error>,
     hasher: Hasher,
     count: u64,
 }
@@ -153,14 +154,17 @@ impl<R: Read, W: Write> Tee<R, W> {
         Tee {
             source,
             copy,
+            copy_error: None,
             hasher: Hasher::new(),
             count: 0,
         }
     }
 
-    /// The digest and the number of the bytes read so far, and the copy.
-    pub(crate) fn finish(self) -> (Digest, u64, Option<W>) {
-        (self.hasher.finish(), self.count, self.copy)
+    /// The digest and the number of the bytes read so far, and whether the copy is complete.
+    pub(crate) fn finish(mut self) -> (Digest, u64, io::Result<()>) {
+        let flushed = self.copy.as_mut().map_or(Ok(()), W::flush);
+        let copied = self.copy_error.map_or(flushed, Err);
+        (self.hasher.finish(), self.count, copied)
     }
 }
 
@@ -168,8 +172,13 @@ impl<R: Read, W: Write> Read for Tee<R, W> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.source.read(buffer)?;
         self.hasher.update(&buffer[..read]);
-        if let Some(copy) = &mut self.copy {
-            copy.write_all(&buffer[..read])?;
+        if let Some(copy) = &mut self.copy
+            && let Err(error) = copy.write_all(&buffer[..read])
+        {
+            // The reader cannot tell this from a failing source; `finish` can.
+            let kind = error.kind();
+            self.copy_error.get_or_insert(error);
+            return Err(kind.into());
         }
         self.count += read as u64;
         Ok(read)

@@ -236,6 +236,13 @@ impl Tree {
                     let Some(implied) = implied else {
                         return Ok(Walk::Missing);
                     };
+                    // A symlink's target may hold what an entry's name may not.
+                    if part.len() > path::MAX_NAME {
+                        return Err(path::bad(
+                            entry,
+                            "a symlink on its way names the impossible",
+                        ));
+                    }
                     let opaque = found.is_some();
                     self.add_directory(here, &part, implied.clone(), opaque)?
                 }

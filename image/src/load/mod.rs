@@ -1,7 +1,15 @@
 //! Loading images from files: an OCI layout (directory or tar) or a docker-archive.
 
+mod archive;
+mod candidate;
+mod decompress;
+mod docker;
 mod error;
+mod layer_blob;
+mod oci;
+mod run;
 
+use std::fs;
 use std::io::Read;
 use std::path::Path;
 
@@ -9,9 +17,13 @@ use crate::config::Platform;
 use crate::digest::Digest;
 use crate::layer::Limits;
 use crate::reference::Reference;
-use crate::store::{Image, Store};
+use crate::store::{Image, Store, StoreError};
 
 pub use error::LoadError;
+use run::Load;
+
+/// The longest index, manifest or configuration: what registries accept.
+const MAX_DOCUMENT: u64 = 4 << 20;
 
 /// Where images come from.
 pub enum Source<'a> {
@@ -88,12 +100,20 @@ impl Store {
         options: &LoadOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<LoadedImage>, LoadError> {
-        let _lock = self.lock(|| progress(Progress::Waiting))?;
-        let _ = options;
-        let path = match source {
-            Source::Path(path) => path.to_owned(),
-            Source::Stream(_) => "-".into(),
+        let lock = self.lock(|| progress(Progress::Waiting))?;
+        let scratch = self.scratch(&lock)?;
+        let load = Load {
+            store: self,
+            scratch: &scratch,
+            options,
         };
-        Err(LoadError::UnknownFormat { path })
+        let loaded = load.run(source, progress);
+        if loaded.is_err() {
+            // Layers that were finished before the error lead nowhere. What cannot be removed now
+            // goes with the next sweep; the error that counts is the first.
+            let _ = self.sweep_unreachable();
+        }
+        fs::remove_dir_all(&scratch).map_err(StoreError::io("remove", &scratch))?;
+        loaded
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn commit(file: &File, temporary: &Path, target: &Path) -> Result<(),
 }
 
 /// Makes renames and removals in `dir` durable.
-pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     let opened = File::open(dir).map_err(StoreError::io("open", dir))?;
     opened.sync_all().map_err(StoreError::io("flush", dir))
 }
@@ -39,7 +39,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
 }
 
 /// Removes a file that may be absent; its length, 0 when it was.
-pub(crate) fn remove_file(path: &Path) -> Result<u64, StoreError> {
+pub(super) fn remove_file(path: &Path) -> Result<u64, StoreError> {
     let length = fs::metadata(path).map_or(0, |metadata| metadata.len());
     match fs::remove_file(path) {
         Ok(()) => Ok(length),

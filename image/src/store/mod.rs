@@ -26,7 +26,7 @@ use crate::config::{ConfigError, ImageConfig};
 use crate::digest::Digest;
 use crate::reference::Reference;
 
-pub(crate) use files::{commit, remove_file, sync_dir};
+pub(crate) use files::commit;
 pub(crate) use record::{ImageRecord, LayerRecord};
 pub use remove::{RemoveError, Removed};
 
@@ -198,7 +198,7 @@ impl Store {
         &self.root
     }
 
-    fn image(&self, manifest: Digest) -> Result<Option<Image>, StoreError> {
+    pub(crate) fn image(&self, manifest: Digest) -> Result<Option<Image>, StoreError> {
         let Some(record) = self.read_record(manifest)? else {
             return Ok(None);
         };

@@ -1,0 +1,72 @@
+//! What all kinds of sources come down to: images as documents and file names.
+
+use super::LoadError;
+use crate::digest::Digest;
+use crate::reference::Reference;
+
+/// An image that a source offers.
+pub(super) struct Candidate {
+    pub names: Vec<Reference>,
+    pub config: Blob,
+    /// The manifest as it came; a docker-archive has none, and one is written for it.
+    pub manifest: Option<Vec<u8>>,
+    /// Lowest first.
+    pub layers: Vec<Blob>,
+}
+
+/// A file of the source that a manifest names.
+pub(super) struct Blob {
+    /// Its name in the source.
+    pub file: String,
+    /// What the manifest says of it; a docker-archive says nothing.
+    pub expected: Option<Expected>,
+}
+
+/// A blob's digest and length as announced.
+#[derive(Clone, Copy)]
+pub(super) struct Expected {
+    pub digest: Digest,
+    pub size: u64,
+}
+
+impl Expected {
+    /// Whether a whole blob is the one announced.
+    pub(super) fn check(&self, bytes: &[u8]) -> Result<(), LoadError> {
+        self.check_found(Digest::of(bytes), bytes.len() as u64)
+    }
+
+    pub(super) fn check_found(&self, digest: Digest, size: u64) -> Result<(), LoadError> {
+        self.check_size(size)?;
+        if digest != self.digest {
+            return Err(LoadError::WrongDigest {
+                expected: self.digest,
+                actual: digest,
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_size(&self, actual: u64) -> Result<(), LoadError> {
+        if actual != self.size {
+            let (digest, expected) = (self.digest, self.size);
+            return Err(LoadError::WrongSize {
+                digest,
+                expected,
+                actual,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The names that `texts` spell; what is no reference is left out.
+pub(super) fn names<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<Reference> {
+    let mut names: Vec<Reference> = texts
+        .into_iter()
+        .filter_map(|text| text.parse().ok())
+        .collect();
+    names.retain(|name| name.digest().is_none());
+    names.sort();
+    names.dedup();
+    names
+}

@@ -1,0 +1,141 @@
+//! Gzip, zstd or nothing, told apart by the first bytes, and bounds on what comes out.
+
+use std::cell::Cell;
+use std::io::{self, BufRead, Read};
+
+use flate2::bufread::MultiGzDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
+use crate::layer::Limits;
+
+const GZIP: &[u8] = &[0x1f, 0x8b];
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
+/// How a layer is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    pub(super) fn of(source: &mut impl BufRead) -> io::Result<Self> {
+        let head = source.fill_buf()?;
+        Ok(if head.starts_with(GZIP) {
+            Compression::Gzip
+        } else if head.starts_with(ZSTD) {
+            Compression::Zstd
+        } else {
+            Compression::None
+        })
+    }
+
+    pub(super) fn decoder<'a>(self, source: impl BufRead + 'a) -> Box<dyn Read + 'a> {
+        match self {
+            Compression::None => Box::new(source),
+            Compression::Gzip => Box::new(MultiGzDecoder::new(source)),
+            Compression::Zstd => Box::new(Zstd {
+                source,
+                decoder: FrameDecoder::new(),
+                in_frame: false,
+            }),
+        }
+    }
+}
+
+/// Zstandard, any number of frames. The decoder bounds the window to 128 MiB, which is the most
+/// that the `zstd` tool uses without being told to.
+struct Zstd<R> {
+    source: R,
+    decoder: FrameDecoder,
+    in_frame: bool,
+}
+
+impl<R: BufRead> Read for Zstd<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            if !self.in_frame {
+                if self.source.fill_buf()?.is_empty() {
+                    return Ok(0);
+                }
+                match self.decoder.reset(&mut self.source) {
+                    Ok(()) => self.in_frame = true,
+                    Err(FrameDecoderError::ReadFrameHeaderError(
+                        ReadFrameHeaderError::SkipFrame { length, .. },
+                    )) => {
+                        let skipped = (&mut self.source).take(u64::from(length));
+                        io::copy(&mut { skipped }, &mut io::sink())?;
+                        continue;
+                    }
+                    Err(error) => return Err(io::Error::other(error)),
+                }
+            }
+            let read = self.decoder.read(buffer)?;
+            if read > 0 {
+                return Ok(read);
+            }
+            if self.decoder.is_finished() {
+                self.in_frame = false;
+                continue;
+            }
+            let amount = BlockDecodingStrategy::UptoBytes(buffer.len());
+            self.decoder
+                .decode_blocks(&mut self.source, amount)
+                .map_err(io::Error::other)?;
+        }
+    }
+}
+
+/// A layer expands beyond its bounds.
+#[derive(Debug, thiserror::Error)]
+enum Bomb {
+    #[error("the layer's tar has more than {limit} bytes")]
+    Total { limit: u64 },
+    #[error("the layer expands more than {limit}-fold")]
+    Ratio { limit: u64 },
+}
+
+/// Stops a stream that expands beyond its bounds.
+pub(super) struct Bounded<'a, R> {
+    source: R,
+    /// Compressed bytes read so far.
+    packed: &'a Cell<u64>,
+    unpacked: u64,
+    limits: &'a Limits,
+}
+
+impl<'a, R: Read> Bounded<'a, R> {
+    pub(super) fn new(source: R, packed: &'a Cell<u64>, limits: &'a Limits) -> Self {
+        Bounded {
+            source,
+            packed,
+            unpacked: 0,
+            limits,
+        }
+    }
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        self.unpacked += read as u64;
+        let (total, ratio) = (self.limits.max_tar_bytes, self.limits.max_ratio);
+        if self.unpacked > total {
+            return Err(io::Error::other(Bomb::Total { limit: total }));
+        }
+        let most = self
+            .packed
+            .get()
+            .saturating_mul(ratio)
+            .max(self.limits.ratio_free_bytes);
+        if self.unpacked > most {
+            return Err(io::Error::other(Bomb::Ratio { limit: ratio }));
+        }
+        Ok(read)
+    }
+}

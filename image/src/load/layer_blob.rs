@@ -1,0 +1,192 @@
+//! One layer from the source into the store: the blob as it came and the disk made of it, in one
+//! pass over the bytes.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+use super::archive::Opened;
+use super::candidate::Expected;
+use super::decompress::{Bounded, Compression};
+use super::{LoadError, Progress};
+use crate::digest::{Digest, Tee};
+use crate::layer::{self, LayerError, Limits};
+use crate::store::{Store, StoreError, commit};
+
+const READ_BUFFER: usize = 128 << 10;
+const WRITE_BUFFER: usize = 256 << 10;
+/// Bytes between two reports of progress.
+const REPORT: u64 = 1 << 20;
+
+/// What the load of one layer needs to know.
+pub(super) struct Job<'a> {
+    pub store: &'a Store,
+    pub scratch: &'a Path,
+    pub limits: &'a Limits,
+    pub diff_id: Digest,
+    pub expected: Option<Expected>,
+}
+
+/// What became of it.
+pub(super) struct Stored {
+    pub blob: Digest,
+    pub size: u64,
+    pub compression: Compression,
+}
+
+/// What a pass over the blob has found.
+struct Pass {
+    compression: Compression,
+    /// The digest of the uncompressed tar, or why there is no disk.
+    converted: Result<Digest, LayerError>,
+    blob: Digest,
+    size: u64,
+}
+
+impl Job<'_> {
+    /// Stores the layer, whatever of it is already there.
+    pub(super) fn run(
+        &self,
+        source: Opened<'_>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Stored, LoadError> {
+        let (blob_temporary, disk_temporary) =
+            (self.scratch.join("blob"), self.scratch.join("disk"));
+        let blob = create(&blob_temporary)?;
+        let disk = create(&disk_temporary)?;
+        let pass = self.pass(source, &blob, &blob_temporary, &disk, progress)?;
+        // Bytes that are not what was announced explain everything else that is wrong.
+        if let Some(expected) = self.expected {
+            expected.check_found(pass.blob, pass.size)?;
+        }
+        let layer = pass.blob;
+        let actual = pass
+            .converted
+            .map_err(|source| LoadError::Layer { layer, source })?;
+        if actual != self.diff_id {
+            return Err(LoadError::WrongDiffId {
+                blob: layer,
+                expected: self.diff_id,
+                actual,
+            });
+        }
+        commit(&blob, &blob_temporary, &self.store.blob_path(layer))?;
+        let target = self.store.layer_path(self.diff_id);
+        // Pods may have the old one open: another with the same bytes would be cached twice.
+        if !target.exists() {
+            commit(&disk, &disk_temporary, &target)?;
+        }
+        Ok(Stored {
+            blob: layer,
+            size: pass.size,
+            compression: pass.compression,
+        })
+    }
+
+    fn pass(
+        &self,
+        source: Opened<'_>,
+        blob: &File,
+        blob_path: &Path,
+        disk: &File,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Pass, LoadError> {
+        let read = Cell::new(0);
+        let metered = Metered {
+            source: source.contents,
+            read: &read,
+            reported: 0,
+            total: source.size,
+            diff_id: self.diff_id,
+            progress,
+        };
+        let mut tee = Tee::new(metered, Some(BufWriter::with_capacity(WRITE_BUFFER, blob)));
+        let (compression, converted) = self.convert(&mut tee, &read, disk);
+        // What the decoder has not asked for, or what a failed conversion has left.
+        let rest = io::copy(&mut tee, &mut io::sink());
+        let (blob, size, copied) = tee.finish();
+        copied.map_err(StoreError::io("write", blob_path))?;
+        rest.map_err(|source| LoadError::Layer {
+            layer: self
+                .expected
+                .map_or(self.diff_id, |expected| expected.digest),
+            source: LayerError::Tar(crate::tarfile::TarError::Io(source)),
+        })?;
+        Ok(Pass {
+            compression,
+            converted,
+            blob,
+            size,
+        })
+    }
+
+    fn convert(
+        &self,
+        blob: impl Read,
+        read: &Cell<u64>,
+        disk: &File,
+    ) -> (Compression, Result<Digest, LayerError>) {
+        let mut blob = BufReader::with_capacity(READ_BUFFER, blob);
+        let unreadable = |error| LayerError::Tar(crate::tarfile::TarError::Io(error));
+        let compression = match Compression::of(&mut blob) {
+            Ok(compression) => compression,
+            Err(error) => return (Compression::None, Err(unreadable(error))),
+        };
+        let bounded = Bounded::new(compression.decoder(blob), read, self.limits);
+        let mut tar = Tee::<_, io::Sink>::new(bounded, None);
+        let mut disk = BufWriter::with_capacity(WRITE_BUFFER, disk);
+        let spool_path = self.scratch.join("spool");
+        let converted = spool(&spool_path)
+            .map_err(LayerError::Write)
+            .and_then(|spool| {
+                let tar = BufReader::with_capacity(READ_BUFFER, &mut tar);
+                layer::convert(tar, &mut disk, spool, self.limits)
+            });
+        let converted = converted.and_then(|_| disk.flush().map_err(LayerError::Write));
+        (compression, converted.map(|()| tar.finish().0))
+    }
+}
+
+fn create(path: &Path) -> Result<File, StoreError> {
+    File::create(path).map_err(StoreError::io("create", path))
+}
+
+/// A file without a name: gone when closed.
+fn spool(path: &Path) -> io::Result<File> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)?;
+    std::fs::remove_file(path)?;
+    Ok(file)
+}
+
+/// Counts what is read, and tells the caller now and then.
+struct Metered<'a, R> {
+    source: R,
+    read: &'a Cell<u64>,
+    reported: u64,
+    total: u64,
+    diff_id: Digest,
+    progress: &'a mut dyn FnMut(Progress),
+}
+
+impl<R: Read> Read for Metered<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        let done = self.read.get() + read as u64;
+        self.read.set(done);
+        if read == 0 || done - self.reported >= REPORT {
+            self.reported = done;
+            (self.progress)(Progress::Layer {
+                diff_id: self.diff_id,
+                done,
+                total: self.total,
+            });
+        }
+        Ok(read)
+    }
+}

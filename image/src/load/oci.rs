@@ -1,0 +1,205 @@
+//! OCI layouts: `index.json` and `blobs/sha256/`.
+
+use std::path::Path;
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use serde::de::DeserializeOwned;
+
+use super::archive::Archive;
+use super::candidate::{Blob, Candidate, Expected, names};
+use super::{LoadError, MAX_DOCUMENT};
+use crate::config::Platform;
+use crate::digest::Digest;
+use crate::reference::Reference;
+
+/// An index may list indexes; none in use nests deeper than two.
+const MAX_DEPTH: usize = 4;
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Marks a manifest that says something about another image (provenance, SBOM).
+const ATTESTATION: &str = "vnd.docker.reference.type";
+const INDEX_TYPES: [&str; 2] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+
+/// The images in the layout for `wanted`, each once, with all its names.
+pub(super) fn candidates(
+    archive: &Archive,
+    index: &[u8],
+    wanted: &Platform,
+) -> Result<Vec<Candidate>, LoadError> {
+    let index: ImageIndex = parse("index.json", index)?;
+    let mut found = Vec::new();
+    let mut chosen: Vec<(Expected, Vec<Reference>)> = Vec::new();
+    for descriptor in index.manifests() {
+        let Some(manifest) = choose(archive, descriptor, wanted, &mut found, 0)? else {
+            continue;
+        };
+        let names = descriptor_names(descriptor, archive.path());
+        match chosen
+            .iter_mut()
+            .find(|(known, _)| known.digest == manifest.digest)
+        {
+            Some((_, known)) => known.extend(names),
+            None => chosen.push((manifest, names)),
+        }
+    }
+    if chosen.is_empty() && !found.is_empty() {
+        return Err(LoadError::WrongPlatform {
+            wanted: wanted.clone(),
+            found,
+        });
+    }
+    chosen
+        .into_iter()
+        .map(|(manifest, names)| candidate(archive, manifest, names))
+        .collect()
+}
+
+/// The manifest that `descriptor` means on this platform: itself, or one out of an index. Other
+/// platforms on offer are added to `found`.
+fn choose(
+    archive: &Archive,
+    descriptor: &Descriptor,
+    wanted: &Platform,
+    found: &mut Vec<Platform>,
+    depth: usize,
+) -> Result<Option<Expected>, LoadError> {
+    let blob = expected(descriptor, "index.json")?;
+    if is_index(descriptor) {
+        if depth >= MAX_DEPTH {
+            return Err(LoadError::IndexTooDeep {
+                digest: blob.digest,
+            });
+        }
+        let document = read(archive, blob)?;
+        let index: ImageIndex = parse(&blob.digest.to_string(), &document)?;
+        for inner in index.manifests() {
+            if let Some(manifest) = choose(archive, inner, wanted, found, depth + 1)? {
+                return Ok(Some(manifest));
+            }
+        }
+        return Ok(None);
+    }
+    let annotations = descriptor.annotations().as_ref();
+    if annotations.is_some_and(|annotations| annotations.contains_key(ATTESTATION)) {
+        return Ok(None);
+    }
+    let Some(platform) = descriptor.platform() else {
+        return Ok(Some(blob));
+    };
+    let platform = Platform {
+        os: platform.os().to_string(),
+        architecture: platform.architecture().to_string(),
+        variant: platform.variant().clone(),
+    };
+    if platform.runs_on(wanted) {
+        return Ok(Some(blob));
+    }
+    found.push(platform);
+    Ok(None)
+}
+
+fn is_index(descriptor: &Descriptor) -> bool {
+    INDEX_TYPES.contains(&descriptor.media_type().as_ref())
+}
+
+fn candidate(
+    archive: &Archive,
+    manifest: Expected,
+    names: Vec<Reference>,
+) -> Result<Candidate, LoadError> {
+    let document = read(archive, manifest)?;
+    let name = manifest.digest.to_string();
+    let parsed: ImageManifest = parse(&name, &document)?;
+    let layer = |descriptor: &Descriptor| {
+        let blob = expected(descriptor, &name)?;
+        let media_type = descriptor.media_type().to_string();
+        let known = [".tar", ".tar+gzip", ".tar.gzip", ".tar+zstd", ".tar.zstd"];
+        if !known.iter().any(|ending| media_type.ends_with(ending)) {
+            return Err(LoadError::MediaType {
+                layer: blob.digest,
+                media_type,
+            });
+        }
+        Ok(Blob {
+            file: file_name(blob.digest),
+            expected: Some(blob),
+        })
+    };
+    let layers = parsed
+        .layers()
+        .iter()
+        .map(layer)
+        .collect::<Result<_, _>>()?;
+    let config = expected(parsed.config(), &name)?;
+    let config = Blob {
+        file: file_name(config.digest),
+        expected: Some(config),
+    };
+    Ok(Candidate {
+        names,
+        config,
+        manifest: Some(document),
+        layers,
+    })
+}
+
+/// Docker and containerd write the whole name; others a name or a bare tag, and then the source's
+/// own name stands before it: `busybox-oci` with `latest`, or `busybox.tar`.
+fn descriptor_names(descriptor: &Descriptor, source: &Path) -> Vec<Reference> {
+    let annotation = |key| {
+        descriptor
+            .annotations()
+            .as_ref()
+            .and_then(|all| all.get(key))
+    };
+    let text = match (annotation(CONTAINERD_NAME), annotation(REF_NAME)) {
+        (Some(name), _) => name.clone(),
+        (None, Some(name)) if name.contains(['/', ':']) => name.clone(),
+        (None, tag) => {
+            let stem = source
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .to_lowercase();
+            format!("{stem}:{}", tag.map_or("latest", String::as_str))
+        }
+    };
+    names([text.as_str()])
+}
+
+/// Reads a manifest or index and checks its length and digest.
+fn read(archive: &Archive, blob: Expected) -> Result<Vec<u8>, LoadError> {
+    let name = file_name(blob.digest);
+    let bytes = archive
+        .read(&name, MAX_DOCUMENT)?
+        .ok_or(LoadError::Missing { name })?;
+    blob.check(&bytes)?;
+    Ok(bytes)
+}
+
+fn expected(descriptor: &Descriptor, name: &str) -> Result<Expected, LoadError> {
+    let digest = descriptor.digest().to_string().parse();
+    let digest = digest.map_err(|source| LoadError::Digest {
+        name: name.to_owned(),
+        source,
+    })?;
+    Ok(Expected {
+        digest,
+        size: descriptor.size(),
+    })
+}
+
+fn file_name(digest: Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+fn parse<T: DeserializeOwned>(name: &str, document: &[u8]) -> Result<T, LoadError> {
+    let parsed = serde_json::from_slice(document);
+    parsed.map_err(|source| LoadError::Document {
+        name: name.to_owned(),
+        source,
+    })
+}
