@@ -27,12 +27,15 @@
 
 pub mod balloon;
 pub mod block;
+pub mod buffer;
 pub mod events;
 pub mod interrupt;
 pub mod mmio;
 pub mod net;
 pub mod queue;
 pub mod rng;
+#[cfg(test)]
+pub mod testing;
 pub mod vsock;
 
 pub use events::{EventRegistry, Interest, Token};

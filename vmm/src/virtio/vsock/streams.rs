@@ -1,0 +1,591 @@
+//! All streams of the device: who they are, whose turn it is, what is to be
+//! refused. Knows packets and sockets, no queues.
+//!
+//! Everything that a guest can make grow has a limit here: streams
+//! ([`MAX_STREAMS`]), their buffers ([`LARGE_BUFFERS`]), refusals
+//! ([`MAX_REFUSALS`]), connections that no supervisor has taken yet
+//! ([`MAX_OPENED`]).
+
+use super::packet::{HOST_CID, Header, MAX_PAYLOAD, Op, TYPE_STREAM};
+use super::stream::{Outcome, Phase, Read, Stream};
+use crate::sys::vsock as sys;
+use crate::virtio::buffer::GuestBuffer;
+use crate::virtio::{DeviceError, EventRegistry, Interest, Token};
+use beluga_proto::{CONTROL_PORT, STREAM_PORT};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// Most streams at a time, those included that only have a rest to deliver.
+pub const MAX_STREAMS: usize = 1024;
+
+/// So many streams get a buffer of [`LARGE_ALLOC`], the others of
+/// [`SMALL_ALLOC`]: 31 MiB at the worst, when nobody reads anything.
+const LARGE_BUFFERS: usize = 64;
+const LARGE_ALLOC: u32 = 256 << 10;
+const SMALL_ALLOC: u32 = 16 << 10;
+
+/// Refusals that wait for a buffer of the guest. When there are more, its
+/// packets are left where they are.
+const MAX_REFUSALS: usize = 256;
+
+/// Streams that the guest opened and the supervisor has not been told of.
+const MAX_OPENED: usize = 64;
+
+/// Bytes that a stream may send before another one has its turn.
+const TURN: u32 = 64 << 10;
+
+/// How long the guest may take to answer a REQUEST, or a SHUTDOWN of both
+/// directions with a RST. Linux waits as long for its peer.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Ports on which the guest may call the host.
+const GUEST_PORTS: [u32; 2] = [CONTROL_PORT, STREAM_PORT];
+
+/// First port of the host for streams that it opens.
+const FIRST_HOST_PORT: u32 = 1 << 30;
+
+/// First token of a stream's socket; the smaller ones are the device's own.
+pub const FIRST_TOKEN: u32 = 16;
+
+/// Host port and guest port: by these the guest knows a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Ports {
+    host: u32,
+    guest: u32,
+}
+
+/// A stream that the guest opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// On which port it called.
+    pub host_port: u32,
+    /// From which port.
+    pub guest_port: u32,
+    /// The supervisor's end.
+    pub socket: OwnedFd,
+}
+
+/// What is to be sent to the guest next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// A packet without payload.
+    Control(Header),
+    /// Up to so many bytes of a stream; see [`Streams::read`].
+    Data {
+        /// Of which.
+        token: u32,
+        /// Bytes.
+        most: u32,
+    },
+}
+
+/// Counts for people.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    /// Streams opened by the guest.
+    pub accepted: u64,
+    /// Streams opened by the host.
+    pub connected: u64,
+    /// Packets answered with a reset.
+    pub refused: u64,
+    /// Streams broken off for what the guest sent.
+    pub broken: u64,
+    /// Streams broken off because the guest did not answer.
+    pub timed_out: u64,
+    /// Bytes from the guest.
+    pub bytes_in: u64,
+    /// Bytes to the guest.
+    pub bytes_out: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// `None`: the guest has ended it; only the backlog has to be delivered.
+    ports: Option<Ports>,
+    large: bool,
+    stream: Stream,
+}
+
+/// The streams.
+#[derive(Debug)]
+pub struct Streams {
+    guest_cid: u64,
+    entries: BTreeMap<u32, Entry>,
+    tokens: BTreeMap<Ports, u32>,
+    next_token: u32,
+    next_port: u32,
+    large: usize,
+    turns: VecDeque<u32>,
+    refusals: VecDeque<Header>,
+    opened: VecDeque<Opened>,
+    deadlines: BTreeSet<(Instant, u32)>,
+    supervisor: bool,
+    counts: Counts,
+}
+
+impl Streams {
+    /// No streams, and no supervisor.
+    #[must_use]
+    pub fn new(guest_cid: u64) -> Self {
+        Self {
+            guest_cid,
+            entries: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            next_token: FIRST_TOKEN,
+            next_port: FIRST_HOST_PORT,
+            large: 0,
+            turns: VecDeque::new(),
+            refusals: VecDeque::new(),
+            opened: VecDeque::new(),
+            deadlines: BTreeSet::new(),
+            supervisor: false,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Streams there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Bytes of the guest that wait for room in sockets.
+    #[must_use]
+    pub fn backlog_len(&self) -> usize {
+        self.entries
+            .values()
+            .map(|entry| entry.stream.backlog_len())
+            .sum()
+    }
+
+    /// Counts so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Streams that the guest opened since the last call.
+    pub fn take_opened(&mut self) -> VecDeque<Opened> {
+        std::mem::take(&mut self.opened)
+    }
+
+    /// A supervisor has come, or gone: then every stream is reset.
+    pub fn set_supervisor(&mut self, there: bool, events: &EventRegistry) {
+        self.supervisor = there;
+        if there {
+            return;
+        }
+        self.opened.clear();
+        let tokens: Vec<u32> = self.entries.keys().copied().collect();
+        for token in tokens {
+            self.reset(token, events);
+        }
+    }
+
+    /// Forgets all streams without a word to the guest, which has forgotten
+    /// them itself.
+    pub fn clear(&mut self, events: &EventRegistry) {
+        for entry in std::mem::take(&mut self.entries).into_values() {
+            events.remove(entry.stream.fd());
+        }
+        self.tokens.clear();
+        self.turns.clear();
+        self.refusals.clear();
+        self.opened.clear();
+        self.deadlines.clear();
+        self.large = 0;
+    }
+
+    /// Whether packets of the guest can be taken: when refusals pile up, the
+    /// guest has to make room for them first.
+    #[must_use]
+    pub fn accepts_packets(&self) -> bool {
+        self.refusals.len() < MAX_REFUSALS
+    }
+
+    /// Takes a packet of the guest.
+    pub fn packet(
+        &mut self,
+        header: &Header,
+        mut payload: GuestBuffer<'_>,
+        events: &EventRegistry,
+    ) {
+        let op = Op::from_wire(header.op);
+        let len = header.len as usize;
+        let whole = header.len <= MAX_PAYLOAD && len <= payload.len();
+        let addressed = header.src_cid == self.guest_cid
+            && header.dst_cid == HOST_CID
+            && header.kind == TYPE_STREAM;
+        let ports = Ports {
+            host: header.dst_port,
+            guest: header.src_port,
+        };
+        let known = self.tokens.get(&ports).copied().filter(|_| addressed);
+        match (op, known) {
+            (Some(op), Some(token)) if whole => {
+                payload.truncate(len);
+                self.packet_of(token, op, header, payload, events);
+            }
+            (Some(Op::Reset), None) => {}
+            (Some(Op::Request), None) if addressed => self.open(ports, header, events),
+            (_, Some(token)) => self.break_off(token, events),
+            (_, None) => self.refuse(header),
+        }
+    }
+
+    fn packet_of(
+        &mut self,
+        token: u32,
+        op: Op,
+        header: &Header,
+        mut payload: GuestBuffer<'_>,
+        events: &EventRegistry,
+    ) {
+        let Some(entry) = self.entries.get_mut(&token) else {
+            return;
+        };
+        if op != Op::Reset && entry.stream.credit(header).is_err() {
+            return self.break_off(token, events);
+        }
+        if op == Op::Data {
+            self.counts.bytes_in += payload.len() as u64;
+        }
+        match entry.stream.packet(op, header.flags, &mut payload) {
+            Outcome::Stays => self.refresh(token, events),
+            Outcome::Breaks => self.break_off(token, events),
+            Outcome::Gone => self.detach(token, events),
+            Outcome::Ends => {
+                self.detach(token, events);
+                self.refuse(header);
+            }
+        }
+    }
+
+    /// The guest calls.
+    fn open(&mut self, ports: Ports, header: &Header, events: &EventRegistry) {
+        let welcome =
+            self.supervisor && GUEST_PORTS.contains(&ports.host) && self.opened.len() < MAX_OPENED;
+        if !welcome {
+            return self.refuse(header);
+        }
+        match self.insert(ports, Stream::accepted, events) {
+            Ok((token, socket)) => {
+                self.counts.accepted += 1;
+                let Ports {
+                    host: host_port,
+                    guest: guest_port,
+                } = ports;
+                self.opened.push_back(Opened {
+                    host_port,
+                    guest_port,
+                    socket,
+                });
+                if let Some(entry) = self.entries.get_mut(&token)
+                    && entry.stream.credit(header).is_err()
+                {
+                    self.break_off(token, events);
+                }
+            }
+            Err(_) => self.refuse(header),
+        }
+    }
+
+    /// The host calls. Returns the caller's end, which may be used at once.
+    /// Errors without a supervisor and at the limit of streams.
+    pub fn connect(
+        &mut self,
+        guest_port: u32,
+        now: Instant,
+        events: &EventRegistry,
+    ) -> Result<OwnedFd, DeviceError> {
+        let mut ports = Ports {
+            host: self.next_port,
+            guest: guest_port,
+        };
+        while self.tokens.contains_key(&ports) {
+            ports.host = following(ports.host, FIRST_HOST_PORT);
+        }
+        self.next_port = following(ports.host, FIRST_HOST_PORT);
+        let (token, socket) = self.insert(ports, Stream::connecting, events)?;
+        self.counts.connected += 1;
+        self.set_deadline(token, now);
+        Ok(socket)
+    }
+
+    fn insert(
+        &mut self,
+        ports: Ports,
+        make: fn(UnixStream, u32) -> Stream,
+        events: &EventRegistry,
+    ) -> Result<(u32, OwnedFd), DeviceError> {
+        if self.entries.len() >= MAX_STREAMS {
+            return Err(DeviceError::Limit {
+                limit: format!("{MAX_STREAMS} vsock streams"),
+            });
+        }
+        let host = |action| move |source| DeviceError::Host { action, source };
+        let (ours, theirs) = UnixStream::pair().map_err(host("make a socket pair"))?;
+        // The VMM's own calls say MSG_DONTWAIT; the far end is handed over.
+        theirs
+            .set_nonblocking(true)
+            .map_err(host("make a socket non-blocking"))?;
+        let large = self.large < LARGE_BUFFERS;
+        let alloc = if large { LARGE_ALLOC } else { SMALL_ALLOC };
+        sys::set_send_buffer(ours.as_fd(), alloc).map_err(host("size a socket's buffer"))?;
+        while self.entries.contains_key(&self.next_token) {
+            self.next_token = following(self.next_token, FIRST_TOKEN);
+        }
+        let token = self.next_token;
+        self.next_token = following(token, FIRST_TOKEN);
+        let stream = make(ours, alloc);
+        events
+            .add(stream.fd(), Token(token), interest(false))
+            .map_err(host("watch a socket"))?;
+        self.large += usize::from(large);
+        self.tokens.insert(ports, token);
+        self.entries.insert(
+            token,
+            Entry {
+                ports: Some(ports),
+                large,
+                stream,
+            },
+        );
+        self.enqueue(token);
+        Ok((token, theirs.into()))
+    }
+
+    /// An event of a stream's socket.
+    pub fn event(&mut self, token: u32, interest: Interest, now: Instant, events: &EventRegistry) {
+        let Some(entry) = self.entries.get_mut(&token) else {
+            return;
+        };
+        let hung_up = interest.intersects(Interest::HANG_UP | Interest::ERROR);
+        let far_ended = interest.contains(Interest::READ_HANG_UP);
+        entry
+            .stream
+            .event(interest.contains(Interest::IN), far_ended, hung_up);
+        if interest.contains(Interest::OUT) || hung_up {
+            entry.stream.flush();
+        }
+        self.refresh(token, events);
+        self.watch_closing(token, now);
+    }
+
+    /// Whether [`Streams::next`] may give something.
+    #[must_use]
+    pub fn has_next(&self) -> bool {
+        !self.refusals.is_empty() || !self.turns.is_empty()
+    }
+
+    /// What to send to the guest next; `None`: nothing for now.
+    pub fn next(&mut self, now: Instant) -> Option<Next> {
+        if let Some(refusal) = self.refusals.pop_front() {
+            return Some(Next::Control(refusal));
+        }
+        while let Some(token) = self.turns.pop_front() {
+            let alone = self.turns.is_empty();
+            let Some(entry) = self.entries.get_mut(&token) else {
+                continue;
+            };
+            entry.stream.queued = false;
+            let Some(ports) = entry.ports else { continue };
+            // Payload first: it carries the credit along.
+            if entry.stream.can_read() {
+                let most = entry
+                    .stream
+                    .read_size(if alone { LARGE_ALLOC } else { TURN });
+                return Some(Next::Data { token, most });
+            }
+            if let Some((op, flags)) = entry.stream.next_control() {
+                let header = header(self.guest_cid, ports, &mut entry.stream, op, flags);
+                self.requeue(token);
+                self.watch_closing(token, now);
+                return Some(Next::Control(header));
+            }
+        }
+        None
+    }
+
+    /// Reads bytes of a stream into the guest's memory. Returns the header
+    /// for them, its `len` being the bytes of all packets that they make.
+    pub fn read(&mut self, token: u32, room: &GuestBuffer<'_>, now: Instant) -> Option<Header> {
+        let entry = self.entries.get_mut(&token)?;
+        let read = entry.stream.read(room);
+        let header = match (read, entry.ports) {
+            (Read::Data(len), Some(ports)) => {
+                self.counts.bytes_out += u64::from(len);
+                let mut header = header(self.guest_cid, ports, &mut entry.stream, Op::Data, 0);
+                header.len = len;
+                Some(header)
+            }
+            _ => None,
+        };
+        self.requeue(token);
+        self.watch_closing(token, now);
+        header
+    }
+
+    /// Resets streams whose time is up.
+    pub fn expire(&mut self, now: Instant, events: &EventRegistry) {
+        while let Some(&(deadline, token)) = self.deadlines.first() {
+            if deadline > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            self.counts.timed_out += 1;
+            self.reset(token, events);
+        }
+    }
+
+    /// When [`Streams::expire`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Brings the watched events and the queue of turns up to date.
+    fn refresh(&mut self, token: u32, events: &EventRegistry) {
+        let Some(entry) = self.entries.get_mut(&token) else {
+            return;
+        };
+        let backlog = entry.stream.backlog_len() > 0;
+        if !backlog && entry.ports.is_none() {
+            return self.remove(token, events);
+        }
+        if backlog != entry.stream.watched_for_room {
+            // An event for every piece that the far end reads would be waste
+            // while there is nothing to write.
+            entry.stream.watched_for_room = backlog;
+            let _ = events.modify(entry.stream.fd(), Token(token), interest(backlog));
+        }
+        self.requeue(token);
+    }
+
+    fn watch_closing(&mut self, token: u32, now: Instant) {
+        if let Some(entry) = self.entries.get(&token)
+            && entry.stream.phase() == Phase::Closing
+            && entry.stream.deadline.is_none()
+            && entry.ports.is_some()
+        {
+            self.set_deadline(token, now);
+        }
+    }
+
+    fn set_deadline(&mut self, token: u32, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&token) {
+            let deadline = now + PATIENCE;
+            entry.stream.deadline = Some(deadline);
+            self.deadlines.insert((deadline, token));
+        }
+    }
+
+    fn requeue(&mut self, token: u32) {
+        let waits = |entry: &Entry| entry.stream.has_control() || entry.stream.can_read();
+        if self.entries.get(&token).is_some_and(waits) {
+            self.enqueue(token);
+        }
+    }
+
+    fn enqueue(&mut self, token: u32) {
+        if let Some(entry) = self.entries.get_mut(&token)
+            && !std::mem::replace(&mut entry.stream.queued, true)
+        {
+            self.turns.push_back(token);
+        }
+    }
+
+    /// Forgets the stream as far as the guest is concerned; what it sent is
+    /// still delivered.
+    fn detach(&mut self, token: u32, events: &EventRegistry) {
+        let Some(entry) = self.entries.get_mut(&token) else {
+            return;
+        };
+        if let Some(deadline) = entry.stream.deadline.take() {
+            self.deadlines.remove(&(deadline, token));
+        }
+        if let Some(ports) = entry.ports.take() {
+            self.tokens.remove(&ports);
+        }
+        self.refresh(token, events);
+    }
+
+    /// Ends a stream whose guest breaks the protocol.
+    fn break_off(&mut self, token: u32, events: &EventRegistry) {
+        self.counts.broken += 1;
+        self.reset(token, events);
+    }
+
+    /// Ends a stream at once, both ways.
+    fn reset(&mut self, token: u32, events: &EventRegistry) {
+        if let Some(ports) = self.entries.get(&token).and_then(|entry| entry.ports) {
+            self.refusals.push_back(Header {
+                src_cid: HOST_CID,
+                dst_cid: self.guest_cid,
+                src_port: ports.host,
+                dst_port: ports.guest,
+                kind: TYPE_STREAM,
+                op: Op::Reset as u16,
+                ..Header::default()
+            });
+        }
+        self.remove(token, events);
+    }
+
+    fn remove(&mut self, token: u32, events: &EventRegistry) {
+        let Some(entry) = self.entries.remove(&token) else {
+            return;
+        };
+        events.remove(entry.stream.fd());
+        self.large -= usize::from(entry.large);
+        if let Some(ports) = entry.ports {
+            self.tokens.remove(&ports);
+        }
+        if let Some(deadline) = entry.stream.deadline {
+            self.deadlines.remove(&(deadline, token));
+        }
+    }
+
+    /// Answers a packet with a reset, as if from whom it was addressed to.
+    fn refuse(&mut self, header: &Header) {
+        self.counts.refused += 1;
+        self.refusals.push_back(Header {
+            src_cid: header.dst_cid,
+            dst_cid: self.guest_cid,
+            src_port: header.dst_port,
+            dst_port: header.src_port,
+            kind: header.kind,
+            op: Op::Reset as u16,
+            ..Header::default()
+        });
+    }
+}
+
+fn following(number: u32, first: u32) -> u32 {
+    number.checked_add(1).unwrap_or(first)
+}
+
+/// Edge-triggered: a stream without credit is not polled, costs no system
+/// call to stop, and none to start again.
+fn interest(room: bool) -> Interest {
+    let base = Interest::IN | Interest::READ_HANG_UP | Interest::EDGE_TRIGGERED;
+    if room { base | Interest::OUT } else { base }
+}
+
+fn header(guest_cid: u64, ports: Ports, stream: &mut Stream, op: Op, flags: u32) -> Header {
+    let (buf_alloc, fwd_cnt) = stream.announce();
+    Header {
+        src_cid: HOST_CID,
+        dst_cid: guest_cid,
+        src_port: ports.host,
+        dst_port: ports.guest,
+        len: 0,
+        kind: TYPE_STREAM,
+        op: op as u16,
+        flags,
+        buf_alloc,
+        fwd_cnt,
+    }
+}
