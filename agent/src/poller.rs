@@ -66,6 +66,8 @@ pub struct Readiness {
     pub readable: bool,
     /// Writing, or an error that writing will show.
     pub writable: bool,
+    /// An error: for the writing end of a pipe, that nobody reads any more.
+    pub failed: bool,
 }
 
 /// The set.
@@ -136,6 +138,7 @@ impl Poller {
                     Readiness {
                         readable: flags.intersects(readable),
                         writable: flags.intersects(EventFlags::OUT | ended),
+                        failed: flags.intersects(EventFlags::ERR),
                     },
                 ))
             })

@@ -12,6 +12,8 @@ pub struct Input {
     pending: Vec<u8>,
     /// The sink stays open when the supervisor is lost.
     lasting: bool,
+    /// The process has closed its end.
+    unread: bool,
 }
 
 impl Input {
@@ -23,13 +25,17 @@ impl Input {
             wire,
             pending: Vec::new(),
             lasting,
+            unread: false,
         }
     }
 
     /// Notes what epoll said.
     pub fn mark(&mut self, side: Side, readiness: Readiness) {
         match (side, &mut self.wire) {
-            (Side::Local, _) => self.sink.mark(readiness),
+            (Side::Local, _) => {
+                self.unread |= readiness.failed;
+                self.sink.mark(readiness);
+            }
             (Side::Wire, Some(wire)) => wire.mark(readiness),
             (Side::Wire, None) => {}
         }
@@ -44,6 +50,9 @@ impl Input {
 
     /// Moves what can be moved.
     pub fn pump(&mut self, context: &mut Context<'_>) -> Pumped {
+        if self.unread {
+            return Pumped::Done;
+        }
         loop {
             let flow = if self.pending.is_empty() {
                 self.fetch(context)
