@@ -2,9 +2,14 @@
 //!
 //! Run by `make test` in the lab host; `tests/run.py FILTER` runs a few.
 
+mod crashes;
 mod exec;
+mod guest;
 mod lifecycle;
 mod logical_host;
+mod object;
+mod patterns;
 mod privilege;
+mod refusals;
 mod smoke;
 mod storage;

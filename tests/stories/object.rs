@@ -1,0 +1,134 @@
+//! The pod as an object: get, describe, logs, images, dry run.
+
+use crate::lifecycle::one;
+use beluga_tests::{Beluga, eventually, image, shared};
+
+#[test]
+fn b13_the_object_has_status_conditions_uid_ip_and_events() {
+    let pod = shared().pod(&one("b13", "Never", "echo one; echo two; sleep 600"));
+    let object = pod.object();
+    assert_eq!(
+        (&object["apiVersion"], &object["kind"]),
+        (&"v1".into(), &"Pod".into())
+    );
+    for pointer in [
+        "/metadata/uid",
+        "/metadata/creationTimestamp",
+        "/status/podIP",
+        "/status/startTime",
+        "/spec/containers/0/image",
+    ] {
+        assert!(
+            object
+                .pointer(pointer)
+                .is_some_and(|value| !value.is_null()),
+            "{pointer}: {object:#}"
+        );
+    }
+    shared()
+        .run(["get", "pods", "-o", "wide"])
+        .ok()
+        .says("NAME")
+        .says("b13")
+        .says(&pod.ip());
+    shared()
+        .run(["get", "pod", "b13", "-o", "yaml"])
+        .ok()
+        .says("phase: Running");
+    shared()
+        .run(["describe", "pod", "b13"])
+        .ok()
+        .says("Events")
+        .says("Started")
+        .says("kernel");
+    shared().run(["ps"]).ok().says("b13");
+}
+
+#[test]
+fn logs_have_tail_timestamps_and_follow() {
+    let pod = shared().pod(&one(
+        "logs",
+        "Never",
+        "for i in 1 2 3; do echo line $i; done; sleep 1; echo last",
+    ));
+    let followed = shared().run(["logs", "-f", "logs"]).ok();
+    assert_eq!(followed.out, "line 1\nline 2\nline 3\nlast\n");
+    assert_eq!(
+        shared().run(["logs", "--tail", "1", "logs"]).ok().out,
+        "last\n"
+    );
+    shared()
+        .run(["logs", "--timestamps", "logs"])
+        .ok()
+        .says("Z line 1");
+    drop(pod);
+}
+
+#[test]
+fn a_dry_run_prints_the_plan_and_starts_nothing() {
+    let ran = shared()
+        .feed(
+            ["run", "--dry-run", "-f", "-"],
+            one("dry", "Never", "true").as_bytes(),
+        )
+        .ok();
+    drop(ran.says("vcpus").says("busybox"));
+    shared().run(["get", "pod", "dry"]).exits(1);
+}
+
+#[test]
+fn run_of_an_image_is_a_pod_of_one_container() {
+    shared()
+        .run([
+            "run",
+            "--rm",
+            "--name",
+            "quick",
+            "-e",
+            "GREETING=hello",
+            "busybox",
+            "--",
+            "sh",
+            "-c",
+            "echo $GREETING; exit 3",
+        ])
+        .exits(3)
+        .says("hello");
+    shared().run(["get", "pod", "quick"]).exits(1);
+    shared()
+        .run([
+            "run",
+            "--dry-run",
+            "--name",
+            "shown",
+            "busybox",
+            "--",
+            "true",
+        ])
+        .ok()
+        .says("kind: Pod");
+}
+
+#[test]
+fn images_are_loaded_listed_and_removed() {
+    let beluga = Beluga::fresh();
+    beluga.run(["load", "-i", &image("busybox")]).ok();
+    beluga.run(["images"]).ok().says("busybox").says("latest");
+    beluga.run(["rmi", "busybox"]).ok();
+    assert!(!beluga.run(["images"]).ok().out.contains("busybox"));
+    beluga.is_clean();
+}
+
+#[test]
+fn doctor_tells_what_the_host_can_do() {
+    shared().run(["doctor"]).ok().says("kvm").says("cgroup");
+}
+
+#[test]
+fn an_image_in_use_is_not_removed() {
+    let pod = shared().pod(&one("uses-image", "Never", "sleep 600"));
+    assert_ne!(shared().run(["rmi", "busybox"]).code, 0);
+    eventually("still runs", || {
+        (pod.field("/status/phase") == "Running").then_some(())
+    });
+}

@@ -1,0 +1,88 @@
+//! What is refused, and how: with its place, a non-zero exit, nothing made.
+
+use crate::lifecycle::one;
+use beluga_tests::{Ran, shared};
+
+/// Applies a manifest that must be refused.
+fn refused(manifest: &str) -> Ran {
+    let before = shared().run(["get", "pods", "-o", "name"]).ok().out;
+    let ran = shared().feed(["apply", "-f", "-"], manifest.as_bytes());
+    assert_ne!(ran.code, 0, "{ran}");
+    assert!(
+        !before.lines().any(|line| line.ends_with("/refused")),
+        "{before}"
+    );
+    ran
+}
+
+fn manifest() -> String {
+    one("refused", "Never", "echo never")
+}
+
+#[test]
+fn b14_a_misplaced_restart_policy_says_where_it_belongs() {
+    let text = manifest()
+        .replace("restartPolicy: Never\n", "")
+        .replace("{name: refused}", "{name: refused, restartPolicy: Never}");
+    refused(&text)
+        .complains("metadata.restartPolicy")
+        .complains("spec")
+        .complains(":4:");
+}
+
+#[test]
+fn b14_an_unknown_key_has_its_line_and_a_suggestion() {
+    refused(&manifest().replace("image:", "imagee:"))
+        .complains("spec.containers[0].imagee")
+        .complains("image");
+}
+
+#[test]
+fn b14_a_bad_quantity() {
+    let text = manifest() + "    resources: {limits: {memory: 12Qi}}\n";
+    refused(&text)
+        .complains("spec.containers[0].resources.limits")
+        .complains("12Qi");
+}
+
+#[test]
+fn b14_two_containers_of_one_name() {
+    let text = manifest() + "  - {name: main, image: busybox}\n";
+    refused(&text)
+        .complains("spec.containers[1].name")
+        .complains("main");
+}
+
+#[test]
+fn b14_a_missing_image() {
+    refused(&manifest().replace("image: busybox", "image: nowhere/nothing:1"))
+        .complains("nowhere/nothing:1");
+}
+
+#[test]
+fn b14_a_mount_of_an_undeclared_volume() {
+    let text = manifest() + "    volumeMounts: [{name: ghost, mountPath: /g}]\n";
+    refused(&text)
+        .complains("spec.containers[0].volumeMounts[0].name")
+        .complains("ghost");
+}
+
+#[test]
+fn b14_host_namespaces_are_refused_by_name() {
+    for field in ["hostNetwork", "hostIPC"] {
+        let text = manifest().replace("spec:\n", &format!("spec:\n  {field}: true\n"));
+        refused(&text).complains(&format!("spec.{field}"));
+    }
+}
+
+#[test]
+fn b14_a_name_that_is_taken() {
+    let pod = shared().pod(&one("taken", "Never", "sleep 100"));
+    let ran = shared().feed(
+        ["run", "-d", "-f", "-"],
+        one("taken", "Never", "sleep 1").as_bytes(),
+    );
+    assert_ne!(ran.code, 0, "{ran}");
+    drop(ran.complains("taken"));
+    drop(pod);
+}
