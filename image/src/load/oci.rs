@@ -159,11 +159,15 @@ fn descriptor_names(descriptor: &Descriptor, source: &Path) -> Vec<Reference> {
         (Some(name), _) => name.clone(),
         (None, Some(name)) if name.contains(['/', ':']) => name.clone(),
         (None, tag) => {
-            let stem = source
-                .file_stem()
+            let file = source
+                .file_name()
                 .unwrap_or_default()
                 .to_string_lossy()
                 .to_lowercase();
+            let mut stem = file.as_str();
+            for ending in [".gz", ".zst", ".tgz", ".tar", ".oci"] {
+                stem = stem.strip_suffix(ending).unwrap_or(stem);
+            }
             format!("{stem}:{}", tag.map_or("latest", String::as_str))
         }
     };

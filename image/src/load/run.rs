@@ -180,7 +180,7 @@ impl Load<'_> {
         self.put_blob(&config_blob)?;
         let manifest = match candidate.manifest {
             Some(manifest) => manifest,
-            None => written_manifest(&config_blob, &stored)?,
+            None => written_manifest(&config_blob, &stored),
         };
         let manifest_digest = self.put_blob(&manifest)?;
         let layers = stored.iter().zip(diff_ids);
@@ -301,13 +301,14 @@ fn read_config(archive: &Archive, blob: &Blob) -> Result<Vec<u8>, LoadError> {
 }
 
 /// The manifest of an image that came without one. The same archive gives the same bytes.
-fn written_manifest(config: &[u8], layers: &[Stored]) -> Result<Vec<u8>, LoadError> {
-    let name = || "the manifest".to_owned();
+fn written_manifest(config: &[u8], layers: &[Stored]) -> Vec<u8> {
     let descriptor = |media_type, digest: Digest, size| {
-        let digest = digest.hex().parse::<Sha256Digest>();
-        digest.map(|digest| Descriptor::new(media_type, size, digest))
+        let digest = digest
+            .hex()
+            .parse::<Sha256Digest>()
+            .expect("64 hexadecimal digits");
+        Descriptor::new(media_type, size, digest)
     };
-    let malformed = |_| LoadError::Missing { name: name() };
     let layer = |layer: &Stored| {
         let media_type = match layer.compression {
             Compression::None => MediaType::ImageLayer,
@@ -316,24 +317,16 @@ fn written_manifest(config: &[u8], layers: &[Stored]) -> Result<Vec<u8>, LoadErr
         };
         descriptor(media_type, layer.blob, layer.size)
     };
-    let layers: Vec<_> = layers
-        .iter()
-        .map(layer)
-        .collect::<Result<_, _>>()
-        .map_err(malformed)?;
+    let layers: Vec<_> = layers.iter().map(layer).collect();
     let id = Digest::of(config);
-    let config = descriptor(MediaType::ImageConfig, id, config.len() as u64).map_err(malformed)?;
     let manifest = ImageManifestBuilder::default()
         .schema_version(SCHEMA_VERSION)
         .media_type(MediaType::ImageManifest)
-        .config(config)
+        .config(descriptor(MediaType::ImageConfig, id, config.len() as u64))
         .layers(layers)
         .build()
-        .map_err(malformed)?;
-    serde_json::to_vec(&manifest).map_err(|source| LoadError::Document {
-        name: name(),
-        source,
-    })
+        .expect("every required field is given");
+    serde_json::to_vec(&manifest).expect("no map with keys other than text")
 }
 
 fn is_seekable(file: &mut File) -> bool {

@@ -142,8 +142,11 @@ impl Pax {
     }
 }
 
-/// The first record's key and value, and what follows it.
-fn record(bytes: &[u8], at: u64) -> Result<(&[u8], &[u8], &[u8]), TarError> {
+/// A record's key and value, and what follows it.
+type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+/// The first record.
+fn record(bytes: &[u8], at: u64) -> Result<Record<'_>, TarError> {
     let space = bytes.iter().take(21).position(|byte| *byte == b' ');
     let space = space.ok_or(malformed("a record has no length", at))?;
     let length = decimal(&bytes[..space]).and_then(|length| usize::try_from(length).ok());
