@@ -1,13 +1,218 @@
 //! What is going to happen, decided before anything does.
 //!
-//! [`plan`](crate::plan) is pure: a [`PodSpec`](crate::spec::PodSpec), the
-//! images it names, facts about the host and an identity go in, a [`Plan`]
-//! comes out. A dry run, a golden test and a bug report are this one text.
+//! [`plan`] is pure: a [`PodSpec`], the images it names, facts about the host
+//! and an identity go in, a [`Plan`] comes out. A dry run, a golden test and a
+//! bug report are this one text.
 
+mod container;
+mod guest;
+mod image;
+mod layers;
+mod size;
 mod types;
 
+pub use image::image_facts;
 pub use types::{
     CgroupPlan, ContainerKind, ContainerPlan, ContainerTemplate, DiskPlan, ExtentPlan, HostFacts,
     HostStep, Identity, ImageFacts, LayerFile, NetPlan, NetworkFacts, NetworkIdentity, Plan,
     SizeSource, SizeTerm, Sizing, VmPlan,
 };
+
+use crate::spec::{Medium, PodSpec, VolumeSource};
+use beluga_proto::vm::EXTENT_ALIGN;
+use layers::Layers;
+use std::collections::BTreeMap;
+
+/// Why a pod cannot be planned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// An image is not among those handed in.
+    #[error("container {container:?}: the image {image:?} is not present")]
+    Image {
+        /// Whose image.
+        container: String,
+        /// As the manifest writes it.
+        image: String,
+    },
+    /// Neither the manifest nor the image names a program.
+    #[error(
+        "container {container:?}: neither the manifest nor the image {image:?} says what to run"
+    )]
+    NoCommand {
+        /// Which container.
+        container: String,
+        /// As the manifest writes it.
+        image: String,
+    },
+    /// The image demands a signal that Linux does not have.
+    #[error("container {container:?}: the stop signal {signal:?} of the image is not a signal")]
+    StopSignal {
+        /// Which container.
+        container: String,
+        /// As the image writes it.
+        signal: String,
+    },
+    /// The layer disk has no more places.
+    #[error("the images of the pod have {count} different layers; at most 255 fit")]
+    Layers {
+        /// Distinct layers.
+        count: usize,
+    },
+    /// More CPUs than a machine can have.
+    #[error("the pod needs {needed} CPUs ({sum}); a pod's machine has at most 32")]
+    Cpus {
+        /// Virtual CPUs.
+        needed: u64,
+        /// The arithmetic.
+        sum: String,
+    },
+    /// More memory than the host has.
+    #[error("the pod needs {needed} MiB of memory ({sum}); this host has {present} MiB")]
+    Memory {
+        /// MiB.
+        needed: u64,
+        /// The arithmetic.
+        sum: String,
+        /// MiB of the host.
+        present: u64,
+    },
+}
+
+/// The first vsock address that is nobody's own (vsock(7)); each guest is
+/// alone on its vsock, so all have the same.
+const GUEST_CID: u32 = 3;
+
+/// The guest's kernel parameters: quiet, no probing of hardware that is not
+/// there, a panic or reset that reaches the VMM at once, last words on the
+/// early port.
+const CMDLINE: &str = "earlyprintk=ttyS0,keep quiet loglevel=3 panic=-1 reboot=k tsc=reliable \
+                       no_timer_check random.trust_cpu=on rcupdate.rcu_expedited=1 \
+                       cryptomgr.notests";
+
+/// Decides everything about one pod. `images` is keyed by the containers'
+/// image as the manifest writes it.
+pub fn plan(
+    spec: &PodSpec,
+    images: &BTreeMap<String, ImageFacts>,
+    host: &HostFacts,
+    identity: Identity,
+) -> Result<Plan, PlanError> {
+    let mut layers = Layers::default();
+    let containers = container::plan(spec, images, &identity, &mut layers)?;
+    let sizing = size::machine(spec, host)?;
+    let scratch_bytes = scratch_bytes(spec, host);
+    let scratch = host.pod_dir.join("scratch.img");
+    let disks = vec![
+        layers.disk(),
+        DiskPlan {
+            id: "scratch".into(),
+            read_only: false,
+            extents: vec![ExtentPlan {
+                path: scratch.clone(),
+                offset: 0,
+                length: scratch_bytes,
+            }],
+            discard: true,
+            // The scratch disk dies with the pod: nothing on it must survive a crash.
+            flush: false,
+        },
+    ];
+    let network = host.network.as_ref().zip(identity.network.as_ref());
+    Ok(Plan {
+        host: host_steps(host, &identity, &sizing, scratch_bytes),
+        guest: guest::setup(spec, host, &identity),
+        vm: VmPlan {
+            name: machine_name(&identity),
+            vcpus: sizing.vcpus,
+            memory_mib: sizing.memory_mib,
+            sizing: sizing.sums,
+            kernel: host.kernel.clone(),
+            initramfs: host.initramfs.clone(),
+            cmdline: CMDLINE.to_owned(),
+            disks,
+            nets: network
+                .map(|(shared, own)| NetPlan {
+                    id: "eth0".into(),
+                    tap: own.tap.clone(),
+                    mac: own.mac,
+                    mtu: shared.mtu,
+                })
+                .into_iter()
+                .collect(),
+            guest_cid: GUEST_CID,
+            rng: true,
+            balloon: true,
+        },
+        layers: layers.extents(),
+        containers,
+        grace_seconds: spec.grace_seconds,
+        identity,
+    })
+}
+
+/// `name-uid`, cut so that the process list shows which pod it is.
+fn machine_name(identity: &Identity) -> String {
+    let short = &identity.uid.as_str()[..8];
+    let name: String = identity.name.chars().take(54).collect();
+    format!("{name}-{short}")
+}
+
+/// The default, or the sum of what the pod's volumes and writable layers may
+/// hold, when that is more.
+fn scratch_bytes(spec: &PodSpec, host: &HostFacts) -> u64 {
+    let volumes = spec
+        .volumes
+        .iter()
+        .filter_map(|volume| match volume.source {
+            VolumeSource::EmptyDir {
+                medium: Medium::Disk,
+                size_limit,
+            } => size_limit,
+            VolumeSource::EmptyDir { .. } => None,
+        });
+    let layers = spec
+        .all_containers()
+        .filter_map(|container| container.resources.storage_limit);
+    let wanted = volumes
+        .chain(layers)
+        .fold(0u64, |sum, bytes| sum.saturating_add(bytes));
+    // A twentieth more: inode tables, journal and reserved blocks of ext4.
+    let wanted = wanted.saturating_add(wanted / 20);
+    let bytes = host.scratch_bytes.max(wanted);
+    bytes.div_ceil(EXTENT_ALIGN).saturating_mul(EXTENT_ALIGN)
+}
+
+fn host_steps(
+    host: &HostFacts,
+    identity: &Identity,
+    size: &size::Machine,
+    scratch_bytes: u64,
+) -> Vec<HostStep> {
+    let directory = |path: &std::path::Path| HostStep::Directory {
+        path: path.to_owned(),
+        mode: 0o700,
+    };
+    let mut steps = vec![
+        HostStep::Cgroup(size.cgroup(host.cgroup.clone())),
+        directory(&host.pod_dir),
+        directory(&host.pod_dir.join("logs")),
+        directory(&host.run_dir),
+        HostStep::Scratch {
+            path: host.pod_dir.join("scratch.img"),
+            bytes: scratch_bytes,
+        },
+    ];
+    if let Some((shared, own)) = host.network.as_ref().zip(identity.network.as_ref()) {
+        steps.push(HostStep::Bridge {
+            name: shared.bridge.clone(),
+            gateway: shared.gateway,
+            mtu: shared.mtu,
+        });
+        steps.push(HostStep::Tap {
+            name: own.tap.clone(),
+            bridge: shared.bridge.clone(),
+            mtu: shared.mtu,
+        });
+    }
+    steps
+}

@@ -152,7 +152,7 @@ pub fn documents(text: &str, issues: &mut Vec<Issue>) -> Result<Vec<Node>, Issue
     };
     let mut found = Vec::new();
     loop {
-        let (event, span) = builder.next()?;
+        let (event, _) = builder.next()?;
         match event {
             Event::StreamEnd => return Ok(found),
             Event::DocumentStart(_) => {
@@ -165,7 +165,7 @@ pub fn documents(text: &str, issues: &mut Vec<Issue>) -> Result<Vec<Node>, Issue
                     found.push(node);
                 }
             }
-            _ => drop(span),
+            _ => {}
         }
     }
 }

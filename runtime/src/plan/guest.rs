@@ -1,0 +1,125 @@
+//! What the agent is told of the pod: names, addresses, volumes.
+
+use super::types::{HostFacts, Identity};
+use crate::spec::{Medium, PodSpec, VolumeSource};
+use beluga_proto::PodSetup;
+use beluga_proto::pod::{Interface, Route, VolumeKind, VolumeSetup};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+/// Size of /dev/shm, as containerd gives it to a sandbox.
+const SHM_BYTES: u64 = 64 << 20;
+
+/// Most name servers that a resolver reads (resolv.conf(5)).
+const MAX_NAMESERVERS: usize = 3;
+
+/// Longest host name in bytes (Linux has 64, DNS 63).
+const MAX_HOSTNAME: usize = 63;
+
+/// What the agent is told first. The clock is the sender's to fill in.
+pub fn setup(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> PodSetup {
+    let hostname = hostname(spec, identity);
+    let network = host.network.as_ref().zip(identity.network.as_ref());
+    PodSetup {
+        interfaces: network
+            .map(|(shared, own)| Interface {
+                name: "eth0".into(),
+                mac: own.mac,
+                mtu: shared.mtu,
+                addresses: vec![own.address],
+                routes: vec![Route {
+                    to: None,
+                    via: Some(shared.gateway.ip),
+                }],
+            })
+            .into_iter()
+            .collect(),
+        hosts: hosts(spec, &hostname, network.map(|(_, own)| own.address.ip)),
+        resolv_conf: resolv_conf(spec, &host.resolv_conf),
+        hostname,
+        scratch: Some("vdb".into()),
+        shm_bytes: SHM_BYTES,
+        volumes: spec
+            .volumes
+            .iter()
+            .map(|volume| VolumeSetup {
+                name: volume.name.clone(),
+                kind: kind(&volume.source),
+            })
+            .collect(),
+        share_processes: spec.share_processes,
+        sysctls: BTreeMap::new(),
+        clock_unix_nanos: 0,
+    }
+}
+
+fn kind(source: &VolumeSource) -> VolumeKind {
+    let VolumeSource::EmptyDir { medium, size_limit } = *source;
+    match medium {
+        Medium::Disk => VolumeKind::EmptyDir {
+            limit_bytes: size_limit,
+        },
+        Medium::Memory => VolumeKind::Memory {
+            limit_bytes: size_limit,
+        },
+    }
+}
+
+/// The hostname, or the pod's name cut to the length of one.
+pub fn hostname(spec: &PodSpec, identity: &Identity) -> String {
+    let name = spec.hostname.as_deref().unwrap_or(&identity.name);
+    let cut: String = name.chars().take(MAX_HOSTNAME).collect();
+    cut.trim_end_matches(['-', '.']).to_owned()
+}
+
+fn hosts(spec: &PodSpec, hostname: &str, ip: Option<IpAddr>) -> String {
+    let mut out = String::from(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
+         fe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
+    );
+    let own = ip.unwrap_or(IpAddr::from([127, 0, 0, 1]));
+    let _ = writeln!(out, "{own}\t{hostname}");
+    for alias in &spec.host_aliases {
+        let _ = writeln!(out, "{}\t{}", alias.ip, alias.hostnames.join("\t"));
+    }
+    out
+}
+
+/// The pod's own lines, then the host's. A name server on the host's own
+/// loopback is of no use in a pod.
+fn resolv_conf(spec: &PodSpec, host: &str) -> String {
+    let dns = &spec.dns;
+    let mut servers: Vec<String> = dns.nameservers.iter().map(ToString::to_string).collect();
+    let mut searches = dns.searches.clone();
+    let mut options = dns.options.clone();
+    if dns.from_host {
+        for line in host.lines() {
+            let mut words = line.split_ascii_whitespace();
+            match words.next() {
+                Some("nameserver") => servers.extend(
+                    words
+                        .filter(|word| {
+                            word.parse::<IpAddr>()
+                                .is_ok_and(|ip| !ip.is_loopback() && !ip.is_unspecified())
+                        })
+                        .map(ToOwned::to_owned),
+                ),
+                Some("search" | "domain") => searches.extend(words.map(ToOwned::to_owned)),
+                Some("options") => options.extend(words.map(ToOwned::to_owned)),
+                _ => {}
+            }
+        }
+    }
+    servers.truncate(MAX_NAMESERVERS);
+    let mut out = String::new();
+    for server in servers {
+        let _ = writeln!(out, "nameserver {server}");
+    }
+    for (word, list) in [("search", searches), ("options", options)] {
+        if !list.is_empty() {
+            let _ = writeln!(out, "{word} {}", list.join(" "));
+        }
+    }
+    out
+}

@@ -1,0 +1,218 @@
+//! The size of a pod's machine is arithmetic, and every summand is kept.
+//!
+//! ```text
+//! CPUs   = ceil(max(Σ app + Σ sidecars, each init container + the sidecars before it))
+//! memory =      max(Σ app + Σ sidecars, each init container + the sidecars before it) + overhead
+//! ```
+//!
+//! A container counts with its limit or, without one, its request. One that
+//! has neither counts as nothing, but then the machine is never smaller than
+//! the default: it may use whatever is there.
+
+use super::PlanError;
+use super::types::{CgroupPlan, HostFacts, SizeSource, SizeTerm, Sizing};
+use crate::spec::{Bytes, Container, PodSpec};
+use std::path::PathBuf;
+
+/// MiB of a machine about which no container says anything.
+const DEFAULT_MEMORY_MIB: u64 = 512;
+
+/// MiB that the guest's kernel and agent need beside the containers.
+const GUEST_OVERHEAD_MIB: u32 = 32;
+
+/// One page structure of 64 bytes per page of 4096: memory costs memory.
+const PAGE_STRUCT_SHARE: u64 = 64;
+
+/// MiB beside the guest's memory that VMM and supervisor may use on the host.
+const HOST_OVERHEAD_MIB: u64 = 64;
+
+/// Most virtual CPUs of a machine.
+const MAX_VCPUS: u64 = 32;
+
+/// Memory is given in steps of so many MiB: whole huge pages.
+const STEP_MIB: u64 = 2;
+
+const MIB: u64 = 1 << 20;
+
+/// The machine's size and how it came about.
+#[derive(Debug)]
+pub struct Machine {
+    /// Virtual CPUs.
+    pub vcpus: u8,
+    /// Guest memory in MiB.
+    pub memory_mib: u32,
+    /// The arithmetic.
+    pub sums: Sizing,
+}
+
+impl Machine {
+    /// The host cgroup that belongs to it.
+    pub fn cgroup(&self, path: PathBuf) -> CgroupPlan {
+        let requested: u64 = self.sums.cpu_terms.iter().map(|term| term.amount).sum();
+        CgroupPlan {
+            path,
+            // A pod that said nothing is overcommitted, but bounded all the same.
+            memory_max: Some((u64::from(self.memory_mib) + HOST_OVERHEAD_MIB) * MIB),
+            // Whole CPUs: a limit below one would slow down the boot, and is
+            // kept exactly inside the guest.
+            cpu_quota_micros: Some(u64::from(self.vcpus) * 100_000),
+            cpu_weight: Some(weight(requested.max(1000))),
+        }
+    }
+}
+
+/// `cpu.weight` of so many thousandths of a CPU; 1000 is the kernel's default
+/// of 100 here, so that a pod of one CPU weighs as much as any other process.
+pub fn weight(milli: u64) -> u32 {
+    u32::try_from((milli / 10).clamp(1, 10_000)).unwrap_or(10_000)
+}
+
+/// Sizes the machine of a pod, or says with the sum why it cannot be.
+pub fn machine(spec: &PodSpec, host: &HostFacts) -> Result<Machine, PlanError> {
+    let cpu = sum(spec, |container| {
+        let resources = &container.resources;
+        resources.cpu_limit_milli.or(resources.cpu_request_milli)
+    });
+    let memory = sum(spec, |container| {
+        let resources = &container.resources;
+        resources.memory_limit.or(resources.memory_request)
+    });
+    let needed = cpu.total.div_ceil(1000).max(1);
+    let vcpus = u8::try_from(needed)
+        .ok()
+        .filter(|vcpus| u64::from(*vcpus) <= MAX_VCPUS)
+        .ok_or_else(|| PlanError::Cpus {
+            needed,
+            sum: terms(&cpu.terms, |milli| format!("{}", milli_cpus(milli))),
+        })?;
+    let containers_mib = memory.total.div_ceil(MIB);
+    let overhead = u64::from(GUEST_OVERHEAD_MIB) + containers_mib / PAGE_STRUCT_SHARE;
+    let counted = if memory.terms.is_empty() {
+        0
+    } else {
+        containers_mib + overhead
+    };
+    // The default holds the overhead already: 512 MiB are 512 MiB.
+    let wanted = if memory.complete {
+        counted
+    } else {
+        counted.max(DEFAULT_MEMORY_MIB)
+    };
+    let wanted = wanted.div_ceil(STEP_MIB).saturating_mul(STEP_MIB);
+    let refuse = || PlanError::Memory {
+        needed: wanted,
+        sum: format!(
+            "{} + {overhead} MiB for the guest",
+            terms(&memory.terms, |bytes| Bytes(bytes).to_string())
+        ),
+        present: host.memory_mib,
+    };
+    if wanted > host.memory_mib && !memory.terms.is_empty() {
+        return Err(refuse());
+    }
+    let source = |summed: &Sum| {
+        if summed.terms.is_empty() {
+            SizeSource::Default
+        } else {
+            SizeSource::Containers
+        }
+    };
+    Ok(Machine {
+        vcpus,
+        memory_mib: u32::try_from(wanted).map_err(|_| refuse())?,
+        sums: Sizing {
+            cpu_source: source(&cpu),
+            memory_source: source(&memory),
+            cpu_terms: cpu.terms,
+            memory_terms: memory.terms,
+            overhead_mib: u32::try_from(overhead).unwrap_or(u32::MAX),
+        },
+    })
+}
+
+struct Sum {
+    total: u64,
+    /// The summands of the larger side.
+    terms: Vec<SizeTerm>,
+    /// Whether each app container and sidecar says something.
+    complete: bool,
+}
+
+fn sum(spec: &PodSpec, amount: impl Fn(&Container) -> Option<u64>) -> Sum {
+    let term = |container: &Container| {
+        amount(container).map(|amount| SizeTerm {
+            container: container.name.clone(),
+            amount,
+        })
+    };
+    let total = |terms: &[SizeTerm]| {
+        terms
+            .iter()
+            .fold(0u64, |sum, term| sum.saturating_add(term.amount))
+    };
+    let mut running: Vec<SizeTerm> = Vec::new();
+    let mut largest: Vec<SizeTerm> = Vec::new();
+    for container in &spec.init_containers {
+        let mut here = running.clone();
+        here.extend(term(container));
+        if container.sidecar {
+            running.clone_from(&here);
+        }
+        if total(&here) > total(&largest) {
+            largest = here;
+        }
+    }
+    running.extend(spec.containers.iter().filter_map(term));
+    if total(&running) >= total(&largest) {
+        largest = running;
+    }
+    let sidecars = spec.init_containers.iter().filter(|one| one.sidecar);
+    Sum {
+        total: total(&largest),
+        terms: largest,
+        complete: sidecars
+            .chain(&spec.containers)
+            .all(|container| amount(container).is_some()),
+    }
+}
+
+fn terms(terms: &[SizeTerm], amount: impl Fn(u64) -> String) -> String {
+    let terms: Vec<String> = terms
+        .iter()
+        .map(|term| format!("{} {}", term.container, amount(term.amount)))
+        .collect();
+    terms.join(" + ")
+}
+
+/// Thousandths of a CPU as Kubernetes writes them.
+pub fn milli_cpus(milli: u64) -> String {
+    if milli.is_multiple_of(1000) {
+        format!("{}", milli / 1000)
+    } else {
+        format!("{milli}m")
+    }
+}
+
+impl Sizing {
+    /// The CPU figure in one line: `app 500m + db 1`, or `default`.
+    #[must_use]
+    pub fn cpu_line(&self) -> String {
+        match self.cpu_source {
+            SizeSource::Default => "default".into(),
+            SizeSource::Containers => terms(&self.cpu_terms, milli_cpus),
+        }
+    }
+
+    /// The memory figure in one line: `app 64Mi + db 1Gi + 49Mi guest`, or `default`.
+    #[must_use]
+    pub fn memory_line(&self) -> String {
+        match self.memory_source {
+            SizeSource::Default => "default".into(),
+            SizeSource::Containers => format!(
+                "{} + {}Mi guest",
+                terms(&self.memory_terms, |bytes| Bytes(bytes).to_string()),
+                self.overhead_mib
+            ),
+        }
+    }
+}

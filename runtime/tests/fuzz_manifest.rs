@@ -1,0 +1,118 @@
+//! Mangled manifests end in a list of errors or in a pod, never in a panic or
+//! a hang. The mutations are the same in every run.
+
+use beluga_runtime::spec;
+use std::time::{Duration, Instant};
+
+/// A run takes about a second; on a slow machine it is cut short.
+const BUDGET: Duration = Duration::from_secs(4);
+
+const SEEDS: [&str; 4] = [
+    include_str!("golden/web.yaml"),
+    include_str!("golden/least.yaml"),
+    "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [{\"kind\": \"Pod\", \"apiVersion\": \"v1\", \"metadata\": {\"name\": \"a\"}, \"spec\": {\"containers\": [{\"name\": \"a\", \"image\": \"b\"}]}}]}",
+    "a: &a [1, 2]\nb: *a\nc: {<<: {d: !!str 1}}\n--- |\n text\n...\n---\n? x\n: 'y'\n",
+];
+
+/// Pieces that mean something to YAML or to Kubernetes.
+const PIECES: [&str; 24] = [
+    "\n",
+    "  ",
+    "- ",
+    ": ",
+    "{",
+    "}",
+    "[",
+    "]",
+    "&a ",
+    "*a",
+    "<<: ",
+    "---\n",
+    "!!int ",
+    "|\n",
+    ">-\n",
+    "\"",
+    "'",
+    "#",
+    "\t",
+    "\0",
+    "ä",
+    "99999999999999999999",
+    "1e99999",
+    "~",
+];
+
+/// xorshift64*: small, and the same everywhere.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let high = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
+        usize::try_from(high).unwrap() % sides.max(1)
+    }
+}
+
+fn mutate(seed: &str, dice: &mut Dice) -> String {
+    let mut chars: Vec<char> = seed.chars().collect();
+    for _ in 0..=dice.roll(6) {
+        let at = dice.roll(chars.len() + 1);
+        let end = (at + dice.roll(40)).min(chars.len());
+        match dice.roll(5) {
+            0 => drop(chars.drain(at..end)),
+            1 => {
+                let copy: Vec<char> = chars[at..end].to_vec();
+                let to = dice.roll(chars.len() + 1);
+                drop(chars.splice(to..to, copy));
+            }
+            2 if at < chars.len() => {
+                chars[at] = char::from(u8::try_from(dice.roll(128)).unwrap());
+            }
+            _ => drop(chars.splice(at..at, PIECES[dice.roll(PIECES.len())].chars())),
+        }
+    }
+    chars.into_iter().collect()
+}
+
+#[test]
+fn no_manifest_breaks_the_reader() {
+    let begun = Instant::now();
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let (mut taken, mut refused) = (0, 0);
+    for round in 0..20_000 {
+        if begun.elapsed() > BUDGET {
+            break;
+        }
+        match spec::parse("fuzz", &mutate(SEEDS[round % SEEDS.len()], &mut dice)) {
+            Ok(documents) => {
+                assert!(!documents.is_empty());
+                taken += 1;
+            }
+            Err(error) => {
+                assert!(!error.issues.is_empty());
+                refused += 1;
+            }
+        }
+    }
+    assert!(taken > 0 && refused > 0, "{taken} taken, {refused} refused");
+}
+
+#[test]
+fn nesting_and_aliases_are_bounded() {
+    let deep = format!("a: {}", "[".repeat(100_000));
+    assert!(spec::parse("fuzz", &deep).is_err());
+    let mut laughs = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..12 {
+        let before = format!("*a{}, ", level - 1).repeat(10);
+        laughs += &format!("a{level}: &a{level} [{before}]\n");
+    }
+    let error = spec::parse("fuzz", &laughs).unwrap_err().to_string();
+    assert!(
+        error.contains("too large once its aliases are expanded"),
+        "{error}"
+    );
+    let long = format!("# {}", "x".repeat(spec::MAX_TEXT));
+    assert!(spec::parse("fuzz", &long).is_err());
+}

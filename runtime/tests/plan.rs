@@ -1,0 +1,181 @@
+//! Plans are pure, so each is one text. `BLESS=1 cargo test` writes the texts
+//! anew; what changed in them is then for the reviewer to judge.
+
+use beluga_proto::PodUid;
+use beluga_proto::pod::Address;
+use beluga_proto::vm::MacAddress;
+use beluga_runtime::plan::{
+    HostFacts, Identity, ImageFacts, LayerFile, NetworkFacts, NetworkIdentity, Plan, PlanError,
+    plan,
+};
+use beluga_runtime::spec;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn address(last: u8) -> Address {
+    Address {
+        ip: [10, 88, 0, last].into(),
+        prefix: 16,
+    }
+}
+
+fn host() -> HostFacts {
+    HostFacts {
+        kernel: "/lib/beluga/vmlinux".into(),
+        initramfs: "/lib/beluga/initramfs.cpio".into(),
+        pod_dir: "/root/pods/u".into(),
+        run_dir: "/run/pods/u".into(),
+        cgroup: "beluga/u".into(),
+        network: Some(NetworkFacts {
+            bridge: "bel0".into(),
+            gateway: address(1),
+            mtu: 1500,
+        }),
+        resolv_conf: "# host\nnameserver 127.0.0.53\nnameserver 192.0.2.1\nsearch example.org\n"
+            .into(),
+        cpus: 2,
+        memory_mib: 8192,
+        scratch_bytes: 1 << 30,
+    }
+}
+
+fn identity(name: &str) -> Identity {
+    Identity {
+        uid: PodUid::from_random([7; 16]),
+        name: name.into(),
+        namespace: "default".into(),
+        network: Some(NetworkIdentity {
+            address: address(9),
+            mac: MacAddress([2, 0, 0, 0, 0, 9]),
+            tap: "belt9".into(),
+        }),
+    }
+}
+
+fn layer(name: &str, pages: u64) -> LayerFile {
+    LayerFile {
+        diff_id: format!("sha256:{name}"),
+        path: PathBuf::from(format!("/images/{name}.erofs")),
+        bytes: pages * 4096,
+    }
+}
+
+fn images() -> BTreeMap<String, ImageFacts> {
+    let tools = ImageFacts {
+        id: "sha256:tools".into(),
+        entrypoint: vec!["/bin/entry".into()],
+        cmd: vec!["default".into()],
+        env: vec!["LANG=C".into()],
+        layers: vec![layer("base", 10)],
+        ..ImageFacts::default()
+    };
+    let nginx = ImageFacts {
+        id: "sha256:nginx".into(),
+        cmd: vec!["nginx".into(), "-g".into(), "daemon off;".into()],
+        env: vec!["PATH=/usr/sbin:/bin".into()],
+        user: "www-data".into(),
+        working_dir: "/srv".into(),
+        stop_signal: "SIGQUIT".into(),
+        layers: vec![layer("base", 10), layer("nginx", 3)],
+        ..ImageFacts::default()
+    };
+    BTreeMap::from([("tools".to_owned(), tools), ("nginx:1".to_owned(), nginx)])
+}
+
+fn planned(text: &str) -> Result<Plan, PlanError> {
+    let documents = spec::parse("pod.yaml", text).unwrap();
+    plan(&documents[0].spec, &images(), &host(), identity("web"))
+}
+
+#[test]
+fn plans_are_as_agreed() {
+    for name in ["web", "least"] {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let text = std::fs::read_to_string(directory.join(format!("{name}.yaml"))).unwrap();
+        let told = serde_saphyr::to_string(&planned(&text).unwrap()).unwrap();
+        let golden = directory.join(format!("{name}.plan.yaml"));
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&golden, &told).unwrap();
+        }
+        let agreed = std::fs::read_to_string(&golden).unwrap();
+        assert!(told == agreed, "the plan of {name} is now\n{told}");
+    }
+}
+
+fn pod(containers: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec: {{containers: [{containers}]}}\n"
+    )
+}
+
+#[test]
+fn a_pod_that_does_not_fit_is_refused_with_its_sum() {
+    let error = planned(&pod(
+        "{name: a, image: tools, resources: {limits: {memory: 8Gi}}}, {name: b, image: tools, resources: {limits: {memory: 1Gi}}}",
+    ));
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "the pod needs 9392 MiB of memory (a 8Gi + b 1Gi + 176 MiB for the guest); this host has 8192 MiB"
+    );
+    let error = planned(&pod(
+        "{name: a, image: tools, resources: {limits: {cpu: 30}}}, {name: b, image: tools, resources: {limits: {cpu: 2500m}}}",
+    ));
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "the pod needs 33 CPUs (a 30 + b 2500m); a pod's machine has at most 32"
+    );
+}
+
+#[test]
+fn sizes_follow_from_the_containers() {
+    let size = |containers: &str| {
+        let plan = planned(&pod(containers)).unwrap();
+        (
+            plan.vm.vcpus,
+            plan.vm.memory_mib,
+            plan.vm.sizing.cpu_line(),
+            plan.vm.sizing.memory_line(),
+        )
+    };
+    assert_eq!(
+        size("{name: a, image: tools}"),
+        (1, 512, "default".into(), "default".into())
+    );
+    assert_eq!(
+        size("{name: a, image: tools, resources: {limits: {memory: 96Mi, cpu: 1200m}}}"),
+        (2, 130, "a 1200m".into(), "a 96Mi + 33Mi guest".into())
+    );
+    // Who says nothing may use whatever is there.
+    assert_eq!(
+        size(
+            "{name: a, image: tools, resources: {limits: {memory: 96Mi}}}, {name: b, image: tools}"
+        ),
+        (1, 512, "default".into(), "a 96Mi + 33Mi guest".into())
+    );
+}
+
+#[test]
+fn more_layers_than_partitions_are_refused() {
+    let mut images = images();
+    images.get_mut("tools").unwrap().layers =
+        (0..300).map(|at| layer(&at.to_string(), 1)).collect();
+    let documents = spec::parse("pod.yaml", &pod("{name: a, image: tools}")).unwrap();
+    let error = plan(&documents[0].spec, &images, &host(), identity("web")).unwrap_err();
+    assert_eq!(error, PlanError::Layers { count: 300 });
+}
+
+#[test]
+fn what_cannot_run_is_refused_by_name() {
+    let documents = spec::parse("pod.yaml", &pod("{name: a, image: absent}")).unwrap();
+    let error = plan(&documents[0].spec, &images(), &host(), identity("web")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "container \"a\": the image \"absent\" is not present"
+    );
+    let mut images = images();
+    let tools = images.get_mut("tools").unwrap();
+    (tools.entrypoint, tools.cmd) = (Vec::new(), Vec::new());
+    let documents = spec::parse("pod.yaml", &pod("{name: a, image: tools}")).unwrap();
+    let error = plan(&documents[0].spec, &images, &host(), identity("web")).unwrap_err();
+    assert!(matches!(error, PlanError::NoCommand { .. }));
+}
