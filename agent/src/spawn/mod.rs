@@ -20,12 +20,34 @@
 //! executed from a detached read-only mount, so that a container that reaches
 //! `/proc/PID/exe` of it cannot write to the agent's file (CVE-2019-5736).
 
+mod dev;
+mod error;
+mod helper;
+mod kernel;
 mod plan;
+mod program;
+mod resolve;
+mod rights;
+mod root;
+mod seccomp;
+mod status;
+mod terminal;
+mod user;
+mod volumes;
 
+pub use error::HelperError;
+pub use helper::helper_main;
 pub use plan::{FileMount, LayerMount, Place, RootPlan, SpawnPlan, VolumeMount, Writable};
 
+use crate::sys::spawn::{Launch, launch, make_read_only};
 use beluga_proto::Fault;
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags};
+use rustix::mount::OpenTreeFlags;
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// `argv[0]` of the helper.
 pub const HELPER_ARG0: &str = "beluga-spawn";
@@ -53,6 +75,8 @@ pub struct Spawning {
     /// Its PID in the first PID namespace.
     pub pid: u32,
     status: OwnedFd,
+    terminal: Option<OwnedFd>,
+    executing: bool,
 }
 
 /// How far a process is.
@@ -91,34 +115,130 @@ impl Spawning {
     pub fn status_fd(&self) -> BorrowedFd<'_> {
         self.status.as_fd()
     }
+}
 
-    /// Takes what the helper has said so far. Never blocks.
-    pub fn poll(&mut self) -> Progress {
-        Progress::Pending
+impl SpawnError {
+    fn os(what: &'static str, source: impl Into<std::io::Error>) -> Self {
+        Self::Os {
+            what,
+            source: source.into(),
+        }
     }
 }
 
 /// Starts a process. Does not block; the child is a direct child of the caller.
+/// The first call needs /proc to be mounted.
 pub fn start(plan: &SpawnPlan, stdio: Stdio) -> Result<Spawning, SpawnError> {
-    let _ = (plan, stdio);
-    Err(SpawnError::Os {
-        what: "start",
-        source: std::io::ErrorKind::Unsupported.into(),
+    let json = serde_json::to_vec(plan).map_err(SpawnError::Encode)?;
+    let memory = rustix::fs::memfd_create("plan", MemfdFlags::CLOEXEC)
+        .map_err(|errno| SpawnError::os("make a file for the plan", errno))?;
+    rustix::io::pwrite(&memory, &json, 0)
+        .map_err(|errno| SpawnError::os("write the plan", errno))?;
+    let (status, theirs) = status::pair()?;
+    // Which process's PID namespace it is born into, and which it joins.
+    let (pid_namespace, join) = match &plan.place {
+        Place::Create(root) => (root.shared_pid.map(pidfd).transpose()?, None),
+        Place::Join { pid } => (Some(pidfd(*pid)?), Some(pidfd(*pid)?)),
+    };
+    let streams = match &stdio {
+        Stdio::Pipes {
+            stdin,
+            stdout,
+            stderr,
+        } => [
+            Some(stdin.as_fd()),
+            Some(stdout.as_fd()),
+            Some(stderr.as_fd()),
+        ],
+        Stdio::Terminal => [None; 3],
+    };
+    let descriptors = [
+        streams[0],
+        streams[1],
+        streams[2],
+        Some(memory.as_fd()),
+        Some(theirs.as_fd()),
+        join.as_ref().map(AsFd::as_fd),
+    ];
+    let pid = launch_helper(&[], &descriptors, &plan.cgroup, pid_namespace.as_ref())?;
+    Ok(Spawning {
+        pid,
+        status,
+        terminal: None,
+        executing: false,
     })
 }
 
 /// Starts the first process of a PID namespace that containers share: it
 /// reaps, sleeps, and has neither rights nor files. Its PID is given back.
 pub fn start_pause(cgroup: &str) -> Result<u32, SpawnError> {
-    let _ = cgroup;
-    Err(SpawnError::Os {
-        what: "start",
-        source: std::io::ErrorKind::Unsupported.into(),
-    })
+    launch_helper(&[helper::PAUSE_ARG], &[], cgroup, None)
 }
 
-/// The helper's `main`: for `main` to call before anything else when `argv[0]`
-/// is [`HELPER_ARG0`].
-pub fn helper_main() -> ! {
-    std::process::exit(1)
+/// Executes the helper as a child: in the PID namespace of a process, or as
+/// the first one of a new PID namespace.
+fn launch_helper(
+    args: &[&str],
+    descriptors: &[Option<BorrowedFd<'_>>],
+    cgroup: &str,
+    pid_namespace: Option<&OwnedFd>,
+) -> Result<u32, SpawnError> {
+    let args: Vec<CString> = std::iter::once(&HELPER_ARG0)
+        .chain(args)
+        .filter_map(|arg| CString::new(*arg).ok())
+        .collect();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let cgroup = rustix::fs::open(cgroup, flags, Mode::empty())
+        .map_err(|errno| SpawnError::os("open the cgroup of a process", errno))?;
+    let program = program_file()?;
+    let home = match pid_namespace {
+        Some(namespace) => Some(enter_pid_namespace(namespace)?),
+        None => None,
+    };
+    let pid = launch(&Launch {
+        program: program.as_fd(),
+        args: &args,
+        descriptors,
+        cgroup: cgroup.as_fd(),
+        new_pid_namespace: pid_namespace.is_none(),
+    })
+    .map_err(|error| SpawnError::os("make a process", error));
+    if let Some(home) = home {
+        move_into_thread_name_spaces(home.as_fd(), ThreadNameSpaceType::PROCESS_ID)
+            .map_err(|errno| SpawnError::os("return to the first PID namespace", errno))?;
+    }
+    pid
+}
+
+/// Lets this process's next children be born in the PID namespace of another
+/// one; gives back the way home. The caller itself stays where it is.
+fn enter_pid_namespace(of: &OwnedFd) -> Result<OwnedFd, SpawnError> {
+    let home = pidfd_open(getpid(), PidfdFlags::empty())
+        .map_err(|errno| SpawnError::os("open this process", errno))?;
+    move_into_thread_name_spaces(of.as_fd(), ThreadNameSpaceType::PROCESS_ID)
+        .map_err(|errno| SpawnError::os("join a PID namespace", errno))?;
+    Ok(home)
+}
+
+fn pidfd(pid: u32) -> Result<OwnedFd, SpawnError> {
+    i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or(rustix::io::Errno::SRCH)
+        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
+        .map_err(|errno| SpawnError::os("open the process to join", errno))
+}
+
+/// This program's own file, on a read-only mount of its own.
+fn program_file() -> Result<&'static OwnedFd, SpawnError> {
+    static PROGRAM: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(program) = PROGRAM.get() {
+        return Ok(program);
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let program = rustix::mount::open_tree(CWD, "/proc/self/exe", flags)
+        .map_err(|errno| SpawnError::os("open this program", errno))?;
+    make_read_only(program.as_fd(), false)
+        .map_err(|error| SpawnError::os("protect this program", error))?;
+    Ok(PROGRAM.get_or_init(|| program))
 }
