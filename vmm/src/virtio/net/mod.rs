@@ -77,7 +77,14 @@ impl Net {
         let all = sys::TUN_F_CSUM | sys::TUN_F_USO4 | sys::TUN_F_USO6;
         let uso = sys::set_offload(tap.as_fd(), all).is_ok();
         sys::set_offload(tap.as_fd(), 0).map_err(host("set the tap's offloads"))?;
-        let again = EventFd::new(EFD_NONBLOCK).map_err(host("make an eventfd"))?;
+        Self::on(tap, mac, mtu, uso)
+    }
+
+    fn on(tap: OwnedFd, mac: MacAddress, mtu: u16, uso: bool) -> Result<Self, DeviceError> {
+        let again = EventFd::new(EFD_NONBLOCK).map_err(|source| DeviceError::Host {
+            action: "make an eventfd",
+            source,
+        })?;
         Ok(Self {
             tap,
             mac,
@@ -201,7 +208,9 @@ impl VirtioDevice for Net {
     fn activate(&mut self, running: &mut Running<'_>) -> Result<(), DeviceError> {
         let host = |action| move |source| DeviceError::Host { action, source };
         let flags = offload::tap_flags(running.features);
-        sys::set_offload(self.tap.as_fd(), flags).map_err(host("set the tap's offloads"))?;
+        if flags != 0 {
+            sys::set_offload(self.tap.as_fd(), flags).map_err(host("set the tap's offloads"))?;
+        }
         self.mergeable = running.has_feature(bit::MRG_RXBUF);
         self.longest = offload::longest_packet(flags, self.mtu);
         self.readable = true;

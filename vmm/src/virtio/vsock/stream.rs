@@ -158,7 +158,6 @@ impl Stream {
             (_, Op::Reset) => Outcome::Gone,
             (Phase::Connecting, Op::Response) if self.due.is_none() => {
                 self.phase = Phase::Open;
-                self.deadline = None;
                 // The far end may have written before there was anybody to read.
                 self.readable = true;
                 Outcome::Stays

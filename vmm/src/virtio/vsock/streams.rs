@@ -253,7 +253,10 @@ impl Streams {
             self.counts.bytes_in += payload.len() as u64;
         }
         match entry.stream.packet(op, header.flags, &mut payload) {
-            Outcome::Stays => self.refresh(token, events),
+            Outcome::Stays => {
+                self.clear_deadline(token);
+                self.refresh(token, events);
+            }
             Outcome::Breaks => self.break_off(token, events),
             Outcome::Gone => self.detach(token, events),
             Outcome::Ends => {
@@ -482,6 +485,17 @@ impl Streams {
         }
     }
 
+    /// Drops the deadline of a stream that has none any more: the guest has
+    /// answered its REQUEST, or has ended it.
+    fn clear_deadline(&mut self, token: u32) {
+        if let Some(entry) = self.entries.get_mut(&token)
+            && (entry.stream.phase() == Phase::Open || entry.ports.is_none())
+            && let Some(deadline) = entry.stream.deadline.take()
+        {
+            self.deadlines.remove(&(deadline, token));
+        }
+    }
+
     fn requeue(&mut self, token: u32) {
         let waits = |entry: &Entry| entry.stream.has_control() || entry.stream.can_read();
         if self.entries.get(&token).is_some_and(waits) {
@@ -503,12 +517,10 @@ impl Streams {
         let Some(entry) = self.entries.get_mut(&token) else {
             return;
         };
-        if let Some(deadline) = entry.stream.deadline.take() {
-            self.deadlines.remove(&(deadline, token));
-        }
         if let Some(ports) = entry.ports.take() {
             self.tokens.remove(&ports);
         }
+        self.clear_deadline(token);
         self.refresh(token, events);
     }
 
