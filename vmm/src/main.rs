@@ -1,2 +1,83 @@
-//! VMM.
-fn main() {}
+//! `beluga-vmm --config-fd N`: one KVM microVM.
+
+use beluga_proto::{ExitCause, ExitRecord};
+use beluga_vmm::config::{self, ConfigError};
+use beluga_vmm::exit::{self, Journal, chain};
+use beluga_vmm::machine;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--version"] => {
+            println!("beluga-vmm {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        ["--config-fd", number] => match number.parse() {
+            Ok(number) => run(started, number),
+            Err(_) => usage(),
+        },
+        _ => usage(),
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: beluga-vmm --config-fd N | --version");
+    ExitCode::FAILURE
+}
+
+fn run(started: Instant, number: i32) -> ExitCode {
+    let text = match config::read(number) {
+        Ok(text) => text,
+        Err(error) => return refuse(&error, None),
+    };
+    let Some(record) = config::exit_record(&text) else {
+        let error = config::parse(&text).err();
+        eprintln!("beluga-vmm: the configuration names no usable exit record");
+        return error.map_or(ExitCode::FAILURE, |error| refuse(&error, None));
+    };
+    let config = match config::parse(&text) {
+        Ok(config) => config,
+        Err(error) => return refuse(&error, Some(record)),
+    };
+    drop(text);
+    let journal = Arc::new(Journal::new(started, record));
+    exit::catch_panics(Arc::clone(&journal));
+    let result = machine::build(&config, None, Arc::clone(&journal)).and_then(|machine| {
+        drop(config);
+        machine.run()
+    });
+    match result {
+        Ok(never) => match never {},
+        Err(error) => {
+            let detail = chain(&error);
+            eprintln!("beluga-vmm: {detail}");
+            journal.end(error.cause(), detail)
+        }
+    }
+}
+
+/// A configuration that cannot be read ends with a record too, where it says
+/// where that goes.
+fn refuse(error: &ConfigError, record: Option<std::fs::File>) -> ExitCode {
+    let detail = chain(error);
+    eprintln!("beluga-vmm: {detail}");
+    if let Some(file) = record {
+        exit::write_record(
+            file,
+            &ExitRecord {
+                cause: ExitCause::BadConfig,
+                detail,
+                end: None,
+                stamps: Vec::new(),
+                exits: BTreeMap::new(),
+                console: String::new(),
+            },
+        );
+    }
+    ExitCode::FAILURE
+}

@@ -55,6 +55,24 @@ pub fn allocate(mib: u32) -> Result<GuestMemory, MemoryError> {
     Ok(memory)
 }
 
+/// Gives the memory to a VM, one slot per region.
+pub fn register(vm: &kvm_ioctls::VmFd, memory: &GuestMemory) -> Result<(), kvm_ioctls::Error> {
+    for (slot, region) in memory.iter().enumerate() {
+        let region = kvm_bindings::kvm_userspace_memory_region {
+            slot: slot as u32,
+            flags: 0,
+            guest_phys_addr: region.start_addr().0,
+            memory_size: region.len(),
+            userspace_addr: region.as_ptr() as u64,
+        };
+        // SAFETY: the range is a mapping of this process that lives as long as
+        // `memory`, of which the machine keeps a clone beside the VM; regions
+        // do not overlap (vm-memory refuses that) and each has its own slot.
+        unsafe { vm.set_user_memory_region(region) }?;
+    }
+    Ok(())
+}
+
 fn advise_huge_pages(start: *mut u8, length: usize) {
     // SAFETY: the range is one mapping of this process, owned by the region it
     // was taken from; the advice changes no content.

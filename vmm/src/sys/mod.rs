@@ -7,6 +7,7 @@ pub mod net;
 pub mod process;
 pub mod random;
 pub mod socket;
+pub mod stats;
 pub mod vsock;
 
 use std::io;

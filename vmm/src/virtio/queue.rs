@@ -60,6 +60,12 @@ impl VirtQueue {
         &mut self.queue
     }
 
+    /// Largest size that the driver may choose.
+    #[must_use]
+    pub fn max_size(&self) -> u16 {
+        self.queue.max_size()
+    }
+
     /// Whether the driver has enabled the queue.
     #[must_use]
     pub fn is_ready(&self) -> bool {
