@@ -32,6 +32,8 @@ mod root;
 mod seccomp;
 mod status;
 mod terminal;
+#[cfg(test)]
+mod tests;
 mod user;
 mod volumes;
 

@@ -8,7 +8,7 @@ use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// Names without `CAP_`, by number.
-const CAPABILITIES: [&str; 41] = [
+pub const CAPABILITIES: [&str; 41] = [
     "CHOWN",
     "DAC_OVERRIDE",
     "DAC_READ_SEARCH",
@@ -144,7 +144,12 @@ pub fn become_user(identity: &Identity) -> Result<(), HelperError> {
 /// for root the list in every set, which exec keeps; for another user the
 /// list permitted and effective until exec takes it, as containerd does it: a
 /// set-user-ID program may win the bounding set back, nothing else.
+///
+/// What the agent itself does not have, a kernel without it or a lab, cannot
+/// be given.
 pub fn set_capabilities(allowed: CapabilitySet) -> Result<(), HelperError> {
+    let own = rustix::thread::capabilities(None).to("read the capabilities")?;
+    let allowed = allowed & own.permitted;
     let sets = CapabilitySets {
         effective: allowed,
         permitted: allowed,
