@@ -90,6 +90,12 @@ impl<'m> GuestBuffer<'m> {
         self.len
     }
 
+    /// Whether there is not one byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// The pieces, in order.
     #[must_use]
     pub fn pieces(&self) -> &[VolatileSlice<'m>] {

@@ -20,7 +20,7 @@ impl Random {
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -32,7 +32,7 @@ impl Random {
         if bound == 0 {
             0
         } else {
-            ((self.next() >> 32) % u64::from(bound)) as u32
+            ((self.number() >> 32) % u64::from(bound)) as u32
         }
     }
 }
@@ -138,12 +138,19 @@ impl Driver {
 
 /// A device with all that it needs to run, but a VM.
 pub struct Bench<D> {
+    /// The device.
     pub device: D,
+    /// The guest's memory.
     pub memory: GuestMemory,
+    /// The device's sides of the rings.
     pub queues: Vec<VirtQueue>,
+    /// The driver's sides.
     pub drivers: Vec<Driver>,
+    /// What the driver has accepted.
     pub features: u64,
+    /// The interrupt line.
     pub interrupt: Interrupt,
+    /// Where the device watches its descriptors.
     pub events: EventRegistry,
     epoll: Arc<Epoll>,
 }

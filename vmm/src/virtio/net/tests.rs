@@ -197,7 +197,7 @@ fn rubbish_in_memory_does_no_harm() {
             for _ in 0..=random.below(20) {
                 let at = u64::from(random.below(BUFFERS as u32 - 8));
                 let value = match random.below(3) {
-                    0 => random.next(),
+                    0 => random.number(),
                     1 => u64::from(random.below(0x100)),
                     _ => u64::MAX << random.below(63),
                 };

@@ -7,15 +7,18 @@
 //! ```
 //!
 //! [`packet`] is the wire, [`credit`] the flow control, [`stream`] one
-//! connection, [`streams`] all of them; this file has the queues and events.
+//! connection, [`table`] and [`streams`] all of them, [`room`] the guest's
+//! buffers; this file has the queues and events.
 //! Bytes go straight between guest memory and the socket; only what a full
 //! socket does not take is copied, within the credit given.
 
 pub mod credit;
 pub mod packet;
+pub mod room;
 pub mod state;
 pub mod stream;
 pub mod streams;
+pub mod table;
 #[cfg(test)]
 mod tests;
 
@@ -26,11 +29,13 @@ use super::{
 };
 use crate::memory::GuestMemory;
 use beluga_proto::ControlMessage;
-use packet::{HEADER_LEN, Header, MAX_PAYLOAD};
+use packet::{HEADER_LEN, Header};
+use room::{Room, next_room, pop_room};
 use state::VsockState;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
-use streams::{FIRST_TOKEN, Next, Opened, Streams};
+use streams::{Next, Opened, Streams};
+use table::FIRST_TOKEN;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::timerfd::TimerFd;
 
@@ -258,64 +263,6 @@ impl Vsock {
     }
 }
 
-/// A buffer of the guest for one packet.
-struct Room<'m> {
-    head: u16,
-    header: GuestBuffer<'m>,
-    data: GuestBuffer<'m>,
-}
-
-impl<'m> Room<'m> {
-    /// Puts the place for payload at the end of `all`; returns its size too.
-    fn share(mut self, all: &mut GuestBuffer<'m>) -> (Self, u32) {
-        let mut data = std::mem::take(&mut self.data);
-        data.truncate(MAX_PAYLOAD as usize);
-        let capacity = u32::try_from(data.len()).unwrap_or(MAX_PAYLOAD);
-        all.append(data);
-        (self, capacity)
-    }
-
-    /// Writes the header and gives the buffer back.
-    fn fill(&self, queue: &mut VirtQueue, memory: &GuestMemory, header: &Header) {
-        let written = self.header.copy_from(&header.encode());
-        let written = u32::try_from(written)
-            .unwrap_or(0)
-            .saturating_add(header.len);
-        queue.add_used(memory, self.head, written);
-    }
-}
-
-/// The next buffer; those that no packet fits are given back empty.
-fn pop_room<'m>(queue: &mut VirtQueue, memory: &'m GuestMemory) -> Option<Room<'m>> {
-    loop {
-        let chain = queue.pop(memory)?;
-        let head = chain.head_index();
-        match room(memory, chain) {
-            Some(room) => return Some(room),
-            None => queue.add_used(memory, head, 0),
-        }
-    }
-}
-
-/// The next buffer if a packet fits; otherwise it stays the next one.
-fn next_room<'m>(queue: &mut VirtQueue, memory: &'m GuestMemory) -> Option<Room<'m>> {
-    let chain = queue.pop(memory)?;
-    let room = room(memory, chain);
-    if room.is_none() {
-        queue.undo_pop();
-    }
-    room
-}
-
-fn room<'m>(memory: &'m GuestMemory, chain: super::Chain<'m>) -> Option<Room<'m>> {
-    let head = chain.head_index();
-    let mut data = GuestBuffer::writable(memory, chain).ok()?;
-    let header = data.take_front(HEADER_LEN);
-    // Room for one byte of payload at least: a read into nothing would look
-    // like the end of the stream.
-    (data.len() > 0).then_some(Room { head, header, data })
-}
-
 impl VirtioDevice for Vsock {
     fn kind(&self) -> DeviceKind {
         DeviceKind::Vsock
@@ -444,7 +391,7 @@ impl VirtioDevice for Vsock {
         vec![
             ("bytes_in", counts.bytes_in),
             ("bytes_out", counts.bytes_out),
-            ("streams", self.streams.len() as u64),
+            ("streams", self.streams.count() as u64),
             ("accepted", counts.accepted),
             ("connected", counts.connected),
             ("refused", counts.refused),

@@ -2,29 +2,20 @@
 //! refused. Knows packets and sockets, no queues.
 //!
 //! Everything that a guest can make grow has a limit here: streams
-//! ([`MAX_STREAMS`]), their buffers ([`LARGE_BUFFERS`]), refusals
-//! ([`MAX_REFUSALS`]), connections that no supervisor has taken yet
+//! and their buffers (in [`super::table`]), refusals ([`MAX_REFUSALS`]),
+//! connections that no supervisor has taken yet
 //! ([`MAX_OPENED`]).
 
 use super::packet::{HOST_CID, Header, MAX_PAYLOAD, Op, TYPE_STREAM};
 use super::stream::{Outcome, Phase, Read, Stream};
-use crate::sys::vsock as sys;
+use super::table::{Entry, LARGE_ALLOC, Ports, Table};
 use crate::virtio::buffer::GuestBuffer;
-use crate::virtio::{DeviceError, EventRegistry, Interest, Token};
+use crate::virtio::{DeviceError, EventRegistry, Interest};
 use beluga_proto::{CONTROL_PORT, STREAM_PORT};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::os::fd::{AsFd, OwnedFd};
+use std::collections::{BTreeSet, VecDeque};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
-
-/// Most streams at a time, those included that only have a rest to deliver.
-pub const MAX_STREAMS: usize = 1024;
-
-/// So many streams get a buffer of [`LARGE_ALLOC`], the others of
-/// [`SMALL_ALLOC`]: 31 MiB at the worst, when nobody reads anything.
-const LARGE_BUFFERS: usize = 64;
-const LARGE_ALLOC: u32 = 256 << 10;
-const SMALL_ALLOC: u32 = 16 << 10;
 
 /// Refusals that wait for a buffer of the guest. When there are more, its
 /// packets are left where they are.
@@ -42,19 +33,6 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Ports on which the guest may call the host.
 const GUEST_PORTS: [u32; 2] = [CONTROL_PORT, STREAM_PORT];
-
-/// First port of the host for streams that it opens.
-const FIRST_HOST_PORT: u32 = 1 << 30;
-
-/// First token of a stream's socket; the smaller ones are the device's own.
-pub const FIRST_TOKEN: u32 = 16;
-
-/// Host port and guest port: by these the guest knows a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Ports {
-    host: u32,
-    guest: u32,
-}
 
 /// A stream that the guest opened.
 #[derive(Debug)]
@@ -100,23 +78,11 @@ pub struct Counts {
     pub bytes_out: u64,
 }
 
-#[derive(Debug)]
-struct Entry {
-    /// `None`: the guest has ended it; only the backlog has to be delivered.
-    ports: Option<Ports>,
-    large: bool,
-    stream: Stream,
-}
-
 /// The streams.
 #[derive(Debug)]
 pub struct Streams {
     guest_cid: u64,
-    entries: BTreeMap<u32, Entry>,
-    tokens: BTreeMap<Ports, u32>,
-    next_token: u32,
-    next_port: u32,
-    large: usize,
+    table: Table,
     turns: VecDeque<u32>,
     refusals: VecDeque<Header>,
     opened: VecDeque<Opened>,
@@ -131,11 +97,7 @@ impl Streams {
     pub fn new(guest_cid: u64) -> Self {
         Self {
             guest_cid,
-            entries: BTreeMap::new(),
-            tokens: BTreeMap::new(),
-            next_token: FIRST_TOKEN,
-            next_port: FIRST_HOST_PORT,
-            large: 0,
+            table: Table::default(),
             turns: VecDeque::new(),
             refusals: VecDeque::new(),
             opened: VecDeque::new(),
@@ -147,17 +109,14 @@ impl Streams {
 
     /// Streams there are.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.entries.len()
+    pub fn count(&self) -> usize {
+        self.table.count()
     }
 
     /// Bytes of the guest that wait for room in sockets.
     #[must_use]
     pub fn backlog_len(&self) -> usize {
-        self.entries
-            .values()
-            .map(|entry| entry.stream.backlog_len())
-            .sum()
+        self.table.backlog_len()
     }
 
     /// Counts so far.
@@ -178,8 +137,7 @@ impl Streams {
             return;
         }
         self.opened.clear();
-        let tokens: Vec<u32> = self.entries.keys().copied().collect();
-        for token in tokens {
+        for token in self.table.all() {
             self.reset(token, events);
         }
     }
@@ -187,15 +145,13 @@ impl Streams {
     /// Forgets all streams without a word to the guest, which has forgotten
     /// them itself.
     pub fn clear(&mut self, events: &EventRegistry) {
-        for entry in std::mem::take(&mut self.entries).into_values() {
-            events.remove(entry.stream.fd());
+        for token in self.table.all() {
+            self.table.remove(token, events);
         }
-        self.tokens.clear();
         self.turns.clear();
         self.refusals.clear();
         self.opened.clear();
         self.deadlines.clear();
-        self.large = 0;
     }
 
     /// Whether packets of the guest can be taken: when refusals pile up, the
@@ -222,7 +178,7 @@ impl Streams {
             host: header.dst_port,
             guest: header.src_port,
         };
-        let known = self.tokens.get(&ports).copied().filter(|_| addressed);
+        let known = self.table.find(ports).filter(|_| addressed);
         match (op, known) {
             (Some(op), Some(token)) if whole => {
                 payload.truncate(len);
@@ -243,7 +199,7 @@ impl Streams {
         mut payload: GuestBuffer<'_>,
         events: &EventRegistry,
     ) {
-        let Some(entry) = self.entries.get_mut(&token) else {
+        let Some(entry) = self.table.get_mut(token) else {
             return;
         };
         if op != Op::Reset && entry.stream.credit(header).is_err() {
@@ -285,7 +241,7 @@ impl Streams {
                     guest_port,
                     socket,
                 });
-                if let Some(entry) = self.entries.get_mut(&token)
+                if let Some(entry) = self.table.get_mut(token)
                     && entry.stream.credit(header).is_err()
                 {
                     self.break_off(token, events);
@@ -303,14 +259,7 @@ impl Streams {
         now: Instant,
         events: &EventRegistry,
     ) -> Result<OwnedFd, DeviceError> {
-        let mut ports = Ports {
-            host: self.next_port,
-            guest: guest_port,
-        };
-        while self.tokens.contains_key(&ports) {
-            ports.host = following(ports.host, FIRST_HOST_PORT);
-        }
-        self.next_port = following(ports.host, FIRST_HOST_PORT);
+        let ports = self.table.free_ports(guest_port);
         let (token, socket) = self.insert(ports, Stream::connecting, events)?;
         self.counts.connected += 1;
         self.set_deadline(token, now);
@@ -323,46 +272,14 @@ impl Streams {
         make: fn(UnixStream, u32) -> Stream,
         events: &EventRegistry,
     ) -> Result<(u32, OwnedFd), DeviceError> {
-        if self.entries.len() >= MAX_STREAMS {
-            return Err(DeviceError::Limit {
-                limit: format!("{MAX_STREAMS} vsock streams"),
-            });
-        }
-        let host = |action| move |source| DeviceError::Host { action, source };
-        let (ours, theirs) = UnixStream::pair().map_err(host("make a socket pair"))?;
-        // The VMM's own calls say MSG_DONTWAIT; the far end is handed over.
-        theirs
-            .set_nonblocking(true)
-            .map_err(host("make a socket non-blocking"))?;
-        let large = self.large < LARGE_BUFFERS;
-        let alloc = if large { LARGE_ALLOC } else { SMALL_ALLOC };
-        sys::set_send_buffer(ours.as_fd(), alloc).map_err(host("size a socket's buffer"))?;
-        while self.entries.contains_key(&self.next_token) {
-            self.next_token = following(self.next_token, FIRST_TOKEN);
-        }
-        let token = self.next_token;
-        self.next_token = following(token, FIRST_TOKEN);
-        let stream = make(ours, alloc);
-        events
-            .add(stream.fd(), Token(token), interest(false))
-            .map_err(host("watch a socket"))?;
-        self.large += usize::from(large);
-        self.tokens.insert(ports, token);
-        self.entries.insert(
-            token,
-            Entry {
-                ports: Some(ports),
-                large,
-                stream,
-            },
-        );
+        let (token, socket) = self.table.insert(ports, make, events)?;
         self.enqueue(token);
-        Ok((token, theirs.into()))
+        Ok((token, socket))
     }
 
     /// An event of a stream's socket.
     pub fn event(&mut self, token: u32, interest: Interest, now: Instant, events: &EventRegistry) {
-        let Some(entry) = self.entries.get_mut(&token) else {
+        let Some(entry) = self.table.get_mut(token) else {
             return;
         };
         let hung_up = interest.intersects(Interest::HANG_UP | Interest::ERROR);
@@ -390,7 +307,7 @@ impl Streams {
         }
         while let Some(token) = self.turns.pop_front() {
             let alone = self.turns.is_empty();
-            let Some(entry) = self.entries.get_mut(&token) else {
+            let Some(entry) = self.table.get_mut(token) else {
                 continue;
             };
             entry.stream.queued = false;
@@ -415,7 +332,7 @@ impl Streams {
     /// Reads bytes of a stream into the guest's memory. Returns the header
     /// for them, its `len` being the bytes of all packets that they make.
     pub fn read(&mut self, token: u32, room: &GuestBuffer<'_>, now: Instant) -> Option<Header> {
-        let entry = self.entries.get_mut(&token)?;
+        let entry = self.table.get_mut(token)?;
         let read = entry.stream.read(room);
         let header = match (read, entry.ports) {
             (Read::Data(len), Some(ports)) => {
@@ -451,24 +368,18 @@ impl Streams {
 
     /// Brings the watched events and the queue of turns up to date.
     fn refresh(&mut self, token: u32, events: &EventRegistry) {
-        let Some(entry) = self.entries.get_mut(&token) else {
+        let Some(entry) = self.table.get_mut(token) else {
             return;
         };
-        let backlog = entry.stream.backlog_len() > 0;
-        if !backlog && entry.ports.is_none() {
+        if entry.stream.backlog_len() == 0 && entry.ports.is_none() {
             return self.remove(token, events);
         }
-        if backlog != entry.stream.watched_for_room {
-            // An event for every piece that the far end reads would be waste
-            // while there is nothing to write.
-            entry.stream.watched_for_room = backlog;
-            let _ = events.modify(entry.stream.fd(), Token(token), interest(backlog));
-        }
+        self.table.watch(token, events);
         self.requeue(token);
     }
 
     fn watch_closing(&mut self, token: u32, now: Instant) {
-        if let Some(entry) = self.entries.get(&token)
+        if let Some(entry) = self.table.get_mut(token)
             && entry.stream.phase() == Phase::Closing
             && entry.stream.deadline.is_none()
             && entry.ports.is_some()
@@ -478,7 +389,7 @@ impl Streams {
     }
 
     fn set_deadline(&mut self, token: u32, now: Instant) {
-        if let Some(entry) = self.entries.get_mut(&token) {
+        if let Some(entry) = self.table.get_mut(token) {
             let deadline = now + PATIENCE;
             entry.stream.deadline = Some(deadline);
             self.deadlines.insert((deadline, token));
@@ -488,7 +399,7 @@ impl Streams {
     /// Drops the deadline of a stream that has none any more: the guest has
     /// answered its REQUEST, or has ended it.
     fn clear_deadline(&mut self, token: u32) {
-        if let Some(entry) = self.entries.get_mut(&token)
+        if let Some(entry) = self.table.get_mut(token)
             && (entry.stream.phase() == Phase::Open || entry.ports.is_none())
             && let Some(deadline) = entry.stream.deadline.take()
         {
@@ -498,13 +409,13 @@ impl Streams {
 
     fn requeue(&mut self, token: u32) {
         let waits = |entry: &Entry| entry.stream.has_control() || entry.stream.can_read();
-        if self.entries.get(&token).is_some_and(waits) {
+        if self.table.get_mut(token).is_some_and(|entry| waits(entry)) {
             self.enqueue(token);
         }
     }
 
     fn enqueue(&mut self, token: u32) {
-        if let Some(entry) = self.entries.get_mut(&token)
+        if let Some(entry) = self.table.get_mut(token)
             && !std::mem::replace(&mut entry.stream.queued, true)
         {
             self.turns.push_back(token);
@@ -514,12 +425,7 @@ impl Streams {
     /// Forgets the stream as far as the guest is concerned; what it sent is
     /// still delivered.
     fn detach(&mut self, token: u32, events: &EventRegistry) {
-        let Some(entry) = self.entries.get_mut(&token) else {
-            return;
-        };
-        if let Some(ports) = entry.ports.take() {
-            self.tokens.remove(&ports);
-        }
+        self.table.release_ports(token);
         self.clear_deadline(token);
         self.refresh(token, events);
     }
@@ -532,7 +438,7 @@ impl Streams {
 
     /// Ends a stream at once, both ways.
     fn reset(&mut self, token: u32, events: &EventRegistry) {
-        if let Some(ports) = self.entries.get(&token).and_then(|entry| entry.ports) {
+        if let Some(ports) = self.table.get_mut(token).and_then(|entry| entry.ports) {
             self.refusals.push_back(Header {
                 src_cid: HOST_CID,
                 dst_cid: self.guest_cid,
@@ -547,17 +453,12 @@ impl Streams {
     }
 
     fn remove(&mut self, token: u32, events: &EventRegistry) {
-        let Some(entry) = self.entries.remove(&token) else {
-            return;
-        };
-        events.remove(entry.stream.fd());
-        self.large -= usize::from(entry.large);
-        if let Some(ports) = entry.ports {
-            self.tokens.remove(&ports);
-        }
-        if let Some(deadline) = entry.stream.deadline {
+        if let Some(entry) = self.table.get_mut(token)
+            && let Some(deadline) = entry.stream.deadline
+        {
             self.deadlines.remove(&(deadline, token));
         }
+        self.table.remove(token, events);
     }
 
     /// Answers a packet with a reset, as if from whom it was addressed to.
@@ -573,17 +474,6 @@ impl Streams {
             ..Header::default()
         });
     }
-}
-
-fn following(number: u32, first: u32) -> u32 {
-    number.checked_add(1).unwrap_or(first)
-}
-
-/// Edge-triggered: a stream without credit is not polled, costs no system
-/// call to stop, and none to start again.
-fn interest(room: bool) -> Interest {
-    let base = Interest::IN | Interest::READ_HANG_UP | Interest::EDGE_TRIGGERED;
-    if room { base | Interest::OUT } else { base }
 }
 
 fn header(guest_cid: u64, ports: Ports, stream: &mut Stream, op: Op, flags: u32) -> Header {

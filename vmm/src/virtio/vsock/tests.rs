@@ -283,7 +283,7 @@ fn bytes_travel_both_ways_and_each_way_ends_on_its_own() {
         guest.socket(ports).reset,
         "both ways ended: nothing is left"
     );
-    assert_eq!(guest.bench.device.streams.len(), 0);
+    assert_eq!(guest.bench.device.streams.count(), 0);
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn what_nobody_listens_to_is_reset() {
         guest.settle();
         assert!(guest.socket((1024, 10)).reset, "{header:?}");
     }
-    assert_eq!(guest.bench.device.streams.len(), 0);
+    assert_eq!(guest.bench.device.streams.count(), 0);
 }
 
 #[test]
@@ -394,7 +394,7 @@ fn the_host_calls_and_is_answered_or_refused_or_ignored() {
     });
     guest.settle();
     assert_eq!(ignored.read(&mut [0]).expect("an end"), 0);
-    assert_eq!(guest.bench.device.streams.len(), 1);
+    assert_eq!(guest.bench.device.streams.count(), 1);
 }
 
 #[test]
@@ -431,7 +431,7 @@ fn a_reader_that_sleeps_costs_one_window_and_stops_one_stream() {
         }
     }
     assert_eq!(got, sent);
-    assert_eq!(guest.bench.device.streams.len(), 1);
+    assert_eq!(guest.bench.device.streams.count(), 1);
 }
 
 #[test]
@@ -472,14 +472,14 @@ fn a_guest_that_hears_no_more_makes_the_far_end_fail_and_the_other_way_too() {
     drop(far);
     guest.settle();
     assert!(guest.socket(ports).reset);
-    assert_eq!(guest.bench.device.streams.len(), 0);
+    assert_eq!(guest.bench.device.streams.count(), 0);
 }
 
 #[test]
 fn streams_have_a_limit_and_a_hostile_one_frees_nothing_twice() {
     let mut guest = Guest::new();
     let mut ends = Vec::new();
-    for port in 0..streams::MAX_STREAMS as u32 {
+    for port in 0..table::MAX_STREAMS as u32 {
         let (_, far) = guest.open(1025, port);
         ends.push(far.expect("below the limit"));
     }
@@ -487,7 +487,7 @@ fn streams_have_a_limit_and_a_hostile_one_frees_nothing_twice() {
     assert!(far.is_none() && guest.socket(ports).reset);
     ends.clear();
     guest.settle();
-    assert_eq!(guest.bench.device.streams.len(), 0);
+    assert_eq!(guest.bench.device.streams.count(), 0);
     assert!(guest.open(1025, 1).1.is_some());
 }
 
@@ -521,7 +521,7 @@ fn random_traffic(random: &mut Random) {
             far.set_nonblocking(true).expect("settable");
             let mut bytes = |most| {
                 (0..random.below(most))
-                    .map(|_| random.next() as u8)
+                    .map(|_| random.number() as u8)
                     .collect()
             };
             let (up, down) = (bytes(400_000), bytes(400_000));
@@ -584,7 +584,7 @@ fn random_traffic(random: &mut Random) {
         assert!(socket.received == pair.down, "host to guest");
         assert!(socket.reset);
     }
-    assert_eq!(guest.bench.device.streams.len(), 0);
+    assert_eq!(guest.bench.device.streams.count(), 0);
 }
 
 #[test]
@@ -645,7 +645,7 @@ fn rubbish_in_memory_does_no_harm() {
                 };
                 let at = u64::from(random.below(area as u32 - 8));
                 let value = match random.below(3) {
-                    0 => random.next(),
+                    0 => random.number(),
                     1 => u64::from(random.below(0x100)),
                     _ => u64::MAX << random.below(63),
                 };
@@ -662,7 +662,7 @@ fn rubbish_in_memory_does_no_harm() {
             guest.queue(
                 Header {
                     op,
-                    buf_alloc: random.next() as u32,
+                    buf_alloc: random.number() as u32,
                     ..good
                 },
                 &[0; 100],
