@@ -300,6 +300,25 @@ fn volumes_are_shared_and_links_of_the_image_stay_inside() {
 }
 
 #[test]
+fn a_file_of_the_agent_covers_a_link_to_nothing_but_not_a_volume() {
+    let Some(place) = fixture("files") else {
+        return;
+    };
+    let stub = "../run/systemd/resolve/stub-resolv.conf";
+    symlink(stub, format!("{BASE}/image/etc/resolv.conf")).unwrap();
+    fs::write(format!("{BASE}/volumes/data/own"), "the volume's\n").unwrap();
+    let mut plan = place.plan(shell("cat /etc/resolv.conf /etc/hosts"));
+    let files = &mut root(&mut plan).files;
+    files.push(FileMount {
+        source: files[0].source.clone(),
+        destination: "/etc/resolv.conf".to_owned(),
+    });
+    root(&mut plan).mounts = vec![volume("/etc//hosts", Some("own"), false)];
+    let output = place.run(&plan).output;
+    assert_eq!(output, "127.0.0.1 localhost\nthe volume's\n");
+}
+
+#[test]
 fn a_read_only_volume_is_read_only() {
     let Some(place) = fixture("readonly") else {
         return;
