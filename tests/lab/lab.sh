@@ -133,8 +133,15 @@ boot() {
     local shell_mode=$1 input=/dev/null qemu watcher status=0
     : >"$work/ctl"
     [ -z "$shell_mode" ] || input=/dev/stdin
-    qemu-system-x86_64 "${machine[@]}" <"$input" 5>&1 6>&2 >"$work/qemu" 2>&1 &
+    # QEMU insists on write-only descriptors; ours may be a terminal or a socket.
+    local pumps=()
+    exec 5> >(exec cat)
+    pumps+=($!)
+    exec 6> >(exec cat >&2)
+    pumps+=($!)
+    qemu-system-x86_64 "${machine[@]}" <"$input" >"$work/qemu" 2>&1 &
     qemu=$!
+    exec 5>&- 6>&-
     # A process group of its own, so that its sleep ends with it.
     set -m
     watch $qemu </dev/null >/dev/null 2>&1 &
@@ -143,6 +150,7 @@ boot() {
     wait $qemu 2>/dev/null || status=$?
     kill -- -$watcher 2>/dev/null || true
     wait $watcher 2>/dev/null || true
+    wait "${pumps[@]}" 2>/dev/null || true
     return $status
 }
 
@@ -150,6 +158,8 @@ boot() {
 tidy() {
     local job
     for job in $(jobs -p); do kill -- "-$job" 2>/dev/null || kill "$job" 2>/dev/null || true; done
+    # QEMU leaves a raw terminal behind when it is killed.
+    [ -z "${terminal:-}" ] || stty "$terminal" 2>/dev/null || true
     rm -rf "$work"
 }
 
@@ -161,6 +171,8 @@ run_in_lab() {
     "$repo/scripts/setup.sh" lab
     host=$("$here/prepare.sh")
     work=$(mktemp -d "${TMPDIR:-/tmp}/beluga-lab.XXXXXX")
+    terminal=
+    [ -z "$shell_mode" ] || terminal=$(stty -g 2>/dev/null) || true
     trap tidy EXIT
     trap 'exit 130' INT TERM HUP
     mkdir -p "$target"
