@@ -8,6 +8,6 @@
 //! [`spec`] reads what people write, [`plan`] decides everything and does
 //! nothing, the rest of the crate carries a plan out and keeps the pod.
 
-pub mod cli;
+// cli joins as soon as the engine does.
 pub mod plan;
 pub mod spec;

@@ -1,1 +1,143 @@
-//! The `beluga` command: one file per verb.
+//! The `beluga` command: kubectl's verbs and habits, one file per verb.
+
+mod apply;
+mod completion;
+mod delete;
+mod describe;
+mod doctor;
+mod error;
+mod exec;
+pub mod exit;
+mod foreground;
+mod gc;
+mod get;
+mod images;
+mod logs;
+mod manifest;
+mod object;
+mod output;
+mod pods;
+mod run;
+mod style;
+mod table;
+mod tailing;
+mod terminal;
+mod time;
+mod version;
+
+pub use error::CliError;
+
+use crate::settings::Settings;
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use style::Style;
+
+/// Runs Kubernetes pods, each in a microVM of its own
+#[derive(Debug, Parser)]
+#[command(name = "beluga", version, max_term_width = 100)]
+pub struct Cli {
+    /// Directory of images and pods [default: /var/lib/beluga, or BELUGA_ROOT]
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Directory of sockets and locks [default: /run/beluga, or BELUGA_STATE]
+    #[arg(long, global = true, value_name = "DIR")]
+    state: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run pods from a manifest, or one container from an image
+    Run(run::Args),
+    /// Make the pods of a manifest
+    Apply(apply::Args),
+    /// List pods
+    Get(get::Args),
+    /// List pods
+    Ps(get::PsArgs),
+    /// Show everything about a pod
+    Describe(describe::Args),
+    /// Print what a container has printed
+    Logs(logs::Args),
+    /// Run a command in a container
+    Exec(exec::Args),
+    /// End and delete pods
+    Delete(delete::Args),
+    /// List the images that are loaded
+    Images(images::ListArgs),
+    /// Load images from an archive
+    Load(images::LoadArgs),
+    /// Remove images
+    Rmi(images::RemoveArgs),
+    /// Check whether this host can run pods
+    Doctor,
+    /// Find and remove what ended pods have left
+    Gc(gc::Args),
+    /// Show versions
+    Version,
+    /// Print the completion script of a shell
+    Completion(completion::Args),
+}
+
+/// Runs the command of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let settings = Settings::new(cli.root, cli.state);
+    let result = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| CliError::io("begin", source))
+        .and_then(|runtime| {
+            let result = runtime.block_on(dispatch(&settings, cli.verb));
+            // A read of standard input on a thread cannot be waited for.
+            runtime.shutdown_background();
+            result
+        });
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            error.print(&Style::stderr());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {
+    match verb {
+        Verb::Run(args) => run::run(settings, args).await,
+        Verb::Apply(args) => apply::run(settings, args).await,
+        Verb::Get(args) => get::get(settings, args).await,
+        Verb::Ps(args) => get::ps(settings, args).await,
+        Verb::Describe(args) => describe::run(settings, args).await,
+        Verb::Logs(args) => logs::run(settings, args).await,
+        Verb::Exec(args) => exec::run(settings, args).await,
+        Verb::Delete(args) => delete::run(settings, args).await,
+        Verb::Images(args) => images::list(settings, &args),
+        Verb::Load(args) => images::load(settings, &args),
+        Verb::Rmi(args) => images::remove(settings, &args).await,
+        Verb::Doctor => doctor::run(settings),
+        Verb::Gc(args) => gc::run(settings, &args).await,
+        Verb::Version => version::run(settings),
+        Verb::Completion(args) => completion::run(&args),
+    }
+}
+
+/// A value as YAML.
+fn yaml<T: Serialize>(value: &T) -> Result<String, CliError> {
+    serde_saphyr::to_string(value)
+        .map_err(|error| CliError::io("write YAML", std::io::Error::other(error.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -12,6 +12,7 @@ mod size;
 mod types;
 
 pub use image::image_facts;
+pub use size::milli_cpus;
 pub use types::{
     CgroupPlan, ContainerKind, ContainerPlan, ContainerTemplate, DiskPlan, ExtentPlan, HostFacts,
     HostStep, Identity, ImageFacts, LayerFile, NetPlan, NetworkFacts, NetworkIdentity, Plan,

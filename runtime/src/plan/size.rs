@@ -83,7 +83,7 @@ pub fn machine(spec: &PodSpec, host: &HostFacts) -> Result<Machine, PlanError> {
         .filter(|vcpus| u64::from(*vcpus) <= MAX_VCPUS)
         .ok_or_else(|| PlanError::Cpus {
             needed,
-            sum: terms(&cpu.terms, |milli| format!("{}", milli_cpus(milli))),
+            sum: terms(&cpu.terms, milli_cpus),
         })?;
     let containers_mib = memory.total.div_ceil(MIB);
     let overhead = u64::from(GUEST_OVERHEAD_MIB) + containers_mib / PAGE_STRUCT_SHARE;

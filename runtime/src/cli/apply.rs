@@ -1,0 +1,72 @@
+//! `beluga apply`: the pods of a manifest are there afterwards.
+
+use super::run::{document_name, dry_run};
+use super::{CliError, exit, manifest};
+use crate::engine::{self, PodView, StartRequest};
+use crate::settings::Settings;
+use crate::spec::Document;
+use std::path::PathBuf;
+
+/// Arguments of `apply`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The manifest: a file, a directory, or - for standard input
+    #[arg(short, long = "filename", value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Print the plan and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Runs the verb.
+pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
+    let documents = manifest::read(&args.files)?;
+    let images = manifest::images(settings, &documents)?;
+    if args.dry_run {
+        dry_run(settings, &documents, &images)?;
+        return Ok(exit::OK);
+    }
+    let present = engine::list(settings).await?;
+    // Nothing is started before everything is known to be right.
+    let mut fresh = Vec::new();
+    for document in documents {
+        match existing(&present, &document) {
+            None => fresh.push(document),
+            Some(pod) if same(pod, &document) => println!("pod/{} unchanged", pod.name),
+            Some(pod) => {
+                return Err(CliError::Differs {
+                    name: pod.name.clone(),
+                });
+            }
+        }
+    }
+    for document in fresh {
+        let request = StartRequest {
+            manifest: value(&document),
+            spec: document.spec,
+            images: images.clone(),
+            image_nanos: 0,
+        };
+        let started = engine::start(settings, request).await?;
+        println!("pod/{} created", started.view.name);
+    }
+    Ok(exit::OK)
+}
+
+/// The object of a document as it is recorded.
+pub fn value(document: &Document) -> serde_json::Value {
+    serde_json::to_value(&document.pod).unwrap_or_default()
+}
+
+/// The pod that has the document's namespace and name.
+pub fn existing<'p>(present: &'p [PodView], document: &Document) -> Option<&'p PodView> {
+    let name = document_name(document)?;
+    present
+        .iter()
+        .find(|pod| pod.namespace == document.spec.namespace && pod.name == name)
+}
+
+/// Whether a pod is what the document says.
+fn same(pod: &PodView, document: &Document) -> bool {
+    pod.spec == document.spec
+}

@@ -1,0 +1,124 @@
+//! `beluga delete`.
+
+use super::pods::{self, Scope};
+use super::{CliError, exit, manifest};
+use crate::engine::{self, PodView, StopRequest};
+use crate::settings::Settings;
+use crate::spec::PodName;
+use std::path::PathBuf;
+use tokio::task::LocalSet;
+
+/// Arguments of `delete`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// `pod NAME…` or `pod/NAME…`
+    #[arg(value_name = "TYPE [NAME]")]
+    what: Vec<String>,
+    /// The pods of a manifest (- is standard input)
+    #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "what")]
+    files: Vec<PathBuf>,
+    /// All pods of the namespace
+    #[arg(long)]
+    all: bool,
+    /// Seconds from the stop signal to SIGKILL, instead of the pod's
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    grace_period: Option<i64>,
+    /// The same as --grace-period=1
+    #[arg(long, conflicts_with = "grace_period")]
+    now: bool,
+    /// Kill at once
+    #[arg(long)]
+    force: bool,
+    /// No error when there is no such pod
+    #[arg(long)]
+    ignore_not_found: bool,
+    #[command(flatten)]
+    scope: Scope,
+}
+
+/// Runs the verb.
+pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
+    let pods = pods::all(settings, &args.scope).await?;
+    let (chosen, absent) = choose(pods, &args)?;
+    let grace = match args.grace_period {
+        _ if args.force => Some(0),
+        _ if args.now => Some(1),
+        // kubectl takes a negative one for "the pod's own".
+        Some(seconds) => u32::try_from(seconds).ok(),
+        None => None,
+    };
+    let mut failed: Option<CliError> = None;
+    let local = LocalSet::new();
+    let mut tasks = Vec::new();
+    for pod in chosen {
+        let settings = settings.clone();
+        tasks.push(local.spawn_local(async move {
+            let request = StopRequest {
+                grace,
+                delete: true,
+            };
+            (engine::stop(&settings, &pod.uid, request).await, pod.name)
+        }));
+    }
+    local
+        .run_until(async {
+            for task in tasks {
+                match task.await {
+                    Ok((Ok(()), name)) => println!("pod \"{name}\" deleted"),
+                    Ok((Err(error), _)) => failed = Some(error.into()),
+                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+                }
+            }
+        })
+        .await;
+    match (failed, absent.into_iter().next()) {
+        (Some(error), _) => Err(error),
+        (None, Some(name)) if !args.ignore_not_found => {
+            Err(CliError::NotFound { what: "pod", name })
+        }
+        _ => Ok(exit::OK),
+    }
+}
+
+/// The pods that are meant, and the names of those that are not there.
+fn choose(pods: Vec<PodView>, args: &Args) -> Result<(Vec<PodView>, Vec<String>), CliError> {
+    let usage = |message: &str| CliError::Usage {
+        message: message.to_owned(),
+    };
+    let mut wanted: Vec<(String, String)> = Vec::new();
+    if args.files.is_empty() {
+        let names = pods::names(&args.what)?;
+        if args.all && names.is_empty() {
+            return Ok((pods, Vec::new()));
+        }
+        if names.is_empty() {
+            return Err(usage("which pods? Name them, or say --all or -f FILE"));
+        }
+        let namespace = &args.scope.namespace;
+        wanted.extend(names.into_iter().map(|name| (namespace.clone(), name)));
+    } else {
+        for document in manifest::read(&args.files)? {
+            match document.spec.name {
+                PodName::Exact(name) => wanted.push((document.spec.namespace, name)),
+                PodName::Generate(_) => {
+                    return Err(usage(
+                        "a pod with generateName cannot be deleted by its manifest",
+                    ));
+                }
+            }
+        }
+    }
+    let is = |pod: &PodView, (namespace, name): &(String, String)| {
+        pod.name == *name && (pod.namespace == *namespace || args.scope.all_namespaces)
+    };
+    let absent = wanted
+        .iter()
+        .filter(|one| !pods.iter().any(|pod| is(pod, one)))
+        .map(|(_, name)| name.clone())
+        .collect();
+    let chosen = pods
+        .into_iter()
+        .filter(|pod| wanted.iter().any(|one| is(pod, one)))
+        .collect();
+    Ok((chosen, absent))
+}

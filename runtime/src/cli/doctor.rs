@@ -1,0 +1,306 @@
+//! `beluga doctor`: whether this host can run pods, and what to do if not.
+
+use super::style::Style;
+use super::{CliError, exit, version};
+use crate::settings::{Parts, Settings};
+use std::fs::{self, File, OpenOptions};
+use std::io::Read as _;
+use std::path::Path;
+
+/// Free bytes below which a root is worth a warning.
+const LITTLE_SPACE: u64 = 2 << 30;
+
+/// Type of a cgroup v2 mount (include/uapi/linux/magic.h).
+const CGROUP2_MAGIC: i64 = 0x6367_7270;
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grade {
+    Good,
+    Doubtful,
+    Bad,
+}
+
+struct Finding {
+    name: &'static str,
+    grade: Grade,
+    found: String,
+    advice: Option<String>,
+}
+
+impl Finding {
+    fn new(name: &'static str, grade: Grade, found: impl Into<String>) -> Self {
+        Self {
+            name,
+            grade,
+            found: found.into(),
+            advice: None,
+        }
+    }
+
+    fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+}
+
+/// Runs the verb. The exit code is 1 when pods cannot run here.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "every verb has the same shape for the dispatcher"
+)]
+pub fn run(settings: &Settings) -> Result<u8, CliError> {
+    let mut findings = vec![kvm(), rights(), cgroup(), tun(), mke2fs(), disk(settings)];
+    findings.extend(parts(settings));
+    let style = Style::stdout();
+    for finding in &findings {
+        let mark = match finding.grade {
+            Grade::Good => style.good("ok  "),
+            Grade::Doubtful => style.warn("warn"),
+            Grade::Bad => style.bad("FAIL"),
+        };
+        println!("{mark}  {:<10} {}", finding.name, finding.found);
+        if let Some(advice) = &finding.advice {
+            println!("      {:<10} {} {advice}", "", style.dim("→"));
+        }
+    }
+    let bad = findings.iter().any(|finding| finding.grade == Grade::Bad);
+    println!(
+        "{}",
+        if bad {
+            "pods cannot run here"
+        } else {
+            "pods can run here"
+        }
+    );
+    Ok(if bad { exit::ERROR } else { exit::OK })
+}
+
+/// What the CPU says about itself.
+struct Cpu {
+    virtualisation: Option<&'static str>,
+    guest: bool,
+}
+
+impl Cpu {
+    fn read() -> Self {
+        let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let flags = text.lines().find(|line| line.starts_with("flags"));
+        let flags: Vec<&str> = flags.unwrap_or_default().split_whitespace().collect();
+        let has = |flag| flags.contains(&flag);
+        Self {
+            virtualisation: match (has("vmx"), has("svm")) {
+                (true, _) => Some("VMX"),
+                (_, true) => Some("SVM"),
+                _ => None,
+            },
+            guest: has("hypervisor"),
+        }
+    }
+}
+
+fn kvm() -> Finding {
+    const NAME: &str = "kvm";
+    let cpu = Cpu::read();
+    let device = Path::new("/dev/kvm");
+    if !device.exists() {
+        let finding = Finding::new(NAME, Grade::Bad, "absent: there is no /dev/kvm");
+        return finding.advise(match cpu.virtualisation {
+            Some("VMX") => "modprobe kvm_intel",
+            Some(_) => "modprobe kvm_amd",
+            None if cpu.guest => {
+                "this is a virtual machine: switch on nested virtualisation on its host"
+            }
+            None => "switch on virtualisation (VT-x or AMD-V) in the firmware's settings",
+        });
+    }
+    if let Err(error) = OpenOptions::new().read(true).write(true).open(device) {
+        return Finding::new(
+            NAME,
+            Grade::Bad,
+            format!("/dev/kvm cannot be opened: {error}"),
+        )
+        .advise("run as root, or join the group that owns /dev/kvm");
+    }
+    match (cpu.virtualisation, cpu.guest) {
+        (Some(kind), false) => Finding::new(NAME, Grade::Good, format!("hardware ({kind})")),
+        (Some(kind), true) => Finding::new(
+            NAME,
+            Grade::Good,
+            format!("nested ({kind} of a virtual machine): everything works, boots are slower"),
+        ),
+        (None, _) => Finding::new(
+            NAME,
+            Grade::Bad,
+            "emulated: /dev/kvm is there, but the CPU shows neither VMX nor SVM; such a KVM \
+             interprets the guest's kernel, too slowly and too incompletely for a Linux guest",
+        )
+        .advise("use a host with hardware or nested virtualisation, or `make lab` in the sources"),
+    }
+}
+
+fn rights() -> Finding {
+    if rustix::process::geteuid().is_root() {
+        Finding::new("rights", Grade::Good, "root")
+    } else {
+        Finding::new(
+            "rights",
+            Grade::Bad,
+            "not root: taps, bridges and cgroups cannot be made",
+        )
+        .advise("sudo beluga …")
+    }
+}
+
+fn cgroup() -> Finding {
+    const NAME: &str = "cgroup";
+    let path = "/sys/fs/cgroup";
+    #[expect(
+        clippy::allow_attributes,
+        reason = "the width of f_type differs between targets, and so does the lint"
+    )]
+    #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+    let unified = rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type as i64 == CGROUP2_MAGIC);
+    if !unified {
+        return Finding::new(NAME, Grade::Bad, "v2 is not mounted on /sys/fs/cgroup")
+            .advise("boot with systemd.unified_cgroup_hierarchy=1");
+    }
+    let present = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    let present: Vec<&str> = present.split_whitespace().collect();
+    let absent: Vec<&str> = ["cpu", "memory", "pids"]
+        .into_iter()
+        .filter(|name| !present.contains(name))
+        .collect();
+    if absent.is_empty() {
+        Finding::new(NAME, Grade::Good, format!("v2 with {}", present.join(" ")))
+    } else {
+        let absent = absent.join(", ");
+        Finding::new(
+            NAME,
+            Grade::Bad,
+            format!("v2, but without the controllers {absent}"),
+        )
+        .advise("another hierarchy (cgroup v1) may hold them: unmount it")
+    }
+}
+
+fn tun() -> Finding {
+    const NAME: &str = "tun";
+    match OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/net/tun")
+    {
+        Ok(_) => Finding::new(NAME, Grade::Good, "/dev/net/tun"),
+        Err(error) => Finding::new(
+            NAME,
+            Grade::Bad,
+            format!("/dev/net/tun cannot be opened: {error}"),
+        )
+        .advise("modprobe tun"),
+    }
+}
+
+fn mke2fs() -> Finding {
+    const NAME: &str = "mke2fs";
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|directory| directory.join(NAME))
+        .find(|program| program.is_file());
+    match found {
+        Some(program) => Finding::new(NAME, Grade::Good, program.display().to_string()),
+        None => Finding::new(
+            NAME,
+            Grade::Bad,
+            "not found: scratch disks cannot be formatted",
+        )
+        .advise("apt-get install e2fsprogs"),
+    }
+}
+
+fn disk(settings: &Settings) -> Finding {
+    const NAME: &str = "disk";
+    let root = &settings.root;
+    // The root itself is made by the first command that needs it.
+    let existing = root.ancestors().find(|path| path.exists());
+    match existing.map(rustix::fs::statvfs) {
+        Some(Ok(fs)) => {
+            let free = fs.f_bavail.saturating_mul(fs.f_frsize);
+            let text = format!("{} MiB free for {}", free >> 20, root.display());
+            if free < LITTLE_SPACE {
+                Finding::new(NAME, Grade::Doubtful, text)
+                    .advise("move it with --root, or make room")
+            } else {
+                Finding::new(NAME, Grade::Good, text)
+            }
+        }
+        _ => Finding::new(
+            NAME,
+            Grade::Bad,
+            format!("{} cannot be looked at", root.display()),
+        ),
+    }
+}
+
+fn parts(settings: &Settings) -> Vec<Finding> {
+    let Parts {
+        vmm,
+        kernel,
+        initramfs,
+    } = match settings.parts() {
+        Ok(parts) => parts,
+        Err(error) => {
+            return vec![
+                Finding::new("parts", Grade::Bad, error.to_string())
+                    .advise("make install, or make in the sources"),
+            ];
+        }
+    };
+    let vmm = match version::of_vmm(&vmm) {
+        Some(found) if found == version::VERSION => {
+            Finding::new("vmm", Grade::Good, format!("{found}, {}", vmm.display()))
+        }
+        Some(found) => Finding::new(
+            "vmm",
+            Grade::Bad,
+            format!(
+                "{} is of version {found}, this is {}",
+                vmm.display(),
+                version::VERSION
+            ),
+        )
+        .advise("install both from one build"),
+        None => Finding::new("vmm", Grade::Bad, format!("{} does not run", vmm.display())),
+    };
+    vec![
+        vmm,
+        image("kernel", &kernel, |head| {
+            // An ELF file, or the boot sector's signature of a bzImage.
+            head.starts_with(b"\x7fELF") || head.get(0x202..0x206) == Some(b"HdrS")
+        }),
+        image("initramfs", &initramfs, |head| {
+            head.starts_with(b"070701") || head.starts_with(&[0x1f, 0x8b])
+        }),
+    ]
+}
+
+fn image(name: &'static str, path: &Path, is: impl Fn(&[u8]) -> bool) -> Finding {
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(1024).read_to_end(&mut head));
+    let shown = path.display();
+    match read {
+        Err(error) => Finding::new(name, Grade::Bad, format!("{shown} cannot be read: {error}")),
+        Ok(_) if !is(&head) => {
+            Finding::new(name, Grade::Bad, format!("{shown} is not a {name}")).advise("make guest")
+        }
+        Ok(_) => {
+            let bytes = fs::metadata(path).map_or(0, |data| data.len());
+            Finding::new(
+                name,
+                Grade::Good,
+                format!("{} KiB, {shown}", bytes.div_ceil(1024)),
+            )
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! [`CliError`], and how an error and its causes are printed: once, here.
+
+use super::exit;
+use super::style::Style;
+use crate::engine::EngineError;
+use crate::spec::ManifestError;
+use beluga_image::{LoadError, ReferenceError, RemoveError, StoreError};
+use std::error::Error;
+use std::io;
+use std::path::Path;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The manifest is refused.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// Something that was to be read or written cannot be.
+    #[error("cannot {doing}")]
+    Io {
+        /// `read pod.yaml`, …
+        doing: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// Images that the store does not have.
+    #[error("{}", absent(.images))]
+    ImagesAbsent {
+        /// Container and image, as the manifest writes them.
+        images: Vec<(String, String)>,
+    },
+    /// A name of an image that is none.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// The image store.
+    #[error("the image store failed")]
+    Store(#[from] StoreError),
+    /// An image that cannot be loaded.
+    #[error("cannot load {file}")]
+    Load {
+        /// The archive.
+        file: String,
+        /// Why.
+        #[source]
+        source: Box<LoadError>,
+    },
+    /// An image that cannot be removed.
+    #[error(transparent)]
+    Remove(#[from] RemoveError),
+    /// A pod could not be made, reached or ended.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// What a command names does not exist.
+    #[error("{what} {name:?} not found")]
+    NotFound {
+        /// `pod`, `container`, …
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A combination of arguments that makes no sense.
+    #[error("{message}")]
+    Usage {
+        /// One sentence.
+        message: String,
+    },
+    /// A pod of that name is there with another manifest.
+    #[error("pod {name:?} exists already and differs from the manifest")]
+    Differs {
+        /// Its name.
+        name: String,
+    },
+    /// A pod that was started did not come up.
+    #[error("pod {name:?} failed: {message}")]
+    PodFailed {
+        /// Its name.
+        name: String,
+        /// The cause, by its status.
+        message: String,
+        /// The early console's last lines.
+        console: Option<String>,
+    },
+}
+
+fn absent(images: &[(String, String)]) -> String {
+    let list: Vec<String> = images
+        .iter()
+        .map(|(container, image)| format!("{image:?} (container {container:?})"))
+        .collect();
+    match list.as_slice() {
+        [one] => format!("the image {one} is not present"),
+        _ => format!("these images are not present: {}", list.join(", ")),
+    }
+}
+
+impl CliError {
+    /// An error of the system while `doing` something.
+    pub fn io(doing: impl Into<String>, source: io::Error) -> Self {
+        Self::Io {
+            doing: doing.into(),
+            source,
+        }
+    }
+
+    /// The path could not be read.
+    pub fn read(path: &Path, source: io::Error) -> Self {
+        Self::io(format!("read {}", path.display()), source)
+    }
+
+    /// The process' exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Engine(error) => exit::of_fault(error.code()),
+            Self::Usage { .. } => 2,
+            Self::PodFailed { .. } => exit::POD_FAILED,
+            _ => exit::ERROR,
+        }
+    }
+
+    /// What to do next.
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::ImagesAbsent { .. } => Some(
+                "beluga load -i FILE (an OCI layout or the output of `docker save`); \
+                 `beluga images` lists what is there"
+                    .into(),
+            ),
+            Self::NotFound { what: "pod", .. } => Some("beluga get pods -A".into()),
+            Self::Differs { name } => Some(format!("beluga delete pod {name}, then apply again")),
+            Self::PodFailed { name, .. } => Some(format!("beluga describe pod {name}")),
+            Self::Engine(error) => error.hint(),
+            _ => None,
+        }
+    }
+
+    /// Prints the error, its causes and what to do.
+    pub fn print(&self, style: &Style) {
+        eprintln!("{} {self}", style.bad("error:"));
+        let mut above = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // A transparent wrapper says the same as what it wraps.
+            if text != above {
+                eprintln!("  {} {text}", style.dim("caused by:"));
+            }
+            above = text;
+            cause = error.source();
+        }
+        if let Self::PodFailed {
+            console: Some(console),
+            ..
+        } = self
+        {
+            eprintln!("  {}", style.dim("last lines of the guest's console:"));
+            for line in console.lines() {
+                eprintln!("    {}", super::table::printable(line));
+            }
+        }
+        if let Some(hint) = self.hint() {
+            eprintln!("  {} {hint}", style.dim("try:"));
+        }
+    }
+}

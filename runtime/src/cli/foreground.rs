@@ -1,0 +1,419 @@
+//! Pods in the foreground: progress while they start, what they print while
+//! they run, their exit code at the end.
+//!
+//! ```text
+//! starting ─► running ─► ended ─► exit code of the first container that failed
+//!     └─ Ctrl-C ─► ending (grace period) ─ Ctrl-C again ─► killed
+//! ```
+
+use super::output::{Printer, reader_gone};
+use super::style::Style;
+use super::tailing::{Changes, Tailing};
+use super::terminal::{self, Outputs, Raw};
+use super::{CliError, describe, exit, time};
+use crate::engine::{
+    self, AttachRequest, PodView, Remote, StartRequest, Starting, StopRequest, Update, Watch,
+};
+use crate::logs;
+use crate::plan::ContainerKind;
+use crate::settings::Settings;
+use crate::store::status::{ContainerState, Phase, PodStatus};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+/// How pods are run.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Come back once they run.
+    pub detach: bool,
+    /// Delete them when they end.
+    pub remove: bool,
+    /// Tie the one container's streams to ours.
+    pub interactive: bool,
+    /// Its terminal is ours.
+    pub tty: bool,
+}
+
+/// Starts all pods and stays with them. Nothing is left running when one of
+/// them cannot be started.
+pub async fn run(
+    settings: &Settings,
+    requests: Vec<StartRequest>,
+    options: Options,
+) -> Result<u8, CliError> {
+    let (interrupt, interrupts) = watch::channel(0u32);
+    let several = requests.len() > 1;
+    let local = LocalSet::new();
+    let mut tasks = Vec::new();
+    let mut error: Option<CliError> = None;
+    let mut begun = Vec::new();
+    for request in requests {
+        match engine::start(settings, request).await {
+            Ok(starting) => begun.push(starting),
+            Err(failed) => {
+                error = Some(failed.into());
+                break;
+            }
+        }
+    }
+    if let Some(error) = error {
+        for starting in begun {
+            end(settings, &starting.view, Some(0)).await?;
+        }
+        return Err(error);
+    }
+    local.spawn_local(count_interrupts(interrupt));
+    for starting in begun {
+        let session = Session::new(settings.clone(), starting, options, several);
+        let interrupts = interrupts.clone();
+        tasks.push(local.spawn_local(session.run(interrupts)));
+    }
+    local
+        .run_until(async {
+            let mut code = exit::OK;
+            let mut error = None;
+            for task in tasks {
+                match task.await {
+                    Ok(Ok(ended)) if code == exit::OK => code = ended,
+                    Ok(Ok(_)) => {}
+                    Ok(Err(failed)) => error = error.or(Some(failed)),
+                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+                }
+            }
+            error.map_or(Ok(code), Err)
+        })
+        .await
+}
+
+async fn count_interrupts(interrupt: watch::Sender<u32>) {
+    let (Ok(mut int), Ok(mut term)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+        }
+        interrupt.send_modify(|count| *count += 1);
+    }
+}
+
+async fn end(settings: &Settings, pod: &PodView, grace: Option<u32>) -> Result<(), CliError> {
+    let request = StopRequest {
+        grace,
+        delete: true,
+    };
+    Ok(engine::stop(settings, &pod.uid, request).await?)
+}
+
+/// One container's output on its way to us.
+struct Stream {
+    container: String,
+    tailing: Tailing,
+    printer: Printer,
+    watched: bool,
+}
+
+/// One pod in the foreground.
+struct Session {
+    settings: Settings,
+    pod: PodView,
+    watch: Watch,
+    options: Options,
+    status: PodStatus,
+    streams: Vec<Stream>,
+    changes: Changes,
+    /// Lines of the receipt that were shown.
+    shown: usize,
+    announced: bool,
+}
+
+impl Session {
+    fn new(settings: Settings, starting: Starting, options: Options, several: bool) -> Self {
+        let Starting { view: pod, watch } = starting;
+        let count = pod.spec.all_containers().count();
+        let streams = pod
+            .spec
+            .all_containers()
+            .enumerate()
+            .map(|(at, container)| {
+                let name = if several {
+                    format!("{}/{}", pod.name, container.name)
+                } else {
+                    container.name.clone()
+                };
+                let prefix = (count > 1 || several).then_some((name.as_str(), at));
+                Stream {
+                    container: container.name.clone(),
+                    tailing: Tailing::new(logs::directory(&settings, &pod.uid, &container.name), 0),
+                    printer: Printer::new(false, prefix, true),
+                    watched: false,
+                }
+            })
+            .collect();
+        Self {
+            settings,
+            watch,
+            options,
+            status: pod.status.clone(),
+            pod,
+            streams,
+            changes: Changes::new(),
+            shown: 0,
+            announced: false,
+        }
+    }
+
+    async fn run(mut self, mut interrupts: watch::Receiver<u32>) -> Result<u8, CliError> {
+        let attached = if self.options.interactive && !self.options.detach {
+            Some(self.attach().await?)
+        } else {
+            None
+        };
+        let mut resized = signal(SignalKind::window_change())
+            .map_err(|source| CliError::io("watch the terminal's size", source))?;
+        let mut stopping: Option<tokio::task::JoinHandle<Result<(), CliError>>> = None;
+        loop {
+            tokio::select! {
+                update = self.watch.next() => match update {
+                    Ok(Some(Update::Status(status))) => {
+                        self.status = status;
+                        self.progress();
+                        if self.options.detach && self.announced {
+                            return Ok(exit::OK);
+                        }
+                    }
+                    // The supervisor has gone: with the pod, or without it.
+                    Ok(None) | Err(_) if !self.again().await? => break,
+                    Ok(None) | Err(_) => {}
+                },
+                () = self.changes.wait(), if attached.is_none() => {}
+                _ = resized.recv(), if attached.is_some() => {
+                    if let (Some((attached, ..)), Some(size)) = (&attached, terminal::size()) {
+                        drop(attached.resize(size).await);
+                    }
+                }
+                changed = interrupts.changed(), if changed_is_useful(&interrupts) => {
+                    if changed.is_ok() {
+                        let count = *interrupts.borrow_and_update();
+                        stopping = Some(self.interrupted(count));
+                    }
+                }
+            }
+            if attached.is_none() && !self.options.detach {
+                self.print()?;
+            }
+        }
+        if attached.is_none() {
+            self.print()?;
+        }
+        if let Some((_, outputs, raw)) = attached {
+            outputs.finish().await;
+            drop(raw);
+        }
+        self.ended(stopping).await
+    }
+
+    /// Looks at the pod once more when its supervisor has gone. Gives back
+    /// whether it lives, under another supervisor.
+    async fn again(&mut self) -> Result<bool, CliError> {
+        if self.status.phase.is_end() {
+            return Ok(false);
+        }
+        let pods = engine::list(&self.settings).await?;
+        let Some(pod) = pods.into_iter().find(|pod| pod.uid == self.pod.uid) else {
+            // Deleted by somebody else.
+            return Ok(false);
+        };
+        self.status = pod.status;
+        self.progress();
+        if self.status.phase.is_end() {
+            return Ok(false);
+        }
+        self.watch = engine::watch(&self.settings, &self.pod.uid).await?;
+        Ok(true)
+    }
+
+    /// Ties the container's streams to ours; called before anything runs, so
+    /// nothing of its output is missed.
+    async fn attach(&self) -> Result<(Remote, Outputs, Option<Raw>), CliError> {
+        let container = self.pod.spec.containers.first();
+        let request = AttachRequest {
+            container: container.map(|container| container.name.clone()),
+            stdin: container.is_some_and(|container| container.stdin),
+        };
+        let session = engine::attach(&self.settings, &self.pod.uid, request).await?;
+        let raw = if self.options.tty {
+            Some(Raw::enter()?)
+        } else {
+            None
+        };
+        let mut outputs = Outputs::default();
+        outputs.add(session.output, false)?;
+        if let Some(stdin) = session.stdin {
+            terminal::send_input(stdin)?;
+        }
+        if let Some(size) = terminal::size().filter(|_| self.options.tty) {
+            drop(session.control.resize(size).await);
+        }
+        Ok((session.control, outputs, raw))
+    }
+
+    /// Ctrl-C: the first time gently, then at once.
+    fn interrupted(&self, count: u32) -> tokio::task::JoinHandle<Result<(), CliError>> {
+        let style = Style::stderr();
+        let name = &self.pod.name;
+        let grace = if count > 1 {
+            eprintln!("{}", style.dim(&format!("pod/{name}: killing")));
+            Some(0)
+        } else {
+            let seconds = self.pod.spec.grace_seconds;
+            let line = format!("pod/{name}: stopping, {seconds} s at most (Ctrl-C again kills it)");
+            eprintln!("{}", style.dim(&line));
+            None
+        };
+        let (settings, pod) = (self.settings.clone(), self.pod.clone());
+        tokio::task::spawn_local(async move {
+            let request = StopRequest {
+                grace,
+                delete: false,
+            };
+            Ok(engine::stop(&settings, &pod.uid, request).await?)
+        })
+    }
+
+    /// Shows what has happened since the last time.
+    fn progress(&mut self) {
+        let quiet = self.options.tty && self.options.interactive;
+        let style = Style::stderr();
+        for line in self.status.receipt.iter().skip(self.shown) {
+            self.shown += 1;
+            if !quiet && !self.announced {
+                let took = time::short(line.wall_nanos);
+                eprintln!("{}", style.dim(&format!("  {:<10} {took:>8}", line.phase)));
+            }
+        }
+        if self.announced || self.status.phase == Phase::Pending {
+            return;
+        }
+        self.announced = true;
+        let total: u64 = self.status.receipt.iter().map(|line| line.wall_nanos).sum();
+        let address = self.status.ips.first().map(|ip| format!(", {ip}"));
+        let line = format!(
+            "pod/{} started in {}{}",
+            self.pod.name,
+            time::short(total),
+            address.unwrap_or_default()
+        );
+        if self.options.detach {
+            println!("{line}");
+        } else if !quiet && !self.status.receipt.is_empty() {
+            eprintln!("{}", style.dim(&line));
+        }
+    }
+
+    /// Prints what the containers have printed.
+    fn print(&mut self) -> Result<(), CliError> {
+        for stream in &mut self.streams {
+            if !stream.watched {
+                let directory = logs::directory(&self.settings, &self.pod.uid, &stream.container);
+                stream.watched = self.changes.add(&directory);
+            }
+            let now = self
+                .status
+                .containers
+                .iter()
+                .find(|one| one.name == stream.container);
+            loop {
+                let Stream {
+                    tailing, printer, ..
+                } = stream;
+                let mut failed = None;
+                let read = tailing.drain(|line| {
+                    if failed.is_none() {
+                        failed = printer.print(&line).err();
+                    }
+                });
+                read.map_err(|source| CliError::io("read the log", source))?;
+                if let Some(source) = failed.filter(|error| !reader_gone(error)) {
+                    return Err(CliError::io("write the log", source));
+                }
+                // A later run has begun: the file before it is complete.
+                if now.is_none_or(|now| now.restarts <= tailing.run()) {
+                    break;
+                }
+                tailing.next_run();
+            }
+        }
+        Ok(())
+    }
+
+    /// What the end means: the exit code, or an error when no container ran.
+    async fn ended(
+        self,
+        stopping: Option<tokio::task::JoinHandle<Result<(), CliError>>>,
+    ) -> Result<u8, CliError> {
+        let interrupted = stopping.is_some();
+        if let Some(stopping) = stopping {
+            // The pod has ended; that the request says the same adds nothing.
+            stopping.abort();
+        }
+        let failure = self.failure();
+        if self.options.remove || interrupted {
+            end(&self.settings, &self.pod, Some(0)).await?;
+        }
+        match (self.status.exit_code(), failure) {
+            (Some(code), _) if code != 0 || !interrupted => Ok(exit::of_process(code)),
+            _ if interrupted => Ok(exit::INTERRUPTED),
+            (_, Some(error)) => Err(error),
+            (_, None) => Ok(exit::POD_FAILED),
+        }
+    }
+
+    /// Why the pod failed, when that was no container's doing.
+    fn failure(&self) -> Option<CliError> {
+        let status = &self.status;
+        let blamed = status
+            .containers
+            .iter()
+            .filter(|one| one.kind != ContainerKind::Sidecar)
+            .any(|one| {
+                matches!(&one.state, ContainerState::Terminated(end)
+                    if end.reason == "Error" || end.reason == "OOMKilled")
+            });
+        if status.phase != Phase::Failed || blamed {
+            return None;
+        }
+        let from_container = status.containers.iter().find_map(|one| match &one.state {
+            ContainerState::Terminated(end) => {
+                let message = end.message.as_ref()?;
+                Some(format!("container {:?}: {message}", one.name))
+            }
+            _ => None,
+        });
+        let vm_end = status.vm_end.as_ref();
+        let message = from_container
+            .or_else(|| status.message.clone())
+            .or_else(|| vm_end.map(|end| end.detail.clone()))
+            .or_else(|| status.reason.clone())
+            .unwrap_or_else(|| "no cause is recorded".into());
+        let console = vm_end
+            .map(|end| describe::tail(&end.console).join("\n"))
+            .filter(|console| !console.is_empty());
+        Some(CliError::PodFailed {
+            name: self.pod.name.clone(),
+            message,
+            console,
+        })
+    }
+}
+
+/// Whether the sender of interrupts is still there; a closed channel is
+/// always "changed" and would spin.
+fn changed_is_useful(interrupts: &watch::Receiver<u32>) -> bool {
+    interrupts.has_changed().is_ok()
+}

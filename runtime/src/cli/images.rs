@@ -1,0 +1,238 @@
+//! `beluga images`, `load` and `rmi`.
+
+use super::table::Table;
+use super::{CliError, exit, time, yaml};
+use crate::engine;
+use crate::settings::Settings;
+use beluga_image::{Digest, Image, LoadOptions, Progress, Reference, Source, Store};
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Arguments of `images`.
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    /// Only the identifiers
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print as json or yaml
+    #[arg(short, long, value_enum)]
+    output: Option<Format>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    Json,
+    Yaml,
+}
+
+/// Arguments of `load`.
+#[derive(Debug, clap::Args)]
+pub struct LoadArgs {
+    /// An OCI layout (directory or tar) or a docker-archive; standard input without it
+    #[arg(short, long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// A name for an archive of one image that has none, or another one
+    #[arg(short, long, value_name = "IMAGE")]
+    tag: Option<String>,
+    /// No progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Arguments of `rmi`.
+#[derive(Debug, clap::Args)]
+pub struct RemoveArgs {
+    /// Names, or beginnings of identifiers
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+/// Runs `images`.
+pub fn list(settings: &Settings, args: &ListArgs) -> Result<u8, CliError> {
+    let images = Store::open(settings.images())?.list()?;
+    match args.output {
+        Some(format) => {
+            let value = serde_json::Value::Array(images.iter().map(value).collect());
+            match format {
+                Format::Json => println!("{value:#}"),
+                Format::Yaml => print!("{}", yaml(&value)?),
+            }
+        }
+        None if args.quiet => {
+            for image in &images {
+                println!("{}", image.id.short());
+            }
+        }
+        None => table(&images),
+    }
+    Ok(exit::OK)
+}
+
+fn value(image: &Image) -> serde_json::Value {
+    let names: Vec<String> = image.names.iter().map(ToString::to_string).collect();
+    let layers: Vec<String> = image
+        .layers
+        .iter()
+        .map(|layer| layer.diff_id.to_string())
+        .collect();
+    serde_json::json!({
+        "id": image.id.to_string(),
+        "repoTags": names,
+        "size": image.size,
+        "created": image.config.created,
+        "layers": layers,
+    })
+}
+
+fn table(images: &[Image]) {
+    let mut table = Table::new(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]);
+    for image in images {
+        let mut names: Vec<String> = image.names.iter().map(Reference::familiar).collect();
+        if names.is_empty() {
+            names.push("<none>:<none>".into());
+        }
+        for name in names {
+            // A port of a registry has a slash behind it, a tag has none.
+            let (repository, tag) = match name.rsplit_once(':') {
+                Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+                _ => (name.as_str(), "<none>"),
+            };
+            table.row(vec![
+                repository.to_owned(),
+                tag.to_owned(),
+                image.id.short().to_string(),
+                created(image),
+                megabytes(image.size),
+            ]);
+        }
+    }
+    table.print();
+}
+
+fn created(image: &Image) -> String {
+    let at = image.config.created.as_deref().unwrap_or_default();
+    match at.parse::<jiff::Timestamp>() {
+        Ok(at) => {
+            let nanos = u64::try_from(at.as_nanosecond()).unwrap_or(0);
+            format!("{} ago", time::age(nanos))
+        }
+        Err(_) => "<unknown>".into(),
+    }
+}
+
+fn megabytes(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
+        1_000_000..1_000_000_000 => {
+            format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
+        }
+        _ => format!(
+            "{}.{:02} GB",
+            bytes / 1_000_000_000,
+            bytes / 10_000_000 % 100
+        ),
+    }
+}
+
+/// Runs `load`.
+pub fn load(settings: &Settings, args: &LoadArgs) -> Result<u8, CliError> {
+    let store = Store::open(settings.images())?;
+    let tag = args
+        .tag
+        .as_deref()
+        .map(str::parse::<Reference>)
+        .transpose()?;
+    let options = LoadOptions {
+        tag,
+        ..LoadOptions::default()
+    };
+    let shown = !args.quiet && std::io::stderr().is_terminal();
+    let mut progress = |step: Progress| {
+        if shown {
+            show(step);
+        }
+    };
+    let mut stdin = std::io::stdin().lock();
+    let file = args.input.as_deref().filter(|file| *file != Path::new("-"));
+    let source = match file {
+        Some(file) => Source::Path(file),
+        None if std::io::stdin().is_terminal() => {
+            return Err(CliError::Usage {
+                message: "which image? Say -i FILE, or send the archive to standard input".into(),
+            });
+        }
+        None => Source::Stream(&mut stdin),
+    };
+    let loaded = store
+        .load(source, &options, &mut progress)
+        .map_err(|source| CliError::Load {
+            file: file.map_or("standard input".into(), |file| file.display().to_string()),
+            source: Box::new(source),
+        });
+    if shown {
+        eprint!("\r\x1b[K");
+    }
+    for image in loaded? {
+        if image.names.is_empty() {
+            println!("Loaded image ID: {}", image.image.id);
+        }
+        for name in &image.names {
+            println!("Loaded image: {}", name.familiar());
+        }
+    }
+    Ok(exit::OK)
+}
+
+/// One line of progress, overwritten by the next.
+fn show(step: Progress) {
+    let line = match step {
+        Progress::Waiting => "waiting for another command that uses the image store".into(),
+        Progress::Spooling { done } => format!("reading {}", megabytes(done)),
+        Progress::Layer {
+            diff_id,
+            done,
+            total,
+        } => {
+            let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
+            format!("layer {} {percent} %", diff_id.short())
+        }
+        Progress::LayerDone { diff_id, reused } => {
+            let how = if reused { "is there already" } else { "done" };
+            format!("layer {} {how}", diff_id.short())
+        }
+        _ => return,
+    };
+    eprint!("\r\x1b[K{line}");
+    drop(std::io::stderr().flush());
+}
+
+/// Runs `rmi`.
+pub async fn remove(settings: &Settings, args: &RemoveArgs) -> Result<u8, CliError> {
+    let mut in_use: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
+    for pod in engine::list(settings).await? {
+        if pod.status.phase.is_end() {
+            continue;
+        }
+        let containers = pod.plan.iter().flat_map(|plan| &plan.containers);
+        for container in containers {
+            if let Ok(id) = container.image_id.parse::<Digest>() {
+                let users = in_use.entry(id).or_default();
+                if !users.contains(&pod.name) {
+                    users.push(pod.name.clone());
+                }
+            }
+        }
+    }
+    let store = Store::open(settings.images())?;
+    for image in &args.images {
+        let removed = store.remove(image, &in_use)?;
+        for name in &removed.untagged {
+            println!("Untagged: {}", name.familiar());
+        }
+        if let Some(id) = removed.deleted {
+            println!("Deleted: {id} ({} freed)", megabytes(removed.freed));
+        }
+    }
+    Ok(exit::OK)
+}

@@ -1,0 +1,95 @@
+//! `-f`: the pods of files, directories and standard input, with their images.
+
+use super::CliError;
+use super::style::Style;
+use crate::plan::{ImageFacts, image_facts};
+use crate::settings::Settings;
+use crate::spec::{self, Document};
+use beluga_image::{Reference, Store};
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+/// Reads every document behind `-f`; warnings go to standard error.
+pub fn read(files: &[PathBuf]) -> Result<Vec<Document>, CliError> {
+    let mut found = Vec::new();
+    for file in files {
+        for (name, text) in texts(file)? {
+            found.extend(spec::parse(&name, &text)?);
+        }
+    }
+    warn(&found);
+    Ok(found)
+}
+
+fn warn(documents: &[Document]) {
+    let style = Style::stderr();
+    for warning in documents.iter().flat_map(|document| &document.warnings) {
+        eprintln!("{} {warning}", style.warn("warning:"));
+    }
+}
+
+fn texts(file: &Path) -> Result<Vec<(String, String)>, CliError> {
+    if file == Path::new("-") {
+        let text = bounded(std::io::stdin().lock(), Path::new("standard input"))?;
+        return Ok(vec![("standard input".into(), text)]);
+    }
+    let mut files = vec![file.to_owned()];
+    if file.is_dir() {
+        let entries = std::fs::read_dir(file).map_err(|source| CliError::read(file, source))?;
+        files = entries
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .filter(|path| {
+                let extension = path.extension().and_then(|extension| extension.to_str());
+                matches!(extension, Some("yaml" | "yml" | "json"))
+            })
+            .collect();
+        files.sort();
+    }
+    files
+        .iter()
+        .map(|file| {
+            let open = std::fs::File::open(file).map_err(|source| CliError::read(file, source))?;
+            Ok((file.display().to_string(), bounded(open, file)?))
+        })
+        .collect()
+}
+
+/// One byte more than is allowed, so that too long a text is seen as such.
+fn bounded(from: impl std::io::Read, name: &Path) -> Result<String, CliError> {
+    let limit = u64::try_from(spec::MAX_TEXT).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    from.take(limit + 1)
+        .read_to_string(&mut text)
+        .map_err(|source| CliError::read(name, source))?;
+    Ok(text)
+}
+
+/// The images of all pods, or an error that names each one that is absent.
+pub fn images(
+    settings: &Settings,
+    documents: &[Document],
+) -> Result<BTreeMap<String, ImageFacts>, CliError> {
+    let store = Store::open(settings.images())?;
+    let mut present = BTreeMap::new();
+    let mut absent: Vec<(String, String)> = Vec::new();
+    for container in documents
+        .iter()
+        .flat_map(|document| document.spec.all_containers())
+    {
+        let image = &container.image;
+        if present.contains_key(image) || absent.iter().any(|(_, known)| known == image) {
+            continue;
+        }
+        match store.resolve(&image.parse::<Reference>()?)? {
+            Some(found) => drop(present.insert(image.clone(), image_facts(&found))),
+            None => absent.push((container.name.clone(), image.clone())),
+        }
+    }
+    if absent.is_empty() {
+        Ok(present)
+    } else {
+        Err(CliError::ImagesAbsent { images: absent })
+    }
+}

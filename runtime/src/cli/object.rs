@@ -1,0 +1,156 @@
+//! A pod as the v1 object that Kubernetes' own tools read: the manifest with
+//! its defaults, and the status in Kubernetes' words.
+
+use super::time::rfc3339;
+use crate::engine::PodView;
+use crate::plan::ContainerKind;
+use crate::store::status::{ContainerState, ContainerStatus, Termination};
+use serde_json::{Map, Value, json};
+
+/// The object of a pod.
+pub fn object(pod: &PodView) -> Value {
+    let mut object = pod.manifest.clone();
+    if !object.is_object() {
+        object = json!({});
+    }
+    object["apiVersion"] = json!("v1");
+    object["kind"] = json!("Pod");
+    if !object["metadata"].is_object() {
+        object["metadata"] = json!({});
+    }
+    let metadata = &mut object["metadata"];
+    metadata["name"] = json!(pod.name);
+    metadata["namespace"] = json!(pod.namespace);
+    metadata["uid"] = json!(pod.uid);
+    metadata["creationTimestamp"] = json!(rfc3339(pod.status.created));
+    if let Some(deleted) = pod.status.deleted {
+        metadata["deletionTimestamp"] = json!(rfc3339(deleted));
+    }
+    object["status"] = status(pod);
+    object
+}
+
+/// Several objects as one.
+pub fn list(pods: &[PodView]) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "List",
+        "metadata": {"resourceVersion": ""},
+        "items": pods.iter().map(object).collect::<Vec<_>>(),
+    })
+}
+
+fn status(pod: &PodView) -> Value {
+    let status = &pod.status;
+    let mut out = Map::new();
+    let mut put = |key: &str, value: Value| {
+        if !value.is_null() {
+            out.insert(key.to_owned(), value);
+        }
+    };
+    put("phase", json!(status.phase.to_string()));
+    put("reason", json!(status.reason));
+    put("message", json!(status.message));
+    put("podIP", json!(status.ips.first()));
+    let ips: Vec<Value> = status.ips.iter().map(|ip| json!({"ip": ip})).collect();
+    if !ips.is_empty() {
+        put("podIPs", Value::Array(ips));
+    }
+    put("startTime", json!(status.started.map(rfc3339)));
+    put("qosClass", json!(quality(pod)));
+    let since = rfc3339(status.started.unwrap_or(status.created));
+    let conditions = status.conditions().map(|(kind, holds)| {
+        let word = if holds { "True" } else { "False" };
+        json!({"type": kind, "status": word, "lastTransitionTime": since, "lastProbeTime": null})
+    });
+    put("conditions", json!(conditions));
+    let of = |init: bool| -> Vec<Value> {
+        status
+            .containers
+            .iter()
+            .filter(|container| (container.kind != ContainerKind::App) == init)
+            .map(container)
+            .collect()
+    };
+    put("containerStatuses", Value::Array(of(false)));
+    let inits = of(true);
+    if !inits.is_empty() {
+        put("initContainerStatuses", Value::Array(inits));
+    }
+    Value::Object(out)
+}
+
+/// Kubernetes' class of service, which follows from requests and limits.
+pub fn quality(pod: &PodView) -> &'static str {
+    let mut all = pod
+        .spec
+        .all_containers()
+        .map(|container| &container.resources);
+    let any = pod.spec.all_containers().any(|container| {
+        let resources = &container.resources;
+        resources.cpu_request_milli.is_some() || resources.memory_request.is_some()
+    });
+    let guaranteed = all.all(|resources| {
+        resources.cpu_limit_milli.is_some()
+            && resources.memory_limit.is_some()
+            && resources.cpu_limit_milli == resources.cpu_request_milli
+            && resources.memory_limit == resources.memory_request
+    });
+    match (guaranteed, any) {
+        (true, _) => "Guaranteed",
+        (false, true) => "Burstable",
+        (false, false) => "BestEffort",
+    }
+}
+
+fn container(container: &ContainerStatus) -> Value {
+    let mut out = json!({
+        "name": container.name,
+        "image": container.image,
+        "imageID": container.image_id,
+        "ready": container.ready,
+        "started": container.started,
+        "restartCount": container.restarts,
+        "state": state(&container.state),
+        "lastState": container.last_termination.as_ref().map_or_else(|| json!({}), terminated),
+    });
+    if let Some(id) = &container.id {
+        out["containerID"] = json!(format!("beluga://{id}"));
+    }
+    out
+}
+
+fn state(state: &ContainerState) -> Value {
+    match state {
+        ContainerState::Waiting { reason, message } => {
+            let mut waiting = json!({"reason": reason});
+            if let Some(message) = message {
+                waiting["message"] = json!(message);
+            }
+            json!({"waiting": waiting})
+        }
+        ContainerState::Running { started } => {
+            json!({"running": {"startedAt": rfc3339(*started)}})
+        }
+        ContainerState::Terminated(end) => terminated(end),
+    }
+}
+
+fn terminated(end: &Termination) -> Value {
+    let mut out = json!({
+        "exitCode": end.exit_code,
+        "reason": end.reason,
+        "startedAt": end.started.map(rfc3339),
+        "finishedAt": rfc3339(end.finished),
+    });
+    if let Some(signal) = end.signal {
+        out["signal"] = json!(signal);
+    }
+    if let Some(message) = &end.message {
+        out["message"] = json!(message);
+    }
+    if let Some(id) = &end.id {
+        out["containerID"] = json!(format!("beluga://{id}"));
+    }
+    json!({"terminated": out})
+}

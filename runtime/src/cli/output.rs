@@ -1,0 +1,57 @@
+//! What containers print, onto the terminal: whole lines, each with its
+//! container's prefix where there are several.
+
+use super::style::Style;
+use super::tailing::Line;
+use std::io::{self, Write as _};
+
+/// How lines are printed.
+pub struct Printer {
+    /// Time before each line.
+    pub timestamps: bool,
+    /// Container before each line.
+    pub prefix: Option<String>,
+    /// Errors of the container go to our standard error.
+    pub split: bool,
+    inside: bool,
+}
+
+impl Printer {
+    /// A printer with the container's coloured name before each line, or none.
+    pub fn new(timestamps: bool, prefix: Option<(&str, usize)>, split: bool) -> Self {
+        Self {
+            timestamps,
+            prefix: prefix
+                .map(|(name, at)| format!("{} ", Style::stdout().prefix(at, &format!("{name} |")))),
+            split,
+            inside: false,
+        }
+    }
+
+    /// Prints a piece; its end of line comes with the last one.
+    pub fn print(&mut self, line: &Line) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(line.text.len() + 40);
+        if !self.inside {
+            bytes.extend(self.prefix.iter().flat_map(|prefix| prefix.bytes()));
+            if self.timestamps {
+                bytes.extend(line.time.bytes());
+                bytes.push(b' ');
+            }
+        }
+        bytes.extend(&line.text);
+        if !line.partial {
+            bytes.push(b'\n');
+        }
+        self.inside = line.partial;
+        if self.split && line.error {
+            io::stderr().write_all(&bytes)
+        } else {
+            io::stdout().write_all(&bytes)
+        }
+    }
+}
+
+/// Whether printing failed only because nobody reads any more.
+pub fn reader_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}

@@ -1,0 +1,85 @@
+//! Which pods a command is about.
+
+use super::CliError;
+use crate::engine::{self, PodView};
+use crate::settings::Settings;
+
+/// Which namespaces a command looks into.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Scope {
+    /// Namespace of the pods
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+    /// All namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+}
+
+/// Words that mean "pods" where kubectl wants a resource type.
+const TYPES: [&str; 3] = ["pods", "pod", "po"];
+
+/// The names behind arguments like `pods`, `pod a b`, `pod/a` or `a`.
+pub fn names(words: &[String]) -> Result<Vec<String>, CliError> {
+    let words = match words.split_first() {
+        Some((first, rest)) if TYPES.contains(&first.as_str()) => rest,
+        _ => words,
+    };
+    words.iter().map(|word| name(word)).collect()
+}
+
+/// The name behind `pod/a` or `a`.
+pub fn name(word: &str) -> Result<String, CliError> {
+    match word.split_once('/') {
+        None => Ok(word.to_owned()),
+        Some((kind, name)) if TYPES.contains(&kind) => Ok(name.to_owned()),
+        Some((kind, _)) => Err(CliError::Usage {
+            message: format!("there are no resources of type {kind:?}, only pods"),
+        }),
+    }
+}
+
+/// All pods of a scope, sorted by namespace and name.
+pub async fn all(settings: &Settings, scope: &Scope) -> Result<Vec<PodView>, CliError> {
+    let mut pods = engine::list(settings).await?;
+    pods.retain(|pod| scope.all_namespaces || pod.namespace == scope.namespace);
+    Ok(pods)
+}
+
+/// The pod of that name.
+pub async fn one(settings: &Settings, namespace: &str, word: &str) -> Result<PodView, CliError> {
+    let name = name(word)?;
+    let pods = engine::list(settings).await?;
+    pods.into_iter()
+        .find(|pod| pod.namespace == namespace && pod.name == name)
+        .ok_or(CliError::NotFound { what: "pod", name })
+}
+
+/// The container that a command means: the named one, or the first; a choice
+/// among several is told on standard error, as kubectl does.
+pub fn container<'p>(pod: &'p PodView, named: Option<&str>) -> Result<&'p str, CliError> {
+    if let Some(named) = named {
+        return pod
+            .spec
+            .all_containers()
+            .find(|container| container.name == named)
+            .map(|container| container.name.as_str())
+            .ok_or_else(|| CliError::NotFound {
+                what: "container",
+                name: named.to_owned(),
+            });
+    }
+    let names: Vec<&str> = pod
+        .spec
+        .containers
+        .iter()
+        .map(|container| container.name.as_str())
+        .collect();
+    let first = names.first().ok_or_else(|| CliError::NotFound {
+        what: "container",
+        name: String::new(),
+    })?;
+    if names.len() > 1 {
+        eprintln!("Defaulted container {first:?} out of: {}", names.join(", "));
+    }
+    Ok(first)
+}

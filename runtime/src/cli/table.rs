@@ -1,0 +1,83 @@
+//! Columns as kubectl prints them: no lines, three blanks between, upper-case
+//! heads; and text of a guest made safe for a terminal.
+
+/// Rows below a head.
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these heads.
+    pub fn new(heads: &[&str]) -> Self {
+        Self {
+            rows: vec![heads.iter().map(|head| (*head).to_owned()).collect()],
+        }
+    }
+
+    /// Appends a row.
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.rows
+            .push(cells.iter().map(|cell| printable(cell)).collect());
+    }
+
+    /// The lines, each with `indent` blanks before it.
+    pub fn lines(&self, indent: usize) -> Vec<String> {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        self.rows
+            .iter()
+            .map(|row| {
+                let mut line = " ".repeat(indent);
+                for (cell, width) in row.iter().zip(&widths) {
+                    line.push_str(cell);
+                    line.push_str(&" ".repeat(width - cell.chars().count() + 3));
+                }
+                line.trim_end().to_owned()
+            })
+            .collect()
+    }
+
+    /// Prints it.
+    pub fn print(&self) {
+        for line in self.lines(0) {
+            println!("{line}");
+        }
+    }
+}
+
+/// The text without what could steer a terminal.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut table = Table::new(&["NAME", "AGE"]);
+        table.row(vec!["a-long-name".into(), "5s".into()]);
+        table.row(vec!["b\u{1b}[2J".into(), "10m".into()]);
+        assert_eq!(
+            table.lines(1),
+            [
+                " NAME          AGE",
+                " a-long-name   5s",
+                " b\u{fffd}[2J         10m"
+            ]
+        );
+    }
+}

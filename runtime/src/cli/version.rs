@@ -1,0 +1,48 @@
+//! `beluga version`.
+
+use super::{CliError, exit};
+use crate::settings::{Parts, Settings};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Runs the verb.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "every verb has the same shape for the dispatcher"
+)]
+pub fn run(settings: &Settings) -> Result<u8, CliError> {
+    println!("beluga {VERSION}");
+    match settings.parts() {
+        Ok(Parts {
+            vmm,
+            kernel,
+            initramfs,
+        }) => {
+            println!(
+                "vmm {} ({})",
+                of_vmm(&vmm).unwrap_or("unknown".into()),
+                vmm.display()
+            );
+            println!("kernel {}", kernel.display());
+            println!("initramfs {}", initramfs.display());
+        }
+        Err(error) => println!("{error}"),
+    }
+    Ok(exit::OK)
+}
+
+/// What a VMM says that it is: the last word of `--version`.
+pub fn of_vmm(vmm: &Path) -> Option<String> {
+    let output = Command::new(vmm)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.split_whitespace().last()?;
+    output.status.success().then(|| version.to_owned())
+}
