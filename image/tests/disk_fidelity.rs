@@ -295,6 +295,53 @@ fn whiteouts_become_what_overlayfs_understands() {
 }
 
 #[test]
+fn overlayfs_hides_what_whiteouts_hide() {
+    let test = "overlayfs_hides_what_whiteouts_hide";
+    let scratch = Scratch::new();
+    let lower = Tar::of([
+        dir("d"),
+        file("d/gone", b"x"),
+        file("d/kept", b"lower"),
+        dir("o"),
+        file("o/old", b"x"),
+        dir("r"),
+        file("r/old", b"x"),
+    ]);
+    let upper = Tar::of([
+        file("d/.wh.gone", b""),
+        file("o/.wh..wh..opq", b""),
+        file("o/new", b"x"),
+        file(".wh.r", b""),
+        dir("r"),
+    ]);
+    let mut mounts = Vec::new();
+    for (name, tar) in [("lower", lower), ("upper", upper)] {
+        let disk = scratch.file(&format!("{name}.disk"), &disk(&tar.end()).unwrap());
+        match Mount::new(&disk, &scratch.0.join(name)) {
+            Ok(mount) => mounts.push(mount),
+            Err(reason) => return skip(test, &reason),
+        }
+    }
+    let merged = scratch.0.join("merged");
+    fs::create_dir(&merged).unwrap();
+    let layers = format!(
+        "lowerdir={}:{}",
+        mounts[1].0.display(),
+        mounts[0].0.display()
+    );
+    let mut command = Command::new("mount");
+    if let Err(reason) = run(command
+        .args(["-t", "overlay", "-o", &layers, "none"])
+        .arg(&merged))
+    {
+        return skip(test, &reason);
+    }
+    let merged = Mount(merged);
+    let names: Vec<String> = list(&merged.0).into_keys().collect();
+    assert_eq!(names, ["", "d", "d/kept", "o", "o/new", "r"]);
+}
+
+#[test]
 fn entries_go_where_docker_puts_them() {
     let tar = Tar::of([
         dir("usr/bin"),

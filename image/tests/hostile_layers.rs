@@ -97,6 +97,24 @@ fn loops_of_symlinks() {
 }
 
 #[test]
+fn paths_that_cost_more_than_they_say() {
+    // Forty symlinks in a row, each going round two thousand times before the next.
+    let mut entries = vec![dir("d")];
+    for i in 0..39 {
+        entries.push(symlink(
+            &format!("s{i}"),
+            &format!("{}s{}", "d/../".repeat(800), i + 1),
+        ));
+    }
+    entries.push(symlink("s39", "d"));
+    entries.extend((0..1000).map(|_| file("s0/x", b"")));
+    assert!(matches!(
+        refused(entries).0,
+        LayerError::TooManyLookups { .. }
+    ));
+}
+
+#[test]
 fn parents_that_are_files() {
     let entries = [file("f", b"x"), file("f/x", b"x")];
     assert!(matches!(

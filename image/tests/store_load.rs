@@ -501,6 +501,39 @@ fn a_crash_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_full_disk() {
+    let scratch = Scratch::new();
+    let root = scratch.0.join("store");
+    fs::create_dir(&root).unwrap();
+    let mut mount = Command::new("mount");
+    if let Err(reason) = run(mount
+        .args(["-t", "tmpfs", "-o", "size=1M", "tmpfs"])
+        .arg(&root))
+    {
+        return skip("a_full_disk", &reason);
+    }
+    let _mounted = support::Mount(root.clone());
+    let store = Store::open(&root).unwrap();
+    let before = contents(&root);
+    let noise: Vec<u8> = (0..4_000_000u32)
+        .flat_map(|i| i.wrapping_mul(i).to_le_bytes())
+        .collect();
+    let tar = Tar::of([file("noise", &noise)]).end();
+    for (name, kind, bytes) in [
+        ("plain", LAYER, tar.clone()),
+        ("gz", "x.tar+gzip", gzip(&tar)),
+    ] {
+        let mut layout = Layout::default();
+        let manifest = layout.add(&config("amd64", &[&tar]), &[(kind, bytes)]);
+        layout.name(manifest, "app:1");
+        let error = load(&store, &layout.directory(&scratch, name)).unwrap_err();
+        assert!(format!("{error:?}").contains("StorageFull"), "{error:?}");
+        assert!(!error.to_string().contains("cannot read"), "{error}");
+        assert_eq!(contents(&root), before);
+    }
+}
+
+#[test]
 fn what_skopeo_writes() {
     let test = "what_skopeo_writes";
     if !has_tool("skopeo") {

@@ -82,6 +82,14 @@ pub enum LayerError {
         /// The entry.
         entry: String,
     },
+    /// Paths through symlinks that cost more than any real layer's.
+    #[error("entry {entry:?}: symlinks add more than {limit} components to paths")]
+    TooManyLookups {
+        /// The entry that passed the limit.
+        entry: String,
+        /// The limit.
+        limit: u64,
+    },
     /// More files than the limit.
     #[error("the layer has more than {limit} files")]
     TooManyEntries {

@@ -10,6 +10,9 @@ use crate::tarfile::{Time, Xattr};
 
 /// As many symlinks as the kernel follows in one path.
 const MAX_SYMLINKS: usize = 40;
+/// Components that the symlinks of one layer may add to paths in all: a few bytes of archive
+/// must not cost thousands of lookups over and over.
+const MAX_FOLLOWED: u64 = 20_000_000;
 
 /// An inode's place in [`Tree`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +101,7 @@ impl FileData {
 pub(crate) struct Tree {
     inodes: Vec<Inode>,
     max_inodes: u64,
+    followed: u64,
 }
 
 /// Where a path leads.
@@ -121,6 +125,7 @@ impl Tree {
                 body: Body::Directory(root),
             }],
             max_inodes,
+            followed: 0,
         }
     }
 
@@ -229,7 +234,13 @@ impl Tree {
                     if target.starts_with(b"/") {
                         here = InodeId::ROOT;
                     }
+                    let before = rest.len();
                     rest.extend(target.split(|byte| *byte == b'/').rev().map(Box::from));
+                    self.followed += (rest.len() - before) as u64;
+                    if self.followed > MAX_FOLLOWED {
+                        let (entry, limit) = (LayerError::shown(entry), MAX_FOLLOWED);
+                        return Err(LayerError::TooManyLookups { entry, limit });
+                    }
                     here
                 }
                 found @ (None | Some((_, Body::Whiteout))) => {

@@ -38,8 +38,8 @@ pub(super) struct Stored {
 /// What a pass over the blob has found.
 struct Pass {
     compression: Compression,
-    /// The digest of the uncompressed tar, or why there is no disk.
-    converted: Result<Digest, LayerError>,
+    /// The digest of the uncompressed tar where it is not the blob's, or why there is no disk.
+    converted: Result<Option<Digest>, LayerError>,
     blob: Digest,
     size: u64,
 }
@@ -64,6 +64,7 @@ impl Job<'_> {
         let actual = pass
             .converted
             .map_err(|source| LoadError::Layer { layer, source })?;
+        let actual = actual.unwrap_or(layer);
         if actual != self.diff_id {
             return Err(LoadError::WrongDiffId {
                 blob: layer,
@@ -126,25 +127,29 @@ impl Job<'_> {
         blob: impl Read,
         read: &Cell<u64>,
         disk: &File,
-    ) -> (Compression, Result<Digest, LayerError>) {
+    ) -> (Compression, Result<Option<Digest>, LayerError>) {
         let mut blob = BufReader::with_capacity(READ_BUFFER, blob);
         let unreadable = |error| LayerError::Tar(crate::tarfile::TarError::Io(error));
         let compression = match Compression::of(&mut blob) {
             Ok(compression) => compression,
             Err(error) => return (Compression::None, Err(unreadable(error))),
         };
-        let bounded = Bounded::new(compression.decoder(blob), read, self.limits);
-        let mut tar = Tee::<_, io::Sink>::new(bounded, None);
+        let mut tar = Bounded::new(compression.decoder(blob), read, self.limits);
+        if compression == Compression::None {
+            // The blob is the tar, and its digest is computed anyway.
+            return (compression, self.to_disk(tar, disk).map(|()| None));
+        }
+        let mut tar = Tee::<_, io::Sink>::new(&mut tar, None);
+        let converted = self.to_disk(&mut tar, disk);
+        (compression, converted.map(|()| Some(tar.finish().0)))
+    }
+
+    fn to_disk(&self, tar: impl Read, disk: &File) -> Result<(), LayerError> {
+        let spool = spool(&self.scratch.join("spool")).map_err(LayerError::Write)?;
         let mut disk = BufWriter::with_capacity(WRITE_BUFFER, disk);
-        let spool_path = self.scratch.join("spool");
-        let converted = spool(&spool_path)
-            .map_err(LayerError::Write)
-            .and_then(|spool| {
-                let tar = BufReader::with_capacity(READ_BUFFER, &mut tar);
-                layer::convert(tar, &mut disk, spool, self.limits)
-            });
-        let converted = converted.and_then(|_| disk.flush().map_err(LayerError::Write));
-        (compression, converted.map(|()| tar.finish().0))
+        let tar = BufReader::with_capacity(READ_BUFFER, tar);
+        layer::convert(tar, &mut disk, spool, self.limits)?;
+        disk.flush().map_err(LayerError::Write)
     }
 }
 
