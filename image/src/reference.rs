@@ -150,15 +150,7 @@ impl FromStr for Reference {
             }
             None => (text, None),
         };
-        // A colon before the last slash belongs to the registry's port.
-        let name_end = rest.rfind('/').map_or(0, |slash| slash + 1);
-        let (name, tag) = match rest[name_end..].rfind(':') {
-            Some(colon) => {
-                let (name, tag) = rest.split_at(name_end + colon);
-                (name, Some(&tag[1..]))
-            }
-            None => (rest, None),
-        };
+        let (name, tag) = split_tag(rest);
         if name.is_empty() {
             return Err(ReferenceError::Empty { text: shown() });
         }
@@ -194,6 +186,18 @@ impl FromStr for Reference {
             tag,
             digest,
         })
+    }
+}
+
+/// The name and the tag. A colon before the last slash belongs to the registry's port.
+fn split_tag(text: &str) -> (&str, Option<&str>) {
+    let name_end = text.rfind('/').map_or(0, |slash| slash + 1);
+    match text[name_end..].rfind(':') {
+        Some(colon) => {
+            let (name, tag) = text.split_at(name_end + colon);
+            (name, Some(&tag[1..]))
+        }
+        None => (text, None),
     }
 }
 

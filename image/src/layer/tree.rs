@@ -224,24 +224,13 @@ impl Tree {
             let next = self.child(here, &part);
             here = match next.map(|id| (id, &self.get(id).body)) {
                 Some((id, Body::Directory(_))) => id,
-                Some((_, Body::Symlink(target))) => {
+                Some((id, Body::Symlink(_))) => {
                     symlinks += 1;
                     if symlinks > MAX_SYMLINKS {
-                        return Err(LayerError::SymlinkLoop {
-                            entry: LayerError::shown(entry),
-                        });
+                        let entry = LayerError::shown(entry);
+                        return Err(LayerError::SymlinkLoop { entry });
                     }
-                    if target.starts_with(b"/") {
-                        here = InodeId::ROOT;
-                    }
-                    let before = rest.len();
-                    rest.extend(target.split(|byte| *byte == b'/').rev().map(Box::from));
-                    self.followed += (rest.len() - before) as u64;
-                    if self.followed > MAX_FOLLOWED {
-                        let (entry, limit) = (LayerError::shown(entry), MAX_FOLLOWED);
-                        return Err(LayerError::TooManyLookups { entry, limit });
-                    }
-                    here
+                    self.follow(id, here, &mut rest, entry)?
                 }
                 found @ (None | Some((_, Body::Whiteout))) => {
                     let Some(implied) = implied else {
@@ -261,5 +250,27 @@ impl Tree {
             };
         }
         Ok(Walk::Found(here))
+    }
+
+    /// Puts the components of a symlink's target before the rest of the path; where they begin.
+    fn follow(
+        &mut self,
+        symlink: InodeId,
+        here: InodeId,
+        rest: &mut Vec<Box<[u8]>>,
+        entry: &[u8],
+    ) -> Result<InodeId, LayerError> {
+        let Body::Symlink(target) = &self.get(symlink).body else {
+            return Ok(here);
+        };
+        let absolute = target.starts_with(b"/");
+        let before = rest.len();
+        rest.extend(target.split(|byte| *byte == b'/').rev().map(Box::from));
+        self.followed += (rest.len() - before) as u64;
+        if self.followed > MAX_FOLLOWED {
+            let (entry, limit) = (LayerError::shown(entry), MAX_FOLLOWED);
+            return Err(LayerError::TooManyLookups { entry, limit });
+        }
+        Ok(if absolute { InodeId::ROOT } else { here })
     }
 }

@@ -187,7 +187,7 @@ impl Store {
         let mut images = Vec::new();
         for record in self.records()? {
             let names = names.remove(&record.manifest).unwrap_or_default();
-            images.push(self.assemble(record, names)?);
+            images.extend(self.assemble_if_kept(record, names)?);
         }
         images.sort_by_cached_key(|image| (image.names.is_empty(), image.names.clone(), image.id));
         Ok(images)
@@ -207,7 +207,21 @@ impl Store {
             .into_iter()
             .filter(|(_, meant)| *meant == manifest);
         let names = names.map(|(name, _)| name).collect();
-        self.assemble(record, names).map(Some)
+        self.assemble_if_kept(record, names)
+    }
+
+    /// Readers take no lock: an image may be removed while they look at it. Its record goes
+    /// first, so an image whose parts vanish is broken only if the record is still there.
+    fn assemble_if_kept(
+        &self,
+        record: ImageRecord,
+        names: Vec<Reference>,
+    ) -> Result<Option<Image>, StoreError> {
+        let path = self.record_path(record.manifest);
+        match self.assemble(record, names) {
+            Err(StoreError::Io { .. }) if !path.exists() => Ok(None),
+            image => image.map(Some),
+        }
     }
 
     fn assemble(

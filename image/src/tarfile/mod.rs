@@ -188,19 +188,7 @@ impl<R: Read> Reader<R> {
             }
         };
         let path = pax.path.or(long_path).unwrap_or(raw.path);
-        let kind = match raw.flag {
-            // Before ustar, a directory was a file whose name ends in a slash.
-            0 | b'0' if path.ends_with(b"/") => Kind::Directory,
-            0 | b'0' | b'7' | b'S' => Kind::Regular,
-            b'1' => Kind::HardLink,
-            b'2' => Kind::Symlink,
-            b'3' => Kind::CharDevice,
-            b'4' => Kind::BlockDevice,
-            b'5' => Kind::Directory,
-            b'6' => Kind::Fifo,
-            b'V' => Kind::Label,
-            flag => Kind::Other(flag),
-        };
+        let kind = kind(raw.flag, &path);
         Ok(Entry {
             path,
             link: pax.link.or(long_link).unwrap_or(raw.link),
@@ -306,6 +294,22 @@ impl<R: Read + Seek> Reader<R> {
             .map_err(TarError::Io)?;
         (self.offset, self.remaining, self.padding) = (target, 0, 0);
         Ok(())
+    }
+}
+
+fn kind(flag: u8, path: &[u8]) -> Kind {
+    match flag {
+        // Before ustar, a directory was a file whose name ends in a slash.
+        0 | b'0' if path.ends_with(b"/") => Kind::Directory,
+        0 | b'0' | b'7' | b'S' => Kind::Regular,
+        b'1' => Kind::HardLink,
+        b'2' => Kind::Symlink,
+        b'3' => Kind::CharDevice,
+        b'4' => Kind::BlockDevice,
+        b'5' => Kind::Directory,
+        b'6' => Kind::Fifo,
+        b'V' => Kind::Label,
+        flag => Kind::Other(flag),
     }
 }
 
