@@ -9,5 +9,28 @@
 //! nothing, the rest of the crate carries a plan out and keeps the pod.
 
 // cli joins as soon as the engine does.
+pub mod api;
+pub mod engine;
+pub mod host;
+pub mod link;
+pub mod logs;
+pub mod machine;
+pub mod pod;
+pub mod settings;
+pub mod store;
+pub mod sys;
 pub mod plan;
 pub mod spec;
+
+/// An error and all that caused it, in one line: for the edge where it is printed.
+#[must_use]
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,226 @@
+//! The client's side: one function per request.
+
+use super::{
+    ApiMessage, ApiRequest, AttachRequest, Channel, ChannelError, ExecRequest, StopRequest,
+};
+use crate::settings::Settings;
+use crate::store::status::PodStatus;
+use beluga_proto::agent::ProcessExit;
+use beluga_proto::container::TerminalSize;
+use beluga_proto::{Fault, PodUid};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// Why a request to a supervisor failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The conversation.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// The supervisor, or the pod's agent, refused.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The supervisor went away in mid-request.
+    #[error("the pod ended, or its supervisor did, before the answer came")]
+    Closed,
+    /// An answer to another question.
+    #[error("the pod's supervisor gave an answer that does not fit the request")]
+    Answer,
+}
+
+/// Path of a pod's supervisor socket.
+#[must_use]
+pub fn socket_path(settings: &Settings, uid: &PodUid) -> PathBuf {
+    settings.run_dir(uid).join("supervisor.sock")
+}
+
+async fn open(
+    settings: &Settings,
+    uid: &PodUid,
+    request: ApiRequest,
+) -> Result<Channel, ClientError> {
+    let channel = Channel::connect(&socket_path(settings, uid))?;
+    channel.send(&request, &[]).await?;
+    Ok(channel)
+}
+
+/// What one learns by watching.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Update {
+    /// The pod's status is this now.
+    Status(PodStatus),
+}
+
+/// The status of a pod as it changes.
+#[derive(Debug)]
+pub struct Watch {
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Supervisor(Channel),
+    /// The pod has ended: there is one status to tell.
+    Ended(Option<Box<PodStatus>>),
+}
+
+impl Watch {
+    /// Starts to watch. Errors when the pod has no supervisor.
+    pub async fn open(settings: &Settings, uid: &PodUid) -> Result<Self, ClientError> {
+        let channel = open(settings, uid, ApiRequest::Watch).await?;
+        Ok(Self {
+            source: Source::Supervisor(channel),
+        })
+    }
+
+    /// Watches a pod that has ended: tells its last status.
+    #[must_use]
+    pub fn of_ended(status: PodStatus) -> Self {
+        Self {
+            source: Source::Ended(Some(Box::new(status))),
+        }
+    }
+
+    /// The next status, the present one first; `None` when there will be no
+    /// more: the pod has ended, or its supervisor has.
+    pub async fn next(&mut self) -> Result<Option<Update>, ClientError> {
+        let channel = match &mut self.source {
+            Source::Supervisor(channel) => channel,
+            Source::Ended(status) => {
+                return Ok(status.take().map(|status| Update::Status(*status)));
+            }
+        };
+        match channel.receive().await? {
+            None => Ok(None),
+            Some(ApiMessage::Status(status)) => Ok(Some(Update::Status(*status))),
+            Some(ApiMessage::Failed(fault)) => Err(fault.into()),
+            Some(_) => Err(ClientError::Answer),
+        }
+    }
+}
+
+/// Asks for the pod's end and waits until its supervisor has gone.
+pub async fn stop(
+    settings: &Settings,
+    uid: &PodUid,
+    request: StopRequest,
+) -> Result<(), ClientError> {
+    let mut channel = open(settings, uid, ApiRequest::Stop(request)).await?;
+    loop {
+        match channel.receive().await? {
+            None => return Ok(()),
+            Some(ApiMessage::Failed(fault)) => return Err(fault.into()),
+            Some(_) => {}
+        }
+    }
+}
+
+/// A process run beside a container's own.
+/// The descriptors are non-blocking stream sockets; end of input is said by
+/// shutting the writing side of `stdin` down.
+#[derive(Debug)]
+pub struct ExecSession {
+    /// To the process.
+    pub stdin: Option<OwnedFd>,
+    /// From the process, or from its terminal.
+    pub stdout: OwnedFd,
+    /// From the process; never with a terminal.
+    pub stderr: Option<OwnedFd>,
+    /// For sizes and signals, and for the end.
+    pub control: Remote,
+}
+
+/// A container that one is attached to.
+#[derive(Debug)]
+pub struct AttachSession {
+    /// To the container.
+    pub stdin: Option<OwnedFd>,
+    /// What it writes from the attachment on, both streams as they come.
+    pub output: OwnedFd,
+    /// For sizes and signals, and for the end.
+    pub control: Remote,
+}
+
+/// The other end of an [`ExecSession`]'s conversation.
+#[derive(Debug)]
+pub struct Remote {
+    channel: Channel,
+}
+
+impl Remote {
+    /// Tells the terminal's new size.
+    pub async fn resize(&self, size: TerminalSize) -> Result<(), ClientError> {
+        Ok(self.channel.send(&ApiRequest::Resize { size }, &[]).await?)
+    }
+
+    /// Sends the process a signal.
+    pub async fn signal(&self, signal: i32) -> Result<(), ClientError> {
+        Ok(self
+            .channel
+            .send(&ApiRequest::Signal { signal }, &[])
+            .await?)
+    }
+
+    /// Waits for the end of the process. May be dropped and called again.
+    pub async fn wait(&mut self) -> Result<ProcessExit, ClientError> {
+        loop {
+            match self.channel.receive().await? {
+                None => return Err(ClientError::Closed),
+                Some(ApiMessage::Exited { exit }) => return Ok(exit),
+                Some(ApiMessage::Failed(fault)) => return Err(fault.into()),
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// Runs a process beside a container's own. Returns when it has started.
+pub async fn exec(
+    settings: &Settings,
+    uid: &PodUid,
+    request: ExecRequest,
+) -> Result<ExecSession, ClientError> {
+    session(open(settings, uid, ApiRequest::Exec(request)).await?).await
+}
+
+/// Joins a container's streams. Returns when the container runs; what it
+/// writes from this call on comes over `stdout`.
+pub async fn attach(
+    settings: &Settings,
+    uid: &PodUid,
+    request: AttachRequest,
+) -> Result<AttachSession, ClientError> {
+    let channel = open(settings, uid, ApiRequest::Attach(request)).await?;
+    let session = session(channel).await?;
+    Ok(AttachSession {
+        stdin: session.stdin,
+        output: session.stdout,
+        control: session.control,
+    })
+}
+
+async fn session(mut channel: Channel) -> Result<ExecSession, ClientError> {
+    match channel.receive().await? {
+        None => Err(ClientError::Closed),
+        Some(ApiMessage::Failed(fault)) => Err(fault.into()),
+        Some(ApiMessage::Streams {
+            stdin,
+            stdout,
+            stderr,
+        }) => {
+            let mut take = |wanted: bool| {
+                wanted
+                    .then(|| channel.take_fd().ok_or(ClientError::Answer))
+                    .transpose()
+            };
+            let (stdin, stdout, stderr) = (take(stdin)?, take(stdout)?, take(stderr)?);
+            Ok(ExecSession {
+                stdin,
+                stdout: stdout.ok_or(ClientError::Answer)?,
+                stderr,
+                control: Remote { channel },
+            })
+        }
+        Some(_) => Err(ClientError::Answer),
+    }
+}

@@ -1,0 +1,99 @@
+//! What a supervisor's clients may ask of it, over `supervisor.sock`.
+//!
+//! Frames of the one codec, one request per connection, then messages until
+//! the matter is closed. Stdio goes as descriptors beside a frame, so that the
+//! bytes pass from guest to client without touching the supervisor.
+
+mod channel;
+pub mod client;
+
+pub use channel::{Channel, ChannelError, listen};
+
+use crate::store::status::PodStatus;
+use beluga_proto::Fault;
+use beluga_proto::agent::ProcessExit;
+use beluga_proto::container::TerminalSize;
+use serde::{Deserialize, Serialize};
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ApiRequest {
+    /// Send the status now and at each change, until the pod has ended.
+    Watch,
+    /// End the pod; answered with `Done` at once, closed at the end.
+    Stop(StopRequest),
+    /// Run a process beside a container's own.
+    Exec(ExecRequest),
+    /// Join a container's terminal or streams.
+    Attach(AttachRequest),
+    /// On an exec's or attach's connection: the terminal has this size now.
+    Resize {
+        /// The size.
+        size: TerminalSize,
+    },
+    /// On an exec's or attach's connection: send its process a signal.
+    Signal {
+        /// Which.
+        signal: i32,
+    },
+}
+
+/// How a pod shall end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopRequest {
+    /// Seconds from the stop signal to SIGKILL; the pod's own when missing.
+    pub grace: Option<u32>,
+    /// Remove the record and the logs as well.
+    pub delete: bool,
+}
+
+/// A process to run beside a container's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// Where; the first app container when missing.
+    pub container: Option<String>,
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// `NAME=value`, over the container's own.
+    pub env: Vec<String>,
+    /// A terminal of this size.
+    pub tty: Option<TerminalSize>,
+    /// Whether standard input is a stream.
+    pub stdin: bool,
+}
+
+/// A container to attach to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachRequest {
+    /// Which; the first app container when missing.
+    pub container: Option<String>,
+    /// Whether to send standard input as well.
+    pub stdin: bool,
+}
+
+/// What a supervisor sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ApiMessage {
+    /// The pod's status.
+    Status(Box<PodStatus>),
+    /// The request is under way.
+    Done,
+    /// The request failed.
+    Failed(Fault),
+    /// Descriptors come with this frame, in this order, where there is one.
+    Streams {
+        /// To the process.
+        stdin: bool,
+        /// From it, or from its terminal.
+        stdout: bool,
+        /// From it.
+        stderr: bool,
+    },
+    /// The process has ended.
+    Exited {
+        /// How.
+        exit: ProcessExit,
+    },
+}

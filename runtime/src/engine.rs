@@ -1,0 +1,459 @@
+//! What the fronts do with pods: make, list, watch, reach, end, clean up.
+//!
+//! Every function first makes sure that pods whose supervisor died have a new
+//! one. There is no daemon behind this: records and locks are all there is.
+
+mod gc;
+
+pub use crate::api::client::{AttachSession, ExecSession, Remote, Update, Watch};
+pub use crate::api::{AttachRequest, ExecRequest, StopRequest};
+pub use gc::gc;
+
+use crate::api::client::{self, ClientError};
+use crate::host::lock::FileLock;
+use crate::host::{self, HostError, network};
+use crate::plan::{self, HostFacts, Identity, ImageFacts, Plan, PlanError};
+use crate::pod::{self, PodState};
+use crate::settings::{Settings, SettingsError};
+use crate::spec::PodSpec;
+use crate::store::status::{PodStatus, ReceiptLine};
+use crate::store::{self, Definition, Life, Record, StoreError};
+use beluga_proto::{FaultCode, PodUid};
+use rustix::io::FdFlags;
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Size of a scratch disk when nothing asks for more, in bytes; sparse.
+const SCRATCH_BYTES: u64 = 10 << 30;
+
+/// How long a client waits for a supervisor to finish its pod's clean-up.
+const GONE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why something cannot be done with a pod.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Its record.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its supervisor.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Its plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A host object.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// A part of the installation.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Its supervisor cannot be started.
+    #[error("cannot start a supervisor for the pod {uid}")]
+    Supervisor {
+        /// The pod.
+        uid: PodUid,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not there.
+    #[error("there is no pod {uid}")]
+    Absent {
+        /// Which.
+        uid: PodUid,
+    },
+    /// It has ended.
+    #[error("the pod {name} has ended ({phase})")]
+    Ended {
+        /// Which.
+        name: String,
+        /// How.
+        phase: crate::store::status::Phase,
+    },
+}
+
+impl EngineError {
+    /// What kind of thing went wrong.
+    #[must_use]
+    pub fn code(&self) -> FaultCode {
+        match self {
+            Self::Client(ClientError::Fault(fault)) => fault.code,
+            Self::Client(_) => FaultCode::Unavailable,
+            Self::Store(StoreError::NameTaken { .. }) => FaultCode::AlreadyExists,
+            Self::Store(StoreError::BadName { .. }) | Self::Plan(_) => FaultCode::InvalidArgument,
+            Self::Absent { .. } => FaultCode::NotFound,
+            Self::Ended { .. } => FaultCode::FailedPrecondition,
+            Self::Host(HostError::Network(
+                network::NetworkError::Full | network::NetworkError::NoSubnet,
+            )) => FaultCode::ResourceExhausted,
+            Self::Store(_) | Self::Host(_) | Self::Settings(_) | Self::Supervisor { .. } => {
+                FaultCode::Internal
+            }
+        }
+    }
+
+    /// What to do next, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(StoreError::NameTaken { namespace, name }) => {
+                Some(format!("beluga delete pod {name} -n {namespace}"))
+            }
+            Self::Settings(_) | Self::Host(_) => Some("beluga doctor".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// A pod, all that is known of it.
+#[derive(Debug, Clone)]
+pub struct PodView {
+    /// Its UID.
+    pub uid: PodUid,
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// As it was asked for, defaults filled in.
+    pub manifest: serde_json::Value,
+    /// The same, checked.
+    pub spec: PodSpec,
+    /// What was decided from it.
+    pub plan: Option<Plan>,
+    /// How it is.
+    pub status: PodStatus,
+}
+
+/// A pod to be made.
+#[derive(Debug, Clone)]
+pub struct StartRequest {
+    /// As it was asked for, defaults filled in.
+    pub manifest: serde_json::Value,
+    /// The same, checked.
+    pub spec: PodSpec,
+    /// By the containers' image as the manifest writes it.
+    pub images: BTreeMap<String, ImageFacts>,
+    /// What finding the images took, in nanoseconds.
+    pub image_nanos: u64,
+}
+
+/// A pod that is being started.
+#[derive(Debug)]
+pub struct Starting {
+    /// The pod.
+    pub view: PodView,
+    /// How it gets on.
+    pub watch: Watch,
+}
+
+/// Makes a pod. Returns when it has a record and a supervisor; the rest is to
+/// be watched. On an error nothing is left.
+pub async fn start(settings: &Settings, request: StartRequest) -> Result<Starting, EngineError> {
+    let uid = PodUid::from_random(pod::random_bytes());
+    let boot_id = host::boot_id();
+    let place = network::claim(settings, &uid, &boot_id).map_err(HostError::from)?;
+    let made = make(settings, &uid, &boot_id, place, request);
+    let (view, lock) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            let _ = network::release(settings, &uid, &boot_id);
+            return Err(error);
+        }
+    };
+    if let Err(error) = supervise(settings, &uid, &lock) {
+        let _ = network::release(settings, &uid, &boot_id);
+        if let Some(record) = store::read_record(settings, &uid)? {
+            let _ = store::remove(settings, &record);
+        }
+        return Err(error);
+    }
+    // From here on the supervisor alone holds the lock.
+    drop(lock);
+    let watch = Watch::open(settings, &uid).await?;
+    Ok(Starting { view, watch })
+}
+
+fn make(
+    settings: &Settings,
+    uid: &PodUid,
+    boot_id: &str,
+    place: network::Place,
+    request: StartRequest,
+) -> Result<(PodView, FileLock), EngineError> {
+    let plan = plan_for(settings, uid, place, &request.spec, &request.images)?;
+    let mut state = PodState::new(&plan, pod::now());
+    state.status.receipt.push(ReceiptLine {
+        phase: "image".to_owned(),
+        wall_nanos: request.image_nanos,
+        cpu_nanos: None,
+    });
+    let definition = Definition {
+        manifest: request.manifest,
+        spec: request.spec,
+        plan,
+    };
+    let record = Record::new(&definition, boot_id, state);
+    let lock = store::create(settings, &definition, &record)?;
+    Ok((view(record, definition), lock))
+}
+
+/// What would be done for a pod; nothing is made or claimed.
+pub fn preview(
+    settings: &Settings,
+    spec: &PodSpec,
+    images: &BTreeMap<String, ImageFacts>,
+) -> Result<Plan, EngineError> {
+    // A UID that says that it is nobody's.
+    let uid = PodUid::from_random([0; 16]);
+    let place = network::preview(settings, &host::boot_id()).map_err(HostError::from)?;
+    plan_for(settings, &uid, place, spec, images)
+}
+
+fn plan_for(
+    settings: &Settings,
+    uid: &PodUid,
+    (network, shared): network::Place,
+    spec: &PodSpec,
+    images: &BTreeMap<String, ImageFacts>,
+) -> Result<Plan, EngineError> {
+    let parts = settings.parts()?;
+    let facts = HostFacts {
+        kernel: parts.kernel,
+        initramfs: parts.initramfs,
+        pod_dir: settings.pod_dir(uid),
+        run_dir: settings.run_dir(uid),
+        cgroup: cgroup_of(settings).join(uid.as_str()),
+        network: Some(shared),
+        resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        cpus: std::thread::available_parallelism()
+            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
+        memory_mib: host_memory_mib(),
+        scratch_bytes: SCRATCH_BYTES,
+    };
+    let identity = Identity {
+        uid: uid.clone(),
+        name: spec.name.resolve(pod::random_bytes()),
+        namespace: spec.namespace.clone(),
+        network: Some(network),
+    };
+    Ok(plan::plan(spec, images, &facts, identity)?)
+}
+
+/// Cgroup of all pods of a root, relative to the mount.
+fn cgroup_of(settings: &Settings) -> PathBuf {
+    PathBuf::from(format!("beluga-{}", settings.short_hash()))
+}
+
+fn host_memory_mib() -> u64 {
+    let info = rustix::system::sysinfo();
+    u64::from(info.mem_unit).saturating_mul(u64::from(info.totalram)) >> 20
+}
+
+/// All pods, by namespace and name.
+pub async fn list(settings: &Settings) -> Result<Vec<PodView>, EngineError> {
+    let mut views = Vec::new();
+    for uid in store::uids(settings)? {
+        adopt(settings, &uid).await?;
+        views.extend(read_view(settings, &uid)?);
+    }
+    views.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    Ok(views)
+}
+
+/// The pod of that name.
+pub async fn get(
+    settings: &Settings,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<PodView>, EngineError> {
+    let Some(uid) = store::by_name(settings, namespace, name)? else {
+        return Ok(None);
+    };
+    adopt(settings, &uid).await?;
+    read_view(settings, &uid)
+}
+
+/// Watches a pod.
+pub async fn watch(settings: &Settings, uid: &PodUid) -> Result<Watch, EngineError> {
+    match reach(settings, uid).await? {
+        Reached::Live => Ok(Watch::open(settings, uid).await?),
+        Reached::Ended(record) => Ok(Watch::of_ended(record.state.status)),
+    }
+}
+
+/// Ends a pod and waits until nothing of it runs; with `delete` until its
+/// record is gone as well.
+pub async fn stop(
+    settings: &Settings,
+    uid: &PodUid,
+    request: StopRequest,
+) -> Result<(), EngineError> {
+    match reach(settings, uid).await {
+        Ok(Reached::Live) => match client::stop(settings, uid, request).await {
+            // It went while we asked: that is what was asked for.
+            Ok(()) | Err(ClientError::Channel(_)) => {}
+            Err(error) => return Err(error.into()),
+        },
+        Ok(Reached::Ended(_)) => {}
+        Err(EngineError::Absent { .. }) if request.delete => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    // The supervisor closes its connections just before it lets go.
+    let started = Instant::now();
+    loop {
+        let Some(record) = store::read_record(settings, uid)? else {
+            return Ok(());
+        };
+        if let Some(_lock) = store::try_own(settings, uid)?
+            && record.life == Life::Ended
+        {
+            if request.delete {
+                store::remove(settings, &record)?;
+            }
+            return Ok(());
+        }
+        if started.elapsed() > GONE_PATIENCE {
+            return Err(ClientError::Closed.into());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Runs a process beside a container's own.
+pub async fn exec(
+    settings: &Settings,
+    uid: &PodUid,
+    request: ExecRequest,
+) -> Result<ExecSession, EngineError> {
+    live(settings, uid).await?;
+    Ok(client::exec(settings, uid, request).await?)
+}
+
+/// Joins a container's streams.
+pub async fn attach(
+    settings: &Settings,
+    uid: &PodUid,
+    request: AttachRequest,
+) -> Result<AttachSession, EngineError> {
+    live(settings, uid).await?;
+    Ok(client::attach(settings, uid, request).await?)
+}
+
+async fn live(settings: &Settings, uid: &PodUid) -> Result<(), EngineError> {
+    match reach(settings, uid).await? {
+        Reached::Live => Ok(()),
+        Reached::Ended(record) => Err(EngineError::Ended {
+            phase: record.status().phase,
+            name: record.name,
+        }),
+    }
+}
+
+/// Whether a pod has a supervisor, or what is left of it.
+enum Reached {
+    Live,
+    Ended(Box<Record>),
+}
+
+async fn reach(settings: &Settings, uid: &PodUid) -> Result<Reached, EngineError> {
+    adopt(settings, uid).await?;
+    let record = store::read_record(settings, uid)?
+        .ok_or_else(|| EngineError::Absent { uid: uid.clone() })?;
+    Ok(if record.life == Life::Ended {
+        Reached::Ended(Box::new(record))
+    } else {
+        Reached::Live
+    })
+}
+
+fn read_view(settings: &Settings, uid: &PodUid) -> Result<Option<PodView>, EngineError> {
+    let record = store::read_record(settings, uid)?;
+    let definition = store::read_definition(settings, uid)?;
+    Ok(record
+        .zip(definition)
+        .map(|(record, definition)| view(record, definition)))
+}
+
+fn view(record: Record, definition: Definition) -> PodView {
+    PodView {
+        uid: record.uid,
+        name: record.name,
+        namespace: record.namespace,
+        manifest: definition.manifest,
+        spec: definition.spec,
+        plan: Some(definition.plan),
+        status: record.state.status,
+    }
+}
+
+/// Gives a pod that has lost its supervisor a new one. A pod that cannot go on
+/// (its VM is gone, its host was restarted, its start was cut short) has its
+/// end on record when this returns.
+async fn adopt(settings: &Settings, uid: &PodUid) -> Result<(), EngineError> {
+    let Some(lock) = store::try_own(settings, uid)? else {
+        return Ok(());
+    };
+    let Some(record) = store::read_record(settings, uid)? else {
+        return Ok(());
+    };
+    if record.life == Life::Ended && !record.delete {
+        return Ok(());
+    }
+    supervise(settings, uid, &lock)?;
+    drop(lock);
+    // The first status says how it stands; an end shows as a closed socket.
+    if let Ok(mut watch) = Watch::open(settings, uid).await {
+        let _ = watch.next().await;
+    }
+    Ok(())
+}
+
+/// Starts a supervisor, which inherits the pod's lock and a listening socket.
+fn supervise(settings: &Settings, uid: &PodUid, lock: &FileLock) -> Result<(), EngineError> {
+    let error = |source| EngineError::Supervisor {
+        uid: uid.clone(),
+        source,
+    };
+    let run_dir = settings.run_dir(uid);
+    std::fs::create_dir_all(&run_dir).map_err(error)?;
+    let socket = crate::api::listen(&client::socket_path(settings, uid)).map_err(error)?;
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(settings.pod_dir(uid).join("supervisor.log"))
+        .map_err(error)?;
+    let program = std::env::current_exe().map_err(error)?;
+    share(&[lock.file(), &socket], true).map_err(error)?;
+    let spawned = Command::new(program)
+        .arg(pod::SUPERVISE)
+        .arg(uid.as_str())
+        .arg(&settings.root)
+        .arg(&settings.state)
+        .arg(lock.file().as_raw_fd().to_string())
+        .arg(socket.as_raw_fd().to_string())
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().map_err(error)?)
+        .stderr(log)
+        .process_group(0)
+        .spawn();
+    share(&[lock.file(), &socket], false).map_err(error)?;
+    spawned.map(drop).map_err(error)
+}
+
+/// Whether the next program that is run inherits these descriptors.
+fn share(fds: &[&OwnedFd], inherit: bool) -> std::io::Result<()> {
+    let flags = if inherit {
+        FdFlags::empty()
+    } else {
+        FdFlags::CLOEXEC
+    };
+    for fd in fds {
+        rustix::io::fcntl_setfd(fd, flags)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! Locks that end with their holder: flock(2) on files.
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// A held lock; given back when the last descriptor of it is closed.
+#[derive(Debug)]
+pub struct FileLock(OwnedFd);
+
+impl FileLock {
+    /// Waits for the lock. Makes the file when it is missing.
+    pub fn wait(path: &Path) -> io::Result<Self> {
+        Ok(Self(take(path, FlockOperation::LockExclusive)?))
+    }
+
+    /// The lock, or `None` when somebody else holds it.
+    pub fn try_take(path: &Path) -> io::Result<Option<Self>> {
+        match take(path, FlockOperation::NonBlockingLockExclusive) {
+            Ok(file) => Ok(Some(Self(file))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A lock that was inherited, held already.
+    #[must_use]
+    pub fn inherited(file: OwnedFd) -> Self {
+        Self(file)
+    }
+
+    /// The descriptor that holds it: whoever inherits it holds it too.
+    #[must_use]
+    pub fn file(&self) -> &OwnedFd {
+        &self.0
+    }
+}
+
+fn take(path: &Path, operation: FlockOperation) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation))?;
+    Ok(file)
+}

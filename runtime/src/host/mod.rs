@@ -1,0 +1,179 @@
+//! Carries out the host steps of a plan, and takes them back.
+//!
+//! Each step gives a [`Guard`] that undoes it when dropped, until the pod's VM
+//! runs: from then on the pod's record owns what was made, and [`release`]
+//! takes it back by name, in whichever process that happens.
+
+pub mod cgroup;
+pub mod lock;
+pub mod netlink;
+pub mod network;
+pub mod process;
+pub mod scratch;
+pub mod socket;
+
+use crate::plan::{HostStep, Plan};
+use crate::settings::Settings;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// Why a host step cannot be done or undone.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// A directory or file.
+    #[error("cannot {action} {path}", path = .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] network::NetworkError),
+    /// The scratch disk.
+    #[error(transparent)]
+    Scratch(#[from] scratch::ScratchError),
+    /// The cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::CgroupError),
+}
+
+/// What the steps made that later steps need by descriptor.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// Taps by name.
+    pub taps: Vec<(String, OwnedFd)>,
+    /// What could not be had and is not essential, one sentence each.
+    pub warnings: Vec<String>,
+    /// Whether this process is in the pod's cgroup now.
+    pub in_cgroup: bool,
+}
+
+/// Undoes one step when dropped.
+#[derive(Debug)]
+pub struct Guard {
+    step: Option<HostStep>,
+}
+
+impl Guard {
+    /// Leaves what was made: the pod's record owns it now.
+    pub fn keep(mut self) {
+        self.step = None;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(step) = self.step.take() {
+            // Nobody to tell: what is left is the next `gc`'s to find.
+            let _ = undo(&step);
+        }
+    }
+}
+
+/// Does one step. The intent is on record: it is in the plan.
+pub fn apply(settings: &Settings, step: &HostStep, made: &mut Made) -> Result<Guard, HostError> {
+    let guard = Guard {
+        step: Some(step.clone()),
+    };
+    match step {
+        HostStep::Directory { path, mode } => {
+            use std::os::unix::fs::DirBuilderExt as _;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(*mode)
+                .create(path)
+                .map_err(|source| HostError::Io {
+                    action: "make directory",
+                    path: path.clone(),
+                    source,
+                })?;
+        }
+        HostStep::Scratch { path, bytes } => scratch::create(settings, path, *bytes)?,
+        HostStep::Bridge { name, gateway, mtu } => {
+            network::ensure_bridge(settings, name, *gateway, *mtu)?;
+        }
+        HostStep::Tap { name, bridge, mtu } => {
+            let tap = network::add_tap(name, bridge, *mtu)?;
+            made.taps.push((name.clone(), tap));
+        }
+        HostStep::Cgroup(plan) => match cgroup::create(plan) {
+            Ok(missing) => {
+                if !missing.is_empty() {
+                    made.warnings.push(format!(
+                        "the host's cgroup does not limit the pod: no {}",
+                        missing.join(", ")
+                    ));
+                }
+                match cgroup::enter(&plan.path) {
+                    Ok(()) => made.in_cgroup = true,
+                    Err(error) => made.warnings.push(describe(&error)),
+                }
+            }
+            // A host without a writable cgroup v2 runs pods all the same.
+            Err(error) => made.warnings.push(describe(&error)),
+        },
+    }
+    Ok(guard)
+}
+
+fn describe(error: &cgroup::CgroupError) -> String {
+    use std::error::Error as _;
+    let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+    format!("the pod has no cgroup on the host: {error}{cause}")
+}
+
+fn undo(step: &HostStep) -> Result<(), HostError> {
+    match step {
+        // Directories go with the record (`pods/<uid>`) or with the supervisor.
+        HostStep::Directory { .. } => Ok(()),
+        HostStep::Scratch { path, .. } => remove_file(path),
+        // Shared: goes with the last address, in `release`.
+        HostStep::Bridge { .. } => Ok(()),
+        HostStep::Tap { name, .. } => Ok(network::remove_interface(name)?),
+        HostStep::Cgroup(plan) => {
+            let _ = cgroup::leave();
+            Ok(cgroup::remove(&plan.path)?)
+        }
+    }
+}
+
+/// Takes back all that the plan's steps made, last first, then the address.
+/// What is gone already is no error. Goes on after an error; gives them all.
+pub fn release(settings: &Settings, plan: &Plan, boot_id: &str) -> Vec<HostError> {
+    let mut errors: Vec<HostError> = plan
+        .host
+        .iter()
+        .rev()
+        .filter_map(|step| undo(step).err())
+        .collect();
+    let uid = &plan.identity.uid;
+    if let Err(error) = network::release(settings, uid, boot_id) {
+        errors.push(error.into());
+    }
+    errors
+}
+
+fn remove_file(path: &PathBuf) -> Result<(), HostError> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(HostError::Io {
+            action: "remove",
+            path: path.clone(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The host's present boot.
+#[must_use]
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}

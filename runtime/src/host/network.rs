@@ -1,0 +1,427 @@
+//! The pod network of one root: a bridge, a /24 of its own, an address per pod.
+//!
+//! Two files, each changed under a lock of its own:
+//!
+//! ```text
+//! <root>/network/leases.json      who has which address, and which /24 this root has
+//! /run/beluga-subnets/10.88.N     names the root that has this /24: host-wide
+//! ```
+//! A /24 is claimed with a root's first address and given back with its last,
+//! and the bridge is made and removed under the same lock.
+
+use super::lock::FileLock;
+use super::netlink::{Netlink, NetlinkError};
+use crate::plan::{NetworkFacts, NetworkIdentity};
+use crate::settings::Settings;
+use crate::store::atomic;
+use beluga_proto::PodUid;
+use beluga_proto::pod::Address;
+use beluga_proto::vm::MacAddress;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// Where the /24s of all roots are claimed. Gone with a reboot, as the bridges are.
+const SUBNET_CLAIMS: &str = "/run/beluga-subnets";
+
+/// Bits of a root's network.
+const PREFIX: u8 = 24;
+
+/// Largest packet on the pod network, in bytes.
+const MTU: u16 = 1500;
+
+/// Host parts that pods get; the bridge has 1.
+const POD_HOSTS: std::ops::RangeInclusive<u8> = 2..=254;
+
+/// Why a pod gets no place in the network.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// A file of the network's state.
+    #[error("cannot {action} {path}", path = .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The list of addresses is damaged.
+    #[error("{path} is not a list of addresses", path = .path.display())]
+    Leases {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Every address of the network is in use.
+    #[error("all {count} addresses of the pod network are in use: delete pods, or use another root", count = POD_HOSTS.len())]
+    Full,
+    /// Every /24 of the pool is claimed or routed elsewhere.
+    #[error("every /24 of 10.88.0.0/16 is claimed by another root or routed elsewhere on this host")]
+    NoSubnet,
+    /// The kernel refused.
+    #[error("the pod network cannot be made")]
+    Netlink(#[from] NetlinkError),
+    /// The tap cannot be made.
+    #[error("cannot make the tap {name}")]
+    Tap {
+        /// Its name.
+        name: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The bridge is not there.
+    #[error("the bridge {name} is not there")]
+    NoBridge {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Content of `leases.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Leases {
+    /// Boot of the host in which all this holds.
+    boot_id: String,
+    /// `N` of 10.88.N.0/24; `None` without any lease.
+    subnet: Option<u8>,
+    /// Host part given out last, so that an address rests before it is used again.
+    last: u8,
+    /// Pod by host part.
+    pods: BTreeMap<u8, PodUid>,
+}
+
+impl Leases {
+    /// The next free host part after the one given out last.
+    fn next_free(&self) -> Option<u8> {
+        let start = if POD_HOSTS.contains(&self.last) {
+            self.last
+        } else {
+            *POD_HOSTS.start() - 1
+        };
+        (start..=*POD_HOSTS.end())
+            .skip(1)
+            .chain(*POD_HOSTS.start()..=start)
+            .find(|host| POD_HOSTS.contains(host) && !self.pods.contains_key(host))
+    }
+
+    fn host_of(&self, uid: &PodUid) -> Option<u8> {
+        self.pods
+            .iter()
+            .find_map(|(host, owner)| (owner == uid).then_some(*host))
+    }
+}
+
+/// A pod's place in the network, and the network.
+pub type Place = (NetworkIdentity, NetworkFacts);
+
+/// Gives the pod an address, the same one when it has one already.
+/// Errors when the network is full or its state cannot be changed.
+pub fn claim(settings: &Settings, uid: &PodUid, boot_id: &str) -> Result<Place, NetworkError> {
+    let _lock = lock(settings)?;
+    let mut leases = read(settings, boot_id)?;
+    let subnet = match leases.subnet {
+        Some(subnet) => subnet,
+        None => claim_subnet(settings)?,
+    };
+    leases.subnet = Some(subnet);
+    let host = match leases.host_of(uid) {
+        Some(host) => host,
+        None => leases.next_free().ok_or(NetworkError::Full)?,
+    };
+    leases.last = host;
+    leases.pods.insert(host, uid.clone());
+    write(settings, &leases)?;
+    Ok(place(settings, subnet, host))
+}
+
+/// The place that the next pod would get; claims nothing.
+pub fn preview(settings: &Settings, boot_id: &str) -> Result<Place, NetworkError> {
+    let leases = read(settings, boot_id)?;
+    let host = leases.next_free().ok_or(NetworkError::Full)?;
+    Ok(place(settings, leases.subnet.unwrap_or(0), host))
+}
+
+/// Takes the pod's address back; with the last one of the root the bridge and
+/// the /24 go too. Nothing to take back is no error.
+pub fn release(settings: &Settings, uid: &PodUid, boot_id: &str) -> Result<(), NetworkError> {
+    if !leases_path(settings).exists() {
+        return Ok(());
+    }
+    let _lock = lock(settings)?;
+    let mut leases = read(settings, boot_id)?;
+    leases.pods.retain(|_, owner| owner != uid);
+    if leases.pods.is_empty() {
+        remove_network(settings, &mut leases)?;
+    }
+    write(settings, &leases)
+}
+
+/// Pods that hold an address.
+pub fn holders(settings: &Settings, boot_id: &str) -> Result<Vec<PodUid>, NetworkError> {
+    Ok(read(settings, boot_id)?.pods.into_values().collect())
+}
+
+/// Names of this root's interfaces that exist now.
+pub fn interfaces(settings: &Settings) -> Result<Vec<String>, NetworkError> {
+    let prefix = bridge_name(settings);
+    Ok(Netlink::open()?
+        .links()?
+        .into_iter()
+        .map(|link| link.name)
+        .filter(|name| name.starts_with(&prefix))
+        .collect())
+}
+
+/// Removes an interface of this root. One that is not there is no error.
+pub fn remove_interface(name: &str) -> Result<(), NetworkError> {
+    Ok(Netlink::open()?.delete_link(name)?)
+}
+
+/// Makes the bridge unless it is there.
+pub fn ensure_bridge(
+    settings: &Settings,
+    name: &str,
+    gateway: Address,
+    mtu: u16,
+) -> Result<(), NetworkError> {
+    let _lock = lock(settings)?;
+    let mut netlink = Netlink::open()?;
+    let link = match netlink.link(name)? {
+        Some(link) => link,
+        None => {
+            netlink.add_bridge(name, mac(settings, 1).0, mtu)?;
+            netlink.link(name)?.ok_or_else(|| NetworkError::NoBridge {
+                name: name.to_owned(),
+            })?
+        }
+    };
+    Ok(netlink.add_address(&link, gateway.ip, gateway.prefix)?)
+}
+
+/// Makes a tap that is a port of the bridge. It lives as long as its descriptor.
+pub fn add_tap(name: &str, bridge: &str, mtu: u16) -> Result<OwnedFd, NetworkError> {
+    let mut netlink = Netlink::open()?;
+    let bridge = netlink.link(bridge)?.ok_or_else(|| NetworkError::NoBridge {
+        name: bridge.to_owned(),
+    })?;
+    let tap = crate::sys::open_tap(name).map_err(|source| NetworkError::Tap {
+        name: name.to_owned(),
+        source,
+    })?;
+    // The host speaks on the bridge, never on the port: without this the
+    // kernel would give the tap an address and send the guest packets about it.
+    let quiet = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+    let _ = std::fs::write(quiet, "1");
+    netlink.join_bridge(name, &bridge, mtu)?;
+    Ok(tap)
+}
+
+fn place(settings: &Settings, subnet: u8, host: u8) -> Place {
+    let address = |host| Address {
+        ip: IpAddr::V4(Ipv4Addr::new(10, 88, subnet, host)),
+        prefix: PREFIX,
+    };
+    let bridge = bridge_name(settings);
+    let identity = NetworkIdentity {
+        address: address(host),
+        mac: mac(settings, host),
+        tap: format!("{bridge}t{host}"),
+    };
+    let facts = NetworkFacts {
+        bridge,
+        gateway: address(1),
+        mtu: MTU,
+    };
+    (identity, facts)
+}
+
+fn bridge_name(settings: &Settings) -> String {
+    format!("blg{}", settings.short_hash())
+}
+
+/// A locally administered address: the root's hash, then the host part.
+fn mac(settings: &Settings, host: u8) -> MacAddress {
+    let digits = settings.short_hash();
+    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap_or(0);
+    MacAddress([0x02, 0xb1, byte(0), byte(2), byte(4), host])
+}
+
+fn remove_network(settings: &Settings, leases: &mut Leases) -> Result<(), NetworkError> {
+    Netlink::open()?.delete_link(&bridge_name(settings))?;
+    if let Some(subnet) = leases.subnet.take() {
+        let _lock = claims_lock()?;
+        let path = claim_path(subnet);
+        if is_claim_of(&path, &settings.root) {
+            remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Finds a /24 that no other root has and nothing on this host routes to.
+fn claim_subnet(settings: &Settings) -> Result<u8, NetworkError> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let _lock = claims_lock()?;
+    let routed = Netlink::open()?.routed_networks()?;
+    let bridge_is_ours = |path: &Path| is_claim_of(path, &settings.root);
+    let is_free = |subnet: u8| {
+        let path = claim_path(subnet);
+        let claimed = path.exists() && !bridge_is_ours(&path) && !is_abandoned(&path);
+        let network = Ipv4Addr::new(10, 88, subnet, 0);
+        !claimed && (bridge_is_ours(&path) || !routed.iter().any(|at| overlaps(*at, network)))
+    };
+    let subnet = (0..=255).find(|subnet| is_free(*subnet)).ok_or(NetworkError::NoSubnet)?;
+    let path = claim_path(subnet);
+    std::fs::write(&path, settings.root.as_os_str().as_bytes()).map_err(io_error("write", &path))?;
+    Ok(subnet)
+}
+
+fn overlaps((network, prefix): (Ipv4Addr, u8), ours: Ipv4Addr) -> bool {
+    let bits = prefix.min(PREFIX);
+    let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+    // A default route overlaps with nothing: it is for what has no other route.
+    prefix > 0 && u32::from(network) & mask == u32::from(ours) & mask
+}
+
+fn claim_path(subnet: u8) -> PathBuf {
+    Path::new(SUBNET_CLAIMS).join(format!("10.88.{subnet}"))
+}
+
+fn is_claim_of(path: &Path, root: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt as _;
+    std::fs::read(path).is_ok_and(|owner| owner == root.as_os_str().as_bytes())
+}
+
+/// Whether the root that claims this no longer exists.
+fn is_abandoned(path: &Path) -> bool {
+    use std::os::unix::ffi::OsStringExt as _;
+    std::fs::read(path).is_ok_and(|owner| {
+        let root = PathBuf::from(std::ffi::OsString::from_vec(owner));
+        !root.join("network").exists()
+    })
+}
+
+fn claims_lock() -> Result<FileLock, NetworkError> {
+    let directory = Path::new(SUBNET_CLAIMS);
+    std::fs::create_dir_all(directory).map_err(io_error("make directory", directory))?;
+    let path = directory.join("lock");
+    FileLock::wait(&path).map_err(io_error("lock", &path))
+}
+
+fn lock(settings: &Settings) -> Result<FileLock, NetworkError> {
+    let directory = settings.root.join("network");
+    std::fs::create_dir_all(&directory).map_err(io_error("make directory", &directory))?;
+    let path = directory.join("lock");
+    FileLock::wait(&path).map_err(io_error("lock", &path))
+}
+
+fn leases_path(settings: &Settings) -> PathBuf {
+    settings.root.join("network/leases.json")
+}
+
+/// The leases of this boot: those of an earlier one went with its bridge.
+fn read(settings: &Settings, boot_id: &str) -> Result<Leases, NetworkError> {
+    let path = leases_path(settings);
+    let fresh = || Leases {
+        boot_id: boot_id.to_owned(),
+        ..Leases::default()
+    };
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(fresh()),
+        Err(source) => return Err(io_error("read", &path)(source)),
+    };
+    let leases: Leases = serde_json::from_slice(&bytes).map_err(|source| NetworkError::Leases {
+        path: path.clone(),
+        source,
+    })?;
+    Ok(if leases.boot_id == boot_id { leases } else { fresh() })
+}
+
+fn write(settings: &Settings, leases: &Leases) -> Result<(), NetworkError> {
+    let path = leases_path(settings);
+    let bytes = serde_json::to_vec(leases).map_err(|source| NetworkError::Leases {
+        path: path.clone(),
+        source,
+    })?;
+    atomic::replace(&path, &bytes).map_err(io_error("write", &path))
+}
+
+fn remove_file(path: &Path) -> Result<(), NetworkError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NetworkError {
+    let path = path.to_owned();
+    move |source| NetworkError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uid(byte: u8) -> PodUid {
+        PodUid::from_random([byte; 16])
+    }
+
+    #[test]
+    fn an_address_rests_before_it_is_given_out_again() {
+        let mut leases = Leases::default();
+        let first = leases.next_free().unwrap();
+        assert_eq!(first, 2);
+        leases.last = first;
+        assert_eq!(leases.next_free(), Some(3), "2 is free but was the last one");
+        leases.last = 254;
+        assert_eq!(leases.next_free(), Some(2), "round again");
+    }
+
+    #[test]
+    fn no_address_is_given_twice_and_a_full_network_says_so() {
+        let mut leases = Leases::default();
+        for count in 0..POD_HOSTS.len() {
+            let host = leases.next_free().unwrap();
+            leases.last = host;
+            let owner = uid(u8::try_from(count).unwrap());
+            assert!(leases.pods.insert(host, owner).is_none());
+        }
+        assert_eq!(leases.next_free(), None);
+        leases.pods.remove(&77);
+        assert_eq!(leases.next_free(), Some(77));
+    }
+
+    #[test]
+    fn routes_that_cover_a_network_are_seen() {
+        let ours = Ipv4Addr::new(10, 88, 7, 0);
+        assert!(overlaps((Ipv4Addr::new(10, 88, 7, 0), 24), ours));
+        assert!(overlaps((Ipv4Addr::new(10, 0, 0, 0), 8), ours));
+        assert!(overlaps((Ipv4Addr::new(10, 88, 7, 128), 25), ours));
+        assert!(!overlaps((Ipv4Addr::new(10, 88, 8, 0), 24), ours));
+        assert!(!overlaps((Ipv4Addr::UNSPECIFIED, 0), ours));
+    }
+
+    #[test]
+    fn names_fit_the_kernel() {
+        let settings = Settings::new(Some("/x".into()), Some("/y".into()));
+        let (identity, facts) = place(&settings, 255, 254);
+        assert!(identity.tap.len() <= crate::sys::MAX_IFNAME, "{}", identity.tap);
+        assert!(identity.tap.starts_with(&facts.bridge));
+        assert_eq!(identity.mac.0[0] & 3, 2, "locally administered, unicast");
+    }
+}

@@ -1,0 +1,303 @@
+//! The only client of the agent: one control connection, and the streams that
+//! the agent dials back, told apart by their nonces.
+//!
+//! Every connection from the guest is hostile until it has proved itself: few
+//! may be unproved at a time, each for a short time, and nothing of them is
+//! read beyond what the proof needs.
+
+mod streams;
+
+pub use streams::{Streams, adopt};
+
+use beluga_proto::{
+    AgentFrame, Event, Fault, FaultCode, FrameDecoder, Hello, HostFrame, Reply, Request, encode,
+};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+
+/// How long a connection may take to prove itself.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Most bytes that wait to be sent before the agent counts as stuck.
+const MAX_QUEUED: usize = 16 << 20;
+
+/// Bytes read from the agent at a time.
+const READ_SIZE: usize = 8 << 10;
+
+/// What the link tells the pod.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// A control connection said who it is; the pod decides what to answer.
+    Hello {
+        /// What it said.
+        hello: Hello,
+        /// The connection.
+        pending: Pending,
+    },
+    /// An event of the agent.
+    Event {
+        /// Its sequence number.
+        seq: u64,
+        /// What happened.
+        event: Event,
+        /// Which control connection it came over.
+        connection: u64,
+    },
+    /// The control connection is gone.
+    Lost {
+        /// Which one.
+        connection: u64,
+        /// Why.
+        why: String,
+    },
+}
+
+/// A control connection that has said hello.
+#[derive(Debug)]
+pub struct Pending {
+    stream: UnixStream,
+    decoder: FrameDecoder,
+}
+
+/// The connection to the agent, through all its reconnections. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Link {
+    shared: Arc<Mutex<Shared>>,
+    events: mpsc::UnboundedSender<LinkEvent>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// To the writer of the present connection.
+    writer: Option<mpsc::UnboundedSender<Vec<u8>>>,
+    queued: Arc<std::sync::atomic::AtomicUsize>,
+    waiting: HashMap<u64, oneshot::Sender<Result<Reply, Fault>>>,
+    last_request: u64,
+    connection: u64,
+}
+
+impl Link {
+    /// A link without a connection; what happens on it goes to `events`.
+    #[must_use]
+    pub fn new(events: mpsc::UnboundedSender<LinkEvent>) -> Self {
+        Self {
+            shared: Arc::default(),
+            events,
+        }
+    }
+
+    /// Reads the hello of a new control connection, and passes it on.
+    pub fn offer(&self, stream: UnixStream, permit: tokio::sync::OwnedSemaphorePermit) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            let greeting = tokio::time::timeout(PROOF_TIMEOUT, read_hello(stream)).await;
+            // One that says nothing, or nonsense, is dropped without a word.
+            if let Ok(Some((hello, pending))) = greeting {
+                let _ = events.send(LinkEvent::Hello { hello, pending });
+            }
+        });
+    }
+
+    /// Takes a connection into service with this first frame. An older one is
+    /// given up; its unanswered requests fail.
+    pub fn accept(&self, pending: Pending, welcome: &HostFrame) {
+        let (writer, outbox) = mpsc::unbounded_channel();
+        let (connection, queued) = {
+            let mut shared = self.lock();
+            shared.connection += 1;
+            shared.queued = Arc::default();
+            shared.writer = Some(writer);
+            fail_all(&mut shared);
+            (shared.connection, Arc::clone(&shared.queued))
+        };
+        self.send(welcome);
+        let (read, write) = pending.stream.into_split();
+        let link = self.clone();
+        tokio::spawn(async move {
+            let why = tokio::select! {
+                why = link.read(read, pending.decoder, connection) => why,
+                why = write_all(write, outbox, queued) => why,
+            };
+            link.lost(connection, why);
+        });
+    }
+
+    /// Refuses a connection.
+    pub fn refuse(pending: Pending, fault: Fault) {
+        tokio::spawn(async move {
+            if let Ok(bytes) = encode(&HostFrame::Refused(fault)) {
+                let mut stream = pending.stream;
+                let _ = tokio::time::timeout(PROOF_TIMEOUT, stream.write_all(&bytes)).await;
+            }
+        });
+    }
+
+    /// Sends a request now; what is awaited is the reply. Requests may be sent
+    /// without waiting for the replies to earlier ones.
+    pub fn request(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Reply, Fault>> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        let id = {
+            let mut shared = self.lock();
+            shared.last_request += 1;
+            let id = shared.last_request;
+            shared.waiting.insert(id, reply);
+            id
+        };
+        if !self.send(&HostFrame::Request { id, request }) {
+            self.lock().waiting.remove(&id);
+        }
+        async move { answer.await.unwrap_or_else(|_| Err(gone())) }
+    }
+
+    /// Tells the agent that events up to `seq` are safe.
+    pub fn acknowledge(&self, seq: u64) {
+        self.send(&HostFrame::AckEvents { seq });
+    }
+
+    fn send(&self, frame: &HostFrame) -> bool {
+        use std::sync::atomic::Ordering;
+        let Ok(bytes) = encode(frame) else {
+            return false;
+        };
+        let shared = self.lock();
+        let Some(writer) = &shared.writer else {
+            return false;
+        };
+        let queued = shared.queued.fetch_add(bytes.len(), Ordering::Relaxed);
+        queued <= MAX_QUEUED && writer.send(bytes).is_ok()
+    }
+
+    async fn read(
+        &self,
+        mut stream: OwnedReadHalf,
+        mut decoder: FrameDecoder,
+        connection: u64,
+    ) -> String {
+        let mut buffer = vec![0u8; READ_SIZE];
+        loop {
+            loop {
+                match decoder.next_frame::<AgentFrame>() {
+                    Ok(Some(frame)) => {
+                        if let Err(why) = self.take(frame, connection) {
+                            return why;
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(error) => return format!("the agent broke the protocol: {error}"),
+                }
+            }
+            match stream.read(&mut buffer).await {
+                Ok(0) => return "the agent closed the connection".to_owned(),
+                Ok(length) => decoder.feed(&buffer[..length]),
+                Err(error) => return format!("cannot read from the agent: {error}"),
+            }
+        }
+    }
+
+    fn take(&self, frame: AgentFrame, connection: u64) -> Result<(), String> {
+        match frame {
+            AgentFrame::Hello(_) => Err("the agent said hello twice".to_owned()),
+            AgentFrame::Reply { id, result } => {
+                let waiting = self.lock().waiting.remove(&id);
+                // A reply to nothing is the guest's nonsense, not our end.
+                if let Some(waiting) = waiting {
+                    let result =
+                        result.map_err(|fault| Fault::new(fault.code, printable(fault.message)));
+                    let _ = waiting.send(result);
+                }
+                Ok(())
+            }
+            AgentFrame::Event { seq, event } => {
+                let event = LinkEvent::Event {
+                    seq,
+                    event,
+                    connection,
+                };
+                self.events
+                    .send(event)
+                    .map_err(|_| "the pod has ended".to_owned())
+            }
+        }
+    }
+
+    fn lost(&self, connection: u64, why: String) {
+        {
+            let mut shared = self.lock();
+            if shared.connection != connection {
+                return;
+            }
+            shared.writer = None;
+            fail_all(&mut shared);
+        }
+        let _ = self.events.send(LinkEvent::Lost { connection, why });
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Control characters of a hostile guest must not reach a terminal.
+#[must_use]
+pub fn printable(text: String) -> String {
+    if text.chars().any(char::is_control) {
+        text.chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect()
+    } else {
+        text
+    }
+}
+
+fn gone() -> Fault {
+    Fault::new(
+        FaultCode::Unavailable,
+        "the connection to the pod's agent is gone",
+    )
+}
+
+fn fail_all(shared: &mut Shared) {
+    for (_, waiting) in shared.waiting.drain() {
+        let _ = waiting.send(Err(gone()));
+    }
+}
+
+async fn read_hello(mut stream: UnixStream) -> Option<(Hello, Pending)> {
+    let mut decoder = FrameDecoder::new();
+    let mut buffer = vec![0u8; READ_SIZE];
+    loop {
+        if let Some(frame) = decoder.next_frame::<AgentFrame>().ok()? {
+            return match frame {
+                AgentFrame::Hello(hello) => Some((hello, Pending { stream, decoder })),
+                _ => None,
+            };
+        }
+        match stream.read(&mut buffer).await {
+            Ok(length) if length > 0 => decoder.feed(&buffer[..length]),
+            _ => return None,
+        }
+    }
+}
+
+async fn write_all(
+    mut stream: OwnedWriteHalf,
+    mut outbox: mpsc::UnboundedReceiver<Vec<u8>>,
+    queued: Arc<std::sync::atomic::AtomicUsize>,
+) -> String {
+    while let Some(bytes) = outbox.recv().await {
+        if let Err(error) = stream.write_all(&bytes).await {
+            return format!("cannot write to the agent: {error}");
+        }
+        queued.fetch_sub(bytes.len(), std::sync::atomic::Ordering::Relaxed);
+    }
+    "replaced by a newer connection".to_owned()
+}

@@ -1,0 +1,312 @@
+//! Container logs in the CRI format, exact to the byte.
+//!
+//! ```text
+//! 2026-01-02T03:04:05.678901234Z stdout F a whole line
+//! 2026-01-02T03:04:05.678901234Z stderr P a piece; more of the line follows
+//! ```
+//! A line with tag `F` stands for its content and a newline, one with `P` for
+//! its content alone; the last piece of a stream that ends without a newline
+//! is a `P`. So the file itself says how many bytes of each stream are safe,
+//! and a supervisor that takes over counts them instead of trusting a number.
+
+use crate::settings::Settings;
+use beluga_proto::PodUid;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Longest content of one line in bytes; longer lines become pieces.
+pub const MAX_LINE: usize = 16 << 10;
+
+/// Directory of the logs of one container, a file `<run>.log` per run.
+#[must_use]
+pub fn directory(settings: &Settings, uid: &PodUid, container: &str) -> PathBuf {
+    settings.pod_dir(uid).join("logs").join(container)
+}
+
+/// Log file of one run of a container; the first run is 0.
+#[must_use]
+pub fn path(settings: &Settings, uid: &PodUid, container: &str, run: u32) -> PathBuf {
+    directory(settings, uid, container).join(format!("{run}.log"))
+}
+
+/// One of a process's two output streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Standard output, or the terminal.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Output {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::Stdout => 0,
+            Self::Stderr => 1,
+        }
+    }
+}
+
+/// The log of one run, open for writing.
+#[derive(Debug)]
+pub struct LogFile {
+    file: File,
+    /// Bytes of each stream that are in the file.
+    safe: [u64; 2],
+    /// The unfinished line of each stream: not in the file yet.
+    partial: [Vec<u8>; 2],
+    /// Lines of the present write.
+    lines: Vec<u8>,
+}
+
+impl LogFile {
+    /// Opens the log, makes it when it is missing. A last line that was torn
+    /// by a crash is cut off; what is there is counted.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        let file = File::options()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)?;
+        let (safe, length) = count(&file)?;
+        if length < file.metadata()?.len() {
+            file.set_len(length)?;
+        }
+        Ok(Self {
+            file,
+            safe,
+            partial: [Vec::new(), Vec::new()],
+            lines: Vec::new(),
+        })
+    }
+
+    /// Bytes of the stream since the container's start that are in the file.
+    #[must_use]
+    pub fn safe(&self, output: Output) -> u64 {
+        self.safe[output.index()]
+    }
+
+    /// Takes in the next bytes of a stream. Whole lines are in the file when
+    /// this returns; an unfinished one waits for its end.
+    pub fn append(&mut self, output: Output, mut bytes: &[u8]) -> io::Result<()> {
+        let stamp = timestamp(SystemTime::now());
+        let mut added = 0;
+        while !bytes.is_empty() {
+            let room = MAX_LINE - self.partial[output.index()].len();
+            let newline = bytes.iter().take(room).position(|byte| *byte == b'\n');
+            let (piece, rest, tag) = match newline {
+                Some(at) => (&bytes[..at], &bytes[at + 1..], Some(b'F')),
+                None if bytes.len() >= room => (&bytes[..room], &bytes[room..], Some(b'P')),
+                None => (bytes, &bytes[bytes.len()..], None),
+            };
+            bytes = rest;
+            match tag {
+                Some(tag) => added += self.line(output, piece, tag, &stamp),
+                None => self.partial[output.index()].extend_from_slice(piece),
+            }
+        }
+        self.flush(output, added)
+    }
+
+    /// Takes in the end of a stream: what waits for a newline is written.
+    pub fn finish(&mut self, output: Output) -> io::Result<()> {
+        if self.partial[output.index()].is_empty() {
+            return Ok(());
+        }
+        let stamp = timestamp(SystemTime::now());
+        let added = self.line(output, &[], b'P', &stamp);
+        self.flush(output, added)
+    }
+
+    /// Adds a line to the present write; how many bytes of the stream it holds.
+    fn line(&mut self, output: Output, piece: &[u8], tag: u8, stamp: &str) -> u64 {
+        let held = std::mem::take(&mut self.partial[output.index()]);
+        self.lines.extend_from_slice(stamp.as_bytes());
+        self.lines.push(b' ');
+        self.lines.extend_from_slice(output.name().as_bytes());
+        self.lines.extend_from_slice(&[b' ', tag, b' ']);
+        self.lines.extend_from_slice(&held);
+        self.lines.extend_from_slice(piece);
+        self.lines.push(b'\n');
+        (held.len() + piece.len()) as u64 + u64::from(tag == b'F')
+    }
+
+    fn flush(&mut self, output: Output, added: u64) -> io::Result<()> {
+        if !self.lines.is_empty() {
+            let written = self.file.write_all(&self.lines);
+            self.lines.clear();
+            // A flood must not stay allocated in an idle supervisor.
+            self.lines.shrink_to(4 * MAX_LINE);
+            written?;
+            self.safe[output.index()] += added;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of each stream in a log, and where its last whole line ends.
+fn count(file: &File) -> io::Result<([u64; 2], u64)> {
+    let mut safe = [0u64; 2];
+    let mut end = 0;
+    let mut reader = BufReader::with_capacity(64 << 10, file);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let length = reader.read_until(b'\n', &mut line)?;
+        if length == 0 || line.last() != Some(&b'\n') {
+            return Ok((safe, end));
+        }
+        end += length as u64;
+        line.pop();
+        if let Some(entry) = Entry::parse(&line) {
+            let newline = u64::from(!entry.is_partial);
+            safe[entry.output.index()] += entry.content.len() as u64 + newline;
+        }
+    }
+}
+
+/// A line of a log, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// When it was written, RFC 3339 in UTC.
+    pub time: &'a str,
+    /// Which stream.
+    pub output: Output,
+    /// More of the same line follows, or the stream ended without a newline.
+    pub is_partial: bool,
+    /// Without the newline.
+    pub content: &'a [u8],
+}
+
+impl<'a> Entry<'a> {
+    /// From a line without its newline; `None` when it is not of the format.
+    #[must_use]
+    pub fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut parts = line.splitn(4, |byte| *byte == b' ');
+        let time = std::str::from_utf8(parts.next()?).ok()?;
+        let output = match parts.next()? {
+            b"stdout" => Output::Stdout,
+            b"stderr" => Output::Stderr,
+            _ => return None,
+        };
+        let is_partial = match parts.next()? {
+            b"F" => false,
+            b"P" => true,
+            _ => return None,
+        };
+        Some(Self {
+            time,
+            output,
+            is_partial,
+            content: parts.next()?,
+        })
+    }
+}
+
+/// RFC 3339 in UTC with nanoseconds. Written by hand because it runs for every
+/// piece of output; days to a date by Hinnant's `civil_from_days`.
+fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let (days, second) = (since.as_secs() / 86400, since.as_secs() % 86400);
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 {
+        month_index + 3
+    } else {
+        month_index - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:09}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+        since.subsec_nanos()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn temporary(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("beluga-log-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        path
+    }
+
+    fn contents(path: &Path, output: Output) -> Vec<u8> {
+        let text = std::fs::read(path).unwrap();
+        let mut bytes = Vec::new();
+        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let entry = Entry::parse(line).unwrap();
+            if entry.output == output {
+                bytes.extend_from_slice(entry.content);
+                bytes.extend((!entry.is_partial).then_some(b'\n'));
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_stream_comes_back_byte_for_byte() {
+        let path = temporary("exact");
+        let mut log = LogFile::open(&path).unwrap();
+        let mut sent = b"one\n\ntwo ".to_vec();
+        sent.extend(vec![b'x'; 3 * MAX_LINE]);
+        sent.extend(b"\nend without newline");
+        for piece in sent.chunks(7) {
+            log.append(Output::Stdout, piece).unwrap();
+            log.append(Output::Stderr, b"e\n").unwrap();
+        }
+        log.finish(Output::Stdout).unwrap();
+        assert_eq!(log.safe(Output::Stdout), sent.len() as u64);
+        assert_eq!(contents(&path, Output::Stdout), sent);
+        let again = LogFile::open(&path).unwrap();
+        assert_eq!(again.safe, log.safe);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_torn_last_line_is_cut_and_its_bytes_count_as_unsafe() {
+        let path = temporary("torn");
+        let mut log = LogFile::open(&path).unwrap();
+        log.append(Output::Stdout, b"whole\nunfinished").unwrap();
+        assert_eq!(log.safe(Output::Stdout), 6, "the unfinished line is not safe");
+        drop(log);
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 1..whole.len() {
+            std::fs::write(&path, [&whole[..], &whole[..cut]].concat()).unwrap();
+            let log = LogFile::open(&path).unwrap();
+            assert_eq!(log.safe(Output::Stdout), 6);
+            assert_eq!(std::fs::read(&path).unwrap(), whole);
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn times_are_written_as_rfc_3339() {
+        let at = |seconds, nanos| timestamp(UNIX_EPOCH + Duration::new(seconds, nanos));
+        assert_eq!(at(0, 1), "1970-01-01T00:00:00.000000001Z");
+        assert_eq!(at(951_827_696, 0), "2000-02-29T12:34:56.000000000Z");
+        assert_eq!(at(1_798_761_599, 0), "2026-12-31T23:59:59.000000000Z");
+    }
+}

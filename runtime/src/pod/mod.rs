@@ -1,0 +1,145 @@
+//! A pod's supervisor: the process that owns the pod from its first host
+//! object to its last.
+//!
+//! One task, [`supervisor`], owns the state and everything that is open; the
+//! others (connections, streams) send it messages. [`state`] decides, the
+//! supervisor carries out. [`boot`] makes host objects and the VM, [`run_io`]
+//! carries the containers' streams, [`server`] talks to clients. A supervisor
+//! that starts on a pod which has run before takes it over.
+
+mod boot;
+mod container;
+mod failure;
+mod output;
+mod run_io;
+mod server;
+mod state;
+mod supervisor;
+
+pub use state::{Action, Input, Now, PodState, Stage};
+
+use crate::host::lock::FileLock;
+use crate::settings::Settings;
+use crate::store;
+use beluga_proto::{ContainerId, ExecId, PodUid};
+use rustix::time::{ClockId, clock_gettime};
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+
+/// The hidden verb that makes a process a supervisor.
+pub const SUPERVISE: &str = "supervise";
+
+/// Both clocks now.
+#[must_use]
+pub fn now() -> Now {
+    let nanos = |clock| {
+        let time = clock_gettime(clock);
+        u64::try_from(time.tv_sec)
+            .unwrap_or(0)
+            .saturating_mul(1_000_000_000)
+            .saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+    };
+    Now {
+        boot: nanos(ClockId::Boottime),
+        unix: nanos(ClockId::Realtime),
+    }
+}
+
+/// Random bytes from the kernel.
+#[must_use]
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0u8; N];
+    let mut filled = 0;
+    while filled < N {
+        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(length) => filled += length,
+            Err(rustix::io::Errno::INTR) => {}
+            // Identifiers and nonces without randomness are worse than no supervisor.
+            Err(error) => panic!("the kernel gives no random bytes: {error}"),
+        }
+    }
+    bytes
+}
+
+pub(crate) fn random_container_id() -> ContainerId {
+    ContainerId::from_random(random_bytes())
+}
+
+pub(crate) fn random_exec_id() -> ExecId {
+    ExecId::from_random(random_bytes())
+}
+
+/// The main function of a supervisor: `UID ROOT STATE LOCK-FD SOCKET-FD`. The
+/// lock is held and the socket listens already, so that there is no moment in
+/// which the pod seems to have no owner.
+#[must_use]
+pub fn supervise_main(args: &[OsString]) -> ExitCode {
+    let Some(start) = Start::parse(args) else {
+        eprintln!("beluga supervise is started by beluga itself");
+        return ExitCode::from(2);
+    };
+    // Its own session: no terminal's signals reach it.
+    let _ = rustix::process::setsid();
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(start)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", crate::error_chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a supervisor is started with.
+struct Start {
+    uid: PodUid,
+    settings: Settings,
+    lock: FileLock,
+    socket: OwnedFd,
+}
+
+impl Start {
+    fn parse(args: &[OsString]) -> Option<Self> {
+        let [uid, root, state, lock, socket] = args else {
+            return None;
+        };
+        Some(Self {
+            uid: PodUid::parse(uid.to_str()?).ok()?,
+            settings: Settings::new(Some(root.into()), Some(state.into())),
+            lock: FileLock::inherited(inherited(lock)?),
+            socket: inherited(socket)?,
+        })
+    }
+}
+
+/// Takes over a descriptor that the starter left open for us.
+fn inherited(number: &OsString) -> Option<OwnedFd> {
+    let number: i32 = number.to_str()?.parse().ok().filter(|number| *number > 2)?;
+    crate::sys::take_inherited(number)
+}
+
+async fn run(start: Start) -> Result<(), supervisor::SupervisorError> {
+    let Start {
+        uid,
+        settings,
+        lock,
+        socket,
+    } = start;
+    let record = store::read_record(&settings, &uid)?;
+    let definition = store::read_definition(&settings, &uid)?;
+    let (Some(record), Some(definition)) = (record, definition) else {
+        return Ok(());
+    };
+    let supervisor = supervisor::Supervisor::new(settings, record, definition, lock);
+    supervisor.run(socket).await
+}

@@ -1,0 +1,129 @@
+//! Carries one container run's output into its log, and to who is attached.
+
+use crate::logs::{LogFile, Output};
+use std::path::PathBuf;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+
+/// Bytes moved at a time; the buffer exists only while there is output.
+const CHUNK: usize = 32 << 10;
+
+/// What a run's output needs.
+#[derive(Debug)]
+pub(super) struct Pump {
+    pub(super) log: PathBuf,
+    pub(super) stdout: oneshot::Receiver<UnixStream>,
+    pub(super) stderr: Option<oneshot::Receiver<UnixStream>>,
+    /// Clients that want a copy, from when they come.
+    pub(super) attached: mpsc::UnboundedReceiver<UnixStream>,
+}
+
+/// A stream and the piece of it that was read last.
+struct Source {
+    output: Output,
+    stream: Option<UnixStream>,
+}
+
+impl Pump {
+    /// Runs until every stream has ended. What is acknowledged to the agent is
+    /// in the log. Errors when the log cannot be written: the agent then holds
+    /// the output back, and the container stops at its next write.
+    pub(super) async fn run(mut self) -> std::io::Result<()> {
+        let mut log = LogFile::open(&self.log)?;
+        let stdout = (&mut self.stdout).await.ok();
+        let stderr = match &mut self.stderr {
+            Some(stderr) => stderr.await.ok(),
+            None => None,
+        };
+        let mut out = Source {
+            output: Output::Stdout,
+            stream: stdout,
+        };
+        let mut err = Source {
+            output: Output::Stderr,
+            stream: stderr,
+        };
+        let mut clients: Vec<UnixStream> = Vec::new();
+        let mut no_more_clients = false;
+        while out.stream.is_some() || err.stream.is_some() {
+            tokio::select! {
+                biased;
+                client = self.attached.recv(), if !no_more_clients => match client {
+                    Some(client) => clients.push(client),
+                    None => no_more_clients = true,
+                },
+                () = out.readable(), if out.stream.is_some() => {
+                    out.transfer(&mut log, &mut clients).await?;
+                }
+                () = err.readable(), if err.stream.is_some() => {
+                    err.transfer(&mut log, &mut clients).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Source {
+    async fn readable(&self) {
+        if let Some(stream) = &self.stream {
+            // An error shows again at the read.
+            let _ = stream.readable().await;
+        }
+    }
+
+    /// Moves one piece: read, log, acknowledge, copy.
+    async fn transfer(
+        &mut self,
+        log: &mut LogFile,
+        clients: &mut Vec<UnixStream>,
+    ) -> std::io::Result<()> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(());
+        };
+        let mut buffer = Vec::with_capacity(CHUNK);
+        let length = match stream.try_read_buf(&mut buffer) {
+            Ok(length) => length,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+            Err(_) => 0,
+        };
+        if length == 0 {
+            log.finish(self.output)?;
+        } else {
+            log.append(self.output, &buffer)?;
+        }
+        let safe = log.safe(self.output).to_le_bytes();
+        let is_over = stream.write_all(&safe).await.is_err() || length == 0;
+        if is_over && let Some(stream) = self.stream.take() {
+            tokio::spawn(drain(stream));
+        }
+        copy(&buffer, clients).await;
+        Ok(())
+    }
+}
+
+/// Gives the agent the time to read the last acknowledgement: closing a socket
+/// with unread data in it resets the connection.
+async fn drain(mut stream: UnixStream) {
+    let _ = stream.shutdown().await;
+    let mut rest = [0u8; 64];
+    let wait = std::time::Duration::from_secs(1);
+    let _ = tokio::time::timeout(wait, async {
+        while matches!(stream.read(&mut rest).await, Ok(length) if length > 0) {}
+    })
+    .await;
+}
+
+/// A client that is slow slows the container down, as a terminal does; one
+/// that has gone is forgotten.
+async fn copy(bytes: &[u8], clients: &mut Vec<UnixStream>) {
+    let mut at = 0;
+    while at < clients.len() {
+        if clients[at].write_all(bytes).await.is_ok() {
+            at += 1;
+        } else {
+            clients.swap_remove(at);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The streams of container runs: output to logs and attached clients, input
+//! from them; and ends that wait until the output is in the log.
+
+use super::output::Pump;
+use super::server::Attach;
+use super::supervisor::{Message, Supervisor};
+use crate::logs::{self, LogFile, Output};
+use beluga_proto::agent::{ProcessExit, ResumeStream, StdioNonces};
+use beluga_proto::{ContainerId, Fault, FaultCode, Request};
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+/// How long the rest of the output of an ended run is waited for: its streams
+/// end with its last process, unless something outside holds them open.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A run's standard input, once the agent has dialled it.
+pub(super) type Stdin = watch::Receiver<Option<Arc<UnixStream>>>;
+
+/// The streams of one run.
+#[derive(Debug)]
+struct RunIo {
+    pump: JoinHandle<()>,
+    attached: mpsc::UnboundedSender<UnixStream>,
+    stdin: Option<Stdin>,
+    is_drained: bool,
+    end: Option<End>,
+}
+
+/// An end that waits for its output.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    seq: u64,
+    exit: ProcessExit,
+    deadline: u64,
+}
+
+/// The streams of all runs.
+#[derive(Debug, Default)]
+pub(super) struct Runs {
+    runs: HashMap<ContainerId, RunIo>,
+    /// Clients that wait for a container to run, by its place in the plan.
+    waiting: Vec<(usize, bool, oneshot::Sender<Result<Attach, Fault>>)>,
+}
+
+impl Runs {
+    /// Notes that a run has ended; whether its output is complete already.
+    pub(super) fn has_ended(
+        &mut self,
+        id: &ContainerId,
+        seq: u64,
+        exit: ProcessExit,
+        now: u64,
+    ) -> bool {
+        let Some(run) = self.runs.get_mut(id) else {
+            return false;
+        };
+        let wait = u64::try_from(OUTPUT_PATIENCE.as_nanos()).unwrap_or(u64::MAX);
+        run.end = Some(End {
+            seq,
+            exit,
+            deadline: now.saturating_add(wait),
+        });
+        run.is_drained
+    }
+
+    /// Notes that a run's output is complete; whether it has ended as well.
+    pub(super) fn drained(&mut self, id: &ContainerId) -> bool {
+        self.runs.get_mut(id).is_some_and(|run| {
+            run.is_drained = true;
+            run.end.is_some()
+        })
+    }
+
+    /// Takes the end of a run out, to be told to the state machine.
+    pub(super) fn take_end(&mut self, id: &ContainerId) -> Option<ProcessExit> {
+        let end = self.runs.get(id)?.end?;
+        self.forget(id);
+        Some(end.exit)
+    }
+
+    /// Gives a run's streams up.
+    pub(super) fn forget(&mut self, id: &ContainerId) {
+        if let Some(run) = self.runs.remove(id) {
+            run.pump.abort();
+        }
+    }
+
+    /// Sequence numbers begin again at what is acknowledged.
+    pub(super) fn forget_events(&mut self) {
+        for run in self.runs.values_mut() {
+            run.end = None;
+        }
+    }
+
+    /// The last event up to which all are in the record, of those up to `received`.
+    pub(super) fn safe_event(&self, received: u64) -> u64 {
+        let held = self.runs.values().filter_map(|run| run.end);
+        held.filter(|end| end.seq > 0)
+            .map(|end| end.seq - 1)
+            .min()
+            .map_or(received, |held| held.min(received))
+    }
+
+    /// When an end is told even though its output is not complete.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        let ends = self.runs.values().filter_map(|run| run.end);
+        ends.map(|end| end.deadline).min()
+    }
+
+    /// Runs whose ends are told now.
+    pub(super) fn overdue(&self, now: u64) -> Vec<ContainerId> {
+        self.runs
+            .iter()
+            .filter(|(_, run)| run.end.is_some_and(|end| end.deadline <= now))
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// Waits until what lies in the streams of a VM that is gone is in the logs.
+    pub(super) async fn drain(&mut self, patience: Duration) {
+        let all = async {
+            for (_, run) in self.runs.drain() {
+                let _ = run.pump.await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, all).await;
+    }
+
+    /// Closes a run's standard input: its process reads the end of it.
+    pub(super) fn close_stdin(&mut self, id: &ContainerId) {
+        let stdin = self.runs.get(id).and_then(|run| run.stdin.as_ref());
+        if let Some(stdin) = stdin.and_then(|stdin| stdin.borrow().clone()) {
+            let _ = rustix::net::shutdown(stdin.as_fd(), rustix::net::Shutdown::Write);
+        }
+    }
+}
+
+impl Supervisor {
+    /// Asks the agent to start a container, its streams prepared.
+    pub(super) fn start_container(&mut self, index: usize, id: ContainerId) {
+        let container = &self.definition.plan.containers[index];
+        let process = &container.template.process;
+        let (stdout_nonce, stdout) = self.streams.expect();
+        let stderr = process.tty.is_none().then(|| self.streams.expect());
+        let stdin = process.stdin.then(|| self.streams.expect());
+        let (stderr_nonce, stderr) = stderr.unzip();
+        let (stdin_nonce, stdin) = stdin.unzip();
+        let start = Request::Start {
+            spec: Box::new(container.template.with_id(id.clone())),
+            stdio: StdioNonces {
+                stdin: stdin_nonce,
+                stdout: Some(stdout_nonce),
+                stderr: stderr_nonce,
+            },
+        };
+        self.begin_run(index, &id, stdout, stderr, stdin);
+        let reply = self.link.request(start);
+        self.later(async move { Message::Started(id, reply.await) });
+    }
+
+    /// Takes up the output of a run where the log ends.
+    pub(super) fn resume_output(&mut self, index: usize, id: &ContainerId) {
+        let path = self.log_path(index);
+        let log = match LogFile::open(&path) {
+            Ok(log) => log,
+            Err(error) => {
+                self.warn("LogFailed", format!("Cannot open {}: {error}", path.display()));
+                return;
+            }
+        };
+        let process = &self.definition.plan.containers[index].template.process;
+        let resume = |nonce, output| ResumeStream {
+            nonce,
+            offset: log.safe(output),
+        };
+        let (stdout_nonce, stdout) = self.streams.expect();
+        let stderr = process.tty.is_none().then(|| self.streams.expect());
+        let stdin = process.stdin.then(|| self.streams.expect());
+        let (stderr_nonce, stderr) = stderr.unzip();
+        let (stdin_nonce, stdin) = stdin.unzip();
+        let request = Request::ResumeOutput {
+            container: id.clone(),
+            stdout: Some(resume(stdout_nonce, Output::Stdout)),
+            stderr: stderr_nonce.map(|nonce| resume(nonce, Output::Stderr)),
+            stdin: stdin_nonce,
+        };
+        drop(log);
+        self.runs.forget(id);
+        self.begin_run(index, id, stdout, stderr, stdin);
+        drop(self.link.request(request));
+    }
+
+    fn log_path(&self, index: usize) -> std::path::PathBuf {
+        let status = &self.record.status().containers[index];
+        logs::path(
+            &self.settings,
+            &self.record.uid,
+            &status.name,
+            status.restarts,
+        )
+    }
+
+    fn begin_run(
+        &mut self,
+        index: usize,
+        id: &ContainerId,
+        stdout: oneshot::Receiver<UnixStream>,
+        stderr: Option<oneshot::Receiver<UnixStream>>,
+        stdin: Option<oneshot::Receiver<UnixStream>>,
+    ) {
+        let (attach, attached) = mpsc::unbounded_channel();
+        let pump = Pump {
+            log: self.log_path(index),
+            stdout,
+            stderr,
+            attached,
+        };
+        let messages = self.messages.clone();
+        let run = id.clone();
+        let pump = tokio::spawn(async move {
+            let error = pump.run().await.err().map(|error| error.to_string());
+            let _ = messages.send(Message::Drained(run, error));
+        });
+        let stdin = stdin.map(|dialled| {
+            let (opened, stdin) = watch::channel(None);
+            tokio::spawn(async move {
+                if let Ok(stream) = dialled.await {
+                    opened.send_replace(Some(Arc::new(stream)));
+                }
+            });
+            stdin
+        });
+        let io = RunIo {
+            pump,
+            attached: attach,
+            stdin,
+            is_drained: false,
+            end: None,
+        };
+        self.runs.runs.insert(id.clone(), io);
+        self.serve_waiting(index, id);
+    }
+
+    /// Attaches a client to a container now, or when it runs.
+    pub(super) fn attach(
+        &mut self,
+        request: crate::api::AttachRequest,
+        reply: oneshot::Sender<Result<Attach, Fault>>,
+    ) {
+        let index = match self.container_index(request.container.as_deref()) {
+            Ok(index) => index,
+            Err(fault) => {
+                let _ = reply.send(Err(fault));
+                return;
+            }
+        };
+        let container = &self.definition.plan.containers[index];
+        if request.stdin && !container.template.process.stdin {
+            let message = format!("the container {} has no standard input", container.name());
+            let _ = reply.send(Err(Fault::new(FaultCode::FailedPrecondition, message)));
+            return;
+        }
+        self.runs.waiting.push((index, request.stdin, reply));
+        let run = self.record.status().containers[index].id.clone();
+        if let Some(id) = run.filter(|id| self.runs.runs.contains_key(id)) {
+            self.serve_waiting(index, &id);
+        }
+    }
+
+    fn serve_waiting(&mut self, index: usize, id: &ContainerId) {
+        let ready: Vec<_> = self
+            .runs
+            .waiting
+            .extract_if(.., |(place, _, _)| *place == index)
+            .collect();
+        for (_, wants_stdin, reply) in ready {
+            let attach = self.join(index, id, wants_stdin);
+            let _ = reply.send(attach);
+        }
+    }
+
+    fn join(&mut self, index: usize, id: &ContainerId, stdin: bool) -> Result<Attach, Fault> {
+        let fault = |error: std::io::Error| Fault::new(FaultCode::Internal, error.to_string());
+        let run = self.runs.runs.get(id).ok_or_else(|| {
+            Fault::new(FaultCode::FailedPrecondition, "the container has ended")
+        })?;
+        let (ours, theirs) = UnixStream::pair().map_err(fault)?;
+        let _ = run.attached.send(ours);
+        let output = theirs.into_std().map(OwnedFd::from).map_err(fault)?;
+        let container = &self.definition.plan.containers[index];
+        Ok(Attach {
+            id: id.clone(),
+            index,
+            output,
+            stdin: run.stdin.clone().filter(|_| stdin),
+            closes_stdin: stdin && container.stdin_once,
+        })
+    }
+}

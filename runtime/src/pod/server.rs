@@ -1,0 +1,402 @@
+//! The supervisor's clients: a task per connection, which asks the owner and
+//! passes descriptors on.
+
+use super::run_io::Stdin;
+use super::supervisor::Message;
+use crate::api::{ApiMessage, ApiRequest, AttachRequest, Channel, ExecRequest, StopRequest};
+use crate::link::{Link, Streams};
+use crate::store::status::{ContainerState, PodStatus};
+use beluga_proto::agent::{ProcessExit, StdioNonces, Target};
+use beluga_proto::{ContainerId, ExecId, ExecSpec, Fault, FaultCode, Reply, Request};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+/// How long the streams of a started process may take to be dialled.
+const STREAM_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a client asks of the owner of the pod.
+#[derive(Debug)]
+pub(super) enum Call {
+    /// End the pod.
+    Stop(StopRequest),
+    /// Run a process.
+    Exec(ExecRequest, oneshot::Sender<Result<Exec, Fault>>),
+    /// Nobody waits for this process any more.
+    ExecGone(ExecId),
+    /// Join a container.
+    Attach(AttachRequest, oneshot::Sender<Result<Attach, Fault>>),
+    /// The client that fed a container's standard input has gone.
+    StdinDone(ContainerId),
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Reply, Fault>> + Send>>;
+type Stream = oneshot::Receiver<UnixStream>;
+
+/// A process that the agent has been asked to run.
+pub(super) struct Exec {
+    id: ExecId,
+    started: Answer,
+    stdin: Option<Stream>,
+    stdout: Stream,
+    stderr: Option<Stream>,
+    exited: oneshot::Receiver<ProcessExit>,
+}
+
+impl std::fmt::Debug for Exec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exec").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// A client's place at a container.
+#[derive(Debug)]
+pub(super) struct Attach {
+    pub(super) id: ContainerId,
+    pub(super) index: usize,
+    pub(super) output: OwnedFd,
+    pub(super) stdin: Option<Stdin>,
+    /// The container's input ends with this client.
+    pub(super) closes_stdin: bool,
+}
+
+impl Exec {
+    /// Asks the agent to run the process.
+    pub(super) fn begin(
+        link: &Link,
+        streams: &Streams,
+        container: ContainerId,
+        id: ExecId,
+        process: ExecSpec,
+        exited: oneshot::Receiver<ProcessExit>,
+    ) -> Self {
+        let (stdout_nonce, stdout) = streams.expect();
+        let (stderr_nonce, stderr) = process.tty.is_none().then(|| streams.expect()).unzip();
+        let (stdin_nonce, stdin) = process.stdin.then(|| streams.expect()).unzip();
+        let started = link.request(Request::Exec {
+            container,
+            exec: id.clone(),
+            process: Box::new(process),
+            stdio: StdioNonces {
+                stdin: stdin_nonce,
+                stdout: Some(stdout_nonce),
+                stderr: stderr_nonce,
+            },
+        });
+        Self {
+            id,
+            started: Box::pin(started),
+            stdin,
+            stdout,
+            stderr,
+            exited,
+        }
+    }
+}
+
+/// The process of an exec: the container's own with other arguments.
+pub(super) fn exec_process(own: &ExecSpec, request: &ExecRequest) -> Result<ExecSpec, Fault> {
+    if request.args.is_empty() {
+        let message = "there is no command to run";
+        return Err(Fault::new(FaultCode::InvalidArgument, message));
+    }
+    let mut process = own.clone();
+    process.args.clone_from(&request.args);
+    process.tty = request.tty;
+    process.stdin = request.stdin;
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    for entry in &request.env {
+        process.env.retain(|old| name(old) != name(entry));
+        process.env.push(entry.clone());
+    }
+    if process.tty.is_some() && !process.env.iter().any(|entry| name(entry) == "TERM") {
+        process.env.push("TERM=xterm".to_owned());
+    }
+    Ok(process)
+}
+
+/// What a connection's task works with.
+pub(super) struct Caller {
+    pub(super) messages: mpsc::UnboundedSender<Message>,
+    pub(super) statuses: watch::Receiver<PodStatus>,
+    pub(super) link: Link,
+}
+
+/// All connections.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    tasks: JoinSet<()>,
+}
+
+impl Clients {
+    /// Serves a new connection.
+    pub(super) fn serve(&mut self, stream: UnixStream, caller: Caller) {
+        while self.tasks.try_join_next().is_some() {}
+        self.tasks.spawn(async move {
+            // Only root and we ourselves may: the directory says so too.
+            let peer = stream.peer_cred().map(|peer| peer.uid());
+            let own = rustix::process::geteuid().as_raw();
+            if !peer.is_ok_and(|peer| peer == 0 || peer == own) {
+                return;
+            }
+            let mut channel = Channel::new(stream);
+            // A client that goes away in mid-sentence is nobody's error.
+            let _ = caller.serve(&mut channel).await;
+        });
+    }
+
+    /// Waits until all have been told the end.
+    pub(super) async fn farewell(mut self, patience: Duration) {
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(patience, all).await;
+    }
+}
+
+impl Caller {
+    async fn serve(self, channel: &mut Channel) -> Result<(), crate::api::ChannelError> {
+        let Some(request) = channel.receive::<ApiRequest>().await? else {
+            return Ok(());
+        };
+        match request {
+            ApiRequest::Watch => self.watch(channel).await,
+            ApiRequest::Stop(request) => {
+                self.tell(Call::Stop(request));
+                channel.send(&ApiMessage::Done, &[]).await?;
+                self.until_the_end(channel).await
+            }
+            ApiRequest::Exec(request) => {
+                let (reply, answer) = oneshot::channel();
+                self.tell(Call::Exec(request, reply));
+                match answer.await.unwrap_or_else(|_| Err(ended())) {
+                    Ok(exec) => self.exec(channel, exec).await,
+                    Err(fault) => channel.send(&ApiMessage::Failed(fault), &[]).await,
+                }
+            }
+            ApiRequest::Attach(request) => {
+                let (reply, answer) = oneshot::channel();
+                self.tell(Call::Attach(request, reply));
+                match answer.await.unwrap_or_else(|_| Err(ended())) {
+                    Ok(attach) => self.attach(channel, attach).await,
+                    Err(fault) => channel.send(&ApiMessage::Failed(fault), &[]).await,
+                }
+            }
+            ApiRequest::Resize { .. } | ApiRequest::Signal { .. } => {
+                let message = "there is no process on this connection";
+                let fault = Fault::new(FaultCode::FailedPrecondition, message);
+                channel.send(&ApiMessage::Failed(fault), &[]).await
+            }
+        }
+    }
+
+    fn tell(&self, call: Call) {
+        let _ = self.messages.send(Message::Call(call));
+    }
+
+    async fn watch(mut self, channel: &mut Channel) -> Result<(), crate::api::ChannelError> {
+        loop {
+            let status = Box::new(self.statuses.borrow_and_update().clone());
+            channel.send(&ApiMessage::Status(status), &[]).await?;
+            tokio::select! {
+                changed = self.statuses.changed() => if changed.is_err() {
+                    return Ok(());
+                },
+                // A watcher says nothing; when it closes there is nobody to tell.
+                request = channel.receive::<ApiRequest>() => {
+                    if request?.is_none() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn until_the_end(
+        mut self,
+        channel: &mut Channel,
+    ) -> Result<(), crate::api::ChannelError> {
+        loop {
+            tokio::select! {
+                changed = self.statuses.changed() => if changed.is_err() {
+                    return Ok(());
+                },
+                request = channel.receive::<ApiRequest>() => {
+                    if request?.is_none() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn exec(
+        &self,
+        channel: &mut Channel,
+        exec: Exec,
+    ) -> Result<(), crate::api::ChannelError> {
+        let target = Target::Exec {
+            id: exec.id.clone(),
+        };
+        let result = match open(exec).await {
+            Ok((stdin, stdout, stderr, exited)) => {
+                let sent = send_streams(channel, stdin, Some(stdout), stderr).await;
+                match sent {
+                    Ok(()) => self.converse(channel, &target, exited).await,
+                    Err(error) => Err(error),
+                }
+            }
+            Err(fault) => channel.send(&ApiMessage::Failed(fault), &[]).await,
+        };
+        if let Target::Exec { id } = target {
+            self.tell(Call::ExecGone(id));
+        }
+        result
+    }
+
+    async fn attach(
+        &self,
+        channel: &mut Channel,
+        attach: Attach,
+    ) -> Result<(), crate::api::ChannelError> {
+        let Attach {
+            id,
+            index,
+            output,
+            stdin,
+            closes_stdin,
+        } = attach;
+        let stdin = match stdin {
+            Some(mut stdin) => match stdin.wait_for(Option::is_some).await {
+                Ok(stream) => stream
+                    .as_ref()
+                    .and_then(|stream| stream.as_fd().try_clone_to_owned().ok()),
+                Err(_) => None,
+            },
+            None => None,
+        };
+        send_streams(channel, stdin, Some(output), None).await?;
+        let target = Target::Container { id: id.clone() };
+        let (exit, exited) = oneshot::channel();
+        let mut statuses = self.statuses.clone();
+        let run = id.clone();
+        let watcher = tokio::spawn(async move {
+            let is_over = |status: &PodStatus| exit_of(status, index, &run).is_some();
+            if let Ok(status) = statuses.wait_for(is_over).await
+                && let Some(found) = exit_of(&status, index, &run)
+            {
+                let _ = exit.send(found);
+            }
+        });
+        let result = self.converse(channel, &target, exited).await;
+        watcher.abort();
+        if closes_stdin {
+            self.tell(Call::StdinDone(id));
+        }
+        result
+    }
+
+    /// Passes sizes and signals on until the process ends or the client goes.
+    async fn converse(
+        &self,
+        channel: &mut Channel,
+        target: &Target,
+        mut exited: oneshot::Receiver<ProcessExit>,
+    ) -> Result<(), crate::api::ChannelError> {
+        loop {
+            tokio::select! {
+                exit = &mut exited => {
+                    let message = match exit {
+                        Ok(exit) => ApiMessage::Exited { exit },
+                        Err(_) => ApiMessage::Failed(ended()),
+                    };
+                    return channel.send(&message, &[]).await;
+                }
+                request = channel.receive::<ApiRequest>() => match request? {
+                    None => return Ok(()),
+                    Some(ApiRequest::Resize { size }) => {
+                        let target = target.clone();
+                        drop(self.link.request(Request::Resize { target, size }));
+                    }
+                    Some(ApiRequest::Signal { signal }) => {
+                        let target = target.clone();
+                        let all = false;
+                        drop(self.link.request(Request::Signal { target, signal, all }));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+}
+
+type Opened = (
+    Option<OwnedFd>,
+    OwnedFd,
+    Option<OwnedFd>,
+    oneshot::Receiver<ProcessExit>,
+);
+
+/// Waits until the process runs and its streams are there.
+async fn open(exec: Exec) -> Result<Opened, Fault> {
+    exec.started.await?;
+    let stdin = match exec.stdin {
+        Some(stdin) => Some(dialled(stdin).await?),
+        None => None,
+    };
+    let stdout = dialled(exec.stdout).await?;
+    let stderr = match exec.stderr {
+        Some(stderr) => Some(dialled(stderr).await?),
+        None => None,
+    };
+    Ok((stdin, stdout, stderr, exec.exited))
+}
+
+async fn dialled(stream: Stream) -> Result<OwnedFd, Fault> {
+    let stream = tokio::time::timeout(STREAM_PATIENCE, stream).await;
+    let stream = stream.ok().and_then(Result::ok).ok_or_else(|| {
+        let message = "the agent did not open the streams of the process";
+        Fault::new(FaultCode::Protocol, message)
+    })?;
+    stream
+        .into_std()
+        .map(OwnedFd::from)
+        .map_err(|error| Fault::from_error(FaultCode::Internal, &error))
+}
+
+async fn send_streams(
+    channel: &Channel,
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+) -> Result<(), crate::api::ChannelError> {
+    let message = ApiMessage::Streams {
+        stdin: stdin.is_some(),
+        stdout: stdout.is_some(),
+        stderr: stderr.is_some(),
+    };
+    let all = [stdin, stdout, stderr];
+    let fds: Vec<BorrowedFd<'_>> = all.iter().flatten().map(|fd| fd.as_fd()).collect();
+    channel.send(&message, &fds).await
+}
+
+/// How the run ended, once the status has it.
+fn exit_of(status: &PodStatus, index: usize, id: &ContainerId) -> Option<ProcessExit> {
+    let container = status.containers.get(index)?;
+    let ended = match &container.state {
+        ContainerState::Terminated(end) => Some(end),
+        _ => container.last_termination.as_ref(),
+    };
+    let end = ended.filter(|end| end.id.as_ref() == Some(id))?;
+    Some(ProcessExit {
+        code: end.exit_code,
+        signal: end.signal,
+        oom_killed: end.reason == "OOMKilled",
+        unix_nanos: end.finished,
+    })
+}
+
+fn ended() -> Fault {
+    Fault::new(FaultCode::Unavailable, "the pod has ended")
+}

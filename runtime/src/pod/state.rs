@@ -1,0 +1,652 @@
+//! The pod's state machine: what happened goes in, what to do comes out.
+//! Nothing here waits, opens or sends; a supervisor carries the actions out,
+//! and the whole state is a value in the pod's record, so that the next
+//! supervisor goes on where the last one stopped.
+//!
+//! ```text
+//!            Ready                every init ended well,          every app over for good,
+//!                                 every sidecar started           or an init failed, or Stop
+//! Booting ──────────► Init ──────────────────────────► Running ─────────────────► Stopping ─► Over
+//!    │                  └──────────── init failed for good, Stop ─────────────────────▲          ▲
+//!    └──────────────────────────── VmEnded (from anywhere), Stop while booting ──────────────────┘
+//! ```
+//! A container: `Idle ─► Starting ─► Running ─► Waiting (back-off) ─► Starting …` or `─► Over`.
+//! Stopping: apps are signalled together; when they are gone the sidecars, the
+//! last started first; at the deadline everything is killed.
+
+use super::container::{Run, Slot};
+use crate::plan::{ContainerKind, Plan};
+use crate::settings::Backoff;
+use crate::store::status::{
+    ContainerState, ContainerStatus, EventKind, Phase, PodStatus, Termination,
+};
+use beluga_proto::ContainerId;
+use beluga_proto::agent::ProcessExit;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// SIGKILL on Linux.
+const SIGKILL: i32 = 9;
+
+/// How long after SIGKILL a container may take to be reported as ended before
+/// the VM is ended over its head.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Two clocks, read together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// `CLOCK_BOOTTIME` in nanoseconds: for deadlines.
+    pub boot: u64,
+    /// Nanoseconds since 1970: for people.
+    pub unix: u64,
+}
+
+impl Now {
+    fn after(self, wait: Duration) -> u64 {
+        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        self.boot.saturating_add(nanos)
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The agent is ready.
+    Ready,
+    /// A container's program has been executed.
+    Started {
+        /// The run.
+        id: ContainerId,
+    },
+    /// A container could not be started.
+    StartFailed {
+        /// The run.
+        id: ContainerId,
+        /// What it counts as: 127 for no such command, 126, 128.
+        exit_code: i32,
+        /// Why.
+        message: String,
+    },
+    /// A container ended and its output is in the log.
+    Exited {
+        /// The run.
+        id: ContainerId,
+        /// How.
+        exit: ProcessExit,
+    },
+    /// A deadline of [`PodState::wake_at`] has come.
+    Tick,
+    /// Somebody wants the pod to end.
+    Stop {
+        /// From the stop signal to SIGKILL.
+        grace: Duration,
+    },
+    /// The VM is gone.
+    VmEnded {
+        /// One word.
+        reason: String,
+        /// The whole story.
+        message: String,
+    },
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Start the container of this place in the plan as this run.
+    Start {
+        /// Place in the plan.
+        index: usize,
+        /// The run.
+        id: ContainerId,
+    },
+    /// Send a signal.
+    Signal {
+        /// To this run.
+        id: ContainerId,
+        /// Which.
+        signal: i32,
+        /// To every process of it.
+        all: bool,
+    },
+    /// Forget an ended run.
+    Remove {
+        /// Which.
+        id: ContainerId,
+    },
+    /// End the VM: nothing runs in it any more.
+    EndVm,
+}
+
+/// How far the pod is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "snake_case")]
+pub enum Stage {
+    /// The VM is not ready.
+    Booting,
+    /// Init containers run, one after another.
+    Init,
+    /// App containers run.
+    Running,
+    /// Containers are being ended.
+    Stopping {
+        /// When what is left is killed.
+        kill_at: u64,
+        /// Whether that has been done.
+        killed: bool,
+    },
+    /// Nothing runs.
+    Over,
+}
+
+/// The state of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodState {
+    /// How far it is.
+    pub stage: Stage,
+    /// As people see it; `containers` has one for each slot.
+    pub status: PodStatus,
+    /// From the plan's stop signal to SIGKILL when containers end by themselves.
+    grace_seconds: u32,
+    slots: Vec<Slot>,
+}
+
+impl PodState {
+    /// The state of a pod that is about to boot.
+    #[must_use]
+    pub fn new(plan: &Plan, now: Now) -> Self {
+        let containers = plan.containers.iter().map(|container| ContainerStatus {
+            name: container.name().to_owned(),
+            kind: container.kind,
+            image: container.image.clone(),
+            image_id: container.image_id.clone(),
+            id: None,
+            state: waiting(first_reason(plan, container.kind), None),
+            last_termination: None,
+            restarts: 0,
+            started: false,
+            ready: false,
+        });
+        Self {
+            stage: Stage::Booting,
+            status: PodStatus {
+                created: now.unix,
+                ips: plan.ip().into_iter().collect(),
+                containers: containers.collect(),
+                ..PodStatus::default()
+            },
+            grace_seconds: plan.grace_seconds,
+            slots: plan.containers.iter().map(Slot::new).collect(),
+        }
+    }
+
+    /// Takes in what happened and says what to do, in order.
+    pub fn step(&mut self, input: Input, now: Now, backoff: &Backoff) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match input {
+            Input::Ready => {
+                if self.stage == Stage::Booting {
+                    self.stage = Stage::Init;
+                    self.status.started = Some(now.unix);
+                }
+            }
+            Input::Started { id } => self.started(&id, now),
+            Input::StartFailed {
+                id,
+                exit_code,
+                message,
+            } => {
+                let failure = Termination {
+                    exit_code,
+                    signal: None,
+                    reason: "StartError".to_owned(),
+                    message: Some(message),
+                    started: None,
+                    finished: now.unix,
+                    id: Some(id.clone()),
+                };
+                self.ended(&id, failure, now, backoff);
+            }
+            Input::Exited { id, exit } => {
+                let end = termination(&id, exit, now);
+                self.ended(&id, end, now, backoff);
+            }
+            Input::Tick => {}
+            Input::Stop { grace } => self.stop(grace, now),
+            Input::VmEnded { reason, message } => self.vm_ended(reason, message, now),
+        }
+        self.advance(now, &mut actions);
+        self.status.phase = self.phase();
+        if self.stage == Stage::Over && self.status.finished.is_none() {
+            self.status.finished = Some(now.unix);
+        }
+        actions
+    }
+
+    /// When [`Input::Tick`] is due next, by `CLOCK_BOOTTIME`.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<u64> {
+        let waits = self.slots.iter().filter_map(|slot| match slot.run {
+            Run::Waiting { until } if !self.is_stopping() => Some(until),
+            _ => None,
+        });
+        let kill = match self.stage {
+            Stage::Stopping { kill_at, .. } => Some(kill_at),
+            _ => None,
+        };
+        waits.chain(kill).min()
+    }
+
+    /// The place in the plan of a run, and how often the container ran before.
+    #[must_use]
+    pub fn find(&self, id: &ContainerId) -> Option<(usize, u32)> {
+        let index = self.index_of(id)?;
+        Some((index, self.status.containers[index].restarts))
+    }
+
+    /// Runs that the agent should know as running or starting, with their places.
+    #[must_use]
+    pub fn live(&self) -> Vec<(usize, ContainerId)> {
+        self.slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.is_alive())
+            .filter_map(|(index, slot)| slot.id.clone().map(|id| (index, id)))
+            .collect()
+    }
+
+    /// Whether the run was started for all we know.
+    #[must_use]
+    pub fn is_running(&self, id: &ContainerId) -> bool {
+        self.index_of(id)
+            .is_some_and(|index| self.slots[index].run == Run::Running)
+    }
+
+    /// Running containers that have been asked to end, with their signals.
+    #[must_use]
+    pub fn stop_signals(&self) -> Vec<(ContainerId, i32)> {
+        self.slots
+            .iter()
+            .filter(|slot| slot.run == Run::Running && slot.stop_sent)
+            .filter_map(|slot| slot.id.clone().map(|id| (id, slot.stop_signal)))
+            .collect()
+    }
+
+    fn is_stopping(&self) -> bool {
+        matches!(self.stage, Stage::Stopping { .. } | Stage::Over)
+    }
+
+    fn index_of(&self, id: &ContainerId) -> Option<usize> {
+        self.slots
+            .iter()
+            .position(|slot| slot.id.as_ref() == Some(id))
+    }
+
+    fn started(&mut self, id: &ContainerId, now: Now) {
+        let Some(index) = self.index_of(id) else {
+            return;
+        };
+        let slot = &mut self.slots[index];
+        if slot.run != Run::Starting {
+            return;
+        }
+        slot.run = Run::Running;
+        slot.started_boot = now.boot;
+        slot.was_started = true;
+        let status = &mut self.status.containers[index];
+        status.state = ContainerState::Running { started: now.unix };
+        status.started = true;
+        status.ready = slot.kind != ContainerKind::Init;
+        let message = format!("Started container {}", status.name);
+        self.status
+            .push_event(now.unix, EventKind::Normal, "Started", message);
+    }
+
+    fn ended(&mut self, id: &ContainerId, mut end: Termination, now: Now, backoff: &Backoff) {
+        let Some(index) = self.index_of(id) else {
+            return;
+        };
+        if !self.slots[index].is_alive() {
+            return;
+        }
+        if let ContainerState::Running { started } = self.status.containers[index].state {
+            end.started = Some(started);
+        }
+        self.tell_end(index, &end, now);
+        let is_stopping = self.is_stopping();
+        let slot = &mut self.slots[index];
+        let again = !is_stopping && slot.runs_again(end.exit_code);
+        let status = &mut self.status.containers[index];
+        status.started = false;
+        status.ready = slot.kind == ContainerKind::Init && end.exit_code == 0;
+        if again {
+            let wait = slot.back_off(now.boot, backoff);
+            slot.run = Run::Waiting {
+                until: now.after(wait),
+            };
+            let message = format!(
+                "back-off {} restarting failed container={}",
+                seconds(wait),
+                status.name
+            );
+            status.state = waiting("CrashLoopBackOff", Some(message.clone()));
+            status.last_termination = Some(end);
+            self.status
+                .push_event(now.unix, EventKind::Warning, "BackOff", message);
+        } else {
+            slot.run = Run::Over;
+            status.state = ContainerState::Terminated(end);
+        }
+    }
+
+    fn tell_end(&mut self, index: usize, end: &Termination, now: Now) {
+        let name = &self.status.containers[index].name;
+        let message = match (&end.message, end.signal) {
+            (Some(message), _) => format!("Container {name} could not be started: {message}"),
+            (None, Some(signal)) => format!("Container {name} was ended by signal {signal}"),
+            (None, None) => format!("Container {name} exited with {}", end.exit_code),
+        };
+        let kind = if end.exit_code == 0 || self.is_stopping() {
+            EventKind::Normal
+        } else {
+            EventKind::Warning
+        };
+        self.status.push_event(now.unix, kind, &end.reason, message);
+    }
+
+    fn stop(&mut self, grace: Duration, now: Now) {
+        self.status.deleted.get_or_insert(now.unix);
+        match &mut self.stage {
+            Stage::Booting => {
+                self.status.reason = Some("Deleted".to_owned());
+                self.stage = Stage::Over;
+            }
+            Stage::Over => {}
+            // A second, more impatient request shortens the first.
+            Stage::Stopping { kill_at, killed } => {
+                if !*killed {
+                    *kill_at = (*kill_at).min(now.after(grace));
+                }
+            }
+            Stage::Init | Stage::Running => self.begin_stop(grace, now),
+        }
+    }
+
+    fn begin_stop(&mut self, grace: Duration, now: Now) {
+        self.stage = Stage::Stopping {
+            kill_at: now.after(grace),
+            killed: false,
+        };
+        for (slot, status) in self.slots.iter_mut().zip(&mut self.status.containers) {
+            if matches!(slot.run, Run::Waiting { .. }) {
+                // It will not run again: its last end is its end.
+                slot.run = Run::Over;
+                if let Some(end) = status.last_termination.clone() {
+                    status.state = ContainerState::Terminated(end);
+                }
+            }
+        }
+    }
+
+    fn vm_ended(&mut self, reason: String, message: String, now: Now) {
+        if self.stage == Stage::Over {
+            return;
+        }
+        for (slot, status) in self.slots.iter_mut().zip(&mut self.status.containers) {
+            if slot.run == Run::Over {
+                continue;
+            }
+            let started = match status.state {
+                ContainerState::Running { started } => Some(started),
+                _ => None,
+            };
+            if slot.is_alive() {
+                status.state = ContainerState::Terminated(Termination {
+                    exit_code: 128 + SIGKILL,
+                    signal: None,
+                    reason: "ContainerStatusUnknown".to_owned(),
+                    message: Some("The pod's virtual machine ended".to_owned()),
+                    started,
+                    finished: now.unix,
+                    id: slot.id.clone(),
+                });
+            }
+            status.started = false;
+            status.ready = false;
+            slot.run = Run::Over;
+        }
+        self.status
+            .push_event(now.unix, EventKind::Warning, &reason, message.clone());
+        self.status.reason = Some(reason);
+        self.status.message = Some(message);
+        self.stage = Stage::Over;
+    }
+
+    /// Moves on as far as the state allows.
+    fn advance(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.stage == Stage::Init {
+            self.advance_init(now, actions);
+        }
+        if self.stage == Stage::Running {
+            let apps = |slot: &&Slot| slot.kind == ContainerKind::App;
+            if self.slots.iter().filter(apps).all(|slot| slot.run == Run::Over) {
+                self.begin_stop(Duration::from_secs(u64::from(self.grace_seconds)), now);
+            } else {
+                self.start_due(now, actions, |_| true);
+            }
+        }
+        if matches!(self.stage, Stage::Stopping { .. }) {
+            self.advance_stop(now, actions);
+        }
+    }
+
+    fn advance_init(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.start_due(now, actions, |slot| {
+            slot.kind == ContainerKind::Sidecar && slot.was_started
+        });
+        let next = self
+            .slots
+            .iter()
+            .position(|slot| slot.kind != ContainerKind::App && !slot.lets_others_start());
+        match next {
+            None => {
+                self.stage = Stage::Running;
+                for status in &mut self.status.containers {
+                    if let ContainerState::Waiting { reason, .. } = &mut status.state
+                        && reason == "PodInitializing"
+                    {
+                        "ContainerCreating".clone_into(reason);
+                    }
+                }
+            }
+            Some(index) if self.slots[index].run == Run::Over => {
+                let name = &self.status.containers[index].name;
+                self.status.reason = Some("InitContainerFailed".to_owned());
+                self.status.message =
+                    Some(format!("The init container {name} failed and is not run again"));
+                self.begin_stop(Duration::from_secs(u64::from(self.grace_seconds)), now);
+            }
+            Some(index) => self.start_if_due(index, now, actions),
+        }
+    }
+
+    fn start_due(&mut self, now: Now, actions: &mut Vec<Action>, which: impl Fn(&Slot) -> bool) {
+        for index in 0..self.slots.len() {
+            if self.slots[index].kind != ContainerKind::Init && which(&self.slots[index]) {
+                self.start_if_due(index, now, actions);
+            }
+        }
+    }
+
+    fn start_if_due(&mut self, index: usize, now: Now, actions: &mut Vec<Action>) {
+        let slot = &mut self.slots[index];
+        let is_due = match slot.run {
+            Run::Idle => true,
+            Run::Waiting { until } => until <= now.boot,
+            Run::Starting | Run::Running | Run::Over => false,
+        };
+        if !is_due {
+            return;
+        }
+        let status = &mut self.status.containers[index];
+        if let Some(id) = slot.id.take() {
+            actions.push(Action::Remove { id });
+            status.restarts = status.restarts.saturating_add(1);
+        }
+        let id = super::random_container_id();
+        slot.id = Some(id.clone());
+        slot.run = Run::Starting;
+        slot.stop_sent = false;
+        status.id = Some(id.clone());
+        actions.push(Action::Start { index, id });
+    }
+
+    fn advance_stop(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let Stage::Stopping { kill_at, killed } = self.stage else {
+            return;
+        };
+        if !self.slots.iter().any(Slot::is_alive) || (killed && kill_at <= now.boot) {
+            self.stage = Stage::Over;
+            self.give_up_on_the_living(now);
+            actions.push(Action::EndVm);
+            return;
+        }
+        if kill_at <= now.boot {
+            self.stage = Stage::Stopping {
+                kill_at: now.after(KILL_PATIENCE),
+                killed: true,
+            };
+            for slot in self.slots.iter().filter(|slot| slot.run == Run::Running) {
+                actions.extend(slot.id.clone().map(|id| Action::Signal {
+                    id,
+                    signal: SIGKILL,
+                    all: true,
+                }));
+            }
+            return;
+        }
+        let main_lives = self
+            .slots
+            .iter()
+            .any(|slot| slot.kind != ContainerKind::Sidecar && slot.is_alive());
+        let last_sidecar = self
+            .slots
+            .iter()
+            .rposition(|slot| slot.kind == ContainerKind::Sidecar && slot.is_alive());
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let is_its_turn = if main_lives {
+                slot.kind != ContainerKind::Sidecar
+            } else {
+                Some(index) == last_sidecar
+            };
+            // One that is still starting is signalled when it has started.
+            if is_its_turn && slot.run == Run::Running && !slot.stop_sent {
+                slot.stop_sent = true;
+                let signal = slot.stop_signal;
+                // After a kill the rest get no second courtesy.
+                let (signal, all) = if killed { (SIGKILL, true) } else { (signal, false) };
+                actions.extend(slot.id.clone().map(|id| Action::Signal { id, signal, all }));
+                let name = &self.status.containers[index].name;
+                let message = format!("Stopping container {name}");
+                self.status
+                    .push_event(now.unix, EventKind::Normal, "Killing", message);
+            }
+        }
+    }
+
+    fn give_up_on_the_living(&mut self, now: Now) {
+        for (slot, status) in self.slots.iter_mut().zip(&mut self.status.containers) {
+            if slot.is_alive() {
+                slot.run = Run::Over;
+                status.state = ContainerState::Terminated(Termination {
+                    exit_code: 128 + SIGKILL,
+                    signal: Some(SIGKILL),
+                    reason: "Error".to_owned(),
+                    message: Some("Did not end in time; its virtual machine was ended".to_owned()),
+                    started: None,
+                    finished: now.unix,
+                    id: slot.id.clone(),
+                });
+            }
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match self.stage {
+            Stage::Booting | Stage::Init => Phase::Pending,
+            Stage::Running => {
+                let ran = |slot: &&Slot| slot.kind == ContainerKind::App && slot.was_started;
+                if self.slots.iter().any(|slot| ran(&slot)) {
+                    Phase::Running
+                } else {
+                    self.status.phase
+                }
+            }
+            Stage::Stopping { .. } => self.status.phase,
+            Stage::Over => {
+                let ended_well = self.status.containers.iter().all(|status| {
+                    status.kind != ContainerKind::App
+                        || matches!(&status.state,
+                            ContainerState::Terminated(end) if end.exit_code == 0)
+                });
+                if ended_well {
+                    Phase::Succeeded
+                } else {
+                    Phase::Failed
+                }
+            }
+        }
+    }
+}
+
+fn first_reason(plan: &Plan, kind: ContainerKind) -> &'static str {
+    let has_init = plan
+        .containers
+        .iter()
+        .any(|container| container.kind != ContainerKind::App);
+    if has_init && kind == ContainerKind::App {
+        "PodInitializing"
+    } else {
+        "ContainerCreating"
+    }
+}
+
+fn waiting(reason: &str, message: Option<String>) -> ContainerState {
+    ContainerState::Waiting {
+        reason: reason.to_owned(),
+        message,
+    }
+}
+
+fn termination(id: &ContainerId, exit: ProcessExit, now: Now) -> Termination {
+    let reason = if exit.oom_killed {
+        "OOMKilled"
+    } else if exit.code == 0 {
+        "Completed"
+    } else {
+        "Error"
+    };
+    Termination {
+        exit_code: exit.code,
+        signal: exit.signal,
+        reason: reason.to_owned(),
+        message: None,
+        started: None,
+        finished: now.unix,
+        id: Some(id.clone()),
+    }
+}
+
+/// As Kubernetes writes it: `10s`, `1m20s`, `5m0s`.
+fn seconds(wait: Duration) -> String {
+    let seconds = wait.as_secs();
+    match (seconds / 60, seconds % 60) {
+        (0, 0) => format!("{}ms", wait.as_millis()),
+        (0, rest) => format!("{rest}s"),
+        (minutes, rest) => format!("{minutes}m{rest}s"),
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

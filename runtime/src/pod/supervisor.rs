@@ -1,0 +1,959 @@
+//! The task that owns the pod. It waits for one thing at a time, lets the
+//! state machine decide, and carries out what comes of it; nothing here blocks
+//! for longer than a file write.
+
+use super::boot;
+use super::failure;
+use super::run_io::Runs;
+use super::server::{self, Call, Exec};
+use super::state::{Action, Input, Stage};
+use super::{Now, now};
+use crate::host::lock::FileLock;
+use crate::host::{self, HostError, cgroup, process};
+use crate::link::{self, Link, LinkEvent, Streams};
+use crate::machine::control::{Control, ControlError};
+use crate::machine::{self, Machine, MachineError};
+use crate::plan::HostStep;
+use crate::settings::{Settings, SettingsError};
+use crate::store::status::{EventKind, PodStatus, ReceiptLine};
+use crate::store::{self, Definition, Life, Record, StoreError};
+use beluga_proto::agent::{ContainerState, ProcessExit, Target};
+use beluga_proto::control::VmStatus;
+use beluga_proto::{
+    CONTROL_PORT, ContainerId, ControlMessage, ControlReply, ControlRequest, Event, ExecId, Fault,
+    FaultCode, HostFrame, Nonce, PROTOCOL_MAX, PROTOCOL_MIN, Reply, Request, STREAM_PORT, Stamp,
+    Welcome, negotiate,
+};
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+/// Most control connections that have not said who they are.
+const MAX_UNPROVED_CONTROL: usize = 4;
+
+/// From the VMM being told to stop to SIGKILL.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a VM that hangs at boot may take to say where.
+const STATUS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long what lies in streams is read after the VM's end.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(400);
+
+/// How long clients may take to read the last status.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Why a supervisor cannot do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// The record.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A part of the installation.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A host object.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The VMM.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// The VMM's control socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The socket for clients.
+    #[error("cannot listen for clients")]
+    Socket {
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What other tasks tell the owner.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// The agent answered to `Setup` and `AddLayers`.
+    SetUp(Result<(), Fault>),
+    /// The agent answered to `Start`.
+    Started(ContainerId, Result<Reply, Fault>),
+    /// The agent answered to `List`.
+    Listed(Result<Reply, Fault>),
+    /// A run's output has ended and is in its log.
+    Drained(ContainerId, Option<String>),
+    /// A client wants something.
+    Call(Call),
+}
+
+/// What the owner waits for.
+enum Wake {
+    Message(Message),
+    Link(LinkEvent),
+    Packet(Result<(ControlMessage, Vec<OwnedFd>), ControlError>),
+    Client(UnixStream),
+    VmEnded,
+    Deadline,
+}
+
+/// Owner of one pod.
+pub(super) struct Supervisor {
+    pub(super) settings: Settings,
+    pub(super) definition: Definition,
+    pub(super) record: Record,
+    pub(super) link: Link,
+    pub(super) streams: Streams,
+    pub(super) runs: Runs,
+    pub(super) execs: HashMap<ExecId, oneshot::Sender<ProcessExit>>,
+    pub(super) messages: mpsc::UnboundedSender<Message>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    link_events: mpsc::UnboundedReceiver<LinkEvent>,
+    unproved: Arc<Semaphore>,
+    statuses: watch::Sender<PodStatus>,
+    control: Option<Control>,
+    machine: Option<Machine>,
+    exit_watch: Option<AsyncFd<OwnedFd>>,
+    /// Events that are in the record but for those that wait for their output.
+    received: u64,
+    is_set_up: bool,
+    said_hello: bool,
+    boot_deadline: Option<u64>,
+    is_hung: bool,
+    end_deadline: Option<u64>,
+    has_receipt: bool,
+    is_dirty: bool,
+    _lock: FileLock,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        settings: Settings,
+        record: Record,
+        definition: Definition,
+        lock: FileLock,
+    ) -> Self {
+        let (messages, inbox) = mpsc::unbounded_channel();
+        let (events, link_events) = mpsc::unbounded_channel();
+        Self {
+            received: record.acked,
+            is_set_up: record.life == Life::Running,
+            has_receipt: record.life == Life::Running,
+            said_hello: false,
+            statuses: watch::Sender::new(record.status().clone()),
+            settings,
+            definition,
+            record,
+            link: Link::new(events),
+            streams: Streams::default(),
+            runs: Runs::default(),
+            execs: HashMap::new(),
+            messages,
+            inbox,
+            link_events,
+            unproved: Arc::new(Semaphore::new(MAX_UNPROVED_CONTROL)),
+            control: None,
+            machine: None,
+            exit_watch: None,
+            boot_deadline: None,
+            is_hung: false,
+            end_deadline: None,
+            is_dirty: false,
+            _lock: lock,
+        }
+    }
+
+    /// Runs until the pod has ended and nothing is left of it on the host.
+    pub(super) async fn run(mut self, socket: OwnedFd) -> Result<(), SupervisorError> {
+        let listener = UnixListener::from_std(socket.into())
+            .map_err(|source| SupervisorError::Socket { source })?;
+        let mut clients = server::Clients::default();
+        let is_first = self.record.vmm.is_none() && self.record.life == Life::Starting;
+        let is_this_boot = self.record.boot_id == host::boot_id();
+        let lives = match (is_first && is_this_boot, self.record.life) {
+            (_, Life::Ended) => false,
+            // Without a VMM on record nothing says that we are the first.
+            (true, _) if !self.was_interrupted() => self.start(),
+            _ => is_this_boot && self.take_over(),
+        };
+        if lives {
+            self.serve(&listener, &mut clients).await?;
+        }
+        self.finish().await?;
+        // The last status is published; watchers see the channel close.
+        let Self {
+            statuses,
+            settings,
+            record,
+            ..
+        } = self;
+        drop(statuses);
+        clients.farewell(FAREWELL).await;
+        store::remove_directory(&settings.run_dir(&record.uid))?;
+        if record.delete {
+            store::remove(&settings, &record)?;
+        }
+        Ok(())
+    }
+
+    async fn serve(
+        &mut self,
+        listener: &UnixListener,
+        clients: &mut server::Clients,
+    ) -> Result<(), SupervisorError> {
+        loop {
+            self.save()?;
+            match self.wait(listener).await {
+                Wake::Message(message) => self.on_message(message).await,
+                Wake::Link(event) => self.on_link(event).await,
+                Wake::Packet(packet) => self.on_packet(packet).await,
+                Wake::Client(stream) => {
+                    let caller = server::Caller {
+                        messages: self.messages.clone(),
+                        statuses: self.statuses.subscribe(),
+                        link: self.link.clone(),
+                    };
+                    clients.serve(stream, caller);
+                }
+                Wake::Deadline => self.on_deadline().await,
+                Wake::VmEnded => return Ok(()),
+            }
+        }
+    }
+
+    async fn wait(&mut self, listener: &UnixListener) -> Wake {
+        let deadlines = [
+            self.record.state.wake_at(),
+            self.runs.deadline(),
+            self.boot_deadline,
+            self.end_deadline,
+        ];
+        let deadline = deadlines.into_iter().flatten().min();
+        tokio::select! {
+            biased;
+            // The end first: the record must have it within a second.
+            () = vm_end(self.exit_watch.as_ref()) => Wake::VmEnded,
+            Some(event) = self.link_events.recv() => Wake::Link(event),
+            Some(message) = self.inbox.recv() => Wake::Message(message),
+            packet = packet(self.control.as_ref()) => Wake::Packet(packet),
+            Ok((stream, _)) = listener.accept() => Wake::Client(stream),
+            () = sleep_until(deadline) => Wake::Deadline,
+        }
+    }
+
+    /// Whether a VMM of this pod runs that is not on record: its supervisor
+    /// was killed between starting it and saying so.
+    fn was_interrupted(&self) -> bool {
+        let run_dir = self.settings.run_dir(&self.record.uid);
+        run_dir.join("vmm.sock").exists()
+    }
+
+    /// Makes the host objects and starts the VM; whether it runs.
+    fn start(&mut self) -> bool {
+        let booted = boot::boot(&self.settings, &self.definition.plan);
+        match booted.and_then(|booted| {
+            self.control = Some(Control::connect(&boot::control_path(
+                &self.settings,
+                &self.definition.plan,
+            ))?);
+            Ok(booted)
+        }) {
+            Ok(booted) => {
+                self.record.vmm = Some(booted.machine.process);
+                self.record.state.status.receipt.extend(booted.receipt);
+                for warning in booted.warnings {
+                    self.warn("HostLimits", warning);
+                }
+                self.watch_machine(booted.machine);
+                self.boot_deadline = Some(after(now(), self.settings.boot_timeout));
+                self.is_dirty = true;
+                true
+            }
+            Err(error) => {
+                self.vm_ended("StartFailed", crate::error_chain(&error));
+                false
+            }
+        }
+    }
+
+    /// Takes a pod over from a supervisor that died; whether its VM runs.
+    fn take_over(&mut self) -> bool {
+        let machine = self.record.vmm.and_then(Machine::adopt);
+        for step in &self.definition.plan.host {
+            if let HostStep::Cgroup(plan) = step {
+                let _ = cgroup::enter(&plan.path);
+            }
+        }
+        match (self.record.life, machine) {
+            (Life::Running, Some(machine)) => {
+                let path = boot::control_path(&self.settings, &self.definition.plan);
+                match Control::connect(&path) {
+                    Ok(control) => {
+                        self.control = Some(control);
+                        self.watch_machine(machine);
+                        let message = "A new supervisor has taken the pod over".to_owned();
+                        self.event(EventKind::Normal, "Adopted", message);
+                        true
+                    }
+                    Err(error) => {
+                        self.machine = Some(machine);
+                        self.vm_ended("SupervisorLost", crate::error_chain(&error));
+                        false
+                    }
+                }
+            }
+            (Life::Starting, machine) => {
+                self.machine = machine;
+                self.vm_ended(
+                    "SupervisorLost",
+                    "The pod's supervisor was killed while the pod was being started; \
+                     what had been made was undone"
+                        .to_owned(),
+                );
+                false
+            }
+            (_, machine) => {
+                self.machine = machine;
+                false
+            }
+        }
+    }
+
+    fn watch_machine(&mut self, machine: Machine) {
+        self.exit_watch = machine.pidfd.try_clone().and_then(crate::sys::watch).ok();
+        self.machine = Some(machine);
+    }
+
+    /// Feeds the state machine and carries out what comes of it.
+    pub(super) async fn step(&mut self, input: Input) {
+        let backoff = self.settings.backoff;
+        let actions = self.record.state.step(input, now(), &backoff);
+        self.is_dirty = true;
+        for action in actions {
+            match action {
+                Action::Start { index, id } => self.start_container(index, id),
+                Action::Signal { id, signal, all } => {
+                    let target = Target::Container { id };
+                    // An answer tells nothing that the end would not tell.
+                    drop(self.link.request(Request::Signal {
+                        target,
+                        signal,
+                        all,
+                    }));
+                }
+                Action::Remove { id } => {
+                    self.runs.forget(&id);
+                    drop(self.link.request(Request::Remove { container: id }));
+                }
+                Action::EndVm => {}
+            }
+        }
+        if self.record.state.stage == Stage::Over {
+            self.end_vm().await;
+        }
+    }
+
+    /// Ends a VM in which nothing is wanted any more.
+    async fn end_vm(&mut self) {
+        if self.record.life == Life::Ending || self.machine.is_none() {
+            return;
+        }
+        self.record.life = Life::Ending;
+        self.is_dirty = true;
+        self.boot_deadline = None;
+        self.end_deadline = Some(after(now(), STOP_PATIENCE));
+        // Nothing in the guest needs an orderly end: what it could write to is
+        // deleted with it. So the VMM is stopped, which takes no guest time.
+        let sent = match &mut self.control {
+            Some(control) => control.send(ControlRequest::Stop).await.is_ok(),
+            None => false,
+        };
+        if !sent {
+            self.kill_vm();
+        }
+    }
+
+    fn kill_vm(&self) {
+        if let Some(machine) = &self.machine {
+            let _ = process::kill(&machine.pidfd);
+        }
+    }
+
+    async fn on_deadline(&mut self) {
+        let time = now();
+        if self.end_deadline.is_some_and(|at| at <= time.boot) {
+            self.end_deadline = None;
+            self.kill_vm();
+        }
+        if self.boot_deadline.is_some_and(|at| at <= time.boot) {
+            self.on_hung_boot(time).await;
+        }
+        for id in self.runs.overdue(time.boot) {
+            self.exited(&id).await;
+        }
+        if self.record.state.wake_at().is_some_and(|at| at <= time.boot) {
+            self.step(Input::Tick).await;
+        }
+    }
+
+    /// The last resort: a boot that neither gets on nor fails.
+    async fn on_hung_boot(&mut self, time: Now) {
+        if self.is_hung {
+            self.hung(None).await;
+            return;
+        }
+        self.is_hung = true;
+        self.boot_deadline = Some(after(time, STATUS_PATIENCE));
+        if let Some(control) = &mut self.control {
+            let _ = control.send(ControlRequest::Status).await;
+        }
+    }
+
+    async fn hung(&mut self, status: Option<&VmStatus>) {
+        self.boot_deadline = None;
+        let stamp = status.and_then(VmStatus::last_stamp);
+        let seconds = self.settings.boot_timeout.as_secs();
+        let mut message = format!(
+            "The pod's virtual machine hangs while {} ({seconds} s, BELUGA_BOOT_TIMEOUT)",
+            failure::phase_after(stamp)
+        );
+        if let Some(tail) = status.and_then(|status| machine::console_tail(&status.console)) {
+            message.push_str("\nLast lines of the console:\n");
+            message.push_str(&tail);
+        }
+        self.fail("BootTimeout", message).await;
+    }
+
+    /// Ends the pod for a reason of ours.
+    pub(super) async fn fail(&mut self, reason: &str, message: String) {
+        self.step(Input::VmEnded {
+            reason: reason.to_owned(),
+            message,
+        })
+        .await;
+    }
+
+    fn vm_ended(&mut self, reason: &str, message: String) {
+        let input = Input::VmEnded {
+            reason: reason.to_owned(),
+            message,
+        };
+        let backoff = self.settings.backoff;
+        drop(self.record.state.step(input, now(), &backoff));
+        self.is_dirty = true;
+    }
+
+    async fn on_packet(&mut self, packet: Result<(ControlMessage, Vec<OwnedFd>), ControlError>) {
+        match packet {
+            Ok((ControlMessage::VsockOpened { host_port, .. }, fds)) => {
+                self.on_stream(host_port, fds);
+            }
+            Ok((ControlMessage::Reply { result, .. }, _)) => {
+                if let Ok(ControlReply::Status(status)) = result {
+                    self.on_status(&status).await;
+                }
+            }
+            Ok((ControlMessage::DiskStalled { disk, stalled }, _)) => {
+                let message = if stalled {
+                    format!("The disk {disk} waits: the host's file system is full")
+                } else {
+                    format!("The disk {disk} goes on")
+                };
+                self.event(EventKind::Warning, "DiskStalled", message);
+            }
+            Err(error) => {
+                // Its end comes by the pidfd; without control it is of no use.
+                self.control = None;
+                if self.record.life != Life::Ending {
+                    eprintln!("{}", crate::error_chain(&error));
+                    self.end_deadline
+                        .get_or_insert(after(now(), STOP_PATIENCE));
+                }
+            }
+        }
+    }
+
+    fn on_stream(&mut self, port: u32, mut fds: Vec<OwnedFd>) {
+        let Some(stream) = fds.pop().and_then(|fd| link::adopt(fd).ok()) else {
+            return;
+        };
+        // Whatever gets no permit or has another port is closed: a reset.
+        match port {
+            CONTROL_PORT => {
+                if let Ok(permit) = Arc::clone(&self.unproved).try_acquire_owned() {
+                    self.link.offer(stream, permit);
+                }
+            }
+            STREAM_PORT => {
+                if let Some(permit) = self.streams.permit() {
+                    self.streams.offer(stream, permit);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn on_status(&mut self, status: &VmStatus) {
+        if self.is_hung {
+            self.hung(Some(status)).await;
+        } else if !self.has_receipt {
+            self.has_receipt = true;
+            let lines = receipt(status);
+            self.record.state.status.receipt.extend(lines);
+            self.is_dirty = true;
+        }
+    }
+
+    async fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Hello { hello, pending } => {
+                let known = match (&self.record.token, &hello.token) {
+                    (None, None) => !self.said_hello,
+                    (Some(ours), Some(theirs)) => ours.matches(theirs.as_bytes()),
+                    _ => false,
+                };
+                if !known {
+                    // A container's process, or a second agent: no answer.
+                    return;
+                }
+                let theirs = hello.protocols;
+                let Some(protocol) = negotiate((PROTOCOL_MIN, PROTOCOL_MAX), theirs) else {
+                    let message = format!(
+                        "the agent (version {}) speaks protocols {} to {}, this Beluga {PROTOCOL_MIN} to {PROTOCOL_MAX}",
+                        link::printable(hello.version), theirs.0, theirs.1
+                    );
+                    Link::refuse(pending, Fault::new(FaultCode::Unsupported, message.clone()));
+                    self.fail("AgentVersion", message).await;
+                    return;
+                };
+                self.said_hello = true;
+                let token = self
+                    .record
+                    .token
+                    .get_or_insert_with(|| Nonce::from_random(super::random_bytes()))
+                    .clone();
+                self.is_dirty = true;
+                // On record before the agent may use it.
+                if self.save().is_err() {
+                    return;
+                }
+                let acked = self.record.acked;
+                self.link.accept(
+                    pending,
+                    &HostFrame::Welcome(Welcome {
+                        protocol,
+                        token,
+                        acked,
+                    }),
+                );
+                self.received = acked;
+                self.runs.forget_events();
+                if self.is_set_up {
+                    let list = self.link.request(Request::List);
+                    self.later(async move { Message::Listed(list.await) });
+                } else {
+                    self.set_up().await;
+                }
+            }
+            LinkEvent::Event { seq, event, .. } => self.on_event(seq, event).await,
+            LinkEvent::Lost { why, .. } => {
+                if self.record.life == Life::Running {
+                    self.warn("AgentLost", format!("Waiting for the agent to come back: {why}"));
+                }
+            }
+        }
+    }
+
+    /// Everything up to the first container, without waiting for replies.
+    async fn set_up(&mut self) {
+        let mut guest = self.definition.plan.guest.clone();
+        guest.clock_unix_nanos = now().unix;
+        let set_up = self.link.request(Request::Setup(Box::new(guest)));
+        let layers = self.definition.plan.layers.clone();
+        let layers = self.link.request(Request::AddLayers { layers });
+        self.later(async move {
+            let result = match set_up.await {
+                Ok(_) => layers.await.map(drop),
+                Err(fault) => Err(fault),
+            };
+            Message::SetUp(result)
+        });
+        self.step(Input::Ready).await;
+    }
+
+    async fn on_message(&mut self, message: Message) {
+        match message {
+            Message::SetUp(Ok(())) => {
+                self.is_set_up = true;
+                self.boot_deadline = None;
+                if self.record.life == Life::Starting {
+                    self.record.life = Life::Running;
+                }
+                self.is_dirty = true;
+            }
+            Message::SetUp(Err(fault)) => {
+                let message = format!("The pod could not be set up in its guest: {fault}");
+                self.fail("SetupFailed", message).await;
+            }
+            Message::Started(id, Ok(_)) => {
+                self.step(Input::Started { id }).await;
+                if !self.has_receipt
+                    && let Some(control) = &mut self.control
+                {
+                    let _ = control.send(ControlRequest::Status).await;
+                }
+            }
+            Message::Started(id, Err(fault)) => self.start_failed(id, fault).await,
+            Message::Listed(Ok(Reply::Containers { containers })) => {
+                self.reconcile(containers).await;
+            }
+            Message::Listed(_) => {
+                let message = "The agent does not say what runs".to_owned();
+                self.fail("AgentLost", message).await;
+            }
+            Message::Drained(id, error) => {
+                if let Some(error) = error {
+                    self.warn("LogFailed", format!("Cannot write the log: {error}"));
+                }
+                if self.runs.drained(&id) {
+                    self.exited(&id).await;
+                }
+            }
+            Message::Call(call) => self.on_call(call).await,
+        }
+    }
+
+    async fn start_failed(&mut self, id: ContainerId, fault: Fault) {
+        // The connection's end is not the container's: it will be listed.
+        if fault.code == FaultCode::Unavailable {
+            return;
+        }
+        self.runs.forget(&id);
+        let exit_code = match fault.code {
+            FaultCode::CommandNotFound => 127,
+            FaultCode::CommandNotExecutable => 126,
+            _ => 128,
+        };
+        let message = fault.message;
+        let input = Input::StartFailed {
+            id,
+            exit_code,
+            message,
+        };
+        self.step(input).await;
+    }
+
+    async fn on_event(&mut self, seq: u64, event: Event) {
+        // Sent again after a reconnection, and in the record already.
+        if seq <= self.received {
+            return;
+        }
+        self.received = seq;
+        self.is_dirty = true;
+        match event {
+            Event::Exited { container, exit } => {
+                if self.runs.has_ended(&container, seq, exit, now().boot) {
+                    self.exited(&container).await;
+                }
+            }
+            Event::ExecExited { exec, exit } => {
+                if let Some(waiting) = self.execs.remove(&exec) {
+                    let _ = waiting.send(exit);
+                }
+            }
+            Event::OomKilled { container } => {
+                if let Some((index, _)) = self.record.state.find(&container) {
+                    let name = self.definition.plan.containers[index].name();
+                    let message = format!("Memory limit of container {name} reached");
+                    self.warn("OOMKilling", message);
+                }
+            }
+            Event::Warning { message } => self.warn("Agent", link::printable(message)),
+            Event::Unknown => {}
+        }
+    }
+
+    /// A run has ended and its output is in the log.
+    async fn exited(&mut self, id: &ContainerId) {
+        if let Some(exit) = self.runs.take_end(id) {
+            let id = id.clone();
+            self.step(Input::Exited { id, exit }).await;
+        }
+    }
+
+    /// Brings the state in line with what the agent has, after a takeover.
+    async fn reconcile(&mut self, containers: Vec<ContainerState>) {
+        for (index, id) in self.record.state.live() {
+            let found = containers.iter().find(|container| container.id == id);
+            match found {
+                Some(container) => {
+                    if !self.record.state.is_running(&id) {
+                        self.step(Input::Started { id: id.clone() }).await;
+                    }
+                    self.resume_output(index, &id);
+                    // Its event was acknowledged, or is on the way: once is enough.
+                    if let Some(exit) = container.exit {
+                        self.runs.has_ended(&id, 0, exit, now().boot);
+                    }
+                }
+                None if self.record.state.is_running(&id) => {
+                    let exit = ProcessExit {
+                        code: 137,
+                        signal: None,
+                        oom_killed: false,
+                        unix_nanos: now().unix,
+                    };
+                    self.step(Input::Exited { id, exit }).await;
+                }
+                // The request to start it never arrived.
+                None => self.start_container(index, id),
+            }
+        }
+        self.step(Input::Tick).await;
+        self.repeat_stop_signals();
+    }
+
+    /// A stop signal may have been lost with the connection.
+    fn repeat_stop_signals(&self) {
+        if !matches!(self.record.state.stage, Stage::Stopping { .. }) {
+            return;
+        }
+        for (id, signal) in self.record.state.stop_signals() {
+            let target = Target::Container { id };
+            drop(self.link.request(Request::Signal {
+                target,
+                signal,
+                all: false,
+            }));
+        }
+    }
+
+    async fn on_call(&mut self, call: Call) {
+        match call {
+            Call::Stop(request) => {
+                self.record.delete |= request.delete;
+                self.is_dirty = true;
+                let grace = request.grace.unwrap_or(self.definition.plan.grace_seconds);
+                let grace = Duration::from_secs(u64::from(grace));
+                self.step(Input::Stop { grace }).await;
+            }
+            Call::Exec(request, reply) => {
+                let _ = reply.send(self.exec(request));
+            }
+            Call::ExecGone(exec) => {
+                self.execs.remove(&exec);
+            }
+            Call::Attach(request, reply) => self.attach(request, reply),
+            Call::StdinDone(id) => self.runs.close_stdin(&id),
+        }
+    }
+
+    fn exec(&mut self, request: crate::api::ExecRequest) -> Result<Exec, Fault> {
+        let index = self.container_index(request.container.as_deref())?;
+        let container = &self.definition.plan.containers[index];
+        let id = self.record.status().containers[index]
+            .id
+            .clone()
+            .filter(|id| self.record.state.is_running(id))
+            .ok_or_else(|| {
+                let name = container.name();
+                let message = format!("the container {name} is not running");
+                Fault::new(FaultCode::FailedPrecondition, message)
+            })?;
+        let exec = super::random_exec_id();
+        let process = server::exec_process(&container.template.process, &request)?;
+        let (exit, exited) = oneshot::channel();
+        self.execs.insert(exec.clone(), exit);
+        Ok(Exec::begin(&self.link, &self.streams, id, exec, process, exited))
+    }
+
+    /// Place in the plan of the container of that name; the first app
+    /// container without one.
+    pub(super) fn container_index(&self, name: Option<&str>) -> Result<usize, Fault> {
+        let containers = &self.definition.plan.containers;
+        let found = match name {
+            Some(name) => containers.iter().position(|at| at.name() == name),
+            None => containers
+                .iter()
+                .position(|at| at.kind == crate::plan::ContainerKind::App),
+        };
+        found.ok_or_else(|| {
+            let message = format!("the pod has no container {:?}", name.unwrap_or_default());
+            Fault::new(FaultCode::NotFound, message)
+        })
+    }
+
+    /// The VM is gone: the cause goes on record, then the host is cleared.
+    async fn finish(&mut self) -> Result<(), SupervisorError> {
+        self.kill_vm();
+        if let Some(machine) = &self.machine {
+            // A VMM in the middle of a large unmap takes a moment to go.
+            let _ = tokio::time::timeout(STOP_PATIENCE, vm_end(self.exit_watch.as_ref())).await;
+            let _ = process::wait_end(&machine.pidfd, 1000);
+        } else {
+            self.kill_unrecorded();
+        }
+        self.runs.drain(DRAIN_PATIENCE).await;
+        if self.record.life != Life::Ended {
+            self.record_end();
+        }
+        let errors = host::release(&self.settings, &self.definition.plan, &self.record.boot_id);
+        for error in errors {
+            let message = crate::error_chain(&error);
+            self.warn("NotReleased", message);
+        }
+        self.record.life = Life::Ended;
+        self.is_dirty = true;
+        self.save()?;
+        Ok(())
+    }
+
+    fn record_end(&mut self) {
+        let was_wanted = self.record.life == Life::Ending;
+        let path = boot::exit_record(&self.settings, &self.definition.plan);
+        let oom_kills = self.oom_kills();
+        let mut end = match &self.machine {
+            Some(machine) => machine.end(&path, oom_kills),
+            None => machine::read_end(&path, None, None, oom_kills),
+        };
+        if end.last_stamp.is_none() && self.said_hello {
+            end.last_stamp = Some(if self.is_set_up {
+                Stamp::PodReady
+            } else {
+                Stamp::Ready
+            });
+        }
+        if !was_wanted && self.record.state.stage != Stage::Over {
+            let is_old_boot = self.record.boot_id != host::boot_id();
+            let (reason, message) = if is_old_boot {
+                let message = "The host was restarted while the pod ran".to_owned();
+                ("HostRestarted", message)
+            } else {
+                let message = failure::describe(&end, self.is_set_up);
+                (machine::reason(&end), message)
+            };
+            self.vm_ended(reason, message);
+        }
+        if self.machine.is_some() || self.record.vmm.is_some() {
+            self.record.state.status.vm_end = Some(end);
+        }
+        self.record.life = Life::Ending;
+        self.is_dirty = true;
+        if let Err(error) = self.save() {
+            eprintln!("{}", crate::error_chain(&error));
+        }
+    }
+
+    fn oom_kills(&self) -> u64 {
+        let steps = self.definition.plan.host.iter();
+        steps
+            .filter_map(|step| match step {
+                HostStep::Cgroup(plan) => Some(cgroup::oom_kills(&plan.path)),
+                _ => None,
+            })
+            .sum()
+    }
+
+    /// A VMM that was started but not recorded: its supervisor died in between.
+    fn kill_unrecorded(&self) {
+        for (uid, process) in process::machines() {
+            if uid == self.record.uid
+                && let Some(pidfd) = process::open(process)
+            {
+                let _ = process::kill(&pidfd);
+                let _ = process::wait_end(&pidfd, 3000);
+            }
+        }
+    }
+
+    pub(super) fn later(&self, work: impl Future<Output = Message> + Send + 'static) {
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            let _ = messages.send(work.await);
+        });
+    }
+
+    pub(super) fn warn(&mut self, reason: &str, message: String) {
+        self.event(EventKind::Warning, reason, message);
+    }
+
+    fn event(&mut self, kind: EventKind, reason: &str, message: String) {
+        let time = now().unix;
+        self.record.state.status.push_event(time, kind, reason, message);
+        self.is_dirty = true;
+    }
+
+    /// Brings record, watchers and agent up to date, in this order.
+    fn save(&mut self) -> Result<(), StoreError> {
+        if !std::mem::take(&mut self.is_dirty) {
+            return Ok(());
+        }
+        let acked = self.runs.safe_event(self.received);
+        let is_news = acked > self.record.acked;
+        self.record.acked = acked.max(self.record.acked);
+        store::write_record(&self.settings, &self.record)?;
+        self.statuses.send_replace(self.record.status().clone());
+        if is_news {
+            self.link.acknowledge(self.record.acked);
+        }
+        Ok(())
+    }
+}
+
+fn after(time: Now, wait: Duration) -> u64 {
+    let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+    time.boot.saturating_add(nanos)
+}
+
+async fn vm_end(watch: Option<&AsyncFd<OwnedFd>>) {
+    match watch {
+        Some(watch) => drop(watch.readable().await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn packet(
+    control: Option<&Control>,
+) -> Result<(ControlMessage, Vec<OwnedFd>), ControlError> {
+    match control {
+        Some(control) => control.receive().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(boot_nanos: Option<u64>) {
+    match boot_nanos {
+        Some(at) => {
+            let wait = Duration::from_nanos(at.saturating_sub(now().boot));
+            tokio::time::sleep(wait).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// What the guest's boot cost, from the VMM's stamps.
+fn receipt(status: &VmStatus) -> Vec<ReceiptLine> {
+    const PHASES: [(&str, Stamp); 5] = [
+        ("vmm", Stamp::KernelEntry),
+        ("kernel", Stamp::Init),
+        ("agent", Stamp::Ready),
+        ("setup", Stamp::PodReady),
+        ("container", Stamp::FirstContainer),
+    ];
+    let (mut wall, mut cpu) = (0, 0);
+    let mut lines = Vec::with_capacity(PHASES.len());
+    for (phase, stamp) in PHASES {
+        let Some(at) = status.stamps.iter().find(|at| at.stamp == stamp) else {
+            continue;
+        };
+        lines.push(ReceiptLine {
+            phase: phase.to_owned(),
+            wall_nanos: at.nanos.saturating_sub(wall),
+            cpu_nanos: Some(at.cpu_nanos.saturating_sub(cpu)),
+        });
+        (wall, cpu) = (at.nanos, at.cpu_nanos);
+    }
+    lines
+}

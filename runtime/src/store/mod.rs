@@ -1,0 +1,412 @@
+//! Pod records: what a supervisor, its successor and every command agree on.
+//!
+//! ```text
+//! <root>/pods/<uid>/definition.json  manifest, spec and plan; written once, before anything is made
+//! <root>/pods/<uid>/record.json      life, VM, token, status; replaced whole at each change
+//! <root>/pods/<uid>/owner.lock       held by the pod's supervisor: whoever gets it owns the pod
+//! <root>/pods/<uid>/exit.json        the VMM's own exit record
+//! <root>/names/<namespace>/<name>    the UID that has this name
+//! ```
+//! The plan names every host object, so it is the journal of intents too:
+//! undoing a half-made pod is undoing its plan.
+
+pub mod atomic;
+pub mod status;
+
+use crate::host::lock::FileLock;
+use crate::plan::Plan;
+use crate::pod::PodState;
+use crate::settings::Settings;
+use crate::spec::PodSpec;
+use beluga_proto::{Nonce, PodUid};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use status::PodStatus;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Version of the records; another one is refused.
+const RECORD_VERSION: u32 = 1;
+
+/// Why a record cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or directory of the store.
+    #[error("cannot {action} {path}", path = .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// A record is not what this version writes.
+    #[error("the record {path} cannot be understood", path = .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A record of another version of Beluga.
+    #[error("the record {path} is of version {version}; this Beluga knows {RECORD_VERSION}", path = .path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// The name is in use.
+    #[error("the pod {namespace}/{name} exists already: delete it first, or use another name")]
+    NameTaken {
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+    },
+    /// The name cannot be a file's.
+    #[error("{name:?} cannot be the name of a pod or namespace")]
+    BadName {
+        /// What was given.
+        name: String,
+    },
+}
+
+/// What never changes about a pod.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Definition {
+    /// The manifest as the API type has it, defaults filled in.
+    pub manifest: serde_json::Value,
+    /// The same, checked.
+    pub spec: PodSpec,
+    /// What was decided from it.
+    pub plan: Plan,
+}
+
+/// Where a pod is in the life of its host objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Life {
+    /// Host objects are being made, the VM boots. Without an owner: undone.
+    Starting,
+    /// The agent is ready. Without an owner: adopted.
+    Running,
+    /// The VM has ended; what is left is released.
+    Ending,
+    /// Nothing is left but records and logs.
+    Ended,
+}
+
+/// A process, told from a later one of the same number by its start time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessRef {
+    /// Its PID.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat`: clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+/// What changes about a pod.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// [`RECORD_VERSION`].
+    pub version: u32,
+    /// Whose.
+    pub uid: PodUid,
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Boot of the host in which its objects were made.
+    pub boot_id: String,
+    /// Where its host objects are.
+    pub life: Life,
+    /// The VMM.
+    pub vmm: Option<ProcessRef>,
+    /// With which the agent proves itself.
+    pub token: Option<Nonce>,
+    /// The agent's events up to this one are in here.
+    pub acked: u64,
+    /// Remove the record when the pod has ended.
+    pub delete: bool,
+    /// The pod's state machine, its public status in it.
+    pub state: PodState,
+}
+
+impl Record {
+    /// A record of a pod that is about to be started.
+    #[must_use]
+    pub fn new(definition: &Definition, boot_id: &str, state: PodState) -> Self {
+        let identity = &definition.plan.identity;
+        Self {
+            version: RECORD_VERSION,
+            uid: identity.uid.clone(),
+            name: identity.name.clone(),
+            namespace: identity.namespace.clone(),
+            boot_id: boot_id.to_owned(),
+            life: Life::Starting,
+            vmm: None,
+            token: None,
+            acked: 0,
+            delete: false,
+            state,
+        }
+    }
+
+    /// The pod as people see it.
+    #[must_use]
+    pub fn status(&self) -> &PodStatus {
+        &self.state.status
+    }
+}
+
+/// Reads a pod's record; `None` when there is none.
+pub fn read_record(settings: &Settings, uid: &PodUid) -> Result<Option<Record>, StoreError> {
+    let path = settings.pod_dir(uid).join("record.json");
+    let record: Option<Record> = read_json(&path)?;
+    match record {
+        Some(Record { version, .. }) if version != RECORD_VERSION => {
+            Err(StoreError::Version { path, version })
+        }
+        other => Ok(other),
+    }
+}
+
+/// Reads what never changes about a pod; `None` when it is not there.
+pub fn read_definition(
+    settings: &Settings,
+    uid: &PodUid,
+) -> Result<Option<Definition>, StoreError> {
+    read_json(&settings.pod_dir(uid).join("definition.json"))
+}
+
+/// Replaces a pod's record. Only its owner may.
+pub fn write_record(settings: &Settings, record: &Record) -> Result<(), StoreError> {
+    let path = settings.pod_dir(&record.uid).join("record.json");
+    let bytes = to_json(&path, record)?;
+    // The first and the last state must survive a crash of the machine; what
+    // lies between them ends with the boot anyway.
+    let durable = record.life == Life::Ended;
+    let write = if durable {
+        atomic::replace_durably
+    } else {
+        atomic::replace
+    };
+    write(&path, &bytes).map_err(io_error("write", &path))
+}
+
+/// Makes a pod's directory with its first record, under the pod's lock, which
+/// is given back held. Errors when the name is taken.
+pub fn create(
+    settings: &Settings,
+    definition: &Definition,
+    record: &Record,
+) -> Result<FileLock, StoreError> {
+    let directory = settings.pod_dir(&record.uid);
+    std::fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
+    restrict(&directory)?;
+    let lock_path = directory.join("owner.lock");
+    let lock = FileLock::wait(&lock_path).map_err(io_error("lock", &lock_path))?;
+    let path = directory.join("definition.json");
+    let bytes = to_json(&path, definition)?;
+    atomic::replace(&path, &bytes).map_err(io_error("write", &path))?;
+    write_record(settings, record)?;
+    if let Err(error) = take_name(settings, record) {
+        let _ = std::fs::remove_dir_all(&directory);
+        return Err(error);
+    }
+    Ok(lock)
+}
+
+/// Removes a pod's record, logs and name. Only its owner may.
+pub fn remove(settings: &Settings, record: &Record) -> Result<(), StoreError> {
+    let _names = names_lock(settings)?;
+    let name = name_path(settings, &record.namespace, &record.name)?;
+    if std::fs::read_to_string(&name).is_ok_and(|owner| owner == record.uid.as_str()) {
+        std::fs::remove_file(&name).map_err(io_error("remove", &name))?;
+    }
+    remove_directory(&settings.pod_dir(&record.uid))
+}
+
+/// Removes a directory with all that is in it. One that is not there is no error.
+pub fn remove_directory(path: &Path) -> Result<(), StoreError> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The pod's lock, or `None` when its supervisor lives (or it is gone).
+pub fn try_own(settings: &Settings, uid: &PodUid) -> Result<Option<FileLock>, StoreError> {
+    let path = settings.pod_dir(uid).join("owner.lock");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let lock = match FileLock::try_take(&path) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("lock", &path)(error)),
+    };
+    // The former owner may have removed the pod between our look and our lock.
+    let is_there = settings.pod_dir(uid).join("record.json").exists();
+    Ok(lock.filter(|_| is_there))
+}
+
+/// UIDs of all directories in the store, whether they hold a record or not.
+pub fn uids(settings: &Settings) -> Result<Vec<PodUid>, StoreError> {
+    let path = settings.pods();
+    let entries = match std::fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(io_error("list", &path)(source)),
+    };
+    Ok(entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter_map(|name| PodUid::parse(name).ok())
+        .collect())
+}
+
+/// The pod of that name.
+pub fn by_name(
+    settings: &Settings,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<PodUid>, StoreError> {
+    let path = name_path(settings, namespace, name)?;
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(PodUid::parse(text)
+            .ok()
+            .filter(|uid| settings.pod_dir(uid).join("record.json").exists())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(io_error("read", &path)(source)),
+    }
+}
+
+fn take_name(settings: &Settings, record: &Record) -> Result<(), StoreError> {
+    let _names = names_lock(settings)?;
+    if by_name(settings, &record.namespace, &record.name)?.is_some() {
+        return Err(StoreError::NameTaken {
+            namespace: record.namespace.clone(),
+            name: record.name.clone(),
+        });
+    }
+    let path = name_path(settings, &record.namespace, &record.name)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(directory).map_err(io_error("make", directory))?;
+    // A dot cannot be in a name's last place, so this is nobody's name file.
+    let temporary = directory.join(".new");
+    std::fs::write(&temporary, record.uid.as_str()).map_err(io_error("write", &temporary))?;
+    std::fs::rename(&temporary, &path).map_err(io_error("write", &path))
+}
+
+fn names_lock(settings: &Settings) -> Result<FileLock, StoreError> {
+    let directory = settings.root.join("names");
+    std::fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
+    let path = directory.join(".lock");
+    FileLock::wait(&path).map_err(io_error("lock", &path))
+}
+
+fn name_path(settings: &Settings, namespace: &str, name: &str) -> Result<PathBuf, StoreError> {
+    for part in [namespace, name] {
+        let is_plain = !part.is_empty()
+            && part.len() <= 253
+            && !part.starts_with('.')
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
+        if !is_plain {
+            return Err(StoreError::BadName {
+                name: part.chars().take(80).collect(),
+            });
+        }
+    }
+    Ok(settings.root.join("names").join(namespace).join(name))
+}
+
+/// Records hold the agent's token, logs what containers say: root's business.
+fn restrict(directory: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
+        .map_err(io_error("set permissions of", directory))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(io_error("read", path)(source)),
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|source| StoreError::Malformed {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+fn to_json<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|source| StoreError::Malformed {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        let mut random = [0u8; 8];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).unwrap();
+        let root = std::env::temp_dir().join(format!("beluga-store-{}", u64::from_le_bytes(random)));
+        Settings::new(Some(root.clone()), Some(root.join("state")))
+    }
+
+    #[test]
+    fn names_that_are_paths_are_refused() {
+        let settings = settings();
+        for bad in ["", ".", "..", "a/b", ".lock", "A", "a\0"] {
+            assert!(name_path(&settings, "default", bad).is_err(), "{bad:?}");
+            assert!(name_path(&settings, bad, "a").is_err(), "{bad:?}");
+        }
+        assert!(name_path(&settings, "default", "web-0.a").is_ok());
+    }
+
+    #[test]
+    fn an_empty_store_is_no_error() {
+        let settings = settings();
+        let uid = PodUid::from_random([1; 16]);
+        assert!(uids(&settings).unwrap().is_empty());
+        assert!(read_record(&settings, &uid).unwrap().is_none());
+        assert!(by_name(&settings, "default", "web").unwrap().is_none());
+        assert!(try_own(&settings, &uid).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_torn_record_is_an_error_not_a_panic() {
+        let settings = settings();
+        let uid = PodUid::from_random([2; 16]);
+        let directory = settings.pod_dir(&uid);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("record.json"), b"{\"version\":1,").unwrap();
+        assert!(matches!(
+            read_record(&settings, &uid),
+            Err(StoreError::Malformed { .. })
+        ));
+        std::fs::remove_dir_all(&settings.root).unwrap();
+    }
+}
