@@ -71,7 +71,7 @@ write_run() {
     { [ -n "$shell_mode" ] || printf 'exec'; printf ' %q' "$@"; echo; } >"$work/command"
     {
         printf 'TARGET=%q\nCWD=%q\nMODULES=%q\nSHELL_MODE=%q\n' "$target" "$PWD" "$host/modules" "$shell_mode"
-        [ -z "$shell_mode" ] || stty size 2>/dev/null | awk '{ print "ROWS=" $1 "\nCOLS=" $2 }'
+        [ -z "$shell_mode" ] || stty size 2>/dev/null | awk '$1 && $2 { print "ROWS=" $1 "\nCOLS=" $2 }'
     } >"$work/paths"
 }
 
@@ -130,16 +130,17 @@ watch() {
 
 # One boot. Returns QEMU's status; the control file tells how far it came.
 boot() {
-    local shell_mode=$1 input=/dev/null qemu watcher status=0
+    local shell_mode=$1 input=/dev/null output=$work/qemu qemu watcher status=0
     : >"$work/ctl"
-    [ -z "$shell_mode" ] || input=/dev/stdin
+    # The chardev `stdio` of the shell is QEMU's own standard input and output.
+    [ -z "$shell_mode" ] || input=/dev/stdin output=/dev/stdout
     # QEMU insists on write-only descriptors; ours may be a terminal or a socket.
     local pumps=()
     exec 5> >(exec cat)
     pumps+=($!)
     exec 6> >(exec cat >&2)
     pumps+=($!)
-    qemu-system-x86_64 "${machine[@]}" <"$input" >"$work/qemu" 2>&1 &
+    qemu-system-x86_64 "${machine[@]}" <"$input" >"$output" 2>"$work/qemu" &
     qemu=$!
     exec 5>&- 6>&-
     # A process group of its own, so that its sleep ends with it.
