@@ -19,6 +19,7 @@ use rustix::mount::MountPropagationFlags;
 use rustix::process::{DumpableBehavior, Gid, Uid};
 use rustix::thread::{ThreadNameSpaceType, UnshareFlags};
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Descriptor numbers by which the helper is executed.
@@ -58,13 +59,13 @@ fn run(reporter: &Reporter) -> Result<std::convert::Infallible, HelperError> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .to("hide from tracers")?;
     rustix::process::umask(Mode::empty());
-    let plan = File::from(sys::inherited(PLAN_FD).to("take over the plan")?);
-    let plan: SpawnPlan =
-        serde_json::from_reader(std::io::BufReader::new(plan)).map_err(|error| {
-            HelperError::Invalid {
-                what: format!("the plan cannot be read: {error}"),
-            }
-        })?;
+    let mut json = Vec::new();
+    File::from(sys::inherited(PLAN_FD).to("take over the plan")?)
+        .read_to_end(&mut json)
+        .to("read the plan")?;
+    let plan: SpawnPlan = serde_json::from_slice(&json).map_err(|error| HelperError::Invalid {
+        what: format!("the plan cannot be read: {error}"),
+    })?;
     rustix::process::setsid().to("lead a session")?;
     std::fs::write(
         "/proc/self/oom_score_adj",

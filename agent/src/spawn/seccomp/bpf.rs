@@ -4,7 +4,7 @@
 use crate::sys::spawn::Instruction;
 
 /// What becomes of a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// It is made.
     Allow,
@@ -12,34 +12,13 @@ pub enum Verdict {
     Errno(u16),
     /// The process is killed.
     Kill,
-    /// Made if none of the conditions holds; each names an error.
-    Unless(Vec<Condition>),
-    /// Made if the low half of argument 0 is one of these, otherwise EPERM.
+    /// EPERM if the low half of an argument is one of these, else it is made.
+    /// What the kernel takes as an int has nothing but noise in the high half.
+    NoneOf(u8, &'static [u32]),
+    /// Made if the low half of argument 0 is one of these, else EPERM.
     OneOf(&'static [u32]),
-}
-
-/// A condition on the low half of an argument. The high half of what the
-/// kernel takes as an int is noise; of flags it has no meaning that is denied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Condition {
-    /// Argument equals a value.
-    Equals {
-        /// Which argument.
-        argument: u8,
-        /// What.
-        value: u32,
-        /// The error when it does.
-        errno: u16,
-    },
-    /// Argument has any bit of a mask.
-    AnyBit {
-        /// Which argument.
-        argument: u8,
-        /// Which bits.
-        mask: u32,
-        /// The error when it has.
-        errno: u16,
-    },
+    /// EPERM if argument 0 has any of these bits, else it is made.
+    NoBitOf(u32),
 }
 
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
@@ -54,96 +33,130 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
+const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+
 fn one(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
     Instruction { code, jt, jf, k }
 }
 
-fn errno(number: u16) -> Instruction {
-    one(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | u32::from(number))
+fn end(k: u32) -> Instruction {
+    one(RETURN, 0, 0, k)
 }
 
 fn load_argument(argument: u8) -> Instruction {
     one(LOAD, 0, 0, ARGUMENTS + 8 * u32::from(argument))
 }
 
-/// A filter by architecture: audit number and the code for it. Any other
-/// architecture is killed.
-pub fn by_architecture(parts: &[(u32, Vec<Instruction>)]) -> Vec<Instruction> {
-    let mut program = vec![one(LOAD, 0, 0, ARCHITECTURE)];
-    for (architecture, code) in parts {
-        program.push(one(IF_EQUAL, 1, 0, *architecture));
-        // Longer than a conditional jump reaches.
-        program.push(one(
-            ALWAYS,
-            0,
-            0,
-            u32::try_from(code.len()).unwrap_or(0) + 1,
-        ));
-        program.push(one(LOAD, 0, 0, NUMBER));
-        program.extend_from_slice(code);
-    }
-    program.push(one(RETURN, 0, 0, libc::SECCOMP_RET_KILL_PROCESS));
+/// The start of a filter: the architecture is loaded.
+pub fn begin() -> Vec<Instruction> {
+    let mut program = Vec::with_capacity(512);
+    program.push(one(LOAD, 0, 0, ARCHITECTURE));
     program
 }
 
-/// A search for the verdict on the number in the accumulator. `ranges` are the
-/// first number of each range, ascending, the first one 0.
-pub fn search(ranges: &[(u32, Verdict)]) -> Vec<Instruction> {
-    let [_, rest @ ..] = ranges else {
-        return vec![errno(libc::EPERM as u16)];
-    };
-    if rest.is_empty() {
-        return leaf(&ranges[0].1);
-    }
-    let (below, above) = ranges.split_at(ranges.len() / 2);
-    let split = above[0].0;
-    let below = search(below);
-    let above = search(above);
-    let mut code = match u8::try_from(below.len()) {
-        Ok(distance) => vec![one(IF_AT_LEAST, distance, 0, split)],
-        Err(_) => vec![
-            one(IF_AT_LEAST, 0, 1, split),
-            one(ALWAYS, 0, 0, u32::try_from(below.len()).unwrap_or(0)),
-        ],
-    };
-    code.extend(below);
-    code.extend(above);
-    code
+/// Its end: any other architecture is killed.
+pub fn finish(program: &mut Vec<Instruction>) {
+    program.push(end(libc::SECCOMP_RET_KILL_PROCESS));
 }
 
-fn leaf(verdict: &Verdict) -> Vec<Instruction> {
-    let allow = one(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW);
-    match verdict {
-        Verdict::Allow => vec![allow],
-        Verdict::Errno(number) => vec![errno(*number)],
-        Verdict::Kill => vec![one(RETURN, 0, 0, libc::SECCOMP_RET_KILL_PROCESS)],
-        Verdict::Unless(conditions) => {
-            let mut code = Vec::with_capacity(conditions.len() * 3 + 1);
-            for condition in conditions {
-                let (argument, test, number) = match *condition {
-                    Condition::Equals {
-                        argument,
-                        value,
-                        errno,
-                    } => (argument, one(IF_EQUAL, 0, 1, value), errno),
-                    Condition::AnyBit {
-                        argument,
-                        mask,
-                        errno,
-                    } => (argument, one(IF_ANY_BIT, 0, 1, mask), errno),
-                };
-                code.extend([load_argument(argument), test, errno(number)]);
-            }
-            code.push(allow);
-            code
+/// Adds the code for one architecture. `ranges` are the first number of each
+/// range, ascending, the first one 0, and what becomes of calls in it.
+pub fn add(program: &mut Vec<Instruction>, architecture: u32, ranges: &[(u32, Verdict)]) {
+    program.push(one(IF_EQUAL, 1, 0, architecture));
+    // Longer than a conditional jump reaches.
+    program.push(one(ALWAYS, 0, 0, 0));
+    let start = program.len();
+    program.push(one(LOAD, 0, 0, NUMBER));
+    let mut search = Search {
+        program,
+        open: Vec::with_capacity(ranges.len()),
+    };
+    search.node(ranges);
+    search.close();
+    let length = program.len() - start;
+    program[start - 1].k = u32::try_from(length).unwrap_or(0);
+}
+
+/// A binary search: one comparison per range, whose ends are shared by all.
+/// The kernel translates a filter whenever it is installed, so its length is
+/// what each container pays.
+struct Search<'a> {
+    program: &'a mut Vec<Instruction>,
+    /// Jumps whose place is not known yet: where, on which outcome, to what.
+    open: Vec<(usize, bool, Verdict)>,
+}
+
+impl Search<'_> {
+    /// Adds the search in two ranges or more.
+    fn node(&mut self, ranges: &[(u32, Verdict)]) {
+        let (below, above) = ranges.split_at(ranges.len() / 2);
+        let at = self.program.len();
+        self.program.push(one(IF_AT_LEAST, 0, 0, above[0].0));
+        match below {
+            [(_, verdict)] => self.open.push((at, false, *verdict)),
+            below => self.node(below),
         }
-        Verdict::OneOf(values) => {
-            let mut code = vec![load_argument(0)];
-            for value in *values {
-                code.extend([one(IF_EQUAL, 0, 1, *value), allow]);
+        match above {
+            [(_, verdict)] => self.open.push((at, true, *verdict)),
+            above => {
+                self.aim(at, true);
+                self.node(above);
             }
-            code.push(errno(libc::EPERM as u16));
-            code
+        }
+    }
+
+    /// Lets a jump lead to here.
+    fn aim(&mut self, at: usize, outcome: bool) {
+        let distance = u8::try_from(self.program.len() - at - 1)
+            .expect("a search of one architecture is shorter than a jump");
+        let jump = &mut self.program[at];
+        *(if outcome { &mut jump.jt } else { &mut jump.jf }) = distance;
+    }
+
+    /// Adds the ends, each once.
+    fn close(&mut self) {
+        while let Some(&(_, _, verdict)) = self.open.first() {
+            let open = std::mem::take(&mut self.open);
+            for (at, outcome, other) in open {
+                if other == verdict {
+                    self.aim(at, outcome);
+                } else {
+                    self.open.push((at, outcome, other));
+                }
+            }
+            self.leaf(verdict);
+        }
+    }
+
+    fn leaf(&mut self, verdict: Verdict) {
+        let allow = end(libc::SECCOMP_RET_ALLOW);
+        let program = &mut *self.program;
+        match verdict {
+            Verdict::Allow => program.push(allow),
+            Verdict::Errno(number) => {
+                program.push(end(libc::SECCOMP_RET_ERRNO | u32::from(number)));
+            }
+            Verdict::Kill => program.push(end(libc::SECCOMP_RET_KILL_PROCESS)),
+            Verdict::NoneOf(argument, values) => {
+                program.push(load_argument(argument));
+                for value in values {
+                    program.extend([one(IF_EQUAL, 0, 1, *value), end(EPERM)]);
+                }
+                program.push(allow);
+            }
+            Verdict::OneOf(values) => {
+                program.push(load_argument(0));
+                for value in values {
+                    program.extend([one(IF_EQUAL, 0, 1, *value), allow]);
+                }
+                program.push(end(EPERM));
+            }
+            Verdict::NoBitOf(mask) => program.extend([
+                load_argument(0),
+                one(IF_ANY_BIT, 0, 1, mask),
+                end(EPERM),
+                allow,
+            ]),
         }
     }
 }

@@ -31,6 +31,14 @@ impl Calls {
         number < Self::END && self.0[(number / 64) as usize] & (1 << (number % 64)) != 0
     }
 
+    /// The highest number in the set; 0 for the empty one.
+    pub fn last(&self) -> u32 {
+        (0..Self::END)
+            .rev()
+            .find(|&number| self.contains(number))
+            .unwrap_or(0)
+    }
+
     /// Adds what another set has.
     pub fn add(&mut self, other: &Self) {
         for (mine, other) in self.0.iter_mut().zip(other.0) {

@@ -488,3 +488,23 @@ fn the_agents_own_program_cannot_be_written() {
         "{error}"
     );
 }
+
+/// What a container costs until its program runs. Under instruction counting
+/// (one CPU) the time is the number of instructions in thousandths.
+#[test]
+#[ignore = "prints figures; run it alone"]
+fn what_a_container_costs() {
+    let Some(place) = fixture("cost") else { return };
+    let begin = std::time::Instant::now();
+    const ROUNDS: u32 = 20;
+    for _ in 0..ROUNDS {
+        let mut process = shell("");
+        process.args = vec!["/bin/true".to_owned()];
+        let (spawning, _output) = place.begin(&place.plan(process));
+        wait(spawning.pid);
+    }
+    eprintln!(
+        "a container and its /bin/true: {:?}",
+        begin.elapsed() / ROUNDS
+    );
+}
