@@ -86,9 +86,9 @@ const GUEST_CID: u32 = 3;
 /// The guest's kernel parameters: quiet, no probing of hardware that is not
 /// there, a panic or reset that reaches the VMM at once, last words on the
 /// early port.
-const CMDLINE: &str = "earlyprintk=ttyS0,keep quiet loglevel=3 panic=-1 reboot=k tsc=reliable \
-                       no_timer_check random.trust_cpu=on rcupdate.rcu_expedited=1 \
-                       cryptomgr.notests";
+const CMDLINE: &str = "earlyprintk=serial,0x3f8,nocfg,keep console=ttynull quiet panic=-1 \
+                       reboot=t no_timer_check tsc=reliable random.trust_cpu=on \
+                       rcupdate.rcu_expedited=1 cryptomgr.notests noreplace-smp";
 
 /// Decides everything about one pod. `images` is keyed by the containers'
 /// image as the manifest writes it.
