@@ -32,7 +32,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     for document in documents {
         match existing(&present, &document) {
             None => fresh.push(document),
-            Some(pod) if same(pod, &document) => println!("pod/{} unchanged", pod.name),
+            Some(pod) if same(pod, &document) => say!("pod/{} unchanged", pod.name),
             Some(pod) => {
                 return Err(CliError::Differs {
                     name: pod.name.clone(),
@@ -48,7 +48,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
             image_nanos: 0,
         };
         let started = engine::start(settings, request).await?;
-        println!("pod/{} created", started.view.name);
+        say!("pod/{} created", started.view.name);
     }
     Ok(exit::OK)
 }

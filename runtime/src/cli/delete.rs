@@ -64,7 +64,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         .run_until(async {
             for task in tasks {
                 match task.await {
-                    Ok((Ok(()), name)) => println!("pod \"{name}\" deleted"),
+                    Ok((Ok(()), name)) => say!("pod \"{name}\" deleted"),
                     Ok((Err(error), _)) => failed = Some(error.into()),
                     Err(panic) => std::panic::resume_unwind(panic.into_panic()),
                 }

@@ -32,10 +32,10 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         .collect();
     for (at, pod) in chosen.iter().enumerate() {
         if at > 0 {
-            println!("\n");
+            say!("\n");
         }
         for line in describe(pod) {
-            println!("{}", line.trim_end());
+            say!("{}", line.trim_end());
         }
     }
     match names

@@ -59,13 +59,13 @@ pub fn run(settings: &Settings) -> Result<u8, CliError> {
             Grade::Doubtful => style.warn("warn"),
             Grade::Bad => style.bad("FAIL"),
         };
-        println!("{mark}  {:<10} {}", finding.name, finding.found);
+        say!("{mark}  {:<10} {}", finding.name, finding.found);
         if let Some(advice) = &finding.advice {
-            println!("      {:<10} {} {advice}", "", style.dim("→"));
+            say!("      {:<10} {} {advice}", "", style.dim("→"));
         }
     }
     let bad = findings.iter().any(|finding| finding.grade == Grade::Bad);
-    println!(
+    say!(
         "{}",
         if bad {
             "pods cannot run here"

@@ -310,7 +310,7 @@ impl Session {
             address.unwrap_or_default()
         );
         if self.options.detach {
-            println!("{line}");
+            say!("{line}");
         } else if !quiet && !self.status.receipt.is_empty() {
             eprintln!("{}", style.dim(&line));
         }

@@ -17,13 +17,13 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
     let left = engine::gc(settings, args.check).await?;
     for one in &left {
         if args.check {
-            println!("left over: {one}");
+            say!("left over: {one}");
         } else {
-            println!("removed: {one}");
+            say!("removed: {one}");
         }
     }
     if left.is_empty() {
-        println!("clean");
+        say!("clean");
     }
     Ok(if args.check && !left.is_empty() {
         exit::ERROR

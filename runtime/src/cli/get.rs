@@ -110,11 +110,11 @@ fn print(chosen: &[PodView], names: &[String], scope: &Scope, show: &Show) -> Re
     };
     match show.output {
         _ if chosen.is_empty() && !names.is_empty() => {}
-        Some(Output::Json) => println!("{:#}", value()),
-        Some(Output::Yaml) => print!("{}", yaml(&value())?),
+        Some(Output::Json) => say!("{:#}", value()),
+        Some(Output::Yaml) => put!("{}", yaml(&value())?),
         Some(Output::Name) => {
             for pod in chosen {
-                println!("pod/{}", pod.name);
+                say!("pod/{}", pod.name);
             }
         }
         wide if chosen.is_empty() => {
@@ -166,7 +166,7 @@ fn table(pods: &[PodView], scope: &Scope, wide: bool, no_headers: bool) {
     }
     let lines = table.lines(0);
     for line in lines.iter().skip(usize::from(no_headers)) {
-        println!("{line}");
+        say!("{line}");
     }
 }
 

@@ -55,13 +55,13 @@ pub fn list(settings: &Settings, args: &ListArgs) -> Result<u8, CliError> {
         Some(format) => {
             let value = serde_json::Value::Array(images.iter().map(value).collect());
             match format {
-                Format::Json => println!("{value:#}"),
-                Format::Yaml => print!("{}", yaml(&value)?),
+                Format::Json => say!("{value:#}"),
+                Format::Yaml => put!("{}", yaml(&value)?),
             }
         }
         None if args.quiet => {
             for image in &images {
-                println!("{}", image.id.short());
+                say!("{}", image.id.short());
             }
         }
         None => table(&images),
@@ -175,10 +175,10 @@ pub fn load(settings: &Settings, args: &LoadArgs) -> Result<u8, CliError> {
     }
     for image in loaded? {
         if image.names.is_empty() {
-            println!("Loaded image ID: {}", image.image.id);
+            say!("Loaded image ID: {}", image.image.id);
         }
         for name in &image.names {
-            println!("Loaded image: {}", name.familiar());
+            say!("Loaded image: {}", name.familiar());
         }
     }
     Ok(exit::OK)
@@ -228,10 +228,10 @@ pub async fn remove(settings: &Settings, args: &RemoveArgs) -> Result<u8, CliErr
     for image in &args.images {
         let removed = store.remove(image, &in_use)?;
         for name in &removed.untagged {
-            println!("Untagged: {}", name.familiar());
+            say!("Untagged: {}", name.familiar());
         }
         if let Some(id) = removed.deleted {
-            println!("Deleted: {id} ({} freed)", megabytes(removed.freed));
+            say!("Deleted: {id} ({} freed)", megabytes(removed.freed));
         }
     }
     Ok(exit::OK)

@@ -1,5 +1,22 @@
 //! The `beluga` command: kubectl's verbs and habits, one file per verb.
 
+/// Prints a line. A reader that has gone, like `head`, is no error.
+macro_rules! say {
+    ($($text:tt)*) => {
+        drop(std::io::Write::write_fmt(
+            &mut std::io::stdout(),
+            format_args!("{}\n", format_args!($($text)*)),
+        ))
+    };
+}
+
+/// Prints a text that ends its own lines.
+macro_rules! put {
+    ($($text:tt)*) => {
+        drop(std::io::Write::write_fmt(&mut std::io::stdout(), format_args!($($text)*)))
+    };
+}
+
 mod apply;
 mod completion;
 mod delete;

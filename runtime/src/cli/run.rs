@@ -87,7 +87,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         let text = yaml(&object)?;
         let documents = spec::parse("the command line", &text)?;
         if args.dry_run {
-            print!("{text}");
+            put!("{text}");
             return Ok(exit::OK);
         }
         documents
@@ -128,10 +128,10 @@ pub fn dry_run(
 ) -> Result<(), CliError> {
     for (at, document) in documents.iter().enumerate() {
         if at > 0 {
-            println!("---");
+            say!("---");
         }
         let plan = engine::preview(settings, &document.spec, images)?;
-        print!("{}", yaml(&plan)?);
+        put!("{}", yaml(&plan)?);
     }
     Ok(())
 }

@@ -44,7 +44,7 @@ impl Table {
     /// Prints it.
     pub fn print(&self) {
         for line in self.lines(0) {
-            println!("{line}");
+            say!("{line}");
         }
     }
 }

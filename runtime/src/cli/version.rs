@@ -14,22 +14,22 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
     reason = "every verb has the same shape for the dispatcher"
 )]
 pub fn run(settings: &Settings) -> Result<u8, CliError> {
-    println!("beluga {VERSION}");
+    say!("beluga {VERSION}");
     match settings.parts() {
         Ok(Parts {
             vmm,
             kernel,
             initramfs,
         }) => {
-            println!(
+            say!(
                 "vmm {} ({})",
                 of_vmm(&vmm).unwrap_or("unknown".into()),
                 vmm.display()
             );
-            println!("kernel {}", kernel.display());
-            println!("initramfs {}", initramfs.display());
+            say!("kernel {}", kernel.display());
+            say!("initramfs {}", initramfs.display());
         }
-        Err(error) => println!("{error}"),
+        Err(error) => say!("{error}"),
     }
     Ok(exit::OK)
 }
