@@ -16,6 +16,10 @@ const ELF_MAGIC: &[u8] = b"\x7fELF";
 /// Where a bzImage says that it is one.
 const BZIMAGE_MAGIC_AT: u64 = 0x202;
 const BZIMAGE_MAGIC: &[u8] = b"HdrS";
+/// What the setup header of a kernel without one would say.
+const BZIMAGE_HEADER: u32 = u32::from_le_bytes(*b"HdrS");
+const BOOT_FLAG: u16 = 0xaa55;
+const KERNEL_ALIGNMENT: u32 = 0x100_0000;
 /// The 64-bit entry of a bzImage is this far behind its 32-bit one.
 const BZIMAGE_ENTRY_64: u64 = 0x200;
 /// `xloadflags`: there is a 64-bit entry.
@@ -40,8 +44,8 @@ pub enum ImageError {
     /// Some other kind of file.
     #[error("the kernel is not an ELF vmlinux or bzImage")]
     NotAKernel,
-    /// An ELF file that no 64-bit PVH entry point is in.
-    #[error("the kernel is an ELF file without a PVH entry point (CONFIG_PVH)")]
+    /// An ELF file without a way in.
+    #[error("the kernel is an ELF file with neither a 64-bit nor a PVH entry point")]
     NoPvhEntry,
     /// A bzImage without a 64-bit entry.
     #[error("the kernel is a bzImage without a 64-bit entry")]
@@ -53,7 +57,7 @@ pub enum ImageError {
         bytes: u64,
         /// What the loader met.
         #[source]
-        source: linux_loader::loader::Error,
+        source: LoaderError,
     },
     /// Not an archive that a kernel unpacks.
     #[error("the initramfs is no cpio archive (newc), nor one packed with gzip, xz, zstd or lz4")]
@@ -92,6 +96,24 @@ pub enum ImageError {
     #[error("cannot copy the initramfs to guest memory")]
     Copy(#[source] vm_memory::GuestMemoryError),
 }
+
+/// An error of the loader, whose own text repeats its causes.
+#[derive(Debug)]
+pub struct LoaderError(linux_loader::loader::Error);
+
+impl std::fmt::Display for LoaderError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        use linux_loader::loader::Error;
+        let text = match &self.0 {
+            Error::Elf(error) => error.to_string(),
+            Error::Bzimage(error) => error.to_string(),
+            error => error.to_string(),
+        };
+        f.write_str(text.rsplit(": ").next().unwrap_or(&text))
+    }
+}
+
+impl std::error::Error for LoaderError {}
 
 /// A kernel in guest memory.
 #[derive(Debug)]
@@ -155,24 +177,46 @@ fn has_magic(file: &File, what: &'static str, at: u64, magic: &[u8]) -> Result<b
 }
 
 fn load_kernel(memory: &GuestMemory, file: &mut File, bytes: u64) -> Result<Kernel, ImageError> {
-    let damaged = |source| ImageError::DamagedKernel { bytes, source };
-    let start = Some(GuestAddress(HIGH_MEMORY));
+    let damaged = |error| ImageError::DamagedKernel {
+        bytes,
+        source: LoaderError(error),
+    };
     if has_magic(file, "kernel", 0, ELF_MAGIC)? {
-        let loaded = Elf::load(memory, None, file, start).map_err(damaged)?;
+        let loaded = Elf::load(memory, None, file, None).map_err(damaged)?;
         return elf_kernel(&loaded);
     }
     if has_magic(file, "kernel", BZIMAGE_MAGIC_AT, BZIMAGE_MAGIC)? {
-        let loaded = BzImage::load(memory, None, file, start).map_err(damaged)?;
+        let start = GuestAddress(HIGH_MEMORY);
+        let loaded = BzImage::load(memory, None, file, Some(start)).map_err(damaged)?;
         return bzimage_kernel(&loaded);
     }
     Err(ImageError::NotAKernel)
 }
 
+/// A Linux `vmlinux` is entered at its ELF entry point, which is that of the
+/// 64-bit boot protocol: PVH's looks for Xen first, and the 256 CPUID
+/// instructions of that are 256 exits. An entry point that is no physical
+/// address of the image (other kernels') leaves PVH's.
 fn elf_kernel(loaded: &KernelLoaderResult) -> Result<Kernel, ImageError> {
+    let end = loaded.kernel_end;
+    let address = loaded.kernel_load.0;
+    if (HIGH_MEMORY..end).contains(&address) {
+        let header = setup_header {
+            header: BZIMAGE_HEADER,
+            boot_flag: BOOT_FLAG,
+            kernel_alignment: KERNEL_ALIGNMENT,
+            ..Default::default()
+        };
+        return Ok(Kernel {
+            entry: Entry::Linux64 { address },
+            end,
+            setup_header: Some(header),
+        });
+    }
     match loaded.pvh_boot_cap {
         PvhBootCapability::PvhEntryPresent(address) => Ok(Kernel {
             entry: Entry::Pvh { address: address.0 },
-            end: loaded.kernel_end,
+            end,
             setup_header: None,
         }),
         _ => Err(ImageError::NoPvhEntry),

@@ -94,7 +94,7 @@ pub fn write_start_info(memory: &GuestMemory, initramfs: &Range<u64>) -> Result<
     write(memory, START_INFO, &bytes)
 }
 
-/// Writes the zero page of a bzImage whose setup header is `header`.
+/// Writes the zero page of a kernel whose setup header is `header`.
 pub fn write_zero_page(
     memory: &GuestMemory,
     mut header: setup_header,

@@ -38,7 +38,7 @@ pub enum Entry {
         /// Physical address.
         address: u64,
     },
-    /// 64-bit, of a bzImage.
+    /// 64-bit, of `vmlinux` or of a bzImage.
     Linux64 {
         /// Physical address.
         address: u64,

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! 0x0000_6000  hvm_start_info, module list, memory map   (PVH)
-//! 0x0000_7000  zero page                                 (bzImage)
-//! 0x0000_9000  page tables of the 64-bit entry           (bzImage)
-//! 0x0000_f000  GDT                                       (bzImage)
+//! 0x0000_7000  zero page                                 (64-bit entry)
+//! 0x0000_9000  page tables                               (64-bit entry)
+//! 0x0000_f000  GDT                                       (64-bit entry)
 //! 0x0002_0000  kernel command line
 //! 0x0009_fc00  MP table, to the end of low memory
 //! 0x0010_0000  kernel (where its headers say)
@@ -20,10 +20,10 @@ pub mod state;
 /// Where the PVH start information lies.
 pub const START_INFO: u64 = 0x6000;
 
-/// Where the zero page of a bzImage lies.
+/// Where the zero page lies.
 pub const ZERO_PAGE: u64 = 0x7000;
 
-/// Where the first page tables of a bzImage lie: six pages.
+/// Where the first page tables lie: six pages.
 pub const PAGE_TABLES: u64 = 0x9000;
 
 /// Where the GDT lies.

@@ -59,7 +59,7 @@ pub struct Block {
     rights: Rights,
     /// While it is there, the first request of the queue waits for space.
     stalled: Option<Timer>,
-    /// Requests were left for the next turn.
+    /// For the supervisor.
     messages: Vec<ControlMessage>,
     requests: u64,
 }
