@@ -8,19 +8,19 @@
 //! [`spec`] reads what people write, [`plan`] decides everything and does
 //! nothing, the rest of the crate carries a plan out and keeps the pod.
 
-// cli joins as soon as the engine does.
 pub mod api;
+pub mod cli;
 pub mod engine;
 pub mod host;
 pub mod link;
 pub mod logs;
 pub mod machine;
+pub mod plan;
 pub mod pod;
 pub mod settings;
+pub mod spec;
 pub mod store;
 pub mod sys;
-pub mod plan;
-pub mod spec;
 
 /// An error and all that caused it, in one line: for the edge where it is printed.
 #[must_use]

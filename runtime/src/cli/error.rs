@@ -2,6 +2,7 @@
 
 use super::exit;
 use super::style::Style;
+use crate::api::client::ClientError;
 use crate::engine::EngineError;
 use crate::spec::ManifestError;
 use beluga_image::{LoadError, ReferenceError, RemoveError, StoreError};
@@ -91,6 +92,12 @@ fn absent(images: &[(String, String)]) -> String {
     match list.as_slice() {
         [one] => format!("the image {one} is not present"),
         _ => format!("these images are not present: {}", list.join(", ")),
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        Self::Engine(error.into())
     }
 }
 

@@ -49,11 +49,7 @@ impl Drop for Raw {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
             // A terminal that is gone needs no restoring.
-            drop(termios::tcsetattr(
-                io::stdin(),
-                OptionalActions::Drain,
-                before,
-            ));
+            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Drain, before);
         }
     }
 }
@@ -82,7 +78,7 @@ pub fn send_input(to: OwnedFd) -> Result<(), CliError> {
         let mut to = File::from(to);
         // The process may end before its input does.
         drop(copy(&mut io::stdin().lock(), &mut to, &AtomicU64::new(0)));
-        drop(rustix::net::shutdown(&to, rustix::net::Shutdown::Write));
+        let _ = rustix::net::shutdown(&to, rustix::net::Shutdown::Write);
         // Kept open until the program ends: closing it would tear down the
         // stream of a terminal, whose two directions are one.
         std::mem::forget(to);
