@@ -10,7 +10,9 @@ use beluga_image::Limits;
 use support::{Scratch, Tar, device, dir, disk_within, entry, file, fsck, hard_link, skip};
 use support::{has_tool, symlink};
 
+/// Without BELUGA_FUZZ_ROUNDS: a second or two. BELUGA_FUZZ_SEED chooses other mutations.
 const ROUNDS: u64 = 2500;
+const SEED: u64 = 0x0BE1_06A5;
 /// Successful conversions between two that fsck.erofs looks at: each costs a process.
 const FSCK_EVERY: usize = 40;
 
@@ -110,9 +112,12 @@ fn no_mutation_breaks_the_converter() {
     };
     let scratch = Scratch::new();
     let seeds = seeds();
-    let mut random = Random(0x0BE1_06A5);
+    let number =
+        |name, default| std::env::var(name).map_or(default, |text| text.parse().expect("a number"));
+    let rounds = number("BELUGA_FUZZ_ROUNDS", ROUNDS);
+    let mut random = Random(number("BELUGA_FUZZ_SEED", SEED).max(1));
     let (mut accepted, mut checked, mut slowest) = (0, 0, Duration::ZERO);
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let mut tar = seeds[random.below(seeds.len())].clone();
         mutate(&mut tar, &mut random);
         let begin = Instant::now();
@@ -137,5 +142,5 @@ fn no_mutation_breaks_the_converter() {
             "no fsck.erofs",
         );
     }
-    println!("{ROUNDS} mutations, {accepted} accepted, {checked} checked, slowest {slowest:?}");
+    println!("{rounds} mutations, {accepted} accepted, {checked} checked, slowest {slowest:?}");
 }

@@ -1,14 +1,17 @@
 //! One layer from the source into the store: the blob as it came and the disk made of it, in one
-//! pass over the bytes.
+//! pass over the bytes: this thread reads, hashes, keeps and decompresses the blob, another makes
+//! the disk.
 
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
+use std::thread;
 
 use super::archive::Opened;
 use super::candidate::Expected;
 use super::decompress::{Bounded, Compression};
+use super::pipe::pipe;
 use super::{LoadError, Progress};
 use crate::digest::{Digest, Tee};
 use crate::layer::{self, LayerError, Limits};
@@ -134,22 +137,43 @@ impl Job<'_> {
             Ok(compression) => compression,
             Err(error) => return (Compression::None, Err(unreadable(error))),
         };
-        let mut tar = Bounded::new(compression.decoder(blob), read, self.limits);
-        if compression == Compression::None {
-            // The blob is the tar, and its digest is computed anyway.
-            return (compression, self.to_disk(tar, disk).map(|()| None));
-        }
-        let mut tar = Tee::<_, io::Sink>::new(&mut tar, None);
-        let converted = self.to_disk(&mut tar, disk);
-        (compression, converted.map(|()| Some(tar.finish().0)))
+        let tar = Bounded::new(compression.decoder(blob), read, self.limits);
+        let (intake, outlet) = pipe();
+        let converted = thread::scope(|scope| {
+            let to_disk = || self.to_disk(outlet, compression, disk);
+            let worker = thread::Builder::new().name("layer".into());
+            let worker = worker
+                .spawn_scoped(scope, to_disk)
+                .map_err(LayerError::Write)?;
+            intake.send_all(tar);
+            worker
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        (compression, converted)
     }
 
-    fn to_disk(&self, tar: impl Read, disk: &File) -> Result<(), LayerError> {
+    /// Makes the disk; the tar's digest where it is not the blob's.
+    fn to_disk(
+        &self,
+        mut tar: impl Read,
+        compression: Compression,
+        disk: &File,
+    ) -> Result<Option<Digest>, LayerError> {
         let spool = spool(&self.scratch.join("spool")).map_err(LayerError::Write)?;
         let mut disk = BufWriter::with_capacity(WRITE_BUFFER, disk);
-        let tar = BufReader::with_capacity(READ_BUFFER, tar);
-        layer::convert(tar, &mut disk, spool, self.limits)?;
-        disk.flush().map_err(LayerError::Write)
+        let convert = |tar: &mut dyn Read| {
+            let tar = BufReader::with_capacity(READ_BUFFER, tar);
+            layer::convert(tar, &mut disk, spool, self.limits)?;
+            disk.flush().map_err(LayerError::Write)
+        };
+        if compression == Compression::None {
+            convert(&mut tar)?;
+            return Ok(None);
+        }
+        let mut tar = Tee::<_, io::Sink>::new(tar, None);
+        convert(&mut tar)?;
+        Ok(Some(tar.finish().0))
     }
 }
 

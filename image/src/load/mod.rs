@@ -7,6 +7,7 @@ mod docker;
 mod error;
 mod layer_blob;
 mod oci;
+mod pipe;
 mod run;
 
 use std::fs;
