@@ -51,7 +51,13 @@ pub(super) fn boot(settings: &Settings, plan: &Plan) -> Result<Booted, Superviso
         log: settings.pod_dir(uid).join("vmm.log"),
         exit_record: exit_record(settings, plan),
     };
-    let machine = machine::spawn(&plan.vm, uid, &files, std::mem::take(&mut made.taps), listener)?;
+    let machine = machine::spawn(
+        &plan.vm,
+        uid,
+        &files,
+        std::mem::take(&mut made.taps),
+        listener,
+    )?;
     guards.into_iter().for_each(host::Guard::keep);
     Ok(Booted {
         machine,

@@ -17,10 +17,7 @@ pub(super) fn phase_after(stamp: Option<Stamp>) -> &'static str {
         Some(Stamp::Ready) => "setting up the pod",
         Some(Stamp::PodReady) => "starting the first container",
         Some(
-            Stamp::FirstContainer
-            | Stamp::EndShutdown
-            | Stamp::EndAgentFault
-            | Stamp::EndOrphaned,
+            Stamp::FirstContainer | Stamp::EndShutdown | Stamp::EndAgentFault | Stamp::EndOrphaned,
         ) => "running the pod",
     }
 }

@@ -23,7 +23,7 @@ use crate::settings::Settings;
 use crate::store;
 use beluga_proto::{ContainerId, ExecId, PodUid};
 use rustix::time::{ClockId, clock_gettime};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
@@ -74,8 +74,9 @@ pub(crate) fn random_exec_id() -> ExecId {
 /// lock is held and the socket listens already, so that there is no moment in
 /// which the pod seems to have no owner.
 #[must_use]
-pub fn supervise_main(args: &[OsString]) -> ExitCode {
-    let Some(start) = Start::parse(args) else {
+pub fn supervise_main<S: AsRef<OsStr>>(args: &[S]) -> ExitCode {
+    let args: Vec<OsString> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
+    let Some(start) = Start::parse(&args) else {
         eprintln!("beluga supervise is started by beluga itself");
         return ExitCode::from(2);
     };

@@ -170,7 +170,10 @@ impl Supervisor {
         let log = match LogFile::open(&path) {
             Ok(log) => log,
             Err(error) => {
-                self.warn("LogFailed", format!("Cannot open {}: {error}", path.display()));
+                self.warn(
+                    "LogFailed",
+                    format!("Cannot open {}: {error}", path.display()),
+                );
                 return;
             }
         };
@@ -287,9 +290,10 @@ impl Supervisor {
 
     fn join(&mut self, index: usize, id: &ContainerId, stdin: bool) -> Result<Attach, Fault> {
         let fault = |error: std::io::Error| Fault::new(FaultCode::Internal, error.to_string());
-        let run = self.runs.runs.get(id).ok_or_else(|| {
-            Fault::new(FaultCode::FailedPrecondition, "the container has ended")
-        })?;
+        let run =
+            self.runs.runs.get(id).ok_or_else(|| {
+                Fault::new(FaultCode::FailedPrecondition, "the container has ended")
+            })?;
         let (ours, theirs) = UnixStream::pair().map_err(fault)?;
         let _ = run.attached.send(ours);
         let output = theirs.into_std().map(OwnedFd::from).map_err(fault)?;

@@ -48,7 +48,9 @@ pub(super) struct Exec {
 
 impl std::fmt::Debug for Exec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Exec").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Exec")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 

@@ -429,7 +429,12 @@ impl PodState {
         }
         if self.stage == Stage::Running {
             let apps = |slot: &&Slot| slot.kind == ContainerKind::App;
-            if self.slots.iter().filter(apps).all(|slot| slot.run == Run::Over) {
+            if self
+                .slots
+                .iter()
+                .filter(apps)
+                .all(|slot| slot.run == Run::Over)
+            {
                 self.begin_stop(Duration::from_secs(u64::from(self.grace_seconds)), now);
             } else {
                 self.start_due(now, actions, |_| true);
@@ -462,8 +467,9 @@ impl PodState {
             Some(index) if self.slots[index].run == Run::Over => {
                 let name = &self.status.containers[index].name;
                 self.status.reason = Some("InitContainerFailed".to_owned());
-                self.status.message =
-                    Some(format!("The init container {name} failed and is not run again"));
+                self.status.message = Some(format!(
+                    "The init container {name} failed and is not run again"
+                ));
                 self.begin_stop(Duration::from_secs(u64::from(self.grace_seconds)), now);
             }
             Some(index) => self.start_if_due(index, now, actions),
@@ -544,7 +550,11 @@ impl PodState {
                 slot.stop_sent = true;
                 let signal = slot.stop_signal;
                 // After a kill the rest get no second courtesy.
-                let (signal, all) = if killed { (SIGKILL, true) } else { (signal, false) };
+                let (signal, all) = if killed {
+                    (SIGKILL, true)
+                } else {
+                    (signal, false)
+                };
                 actions.extend(slot.id.clone().map(|id| Action::Signal { id, signal, all }));
                 let name = &self.status.containers[index].name;
                 let message = format!("Stopping container {name}");

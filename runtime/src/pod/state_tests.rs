@@ -1,7 +1,7 @@
 //! Tests of the state machine: what goes in, what comes out, no processes.
 
 use super::*;
-use crate::plan::{ContainerPlan, ContainerTemplate, Identity, Sizing, SizeSource, VmPlan};
+use crate::plan::{ContainerPlan, ContainerTemplate, Identity, SizeSource, Sizing, VmPlan};
 use crate::spec::RestartPolicy;
 use beluga_proto::container::{CgroupLimits, Seccomp, UserSpec};
 use beluga_proto::{ExecSpec, PodSetup, PodUid};
@@ -200,7 +200,10 @@ fn init_containers_run_one_after_another_then_the_apps_together() {
 
 #[test]
 fn a_failing_init_container_blocks_by_its_policy() {
-    let mut pod = Bench::new(vec![container("i", Init, Never), container("a", App, Never)]);
+    let mut pod = Bench::new(vec![
+        container("i", Init, Never),
+        container("a", App, Never),
+    ]);
     pod.give(Input::Ready);
     pod.started("i");
     assert_eq!(pod.exited("i", 3), ["end"]);
@@ -329,7 +332,11 @@ fn sidecars_are_stopped_when_the_apps_have_ended_for_good() {
     pod.started("a");
     assert_eq!(pod.exited("a", 0), ["signal s 15"]);
     assert_eq!(pod.exited("s", 143), ["end"]);
-    assert_eq!(pod.phase(), Phase::Succeeded, "a sidecar's end says nothing");
+    assert_eq!(
+        pod.phase(),
+        Phase::Succeeded,
+        "a sidecar's end says nothing"
+    );
 }
 
 #[test]
@@ -381,7 +388,13 @@ fn reports_of_unknown_or_ended_runs_change_nothing() {
         oom_killed: false,
         unix_nanos: 0,
     };
-    assert!(pod.give(Input::Exited { id: id.clone(), exit }).is_empty());
+    assert!(
+        pod.give(Input::Exited {
+            id: id.clone(),
+            exit
+        })
+        .is_empty()
+    );
     assert!(pod.give(Input::Started { id }).is_empty());
     assert_eq!(pod.state, before);
 }

@@ -393,7 +393,12 @@ impl Supervisor {
         for id in self.runs.overdue(time.boot) {
             self.exited(&id).await;
         }
-        if self.record.state.wake_at().is_some_and(|at| at <= time.boot) {
+        if self
+            .record
+            .state
+            .wake_at()
+            .is_some_and(|at| at <= time.boot)
+        {
             self.step(Input::Tick).await;
         }
     }
@@ -468,8 +473,7 @@ impl Supervisor {
                 self.control = None;
                 if self.record.life != Life::Ending {
                     eprintln!("{}", crate::error_chain(&error));
-                    self.end_deadline
-                        .get_or_insert(after(now(), STOP_PATIENCE));
+                    self.end_deadline.get_or_insert(after(now(), STOP_PATIENCE));
                 }
             }
         }
@@ -522,7 +526,9 @@ impl Supervisor {
                 let Some(protocol) = negotiate((PROTOCOL_MIN, PROTOCOL_MAX), theirs) else {
                     let message = format!(
                         "the agent (version {}) speaks protocols {} to {}, this Beluga {PROTOCOL_MIN} to {PROTOCOL_MAX}",
-                        link::printable(hello.version), theirs.0, theirs.1
+                        link::printable(hello.version),
+                        theirs.0,
+                        theirs.1
                     );
                     Link::refuse(pending, Fault::new(FaultCode::Unsupported, message.clone()));
                     self.fail("AgentVersion", message).await;
@@ -560,7 +566,10 @@ impl Supervisor {
             LinkEvent::Event { seq, event, .. } => self.on_event(seq, event).await,
             LinkEvent::Lost { why, .. } => {
                 if self.record.life == Life::Running {
-                    self.warn("AgentLost", format!("Waiting for the agent to come back: {why}"));
+                    self.warn(
+                        "AgentLost",
+                        format!("Waiting for the agent to come back: {why}"),
+                    );
                 }
             }
         }
@@ -766,7 +775,14 @@ impl Supervisor {
         let process = server::exec_process(&container.template.process, &request)?;
         let (exit, exited) = oneshot::channel();
         self.execs.insert(exec.clone(), exit);
-        Ok(Exec::begin(&self.link, &self.streams, id, exec, process, exited))
+        Ok(Exec::begin(
+            &self.link,
+            &self.streams,
+            id,
+            exec,
+            process,
+            exited,
+        ))
     }
 
     /// Place in the plan of the container of that name; the first app
@@ -881,7 +897,10 @@ impl Supervisor {
 
     fn event(&mut self, kind: EventKind, reason: &str, message: String) {
         let time = now().unix;
-        self.record.state.status.push_event(time, kind, reason, message);
+        self.record
+            .state
+            .status
+            .push_event(time, kind, reason, message);
         self.is_dirty = true;
     }
 
@@ -914,9 +933,7 @@ async fn vm_end(watch: Option<&AsyncFd<OwnedFd>>) {
     }
 }
 
-async fn packet(
-    control: Option<&Control>,
-) -> Result<(ControlMessage, Vec<OwnedFd>), ControlError> {
+async fn packet(control: Option<&Control>) -> Result<(ControlMessage, Vec<OwnedFd>), ControlError> {
     match control {
         Some(control) => control.receive().await,
         None => std::future::pending().await,
