@@ -3,6 +3,8 @@
 //! containerd and docker make by default; numbers are the kernel's
 //! (`arch/x86/entry/syscalls`).
 //!
+//! `OBSOLETE` has those that the kernel knows by name only.
+//!
 //! Calls with conditions on their arguments (`clone`, `ioctl`, `personality`,
 //! `socket`) are in `profile.rs`.
 
@@ -39,6 +41,27 @@ impl Calls {
             .unwrap_or(0)
     }
 
+    /// The first number from `from` on that is in the set, or is not.
+    pub fn next(&self, from: u32, wanted: bool) -> Option<u32> {
+        let mut number = from;
+        while number < Self::END {
+            let word = self.0[(number / 64) as usize];
+            let word = if wanted { word } else { !word } >> (number % 64);
+            if word != 0 {
+                return Some(number + word.trailing_zeros()).filter(|found| *found < Self::END);
+            }
+            number = (number / 64 + 1) * 64;
+        }
+        None
+    }
+
+    /// Adds numbers from the first to the last.
+    pub fn add_range(&mut self, range: (u32, u32)) {
+        for number in range.0..=range.1.min(Self::END - 1) {
+            self.0[(number / 64) as usize] |= 1 << (number % 64);
+        }
+    }
+
     /// Adds what another set has.
     pub fn add(&mut self, other: &Self) {
         for (mine, other) in self.0.iter_mut().zip(other.0) {
@@ -70,7 +93,7 @@ macro_rules! number {
 macro_rules! groups {
     ($($group:ident { $($name:ident $x86_64:tt $i386:tt,)* })*) => {
         $(
-            pub const $group: Group = Group {
+            pub static $group: Group = Group {
                 x86_64: Calls::of(&[$(number!($x86_64)),*]),
                 i386: Calls::of(&[$(number!($i386)),*]),
                 #[cfg(test)]
@@ -115,7 +138,8 @@ groups! {
         landlock_create_ruleset 444 444, landlock_restrict_self 446 446, lchown 94 16,
         lchown32 _ 198, lgetxattr 192 230, link 86 9, linkat 265 303, listen 50 363,
         listmount 458 458, listxattr 194 232, listxattrat 465 465, llistxattr 195 233,
-        lremovexattr 198 236, lseek 8 19, lsetxattr 189 227, lstat 6 107, lstat64 _ 196,
+        lremovexattr 198 236, lseek 8 19, lsetxattr 189 227, lsm_get_self_attr 459 459,
+        lsm_list_modules 461 461, lsm_set_self_attr 460 460, lstat 6 107, lstat64 _ 196,
         madvise 28 219, map_shadow_stack 453 453, membarrier 324 375, memfd_create 319 356,
         memfd_secret 447 447, mincore 27 218, mkdir 83 39, mkdirat 258 296, mknod 133 14,
         mknodat 259 297, mlock 149 150, mlock2 325 376, mlockall 151 152, mmap 9 90, mmap2 _ 192,
@@ -124,17 +148,18 @@ groups! {
         mq_timedsend 242 279, mq_timedsend_time64 _ 418, mq_unlink 241 278, mremap 25 163,
         mseal 462 462, msgctl 71 402, msgget 68 399, msgrcv 70 401, msgsnd 69 400, msync 26 144,
         munlock 150 151, munlockall 152 153, munmap 11 91, name_to_handle_at 303 341,
-        nanosleep 35 162, newfstatat 262 _, open 2 5, openat 257 295, openat2 437 437,
+        nanosleep 35 162, newfstatat 262 _, nice _ 34, oldfstat _ 28, oldlstat _ 84,
+        oldolduname _ 59, oldstat _ 18, olduname _ 109, open 2 5, openat 257 295, openat2 437 437,
         pause 34 29, pidfd_open 434 434, pidfd_send_signal 424 424, pipe 22 42, pipe2 293 331,
         pkey_alloc 330 381, pkey_free 331 382, pkey_mprotect 329 380, poll 7 168, ppoll 271 309,
         ppoll_time64 _ 414, prctl 157 172, pread64 17 180, preadv 295 333, preadv2 327 378,
         prlimit64 302 340, process_mrelease 448 448, process_vm_readv 310 347,
         process_vm_writev 311 348, pselect6 270 308, pselect6_time64 _ 413, ptrace 101 26,
         pwrite64 18 181, pwritev 296 334, pwritev2 328 379, read 0 3, readahead 187 225,
-        readlink 89 85, readlinkat 267 305, readv 19 145, recvfrom 45 371, recvmmsg 299 337,
-        recvmmsg_time64 _ 417, recvmsg 47 372, remap_file_pages 216 257, removexattr 197 235,
-        removexattrat 466 466, rename 82 38, renameat 264 302, renameat2 316 353,
-        restart_syscall 219 0, rmdir 84 40, rseq 334 386, rt_sigaction 13 174,
+        readdir _ 89, readlink 89 85, readlinkat 267 305, readv 19 145, recvfrom 45 371,
+        recvmmsg 299 337, recvmmsg_time64 _ 417, recvmsg 47 372, remap_file_pages 216 257,
+        removexattr 197 235, removexattrat 466 466, rename 82 38, renameat 264 302,
+        renameat2 316 353, restart_syscall 219 0, rmdir 84 40, rseq 334 386, rt_sigaction 13 174,
         rt_sigpending 127 176, rt_sigprocmask 14 175, rt_sigqueueinfo 129 178,
         rt_sigreturn 15 173, rt_sigsuspend 130 179, rt_sigtimedwait 128 177,
         rt_sigtimedwait_time64 _ 421, rt_tgsigqueueinfo 297 335, sched_get_priority_max 146 159,
@@ -150,11 +175,11 @@ groups! {
         setitimer 38 104, setpgid 109 57, setpriority 141 97, setregid 114 71, setregid32 _ 204,
         setresgid 119 170, setresgid32 _ 210, setresuid 117 164, setresuid32 _ 208,
         setreuid 113 70, setreuid32 _ 203, setrlimit 160 75, setsid 112 66, setsockopt 54 366,
-        setuid 105 23, setuid32 _ 213, setxattr 188 226, setxattrat 463 463, shmat 30 397,
-        shmctl 31 396, shmdt 67 398, shmget 29 395, shutdown 48 373, sigaction _ 67,
+        setuid 105 23, setuid32 _ 213, setxattr 188 226, setxattrat 463 463, sgetmask _ 68,
+        shmat 30 397, shmctl 31 396, shmdt 67 398, shmget 29 395, shutdown 48 373, sigaction _ 67,
         sigaltstack 131 186, signal _ 48, signalfd 282 321, signalfd4 289 327, sigpending _ 73,
         sigprocmask _ 126, sigreturn _ 119, sigsuspend _ 72, socketcall _ 102, socketpair 53 360,
-        splice 275 313, stat 4 106, stat64 _ 195, statfs 137 99, statfs64 _ 268,
+        splice 275 313, ssetmask _ 69, stat 4 106, stat64 _ 195, statfs 137 99, statfs64 _ 268,
         statmount 457 457, statx 332 383, symlink 88 83, symlinkat 266 304, sync 162 36,
         sync_file_range 277 314, syncfs 306 344, sysinfo 99 116, tee 276 315, tgkill 234 270,
         time 201 13, timer_create 222 259, timer_delete 226 263, timer_getoverrun 225 262,
@@ -165,6 +190,13 @@ groups! {
         uname 63 122, unlink 87 10, unlinkat 263 301, utime 132 30, utimensat 280 320,
         utimensat_time64 _ 412, utimes 235 271, vfork 58 190, vmsplice 278 316, wait4 61 114,
         waitid 247 284, waitpid _ 7, write 1 4, writev 20 146,
+    }
+    OBSOLETE {
+        _sysctl 156 149, afs_syscall 183 137, bdflush _ 134, break _ 17, create_module 174 127,
+        ftime _ 35, get_kernel_syms 177 130, getpmsg 181 188, gtty _ 32, idle _ 112, lock _ 53,
+        mpx _ 56, nfsservctl 180 169, prof _ 44, profil _ 98, putpmsg 182 189,
+        query_module 178 167, security 185 _, stty _ 31, tuxcall 184 _, ulimit _ 58,
+        vserver 236 273,
     }
     DAC_READ_SEARCH {
         open_by_handle_at 304 342,
