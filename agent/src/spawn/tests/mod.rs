@@ -489,6 +489,56 @@ fn the_agents_own_program_cannot_be_written() {
     );
 }
 
+/// On a guest with disks: an EROFS image of busybox, and ext4 with project
+/// quota. Says so where it has none.
+#[test]
+fn layers_are_mounted_once_and_the_writable_layer_has_a_limit() {
+    let Some(place) = fixture("disks") else {
+        return;
+    };
+    let (Ok(layer), Ok(scratch)) = (
+        std::env::var("BELUGA_TEST_LAYER"),
+        std::env::var("BELUGA_TEST_SCRATCH"),
+    ) else {
+        eprintln!("skipped disks: needs BELUGA_TEST_LAYER and BELUGA_TEST_SCRATCH");
+        return;
+    };
+    let dir = format!("{BASE}/disk");
+    let mount_point = format!("{BASE}/layers/9");
+    fs::create_dir_all(&dir).unwrap();
+    fs::create_dir_all(&mount_point).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount(
+        scratch.as_str(),
+        dir.as_str(),
+        "ext4",
+        flags,
+        Some(c"prjquota"),
+    )
+    .unwrap();
+    let script = "dd if=/dev/zero of=/big bs=64k count=64; chattr -p 0 /big; echo end";
+    for number in 1..3 {
+        let mut plan = place.plan(shell(script));
+        let root = root(&mut plan);
+        root.layers = vec![LayerMount {
+            device: layer.clone(),
+            mount_point: mount_point.clone(),
+        }];
+        root.writable = Writable {
+            dir: format!("{dir}/{number}"),
+            project: Some(crate::quota::ProjectQuota {
+                id: 1000 + number,
+                limit_bytes: Some(1 << 20),
+            }),
+        };
+        let output = place.run(&plan).output;
+        assert!(output.contains("quota exceeded"), "{output}");
+        assert!(output.ends_with("end\n"), "{output}");
+    }
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    assert_eq!(mounts.matches("/layers/9 ").count(), 1, "{mounts}");
+}
+
 /// What a container costs until its program runs. Under instruction counting
 /// (one CPU) the time is the number of instructions in thousandths.
 #[test]
