@@ -36,7 +36,7 @@ impl Console {
         let skip = ring.len().saturating_sub(most);
         let bytes: Vec<u8> = ring.iter().skip(skip).copied().collect();
         let start = match skip {
-            0 => 0,
+            0 if ring.len() < CAPACITY => 0,
             _ => bytes
                 .iter()
                 .position(|byte| *byte == b'\n')

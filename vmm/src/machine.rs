@@ -328,9 +328,9 @@ fn prepare_boot(
     devices: usize,
     vcpus: &[VcpuFd],
 ) -> Result<(), MachineError> {
-    let mut kernel = File::from(descriptors.take("kernel", config.kernel)?);
+    let kernel = File::from(descriptors.take("kernel", config.kernel)?);
     let initramfs = File::from(descriptors.take("initramfs", config.initramfs)?);
-    let (kernel, initramfs) = loader::load(memory, &mut kernel, &initramfs)?;
+    let (kernel, initramfs) = loader::load(memory, &kernel, &initramfs)?;
     let mut cmdline = config.cmdline.clone();
     cmdline.extend((0..devices).map(mmio::cmdline));
     boot::write_cmdline(memory, cmdline.trim())?;

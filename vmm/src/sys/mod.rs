@@ -3,6 +3,7 @@
 
 pub mod balloon;
 pub mod file;
+pub mod mapping;
 pub mod net;
 pub mod process;
 pub mod random;

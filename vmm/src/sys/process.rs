@@ -109,8 +109,9 @@ impl ThreadId {
 
     /// Makes the thread leave `KVM_RUN`. One that is gone is none's loss.
     pub fn kick(self) {
+        let process = std::process::id() as libc::pid_t;
         // SAFETY: no memory is passed; the signal goes to this process only.
-        let _ = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.0, kick_signal()) };
+        let _ = unsafe { libc::syscall(libc::SYS_tgkill, process, self.0, kick_signal()) };
     }
 }
 
@@ -155,12 +156,6 @@ impl Timer {
             )
         })
         .map(drop)
-    }
-
-    /// Takes note that it fired.
-    pub fn acknowledge(&self) {
-        use std::io::Read as _;
-        let _ = (&self.0).read(&mut [0; 8]);
     }
 }
 

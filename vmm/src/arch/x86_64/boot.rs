@@ -44,12 +44,12 @@ pub enum BootError {
 /// Ranges of usable memory: everything but the MP table and the PC's hole.
 #[must_use]
 pub fn memory_map(memory: &GuestMemory) -> Vec<Range<u64>> {
-    let mut map = vec![0..MP_TABLE];
-    for region in memory.iter() {
+    let low = 0..MP_TABLE;
+    let regions = memory.iter().map(|region| {
         let start = region.start_addr().0;
-        map.push(start.max(HIGH_MEMORY)..start + region.len());
-    }
-    map
+        start.max(HIGH_MEMORY)..start + region.len()
+    });
+    std::iter::once(low).chain(regions).collect()
 }
 
 /// Puts the command line into memory.
