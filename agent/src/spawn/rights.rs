@@ -52,6 +52,12 @@ pub const CAPABILITIES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
+/// Open files of a process: systemd's, and so containerd's, default.
+const DEFAULT_FILES: Rlimit = Rlimit {
+    current: Some(1024),
+    maximum: Some(524_288),
+};
+
 /// The set that a list of names means. Errors name what is no capability.
 pub fn capability_set(names: &[String]) -> Result<CapabilitySet, HelperError> {
     names.iter().try_fold(CapabilitySet::empty(), |set, name| {
@@ -66,8 +72,13 @@ pub fn capability_set(names: &[String]) -> Result<CapabilitySet, HelperError> {
     })
 }
 
-/// Sets the resource limits and the score for the out-of-memory killer.
+/// Sets the resource limits.
 pub fn set_limits(process: &ExecSpec) -> Result<(), HelperError> {
+    if process.rlimits.iter().all(|limit| limit.name != "nofile") {
+        // Not this kernel's own 1024 and 4096, which are too few for servers.
+        // Whoever may not raise it keeps what there is.
+        let _ = rustix::process::setrlimit(Resource::Nofile, DEFAULT_FILES);
+    }
     for limit in &process.rlimits {
         let resource = resource(limit)?;
         let value = |value: u64| (value != u64::MAX).then_some(value);

@@ -221,6 +221,33 @@ fn the_filter_denies_what_it_should_in_a_real_process() {
 }
 
 #[test]
+fn a_32_bit_program_runs() {
+    let Some(place) = fixture("i386") else { return };
+    // mov eax, 1 (exit); mov ebx, 42; int 0x80
+    let code = [0xb8, 1, 0, 0, 0, 0xbb, 42, 0, 0, 0, 0xcd, 0x80];
+    let load = 0x0804_8000u32;
+    let size = 84 + code.len() as u32;
+    let mut elf = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x03\0\x01\0\0\0".to_vec();
+    for word in [load + 84, 52, 0, 0] {
+        elf.extend(word.to_le_bytes());
+    }
+    for half in [52u16, 32, 1, 0, 0, 0] {
+        elf.extend(half.to_le_bytes());
+    }
+    for word in [1, 0, load, load, size, size, 5, 0x1000] {
+        elf.extend(word.to_le_bytes());
+    }
+    elf.extend(code);
+    let path = format!("{BASE}/image/bin/tiny");
+    fs::write(&path, elf).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&path, mode).unwrap();
+    let mut process = shell("");
+    process.args = vec!["tiny".to_owned()];
+    assert_eq!(place.run(&place.plan(process)).code, 42);
+}
+
+#[test]
 fn commands_that_cannot_run_say_why() {
     let Some(place) = fixture("commands") else {
         return;
