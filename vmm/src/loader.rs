@@ -207,8 +207,15 @@ impl ReadVolatile for Image<'_> {
         &mut self,
         to: &mut VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
-        let length = to.len().min(PIECE);
-        self.0.read_volatile(&mut to.subslice(0, length)?)
+        let mut done = 0;
+        while done < to.len() {
+            let length = (to.len() - done).min(PIECE);
+            match self.0.read_volatile(&mut to.subslice(done, length)?)? {
+                0 => break,
+                count => done += count,
+            }
+        }
+        Ok(done)
     }
 }
 

@@ -1,0 +1,116 @@
+//! Guests of a few hundred instructions: 32-bit code behind a PVH entry.
+
+/// Where code is loaded and entered.
+pub const CODE: u32 = 0x10_0000;
+
+/// The UART's data register.
+const UART: u16 = 0x3f8;
+
+/// Machine code under construction.
+#[derive(Debug, Default)]
+pub struct Code(Vec<u8>);
+
+impl Code {
+    /// `out port, value`.
+    pub fn out(mut self, port: u16, value: u8) -> Self {
+        self.0.extend([0x66, 0xba]);
+        self.0.extend(port.to_le_bytes());
+        self.0.extend([0xb0, value, 0xee]);
+        self
+    }
+
+    /// Writes a text to the console.
+    pub fn print(self, text: &str) -> Self {
+        text.bytes().fold(self, |code, byte| code.out(UART, byte))
+    }
+
+    /// `mov dword [address], value`.
+    pub fn store(mut self, address: u32, value: u32) -> Self {
+        self.0.extend([0xc7, 0x05]);
+        self.0.extend(address.to_le_bytes());
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    /// Writes the four bytes at `address` to the console, lowest first.
+    pub fn print_word(mut self, address: u32) -> Self {
+        self.0.push(0xa1);
+        self.0.extend(address.to_le_bytes());
+        self.0.extend([0x66, 0xba]);
+        self.0.extend(UART.to_le_bytes());
+        for _ in 0..4 {
+            // out dx, al; shr eax, 8
+            self.0.extend([0xee, 0xc1, 0xe8, 0x08]);
+        }
+        self
+    }
+
+    /// Waits until the 16-bit word at `address` is `value`.
+    pub fn wait_for(mut self, address: u32, value: u16) -> Self {
+        // again: mov ax, [address]; cmp ax, value; jne again
+        self.0.extend([0x66, 0xa1]);
+        self.0.extend(address.to_le_bytes());
+        self.0.extend([0x66, 0x3d]);
+        self.0.extend(value.to_le_bytes());
+        self.0.extend([0x75, 0xf4]);
+        self
+    }
+
+    /// Resets the machine by the keyboard controller.
+    pub fn reset(self) -> Self {
+        self.out(0x64, 0xfe).halt()
+    }
+
+    /// Faults with no way to handle that: an empty interrupt table.
+    pub fn triple_fault(mut self) -> Self {
+        // lidt [CODE + 0x800] (zeroes there); int3
+        self.0.extend([0x0f, 0x01, 0x1d]);
+        self.0.extend((CODE + 0x800).to_le_bytes());
+        self.0.push(0xcc);
+        self
+    }
+
+    /// Stands still for ever.
+    pub fn halt(mut self) -> Self {
+        // jmp here, with a pause: a halted vCPU would need an interrupt.
+        self.0.extend([0xf3, 0x90, 0xeb, 0xfc]);
+        self
+    }
+
+    /// The code as an ELF file with a PVH note. Its ELF entry point is 0: no
+    /// physical address of the image, so that PVH's is taken.
+    pub fn elf(self) -> Vec<u8> {
+        const HEADERS: usize = 64 + 2 * 56;
+        const NOTE: usize = 20;
+        const TEXT: usize = 0x1000;
+        assert!(self.0.len() <= 0x800, "the payload reaches the zeroes");
+        let mut file = Vec::new();
+        file.extend(*b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+        // EXEC, x86-64, version 1; entry 0; program headers at 64; no sections.
+        file.extend([2, 0, 62, 0, 1, 0, 0, 0]);
+        for word in [0_u64, 64, 0] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend([0, 0, 0, 0, 64, 0, 56, 0, 2, 0, 64, 0, 0, 0, 0, 0]);
+        let mut program = |kind: u32, offset: usize, address: u32, size: usize| {
+            file.extend(kind.to_le_bytes());
+            file.extend(7_u32.to_le_bytes());
+            let (offset, address, size) = (offset as u64, u64::from(address), size as u64);
+            for word in [offset, address, address, size, size, 4] {
+                file.extend(word.to_le_bytes());
+            }
+        };
+        program(1, TEXT, CODE, 0x1000);
+        program(4, HEADERS, 0, NOTE);
+        // Name "Xen", descriptor of four bytes, type 18: the PVH entry.
+        for word in [4_u32, 4, 18] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend(*b"Xen\0");
+        file.extend(CODE.to_le_bytes());
+        file.resize(TEXT, 0);
+        file.extend(self.0);
+        file.resize(TEXT + 0x1000, 0);
+        file
+    }
+}
