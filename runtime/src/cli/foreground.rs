@@ -367,10 +367,11 @@ impl Session {
             end(&self.settings, &self.pod, Some(0)).await?;
         }
         match (self.status.exit_code(), failure) {
-            (Some(code), _) if code != 0 || !interrupted => Ok(exit::of_process(code)),
+            (Some(code), _) if interrupted && code != 0 => Ok(exit::of_process(code)),
             _ if interrupted => Ok(exit::INTERRUPTED),
             (_, Some(error)) => Err(error),
-            (_, None) => Ok(exit::POD_FAILED),
+            (Some(code), None) => Ok(exit::of_process(code)),
+            (None, None) => Ok(exit::POD_FAILED),
         }
     }
 
