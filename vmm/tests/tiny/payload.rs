@@ -63,10 +63,10 @@ impl Code {
 
     /// Faults with no way to handle that: an empty interrupt table.
     pub fn triple_fault(mut self) -> Self {
-        // lidt [CODE + 0x800] (zeroes there); int3
+        // lidt [CODE + 0x800] (zeroes there); ud2
         self.0.extend([0x0f, 0x01, 0x1d]);
         self.0.extend((CODE + 0x800).to_le_bytes());
-        self.0.push(0xcc);
+        self.0.extend([0x0f, 0x0b]);
         self
     }
 
