@@ -115,8 +115,16 @@ impl Vsock {
                 break;
             }
         }
-        running.signal_used(RX);
-        running.signal_used(TX);
+        // One interrupt serves both queues: the driver looks at all of them.
+        let mut wanted = false;
+        for index in [RX, TX] {
+            if let Some(queue) = running.queues.get_mut(index) {
+                wanted |= queue.needs_signal(running.memory);
+            }
+        }
+        if wanted {
+            running.interrupt.signal_used();
+        }
         self.arm_timer();
     }
 

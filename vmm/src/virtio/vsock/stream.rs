@@ -78,6 +78,9 @@ pub struct Stream {
     /// REQUEST, RESPONSE or SHUTDOWN that has yet to be sent.
     due: Option<Op>,
     credit_update_due: bool,
+    /// Our end is shut for writing. Once is enough, and every further
+    /// shutdown(2) would be a new event of the socket.
+    far_input_ended: bool,
     /// The socket may have something to read.
     readable: bool,
     /// The far end will write no more: what is readable is the rest.
@@ -118,6 +121,7 @@ impl Stream {
             host_shut: 0,
             due: Some(due),
             credit_update_due: false,
+            far_input_ended: false,
             readable: false,
             far_ended: false,
             hung_up: false,
@@ -215,8 +219,9 @@ impl Stream {
     }
 
     fn shutdown(&mut self, flags: u32) -> Outcome {
-        self.guest_shut |= flags & SHUTDOWN_BOTH;
-        if self.guest_shut & SHUTDOWN_RECEIVE != 0 {
+        let news = flags & SHUTDOWN_BOTH & !self.guest_shut;
+        self.guest_shut |= news;
+        if news & SHUTDOWN_RECEIVE != 0 {
             // The far end learns with its next write.
             let _ = self.socket.shutdown(Shutdown::Read);
         }
@@ -231,7 +236,9 @@ impl Stream {
 
     /// Ends the far end's input when the guest has ended it and all is written.
     fn end_far_input(&mut self) {
-        if self.guest_shut & SHUTDOWN_SEND != 0 && self.backlog.is_empty() {
+        let over = self.guest_shut & SHUTDOWN_SEND != 0 && self.backlog.is_empty();
+        if over && !self.far_input_ended {
+            self.far_input_ended = true;
             let _ = self.socket.shutdown(Shutdown::Write);
         }
     }

@@ -435,6 +435,24 @@ fn a_reader_that_sleeps_costs_one_window_and_stops_one_stream() {
 }
 
 #[test]
+fn a_stream_whose_guest_does_not_answer_is_quiet_until_its_time_is_up() {
+    let mut guest = Guest::new();
+    let (ports, far) = guest.open(1024, 1);
+    guest.send(ports, Op::Shutdown, SHUTDOWN_SEND, &[]);
+    // From here on the guest says nothing.
+    guest.sockets.remove(&ports);
+    drop(far);
+    guest.settle();
+    assert_eq!(guest.bench.device.streams.count(), 1);
+    assert_eq!(guest.bench.pump(50), 0, "nothing wakes the thread");
+    let later = Instant::now() + Duration::from_secs(9);
+    guest
+        .bench
+        .with(|device, running| device.streams.expire(later, running.events));
+    assert_eq!(guest.bench.device.streams.count(), 0);
+}
+
+#[test]
 fn a_guest_that_lies_about_credit_loses_the_stream() {
     let mut guest = Guest::new();
     guest.lies = true;
