@@ -256,7 +256,10 @@ mod tests {
     fn contents(path: &Path, output: Output) -> Vec<u8> {
         let text = std::fs::read(path).unwrap();
         let mut bytes = Vec::new();
-        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        for line in text
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
             let entry = Entry::parse(line).unwrap();
             if entry.output == output {
                 bytes.extend_from_slice(entry.content);
@@ -290,7 +293,11 @@ mod tests {
         let path = temporary("torn");
         let mut log = LogFile::open(&path).unwrap();
         log.append(Output::Stdout, b"whole\nunfinished").unwrap();
-        assert_eq!(log.safe(Output::Stdout), 6, "the unfinished line is not safe");
+        assert_eq!(
+            log.safe(Output::Stdout),
+            6,
+            "the unfinished line is not safe"
+        );
         drop(log);
         let whole = std::fs::read(&path).unwrap();
         for cut in 1..whole.len() {

@@ -249,6 +249,9 @@ mod tests {
     fn roots_are_told_apart_by_six_digits() {
         let (one, two) = (short_hash(Path::new("/a")), short_hash(Path::new("/b")));
         assert_ne!(one, two);
-        assert_eq!((one.len(), one.as_str()), (6, short_hash(Path::new("/a")).as_str()));
+        assert_eq!(
+            (one.len(), one.as_str()),
+            (6, short_hash(Path::new("/a")).as_str())
+        );
     }
 }

@@ -65,7 +65,10 @@ fn processes(known: &Known, check: bool, found: &mut Vec<String>) {
         if known.live.contains(&uid) || !is_ours {
             continue;
         }
-        found.push(format!("process {} of the pod {uid}, which has ended", machine.pid));
+        found.push(format!(
+            "process {} of the pod {uid}, which has ended",
+            machine.pid
+        ));
         if !check && let Some(pidfd) = process::open(machine) {
             let _ = process::kill(&pidfd);
             let _ = process::wait_end(&pidfd, 3000);
@@ -141,7 +144,10 @@ fn network_objects(
     }
     // Without netlink there are no interfaces of ours either.
     let interfaces = network::interfaces(settings).unwrap_or_default();
-    for name in interfaces.into_iter().filter(|name| is_empty || !wanted.contains(name)) {
+    for name in interfaces
+        .into_iter()
+        .filter(|name| is_empty || !wanted.contains(name))
+    {
         found.push(format!("interface {name}"));
         if !check {
             network::remove_interface(&name).map_err(HostError::from)?;
@@ -186,7 +192,11 @@ fn entries(path: &Path) -> Vec<PathBuf> {
     entries
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")))
+        .filter(|path| {
+            !path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+        })
         .collect()
 }
 

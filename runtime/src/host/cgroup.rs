@@ -58,7 +58,10 @@ pub fn create(plan: &CgroupPlan) -> Result<Vec<&'static str>, CgroupError> {
         "cpu.max",
         plan.cpu_quota_micros.map(|quota| format!("{quota} 100000")),
     );
-    set("cpu.weight", plan.cpu_weight.map(|weight| weight.to_string()));
+    set(
+        "cpu.weight",
+        plan.cpu_weight.map(|weight| weight.to_string()),
+    );
     Ok(missing)
 }
 

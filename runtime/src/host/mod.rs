@@ -124,7 +124,9 @@ pub fn apply(settings: &Settings, step: &HostStep, made: &mut Made) -> Result<Gu
 
 fn describe(error: &cgroup::CgroupError) -> String {
     use std::error::Error as _;
-    let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+    let cause = error
+        .source()
+        .map_or_else(String::new, |cause| format!(": {cause}"));
     format!("the pod has no cgroup on the host: {error}{cause}")
 }
 

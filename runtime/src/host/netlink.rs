@@ -10,9 +10,7 @@ use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, L
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{
-    AddressFamily as SocketFamily, RecvFlags, SendFlags, SocketFlags, SocketType,
-};
+use rustix::net::{AddressFamily as SocketFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
@@ -144,12 +142,7 @@ impl Netlink {
     }
 
     /// Makes a link a port of a bridge and sets it up.
-    pub fn join_bridge(
-        &mut self,
-        port: &str,
-        bridge: &Link,
-        mtu: u16,
-    ) -> Result<(), NetlinkError> {
+    pub fn join_bridge(&mut self, port: &str, bridge: &Link, mtu: u16) -> Result<(), NetlinkError> {
         let mut message = LinkMessage::default();
         message.header.flags = LinkFlags::Up;
         message.header.change_mask = LinkFlags::Up;
@@ -212,14 +205,15 @@ impl Netlink {
             .filter_map(|answer| match answer {
                 RouteNetlinkMessage::NewRoute(route) => {
                     let prefix = route.header.destination_prefix_length;
-                    route.attributes.into_iter().find_map(|attribute| {
-                        match attribute {
+                    route
+                        .attributes
+                        .into_iter()
+                        .find_map(|attribute| match attribute {
                             RouteAttribute::Destination(RouteAddress::Inet(network)) => {
                                 Some((network, prefix))
                             }
                             _ => None,
-                        }
-                    })
+                        })
                 }
                 _ => None,
             })
@@ -264,9 +258,11 @@ impl Netlink {
                     .map_err(socket_error)?;
             let mut rest = &buffer[..length.min(buffer.len())];
             while !rest.is_empty() {
-                let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                    .map_err(|error| NetlinkError::Answer {
-                        detail: error.to_string(),
+                let answer =
+                    NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(|error| {
+                        NetlinkError::Answer {
+                            detail: error.to_string(),
+                        }
                     })?;
                 let used = (answer.header.length as usize).next_multiple_of(4);
                 rest = rest.get(used.max(4)..).unwrap_or_default();

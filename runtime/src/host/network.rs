@@ -63,7 +63,9 @@ pub enum NetworkError {
     #[error("all {count} addresses of the pod network are in use: delete pods, or use another root", count = POD_HOSTS.len())]
     Full,
     /// Every /24 of the pool is claimed or routed elsewhere.
-    #[error("every /24 of 10.88.0.0/16 is claimed by another root or routed elsewhere on this host")]
+    #[error(
+        "every /24 of 10.88.0.0/16 is claimed by another root or routed elsewhere on this host"
+    )]
     NoSubnet,
     /// The kernel refused.
     #[error("the pod network cannot be made")]
@@ -209,9 +211,11 @@ pub fn ensure_bridge(
 /// Makes a tap that is a port of the bridge. It lives as long as its descriptor.
 pub fn add_tap(name: &str, bridge: &str, mtu: u16) -> Result<OwnedFd, NetworkError> {
     let mut netlink = Netlink::open()?;
-    let bridge = netlink.link(bridge)?.ok_or_else(|| NetworkError::NoBridge {
-        name: bridge.to_owned(),
-    })?;
+    let bridge = netlink
+        .link(bridge)?
+        .ok_or_else(|| NetworkError::NoBridge {
+            name: bridge.to_owned(),
+        })?;
     let tap = crate::sys::open_tap(name).map_err(|source| NetworkError::Tap {
         name: name.to_owned(),
         source,
@@ -278,9 +282,12 @@ fn claim_subnet(settings: &Settings) -> Result<u8, NetworkError> {
         let network = Ipv4Addr::new(10, 88, subnet, 0);
         !claimed && (bridge_is_ours(&path) || !routed.iter().any(|at| overlaps(*at, network)))
     };
-    let subnet = (0..=255).find(|subnet| is_free(*subnet)).ok_or(NetworkError::NoSubnet)?;
+    let subnet = (0..=255)
+        .find(|subnet| is_free(*subnet))
+        .ok_or(NetworkError::NoSubnet)?;
     let path = claim_path(subnet);
-    std::fs::write(&path, settings.root.as_os_str().as_bytes()).map_err(io_error("write", &path))?;
+    std::fs::write(&path, settings.root.as_os_str().as_bytes())
+        .map_err(io_error("write", &path))?;
     Ok(subnet)
 }
 
@@ -343,7 +350,11 @@ fn read(settings: &Settings, boot_id: &str) -> Result<Leases, NetworkError> {
         path: path.clone(),
         source,
     })?;
-    Ok(if leases.boot_id == boot_id { leases } else { fresh() })
+    Ok(if leases.boot_id == boot_id {
+        leases
+    } else {
+        fresh()
+    })
 }
 
 fn write(settings: &Settings, leases: &Leases) -> Result<(), NetworkError> {
@@ -387,7 +398,11 @@ mod tests {
         let first = leases.next_free().unwrap();
         assert_eq!(first, 2);
         leases.last = first;
-        assert_eq!(leases.next_free(), Some(3), "2 is free but was the last one");
+        assert_eq!(
+            leases.next_free(),
+            Some(3),
+            "2 is free but was the last one"
+        );
         leases.last = 254;
         assert_eq!(leases.next_free(), Some(2), "round again");
     }
@@ -420,7 +435,11 @@ mod tests {
     fn names_fit_the_kernel() {
         let settings = Settings::new(Some("/x".into()), Some("/y".into()));
         let (identity, facts) = place(&settings, 255, 254);
-        assert!(identity.tap.len() <= crate::sys::MAX_IFNAME, "{}", identity.tap);
+        assert!(
+            identity.tap.len() <= crate::sys::MAX_IFNAME,
+            "{}",
+            identity.tap
+        );
         assert!(identity.tap.starts_with(&facts.bridge));
         assert_eq!(identity.mac.0[0] & 3, 2, "locally administered, unicast");
     }

@@ -146,7 +146,9 @@ fn copy_range(from: &File, to: &File, start: u64, end: u64) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => {}
             // Another file system on the other side: byte by byte.
-            Err(rustix::io::Errno::XDEV | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
+            Err(
+                rustix::io::Errno::XDEV | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP,
+            ) => {
                 let mut buffer = vec![0u8; length.min(64 << 10)];
                 from.read_exact_at(&mut buffer, read)?;
                 to.write_all_at(&buffer, read)?;

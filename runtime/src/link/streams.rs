@@ -72,9 +72,7 @@ impl Streams {
         });
     }
 
-    fn lock(
-        &self,
-    ) -> std::sync::MutexGuard<'_, Vec<(Nonce, oneshot::Sender<UnixStream>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Nonce, oneshot::Sender<UnixStream>)>> {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

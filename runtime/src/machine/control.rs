@@ -90,8 +90,7 @@ impl Control {
             id: self.calls,
             request,
         };
-        let bytes =
-            serde_json::to_vec(&call).map_err(|source| ControlError::Packet { source })?;
+        let bytes = serde_json::to_vec(&call).map_err(|source| ControlError::Packet { source })?;
         self.socket
             .async_io(Interest::WRITABLE, |socket| {
                 let sent = rustix::net::send(socket, &bytes, SendFlags::NOSIGNAL)?;

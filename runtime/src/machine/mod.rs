@@ -176,7 +176,9 @@ impl Machine {
             })
             .flatten();
         let exit_code = status.as_ref().and_then(|status| status.exit_status());
-        let signal = status.as_ref().and_then(|status| status.terminating_signal());
+        let signal = status
+            .as_ref()
+            .and_then(|status| status.terminating_signal());
         read_end(exit_record, exit_code, signal, oom_kills)
     }
 }
@@ -200,9 +202,7 @@ pub fn read_end(
         };
     }
     let detail = match (signal, exit_code) {
-        (Some(9), _) if oom_kills > 0 => {
-            "the host's out-of-memory killer ended the VMM".to_owned()
-        }
+        (Some(9), _) if oom_kills > 0 => "the host's out-of-memory killer ended the VMM".to_owned(),
         (Some(signal), _) => format!("the VMM was ended by signal {signal}"),
         (None, Some(code)) => format!("the VMM exited with {code} and left no exit record"),
         (None, None) => "the VMM was killed or crashed: it left no exit record".to_owned(),
@@ -256,7 +256,13 @@ pub fn console_tail(console: &str) -> Option<String> {
         // A guest's console is hostile: nothing of it may steer a terminal.
         tail.join("\n")
             .chars()
-            .map(|c| if c.is_control() && c != '\n' && c != '\t' { '.' } else { c })
+            .map(|c| {
+                if c.is_control() && c != '\n' && c != '\t' {
+                    '.'
+                } else {
+                    c
+                }
+            })
             .collect()
     })
 }

@@ -372,7 +372,8 @@ mod tests {
     fn settings() -> Settings {
         let mut random = [0u8; 8];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).unwrap();
-        let root = std::env::temp_dir().join(format!("beluga-store-{}", u64::from_le_bytes(random)));
+        let root =
+            std::env::temp_dir().join(format!("beluga-store-{}", u64::from_le_bytes(random)));
         Settings::new(Some(root.clone()), Some(root.join("state")))
     }
 
