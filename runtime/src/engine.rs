@@ -250,7 +250,7 @@ fn cgroup_of(settings: &Settings) -> PathBuf {
 
 fn host_memory_mib() -> u64 {
     let info = rustix::system::sysinfo();
-    u64::from(info.mem_unit).saturating_mul(u64::from(info.totalram)) >> 20
+    u64::from(info.mem_unit).saturating_mul(info.totalram) >> 20
 }
 
 /// All pods, by namespace and name.

@@ -16,10 +16,13 @@ const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most connections that have not proved themselves yet.
 const MAX_UNPROVED: usize = 64;
 
+/// A nonce, and who waits for the stream that begins with it.
+type Expected = (Nonce, oneshot::Sender<UnixStream>);
+
 /// Those who wait for a stream.
 #[derive(Debug, Clone)]
 pub struct Streams {
-    expected: Arc<Mutex<Vec<(Nonce, oneshot::Sender<UnixStream>)>>>,
+    expected: Arc<Mutex<Vec<Expected>>>,
     unproved: Arc<Semaphore>,
 }
 
@@ -72,7 +75,7 @@ impl Streams {
         });
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Nonce, oneshot::Sender<UnixStream>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Expected>> {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

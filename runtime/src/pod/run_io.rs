@@ -40,12 +40,21 @@ struct End {
     deadline: u64,
 }
 
+/// A client that wants to join a container.
+#[derive(Debug)]
+struct Waiting {
+    /// The container's place in the plan.
+    index: usize,
+    wants_stdin: bool,
+    reply: oneshot::Sender<Result<Attach, Fault>>,
+}
+
 /// The streams of all runs.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     runs: HashMap<ContainerId, RunIo>,
-    /// Clients that wait for a container to run, by its place in the plan.
-    waiting: Vec<(usize, bool, oneshot::Sender<Result<Attach, Fault>>)>,
+    /// Clients that wait for a container to run, by their places in the plan.
+    waiting: Vec<Waiting>,
 }
 
 impl Runs {
@@ -269,7 +278,11 @@ impl Supervisor {
             let _ = reply.send(Err(Fault::new(FaultCode::FailedPrecondition, message)));
             return;
         }
-        self.runs.waiting.push((index, request.stdin, reply));
+        self.runs.waiting.push(Waiting {
+            index,
+            wants_stdin: request.stdin,
+            reply,
+        });
         let run = self.record.status().containers[index].id.clone();
         if let Some(id) = run.filter(|id| self.runs.runs.contains_key(id)) {
             self.serve_waiting(index, &id);
@@ -280,11 +293,11 @@ impl Supervisor {
         let ready: Vec<_> = self
             .runs
             .waiting
-            .extract_if(.., |(place, _, _)| *place == index)
+            .extract_if(.., |waiting| waiting.index == index)
             .collect();
-        for (_, wants_stdin, reply) in ready {
-            let attach = self.join(index, id, wants_stdin);
-            let _ = reply.send(attach);
+        for waiting in ready {
+            let attach = self.join(index, id, waiting.wants_stdin);
+            let _ = waiting.reply.send(attach);
         }
     }
 
