@@ -139,30 +139,26 @@ impl<'m, 'q> Batch<'m, 'q> {
     /// Gives the buffers that `len` bytes fill to the guest.
     fn hand_over(&mut self, len: usize) {
         let mut rest = len;
-        let mut used = 0u16;
-        let mut ends = Vec::new();
+        let mut used = Vec::new();
+        let mut header = None;
         while rest > 0 {
-            let Some(room) = self.rooms.pop_front() else {
+            let Some(mut room) = self.rooms.pop_front() else {
                 break;
             };
             self.room -= room.buffer.len();
             let part = rest.min(room.buffer.len());
             rest -= part;
-            used += 1;
-            ends.push((room, part));
+            used.push((room.head, u32::try_from(part).unwrap_or(u32::MAX)));
+            if header.is_none() {
+                room.buffer.take_front(NUM_BUFFERS);
+                header = Some(room.buffer);
+            }
         }
-        if let Some((first, _)) = ends.first_mut() {
-            // The header lies in the first buffer: none is shorter.
-            first.buffer.take_front(NUM_BUFFERS);
-            first.buffer.copy_from(&used.to_le_bytes());
+        if let Some(header) = header {
+            // It lies in the first buffer as a whole: none is shorter.
+            header.copy_from(&u16::try_from(used.len()).unwrap_or(u16::MAX).to_le_bytes());
         }
-        for (room, part) in ends {
-            self.queue.add_used(
-                self.memory,
-                room.head,
-                u32::try_from(part).unwrap_or(u32::MAX),
-            );
-        }
+        self.queue.add_used_together(self.memory, &used);
     }
 
     /// Asks to be told of new buffers. `true`: there are some already.
