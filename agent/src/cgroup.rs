@@ -1,10 +1,7 @@
 //! cgroup v2: one group for the agent, one per container below `pod`.
 
-use crate::sys;
 use beluga_proto::container::CgroupLimits;
-use rustix::fs::{Mode, OFlags, open};
 use std::io;
-use std::os::fd::OwnedFd;
 
 const MOUNT: &str = "/sys/fs/cgroup";
 const POD: &str = "/sys/fs/cgroup/pod";
@@ -32,15 +29,6 @@ pub enum CgroupError {
         path: String,
         /// Value.
         value: String,
-        /// What the kernel says.
-        #[source]
-        source: io::Error,
-    },
-    /// The device filter was refused.
-    #[error("cannot limit the devices of {path}")]
-    Devices {
-        /// Group.
-        path: String,
         /// What the kernel says.
         #[source]
         source: io::Error,
@@ -143,18 +131,6 @@ impl Cgroup {
             write(format!("{}/{file}", self.path), &value)?;
         }
         Ok(())
-    }
-
-    /// Puts a loaded device filter in force.
-    pub fn filter_devices(&self, filter: &OwnedFd) -> Result<(), CgroupError> {
-        let failed = |source| CgroupError::Devices {
-            path: self.path.clone(),
-            source,
-        };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let group =
-            open(&*self.path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
-        sys::bpf::attach_device_filter(&group, filter).map_err(failed)
     }
 
     /// Kills every process in it and below.

@@ -2,7 +2,7 @@
 //! other parent ends here, the agent's own children and orphans alike.
 
 use rustix::io::Errno;
-use rustix::process::{WaitOptions, WaitStatus, waitpid};
+use rustix::process::{WaitOptions, WaitStatus, wait};
 
 /// Most processes reaped in one turn of the loop.
 const BATCH: usize = 128;
@@ -22,7 +22,8 @@ pub struct Gone {
 pub fn reap() -> (Vec<Gone>, bool) {
     let mut gone = Vec::new();
     while gone.len() < BATCH {
-        match waitpid(None, WaitOptions::NOHANG) {
+        // Not waitpid(None): that is this process's own group only.
+        match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => gone.extend(describe(pid.as_raw_nonzero().get(), status)),
             Err(Errno::INTR) => {}
             // None has ended, or there are no children at all.

@@ -114,7 +114,6 @@ pub struct Agent {
     execs: BTreeMap<ExecId, Exec>,
     starting: BTreeMap<u32, Starting>,
     deletions: BTreeMap<u32, Deletion>,
-    device_filter: Option<OwnedFd>,
     /// First process of the PID namespace that the containers share.
     pause: Option<u32>,
     ran_a_container: bool,
@@ -144,7 +143,6 @@ impl Agent {
             execs: BTreeMap::new(),
             starting: BTreeMap::new(),
             deletions: BTreeMap::new(),
-            device_filter: None,
             pause: None,
             ran_a_container: false,
             reap_again: false,
@@ -156,9 +154,10 @@ impl Agent {
     /// Serves until the guest is to end.
     pub fn run(&mut self) -> Result<End, AgentError> {
         loop {
-            self.turn_link()?;
-            self.turn_layers();
+            // The link comes last of those that have something to say.
             self.turn_children();
+            self.turn_layers();
+            self.turn_link()?;
             let more = self.streams.pump(&self.poller);
             if let Some(end) = self.end() {
                 return Ok(end);

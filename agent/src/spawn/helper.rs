@@ -104,6 +104,8 @@ struct Scene {
 
 fn create(plan: &SpawnPlan, new: &RootPlan) -> Result<Scene, HelperError> {
     root::mount_layers(&new.layers)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let cgroup = rustix::fs::open(&*plan.cgroup, flags, Mode::empty()).to("open its cgroup")?;
     sys::unshare(UnshareFlags::NEWNS | UnshareFlags::NEWCGROUP)
         .to("make a mount and a cgroup namespace")?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
@@ -129,6 +131,10 @@ fn create(plan: &SpawnPlan, new: &RootPlan) -> Result<Scene, HelperError> {
     let directory = program::working_directory(&tree, &plan.process.cwd)?;
     if new.read_only {
         sys::make_read_only(tree.as_fd(), false).to("make the root read-only")?;
+    }
+    if !plan.privileged {
+        // Only now: the layers and the scratch disk are devices as well.
+        crate::sys::bpf::limit_devices(&cgroup).to("limit its devices")?;
     }
     root::change_root(&tree)?;
     Ok(Scene {

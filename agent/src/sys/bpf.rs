@@ -121,7 +121,7 @@ fn program() -> Vec<Instruction> {
 }
 
 /// Loads the filter that allows what an unprivileged container may use.
-pub fn load_device_filter() -> io::Result<OwnedFd> {
+fn load_device_filter() -> io::Result<OwnedFd> {
     let code = program();
     let load = Load {
         prog_type: PROG_TYPE_CGROUP_DEVICE,
@@ -137,8 +137,11 @@ pub fn load_device_filter() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Puts a loaded filter in force for a cgroup and all below it.
-pub fn attach_device_filter(cgroup: impl AsFd, filter: impl AsFd) -> io::Result<()> {
+/// Lets the processes of a cgroup and of all below it use no devices but those
+/// of every container. Called by the helper, in that cgroup itself, once it has
+/// mounted what it needs.
+pub fn limit_devices(cgroup: impl AsFd) -> io::Result<()> {
+    let filter = load_device_filter()?;
     let attach = Attach {
         target_fd: cgroup.as_fd().as_raw_fd().unsigned_abs(),
         attach_bpf_fd: filter.as_fd().as_raw_fd().unsigned_abs(),
