@@ -12,9 +12,8 @@ use crate::ports::{Ports, Registers};
 use crate::run_state::RunState;
 use crate::vcpu::{self, Board};
 use crate::virtio::block::{Block, BlockConfig, FileExtent};
-use crate::virtio::mmio::{
-    self, BUS_START, DEVICE_SPACE, FIRST_IRQ, MmioBus, QUEUE_NOTIFY, Transport, TransportState,
-};
+use crate::virtio::bus::{self, BUS_START, DEVICE_SPACE, FIRST_IRQ, MmioBus};
+use crate::virtio::mmio::{QUEUE_NOTIFY, Transport, TransportState};
 use crate::virtio::{DeviceError, DeviceKind, EventRegistry, Interrupt, VirtioDevice};
 use crate::virtio::{balloon::Balloon, net::Net, rng::Rng, vsock::Vsock};
 use beluga_proto::{ExitCause, Stamp, VmConfig};
@@ -332,7 +331,7 @@ fn prepare_boot(
     let initramfs = File::from(descriptors.take("initramfs", config.initramfs)?);
     let (kernel, initramfs) = loader::load(memory, &kernel, &initramfs)?;
     let mut cmdline = config.cmdline.clone();
-    cmdline.extend((0..devices).map(mmio::cmdline));
+    cmdline.extend((0..devices).map(bus::cmdline));
     boot::write_cmdline(memory, cmdline.trim())?;
     match kernel.setup_header {
         None => boot::write_start_info(memory, &initramfs)?,

@@ -6,7 +6,9 @@
 //!                               0xFEC0_0000 IOAPIC, 0xFEE0_0000 LAPIC
 //! ```
 
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::{
+    GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+};
 
 /// The guest's memory as every part of the VMM sees it.
 pub type GuestMemory = GuestMemoryMmap<()>;
@@ -50,7 +52,7 @@ pub fn allocate(mib: u32) -> Result<GuestMemory, MemoryError> {
     let memory = GuestMemory::from_ranges(&regions)
         .map_err(|source| MemoryError::Reserve { mib, source })?;
     for region in memory.iter() {
-        advise_huge_pages(region.as_ptr(), region.len() as usize);
+        advise_huge_pages(region);
     }
     Ok(memory)
 }
@@ -73,10 +75,27 @@ pub fn register(vm: &kvm_ioctls::VmFd, memory: &GuestMemory) -> Result<(), kvm_i
     Ok(())
 }
 
-fn advise_huge_pages(start: *mut u8, length: usize) {
-    // SAFETY: the range is one mapping of this process, owned by the region it
-    // was taken from; the advice changes no content.
-    let result = unsafe { libc::madvise(start.cast(), length, libc::MADV_HUGEPAGE) };
+/// Huge pages for all but the first 2 MiB: of those a guest without firmware
+/// touches a handful of pages, and clearing a huge page for them is one of the
+/// larger parts of a boot.
+fn advise_huge_pages(region: &GuestRegionMmap<()>) {
+    const LOW: u64 = 2 << 20;
+    let low = if region.start_addr().0 == 0 { LOW } else { 0 };
+    let low = low.min(region.len()) as usize;
+    advise(region, 0, low, libc::MADV_NOHUGEPAGE);
+    advise(
+        region,
+        low,
+        region.len() as usize - low,
+        libc::MADV_HUGEPAGE,
+    );
+}
+
+fn advise(region: &GuestRegionMmap<()>, offset: usize, length: usize, advice: libc::c_int) {
+    let start = region.as_ptr().wrapping_add(offset);
+    // SAFETY: both callers' ranges lie in the region's own mapping; the advice
+    // changes no content.
+    let result = unsafe { libc::madvise(start.cast(), length, advice) };
     // A host kernel without huge pages refuses; the guest runs all the same.
     let _ = result;
 }

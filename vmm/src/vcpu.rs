@@ -4,7 +4,7 @@ use crate::exit::{ExitCounters, ExitKind, Journal};
 use crate::ports::{PortEvent, Ports};
 use crate::run_state::RunState;
 use crate::sys::process::KickTarget;
-use crate::virtio::mmio::MmioBus;
+use crate::virtio::bus::MmioBus;
 use beluga_proto::ExitCause;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use std::sync::{Arc, Mutex, PoisonError};

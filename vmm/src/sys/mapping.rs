@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// The content of a file while it is mapped, page tables filled in one go.
+/// The content of a file while it is mapped.
 ///
 /// For files that only the host's administrator writes (kernels): shortening
 /// one while it is mapped would end this process.
@@ -26,7 +26,7 @@ impl Mapping {
                 std::ptr::null_mut(),
                 length,
                 libc::PROT_READ,
-                libc::MAP_PRIVATE | libc::MAP_POPULATE,
+                libc::MAP_PRIVATE,
                 file.as_raw_fd(),
                 0,
             )

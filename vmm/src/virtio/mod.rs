@@ -28,6 +28,7 @@
 pub mod balloon;
 pub mod block;
 pub mod buffer;
+pub mod bus;
 pub mod events;
 pub mod interrupt;
 pub mod mmio;
