@@ -124,14 +124,17 @@ impl<'m, 'q> Batch<'m, 'q> {
                 self.rooms.push_back(Room { head, buffer });
                 true
             }
+            // One useless buffer for one turn: a driver that makes nothing else
+            // available does not keep the thread.
             _ if self.rooms.is_empty() => {
                 self.queue.add_used(self.memory, head, 0);
-                true
-            }
-            // Buffers before it go back to the queue first: its turn comes.
-            _ => {
-                self.queue.undo_pop();
                 false
+            }
+            // It keeps its place, and its packet gets no part of it.
+            _ => {
+                let buffer = GuestBuffer::default();
+                self.rooms.push_back(Room { head, buffer });
+                true
             }
         }
     }

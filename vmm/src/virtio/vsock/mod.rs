@@ -30,7 +30,7 @@ use super::{
 use crate::memory::GuestMemory;
 use beluga_proto::ControlMessage;
 use packet::{HEADER_LEN, Header};
-use room::{Room, next_room, pop_room};
+use room::Room;
 use state::VsockState;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -166,17 +166,24 @@ impl Vsock {
         let now = Instant::now();
         let mut any = false;
         while *left > 0 && self.streams.has_next() {
-            let Some(room) = pop_room(queue, memory) else {
+            let Some(chain) = queue.pop(memory) else {
                 if queue.rearm(memory) {
                     continue;
                 }
                 break;
             };
+            // Whatever it was for, a buffer costs: a driver that makes only
+            // useless ones available does not keep the thread.
+            *left = left.saturating_sub(HEADER_LEN as u32);
+            let head = chain.head_index();
+            let Some(room) = Room::new(memory, chain) else {
+                queue.add_used(memory, head, 0);
+                continue;
+            };
             any = true;
             match self.streams.next(now) {
                 Some(Next::Control(header)) => {
                     room.fill(queue, memory, &header);
-                    *left = left.saturating_sub(HEADER_LEN as u32);
                 }
                 Some(Next::Data { token, most }) => {
                     let sent = self.send_data(queue, memory, room, (token, most), now);
@@ -204,7 +211,7 @@ impl Vsock {
         let mut all = GuestBuffer::default();
         let mut rooms = vec![first.share(&mut all)];
         while all.len() < most as usize && all.pieces().len() < crate::sys::vsock::MAX_PIECES {
-            match next_room(queue, memory) {
+            match Room::next(queue, memory) {
                 Some(room) => rooms.push(room.share(&mut all)),
                 None => break,
             }
@@ -232,7 +239,10 @@ impl Vsock {
         let Some(queue) = running.queues.get_mut(EVENT) else {
             return;
         };
-        while self.reset_pending {
+        for _ in 0..QUEUE_SIZES[EVENT] {
+            if !self.reset_pending {
+                break;
+            }
             let Some(chain) = queue.pop(running.memory) else {
                 if queue.rearm(running.memory) {
                     continue;

@@ -13,6 +13,25 @@ pub struct Room<'m> {
 }
 
 impl<'m> Room<'m> {
+    /// The buffer that a chain is. `None`: no packet fits.
+    pub fn new(memory: &'m GuestMemory, chain: Chain<'m>) -> Option<Self> {
+        let head = chain.head_index();
+        let mut data = GuestBuffer::writable(memory, chain).ok()?;
+        let header = data.take_front(HEADER_LEN);
+        // Room for one byte of payload at least: a read into nothing would look
+        // like the end of the stream.
+        (!data.is_empty()).then_some(Self { head, header, data })
+    }
+
+    /// The next buffer if a packet fits; otherwise it stays the next one.
+    pub fn next(queue: &mut VirtQueue, memory: &'m GuestMemory) -> Option<Self> {
+        let room = Self::new(memory, queue.pop(memory)?);
+        if room.is_none() {
+            queue.undo_pop();
+        }
+        room
+    }
+
     /// Puts the place for payload at the end of `all`; returns its size too.
     pub fn share(mut self, all: &mut GuestBuffer<'m>) -> (Self, u32) {
         let mut data = std::mem::take(&mut self.data);
@@ -30,35 +49,4 @@ impl<'m> Room<'m> {
             .saturating_add(header.len);
         queue.add_used(memory, self.head, written);
     }
-}
-
-/// The next buffer; those that no packet fits are given back empty.
-pub fn pop_room<'m>(queue: &mut VirtQueue, memory: &'m GuestMemory) -> Option<Room<'m>> {
-    loop {
-        let chain = queue.pop(memory)?;
-        let head = chain.head_index();
-        match room(memory, chain) {
-            Some(room) => return Some(room),
-            None => queue.add_used(memory, head, 0),
-        }
-    }
-}
-
-/// The next buffer if a packet fits; otherwise it stays the next one.
-pub fn next_room<'m>(queue: &mut VirtQueue, memory: &'m GuestMemory) -> Option<Room<'m>> {
-    let chain = queue.pop(memory)?;
-    let room = room(memory, chain);
-    if room.is_none() {
-        queue.undo_pop();
-    }
-    room
-}
-
-fn room<'m>(memory: &'m GuestMemory, chain: Chain<'m>) -> Option<Room<'m>> {
-    let head = chain.head_index();
-    let mut data = GuestBuffer::writable(memory, chain).ok()?;
-    let header = data.take_front(HEADER_LEN);
-    // Room for one byte of payload at least: a read into nothing would look
-    // like the end of the stream.
-    (!data.is_empty()).then_some(Room { head, header, data })
 }
