@@ -51,7 +51,7 @@ impl Dice {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         let high = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-        usize::try_from(high).unwrap() % sides.max(1)
+        usize::try_from(high).expect("31 bits") % sides.max(1)
     }
 }
 
@@ -68,7 +68,7 @@ fn mutate(seed: &str, dice: &mut Dice) -> String {
                 drop(chars.splice(to..to, copy));
             }
             2 if at < chars.len() => {
-                chars[at] = char::from(u8::try_from(dice.roll(128)).unwrap());
+                chars[at] = char::from(u8::try_from(dice.roll(128)).expect("7 bits"));
             }
             _ => drop(chars.splice(at..at, PIECES[dice.roll(PIECES.len())].chars())),
         }

@@ -83,7 +83,7 @@ fn images() -> BTreeMap<String, ImageFacts> {
 }
 
 fn planned(text: &str) -> Result<Plan, PlanError> {
-    let documents = spec::parse("pod.yaml", text).unwrap();
+    let documents = spec::parse("pod.yaml", text).expect("a good manifest");
     plan(&documents[0].spec, &images(), &host(), identity("web"))
 }
 

@@ -18,9 +18,13 @@ use crate::logs;
 use crate::plan::ContainerKind;
 use crate::settings::Settings;
 use crate::store::status::{ContainerState, Phase, PodStatus};
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
+
+/// How long the last lines of a receipt are waited for.
+const RECEIPT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How pods are run.
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +134,8 @@ struct Session {
     /// Lines of the receipt that were shown.
     shown: usize,
     announced: bool,
+    /// When the first container was seen to run.
+    running: Option<Instant>,
 }
 
 impl Session {
@@ -165,6 +171,7 @@ impl Session {
             changes: Changes::new(),
             shown: 0,
             announced: false,
+            running: None,
         }
     }
 
@@ -182,10 +189,6 @@ impl Session {
                 update = self.watch.next() => match update {
                     Ok(Some(Update::Status(status))) => {
                         self.status = status;
-                        self.progress();
-                        if self.options.detach && self.announced {
-                            return Ok(exit::OK);
-                        }
                     }
                     // The supervisor has gone: with the pod, or without it.
                     Ok(None) | Err(_) if !self.again().await? => break,
@@ -203,6 +206,10 @@ impl Session {
                         stopping = Some(self.interrupted(count));
                     }
                 }
+            }
+            self.progress();
+            if self.options.detach && self.announced {
+                return Ok(exit::OK);
             }
             if attached.is_none() && !self.options.detach {
                 self.print()?;
@@ -298,6 +305,16 @@ impl Session {
             }
         }
         if self.announced || self.status.phase == Phase::Pending {
+            return;
+        }
+        // The receipt is complete a moment after the first container runs.
+        let since = *self.running.get_or_insert_with(Instant::now);
+        let complete = self
+            .status
+            .receipt
+            .iter()
+            .any(|line| line.phase == "container");
+        if !complete && !self.status.phase.is_end() && since.elapsed() < RECEIPT_PATIENCE {
             return;
         }
         self.announced = true;
