@@ -137,10 +137,10 @@ async fn run(start: Start) -> Result<(), supervisor::SupervisorError> {
         socket,
     } = start;
     let record = store::read_record(&settings, &uid)?;
-    let definition = store::read_definition(&settings, &uid)?;
-    let (Some(record), Some(definition)) = (record, definition) else {
+    let plan = store::read_plan(&settings, &uid)?;
+    let (Some(record), Some(plan)) = (record, plan) else {
         return Ok(());
     };
-    let supervisor = supervisor::Supervisor::new(settings, record, definition, lock);
+    let supervisor = supervisor::Supervisor::new(settings, record, plan, lock);
     supervisor.run(socket).await
 }

@@ -153,7 +153,7 @@ impl Runs {
 impl Supervisor {
     /// Asks the agent to start a container, its streams prepared.
     pub(super) fn start_container(&mut self, index: usize, id: ContainerId) {
-        let container = &self.definition.plan.containers[index];
+        let container = &self.plan.containers[index];
         let process = &container.template.process;
         let (stdout_nonce, stdout) = self.streams.expect();
         let stderr = process.tty.is_none().then(|| self.streams.expect());
@@ -186,7 +186,7 @@ impl Supervisor {
                 return;
             }
         };
-        let process = &self.definition.plan.containers[index].template.process;
+        let process = &self.plan.containers[index].template.process;
         let resume = |nonce, output| ResumeStream {
             nonce,
             offset: log.safe(output),
@@ -272,7 +272,7 @@ impl Supervisor {
                 return;
             }
         };
-        let container = &self.definition.plan.containers[index];
+        let container = &self.plan.containers[index];
         if request.stdin && !container.template.process.stdin {
             let message = format!("the container {} has no standard input", container.name());
             let _ = reply.send(Err(Fault::new(FaultCode::FailedPrecondition, message)));
@@ -310,7 +310,7 @@ impl Supervisor {
         let (ours, theirs) = UnixStream::pair().map_err(fault)?;
         let _ = run.attached.send(ours);
         let output = theirs.into_std().map(OwnedFd::from).map_err(fault)?;
-        let container = &self.definition.plan.containers[index];
+        let container = &self.plan.containers[index];
         Ok(Attach {
             id: id.clone(),
             index,

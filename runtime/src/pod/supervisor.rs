@@ -13,10 +13,10 @@ use crate::host::{self, HostError, cgroup, process};
 use crate::link::{self, Link, LinkEvent, Streams};
 use crate::machine::control::{Control, ControlError};
 use crate::machine::{self, Machine, MachineError};
-use crate::plan::HostStep;
+use crate::plan::{HostStep, Plan};
 use crate::settings::{Settings, SettingsError};
 use crate::store::status::{EventKind, PodStatus, ReceiptLine};
-use crate::store::{self, Definition, Life, Record, StoreError};
+use crate::store::{self, Life, Record, StoreError};
 use beluga_proto::agent::{ContainerState, ProcessExit, Target};
 use beluga_proto::control::VmStatus;
 use beluga_proto::{
@@ -102,7 +102,7 @@ enum Wake {
 /// Owner of one pod.
 pub(super) struct Supervisor {
     pub(super) settings: Settings,
-    pub(super) definition: Definition,
+    pub(super) plan: Plan,
     pub(super) record: Record,
     pub(super) link: Link,
     pub(super) streams: Streams,
@@ -129,12 +129,7 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(
-        settings: Settings,
-        record: Record,
-        definition: Definition,
-        lock: FileLock,
-    ) -> Self {
+    pub(super) fn new(settings: Settings, record: Record, plan: Plan, lock: FileLock) -> Self {
         let (messages, inbox) = mpsc::unbounded_channel();
         let (events, link_events) = mpsc::unbounded_channel();
         Self {
@@ -144,7 +139,7 @@ impl Supervisor {
             said_hello: false,
             statuses: watch::Sender::new(record.status().clone()),
             settings,
-            definition,
+            plan,
             record,
             link: Link::new(events),
             streams: Streams::default(),
@@ -252,11 +247,11 @@ impl Supervisor {
 
     /// Makes the host objects and starts the VM; whether it runs.
     fn start(&mut self) -> bool {
-        let booted = boot::boot(&self.settings, &self.definition.plan);
+        let booted = boot::boot(&self.settings, &self.plan);
         match booted.and_then(|booted| {
             self.control = Some(Control::connect(&boot::control_path(
                 &self.settings,
-                &self.definition.plan,
+                &self.plan,
             ))?);
             Ok(booted)
         }) {
@@ -281,14 +276,14 @@ impl Supervisor {
     /// Takes a pod over from a supervisor that died; whether its VM runs.
     fn take_over(&mut self) -> bool {
         let machine = self.record.vmm.and_then(Machine::adopt);
-        for step in &self.definition.plan.host {
+        for step in &self.plan.host {
             if let HostStep::Cgroup(plan) = step {
                 let _ = cgroup::enter(&plan.path);
             }
         }
         match (self.record.life, machine) {
             (Life::Running, Some(machine)) => {
-                let path = boot::control_path(&self.settings, &self.definition.plan);
+                let path = boot::control_path(&self.settings, &self.plan);
                 match Control::connect(&path) {
                     Ok(control) => {
                         self.control = Some(control);
@@ -471,10 +466,30 @@ impl Supervisor {
             Err(error) => {
                 // Its end comes by the pidfd; without control it is of no use.
                 self.control = None;
+                self.has_receipt = true;
                 if self.record.life != Life::Ending {
                     eprintln!("{}", crate::error_chain(&error));
                     self.end_deadline.get_or_insert(after(now(), STOP_PATIENCE));
                 }
+            }
+        }
+    }
+
+    /// Asks the VMM what the boot cost. Whoever watches the start waits for
+    /// it, so it is not waited for long.
+    async fn fetch_receipt(&mut self) {
+        let Some(control) = &mut self.control else {
+            return;
+        };
+        if self.has_receipt || control.send(ControlRequest::Status).await.is_err() {
+            return;
+        }
+        let until = tokio::time::Instant::now() + STATUS_PATIENCE;
+        while !self.has_receipt {
+            let next = tokio::time::timeout_at(until, packet(self.control.as_ref())).await;
+            match next {
+                Ok(message) => self.on_packet(message).await,
+                Err(_) => self.has_receipt = true,
             }
         }
     }
@@ -564,23 +579,17 @@ impl Supervisor {
                 }
             }
             LinkEvent::Event { seq, event, .. } => self.on_event(seq, event).await,
-            LinkEvent::Lost { why, .. } => {
-                if self.record.life == Life::Running {
-                    self.warn(
-                        "AgentLost",
-                        format!("Waiting for the agent to come back: {why}"),
-                    );
-                }
-            }
+            // It dials again, or its VM has ended, which shows at once.
+            LinkEvent::Lost { why, .. } => eprintln!("the connection to the agent is gone: {why}"),
         }
     }
 
     /// Everything up to the first container, without waiting for replies.
     async fn set_up(&mut self) {
-        let mut guest = self.definition.plan.guest.clone();
+        let mut guest = self.plan.guest.clone();
         guest.clock_unix_nanos = now().unix;
         let set_up = self.link.request(Request::Setup(Box::new(guest)));
-        let layers = self.definition.plan.layers.clone();
+        let layers = self.plan.layers.clone();
         let layers = self.link.request(Request::AddLayers { layers });
         self.later(async move {
             let result = match set_up.await {
@@ -607,12 +616,9 @@ impl Supervisor {
                 self.fail("SetupFailed", message).await;
             }
             Message::Started(id, Ok(_)) => {
+                // The receipt is complete when the pod is told to run.
+                self.fetch_receipt().await;
                 self.step(Input::Started { id }).await;
-                if !self.has_receipt
-                    && let Some(control) = &mut self.control
-                {
-                    let _ = control.send(ControlRequest::Status).await;
-                }
             }
             Message::Started(id, Err(fault)) => self.start_failed(id, fault).await,
             Message::Listed(Ok(Reply::Containers { containers })) => {
@@ -674,7 +680,7 @@ impl Supervisor {
             }
             Event::OomKilled { container } => {
                 if let Some((index, _)) = self.record.state.find(&container) {
-                    let name = self.definition.plan.containers[index].name();
+                    let name = self.plan.containers[index].name();
                     let message = format!("Memory limit of container {name} reached");
                     self.warn("OOMKilling", message);
                 }
@@ -744,7 +750,7 @@ impl Supervisor {
             Call::Stop(request) => {
                 self.record.delete |= request.delete;
                 self.is_dirty = true;
-                let grace = request.grace.unwrap_or(self.definition.plan.grace_seconds);
+                let grace = request.grace.unwrap_or(self.plan.grace_seconds);
                 let grace = Duration::from_secs(u64::from(grace));
                 self.step(Input::Stop { grace }).await;
             }
@@ -761,7 +767,7 @@ impl Supervisor {
 
     fn exec(&mut self, request: crate::api::ExecRequest) -> Result<Exec, Fault> {
         let index = self.container_index(request.container.as_deref())?;
-        let container = &self.definition.plan.containers[index];
+        let container = &self.plan.containers[index];
         let id = self.record.status().containers[index]
             .id
             .clone()
@@ -788,7 +794,7 @@ impl Supervisor {
     /// Place in the plan of the container of that name; the first app
     /// container without one.
     pub(super) fn container_index(&self, name: Option<&str>) -> Result<usize, Fault> {
-        let containers = &self.definition.plan.containers;
+        let containers = &self.plan.containers;
         let found = match name {
             Some(name) => containers.iter().position(|at| at.name() == name),
             None => containers
@@ -815,7 +821,7 @@ impl Supervisor {
         if self.record.life != Life::Ended {
             self.record_end();
         }
-        let errors = host::release(&self.settings, &self.definition.plan, &self.record.boot_id);
+        let errors = host::release(&self.settings, &self.plan, &self.record.boot_id);
         for error in errors {
             let message = crate::error_chain(&error);
             self.warn("NotReleased", message);
@@ -828,7 +834,7 @@ impl Supervisor {
 
     fn record_end(&mut self) {
         let was_wanted = self.record.life == Life::Ending;
-        let path = boot::exit_record(&self.settings, &self.definition.plan);
+        let path = boot::exit_record(&self.settings, &self.plan);
         let oom_kills = self.oom_kills();
         let mut end = match &self.machine {
             Some(machine) => machine.end(&path, oom_kills),
@@ -863,7 +869,7 @@ impl Supervisor {
     }
 
     fn oom_kills(&self) -> u64 {
-        let steps = self.definition.plan.host.iter();
+        let steps = self.plan.host.iter();
         steps
             .filter_map(|step| match step {
                 HostStep::Cgroup(plan) => Some(cgroup::oom_kills(&plan.path)),

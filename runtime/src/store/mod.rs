@@ -182,6 +182,17 @@ pub fn read_definition(
     read_json(&settings.pod_dir(uid).join("definition.json"))
 }
 
+/// Reads a pod's plan alone: a supervisor has no use for the manifest, and
+/// its memory counts. `None` when it is not there.
+pub fn read_plan(settings: &Settings, uid: &PodUid) -> Result<Option<Plan>, StoreError> {
+    #[derive(Deserialize)]
+    struct PlanOnly {
+        plan: Plan,
+    }
+    let found: Option<PlanOnly> = read_json(&settings.pod_dir(uid).join("definition.json"))?;
+    Ok(found.map(|found| found.plan))
+}
+
 /// Replaces a pod's record. Only its owner may.
 pub fn write_record(settings: &Settings, record: &Record) -> Result<(), StoreError> {
     let path = settings.pod_dir(&record.uid).join("record.json");
