@@ -4,10 +4,12 @@
 //! and an identity go in, a [`Plan`] comes out. A dry run, a golden test and a
 //! bug report are this one text.
 
+mod command;
 mod container;
 mod guest;
 mod image;
 mod layers;
+mod signal;
 mod size;
 mod types;
 

@@ -16,6 +16,7 @@ mod issue;
 mod names;
 mod pod;
 mod quantity;
+mod resources;
 mod schema;
 mod security;
 mod types;
