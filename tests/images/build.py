@@ -60,6 +60,7 @@ IMAGES = {
         "layers": [
             {"busybox": True, "packages": BASE},
             {"packages": ["nginx"], "links": {
+                "etc/nginx/sites-enabled/default": "/etc/nginx/sites-available/default",
                 "var/log/nginx/access.log": "/dev/stdout", "var/log/nginx/error.log": "/dev/stderr"}},
         ],
         "cmd": ["nginx", "-g", "daemon off;"], "ports": ["80/tcp"], "stop_signal": "SIGQUIT",
