@@ -6,6 +6,7 @@ use crate::engine::{self, PodView, StartRequest};
 use crate::settings::Settings;
 use crate::spec::Document;
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// Arguments of `apply`.
 #[derive(Debug, clap::Args)]
@@ -21,7 +22,9 @@ pub struct Args {
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     let documents = manifest::read(&args.files)?;
+    let begun = Instant::now();
     let images = manifest::images(settings, &documents)?;
+    let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if args.dry_run {
         dry_run(settings, &documents, &images)?;
         return Ok(exit::OK);
@@ -45,7 +48,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
             manifest: value(&document),
             spec: document.spec,
             images: images.clone(),
-            image_nanos: 0,
+            image_nanos,
         };
         let started = engine::start(settings, request).await?;
         say!("pod/{} created", started.view.name);
