@@ -39,6 +39,10 @@ const NOT_COPIED: &[&str] = &["pts", "ptmx", "shm", "mqueue", "console", "fd"];
 /// Deepest directory of the guest's /dev that is looked into.
 const DEEPEST: usize = 4;
 
+/// Loop devices of a privileged container.
+const LOOP_DEVICES: u32 = 8;
+const LOOP_MAJOR: u32 = 7;
+
 const NOSUID_NOEXEC: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
@@ -64,14 +68,15 @@ pub fn mount(root: &OwnedFd, privileged: bool) -> Result<Devices, HelperError> {
     for &(name, major, minor) in DEVICES {
         let device = rustix::fs::makedev(major, minor);
         make_device(&directory, name, FileType::CharacterDevice, 0o666, device)
-            .to_with("make /dev/", name)?;
+            .to_with("make device", name)?;
     }
     for &(name, to) in LINKS {
-        rustix::fs::symlinkat(to, &directory, name).to_with("link /dev/", name)?;
+        rustix::fs::symlinkat(to, &directory, name).to_with("make the link in /dev:", name)?;
     }
     if privileged {
         let guest = open_directory(CWD, "/dev").to("open the guest's devices")?;
         copy_devices(&guest, &directory, 0)?;
+        make_loop_devices(&directory)?;
     }
     let terminals = file_system(
         c"devpts",
@@ -121,17 +126,34 @@ fn make_device(
     rustix::fs::mknodat(directory, name, kind, Mode::from_raw_mode(mode), device)
 }
 
+/// The kernel makes loop devices when they are asked for, but their files only
+/// in the guest's own /dev: a privileged container has its files beforehand.
+fn make_loop_devices(directory: &OwnedFd) -> Result<(), HelperError> {
+    if rustix::fs::statat(directory, "loop-control", rustix::fs::AtFlags::empty()).is_err() {
+        return Ok(());
+    }
+    for number in 0..LOOP_DEVICES {
+        let name = format!("loop{number}");
+        let device = rustix::fs::makedev(LOOP_MAJOR, number);
+        match make_device(directory, &name, FileType::BlockDevice, 0o660, device) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno).to_with("make device", &name),
+        }
+    }
+    Ok(())
+}
+
 /// Mounts a directory of the pod's /dev. A guest kernel without message queues
 /// has no such directory, and then containers have none either.
 fn share(devices: &OwnedFd, name: &str) -> Result<(), HelperError> {
     let source = match open_directory(CWD, &format!("/dev/{name}")) {
         Ok(source) => source,
         Err(Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(errno).to_with("open the pod's /dev/", name),
+        Err(errno) => return Err(errno).to_with("open in the pod's /dev:", name),
     };
-    let place = real_directory(devices, name).to_with("mount /dev/", name)?;
-    let mount = clone_mount(source.as_fd()).to_with("copy the mount of /dev/", name)?;
-    cover(&mount, &place).to_with("mount /dev/", name)
+    let place = real_directory(devices, name).to_with("mount in /dev:", name)?;
+    let mount = clone_mount(source.as_fd()).to_with("copy the mount in /dev:", name)?;
+    cover(&mount, &place).to_with("mount in /dev:", name)
 }
 
 /// Makes every device of one directory in another, and goes down.

@@ -32,7 +32,8 @@ const PERSONALITIES: &[u32] = &[0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 /// clearing the inheriting flag: on x86-64 and for 32-bit callers.
 const QUOTA_IOCTLS: &[u32] = &[0x401c_5820, 0x4008_6602, 0x4004_6602];
 
-/// The way to the host: the agent's alone.
+/// The way to the host: the agent's alone. `socketcall` of i386 keeps its
+/// arguments in memory, out of a filter's sight; there the nonces must do.
 const VSOCK: &[u32] = &[libc::AF_VSOCK as u32];
 
 /// What one architecture calls the calls with conditions.
