@@ -151,13 +151,12 @@ pub fn become_user(identity: &Identity) -> Result<(), HelperError> {
     rustix::thread::set_keep_capabilities(false).to("keep no more capabilities")
 }
 
-/// Capabilities of the process and, by the kernel's rules, of what it becomes:
-/// for root the list in every set, which exec keeps; for another user the
-/// list permitted and effective until exec takes it, as containerd does it: a
-/// set-user-ID program may win the bounding set back, nothing else.
+/// Gives the process its list of capabilities, permitted and effective, none
+/// inheritable or ambient (CVE-2022-24769). By the kernel's rules exec then
+/// gives root the bounding set, which is the list, and other users nothing.
 ///
-/// What the agent itself does not have, a kernel without it or a lab, cannot
-/// be given.
+/// What the agent itself does not have, on a kernel without it or in a test,
+/// cannot be given.
 pub fn set_capabilities(allowed: CapabilitySet) -> Result<(), HelperError> {
     let own = rustix::thread::capabilities(None).to("read the capabilities")?;
     let allowed = allowed & own.permitted;

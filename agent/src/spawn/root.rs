@@ -36,8 +36,7 @@ fn mount_layer(layer: &LayerMount) -> Result<(), HelperError> {
     rustix::mount::fsconfig_set_flag(context.as_fd(), "ro").to_with("protect layer", place)?;
     rustix::mount::fsconfig_create(context.as_fd()).to_with("read layer", &layer.device)?;
     let mount = mount_of(&context, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
-    attach(&mount, CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .to_with("mount a layer at", place)
+    attach(&mount, CWD, place, MoveMountFlags::empty()).to_with("mount a layer at", place)
 }
 
 fn is_mount(path: &str) -> Result<bool, HelperError> {
@@ -84,14 +83,7 @@ pub fn mount_overlay(plan: &RootPlan) -> Result<OwnedFd, HelperError> {
     rustix::mount::fsconfig_set_flag(context.as_fd(), "volatile").to("set an overlay volatile")?;
     rustix::mount::fsconfig_create(context.as_fd()).to("stack the image's layers")?;
     let mount = mount_of(&context, MountAttrFlags::empty())?;
-    attach(
-        &mount,
-        CWD,
-        &plan.root,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )
-    .to("mount the root")?;
-    // The mount itself, to be opened for reading directories too.
+    attach(&mount, CWD, &plan.root, MoveMountFlags::empty()).to("mount the root")?;
     rustix::fs::open(plan.root.as_str(), DIRECTORY, Mode::empty()).to("open the root")
 }
 
@@ -138,8 +130,7 @@ pub fn change_to_nothing(place: &str) -> Result<(), HelperError> {
     let context = new_context(c"tmpfs")?;
     rustix::mount::fsconfig_create(context.as_fd()).to("make an empty root")?;
     let mount = mount_of(&context, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
-    attach(&mount, CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .to("mount an empty root")?;
+    attach(&mount, CWD, place, MoveMountFlags::empty()).to("mount an empty root")?;
     let root = rustix::fs::open(place, DIRECTORY, Mode::empty()).to("open an empty root")?;
     change_root(&root)
 }
