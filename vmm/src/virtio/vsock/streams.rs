@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 const MAX_REFUSALS: usize = 256;
 
 /// Streams that the guest opened and the supervisor has not been told of.
-const MAX_OPENED: usize = 64;
+const MAX_OPENED: usize = 256;
 
 /// Bytes that a stream may send before another one has its turn.
 const TURN: u32 = 64 << 10;
