@@ -25,9 +25,6 @@ use std::process::{Command, Stdio};
 /// Largest exit record that is read, in bytes: the console's 64 KiB, escaped.
 const MAX_EXIT_RECORD: u64 = 1 << 20;
 
-/// Lines of the console that a message to people carries.
-const CONSOLE_LINES: usize = 12;
-
 /// Why a VMM cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
@@ -243,30 +240,6 @@ pub fn reason(end: &VmEnd) -> &'static str {
     }
 }
 
-/// The end of the console, for a message.
-#[must_use]
-pub fn console_tail(console: &str) -> Option<String> {
-    let lines: Vec<&str> = console
-        .lines()
-        .map(str::trim_end)
-        .filter(|line| !line.is_empty())
-        .collect();
-    let tail = &lines[lines.len().saturating_sub(CONSOLE_LINES)..];
-    (!tail.is_empty()).then(|| {
-        // A guest's console is hostile: nothing of it may steer a terminal.
-        tail.join("\n")
-            .chars()
-            .map(|c| {
-                if c.is_control() && c != '\n' && c != '\t' {
-                    '.'
-                } else {
-                    c
-                }
-            })
-            .collect()
-    })
-}
-
 /// Descriptors that the VMM inherits under the numbers that they have here.
 #[derive(Debug, Default)]
 struct Inherited {
@@ -410,12 +383,5 @@ mod tests {
         let oom = read_end(nowhere, None, Some(9), 1);
         assert_eq!(reason(&oom), "HostOutOfMemory");
         assert_eq!(reason(&read_end(nowhere, None, None, 0)), "VmmKilled");
-    }
-
-    #[test]
-    fn the_console_cannot_steer_a_terminal() {
-        let tail = console_tail("one\r\n\x1b[2Jtwo\n\n").unwrap();
-        assert_eq!(tail, "one\n.[2Jtwo");
-        assert_eq!(console_tail("\n \n"), None);
     }
 }

@@ -1,7 +1,6 @@
-//! Why a pod's VM ended, in words: which phase, what happened, what the
-//! console shows, what to do.
+//! Why a pod's VM ended, in one line: which phase, what happened, what to do.
+//! The console's last lines stand beside it in the status.
 
-use crate::machine;
 use crate::store::status::VmEnd;
 use beluga_proto::{ExitCause, Stamp};
 
@@ -34,17 +33,8 @@ pub(super) fn describe(end: &VmEnd, booted: bool) -> String {
             end.detail
         )
     };
-    if let Some(console) = machine::console_tail(&end.console) {
-        text.push_str("\nLast lines of the console:\n");
-        for line in console.lines() {
-            text.push_str("  ");
-            text.push_str(line);
-            text.push('\n');
-        }
-        text.pop();
-    }
     if let Some(advice) = advice(end, booted) {
-        text.push_str("\nWhat to do: ");
+        text.push_str(". What to do: ");
         text.push_str(advice);
     }
     text
@@ -85,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_boot_names_its_phase_console_and_remedy() {
+    fn a_failed_boot_names_its_phase_and_remedy() {
         let end = VmEnd {
             cause: Some(ExitCause::KernelPanic),
             detail: "the guest kernel panicked".to_owned(),
@@ -96,7 +86,6 @@ mod tests {
         };
         let text = describe(&end, false);
         assert!(text.contains("while booting the guest kernel: the guest kernel panicked"));
-        assert!(text.contains("\n  Kernel panic - not syncing"));
-        assert!(text.contains("What to do: "));
+        assert!(text.contains(". What to do: ") && !text.contains('\n'));
     }
 }

@@ -415,14 +415,10 @@ impl Supervisor {
         self.boot_deadline = None;
         let stamp = status.and_then(VmStatus::last_stamp);
         let seconds = self.settings.boot_timeout.as_secs();
-        let mut message = format!(
+        let message = format!(
             "The pod's virtual machine hangs while {} ({seconds} s, BELUGA_BOOT_TIMEOUT)",
             failure::phase_after(stamp)
         );
-        if let Some(tail) = status.and_then(|status| machine::console_tail(&status.console)) {
-            message.push_str("\nLast lines of the console:\n");
-            message.push_str(&tail);
-        }
         self.fail("BootTimeout", message).await;
     }
 
