@@ -22,7 +22,7 @@ import sys
 
 CMDLINE = os.environ.get(
     "BELUGA_CMDLINE",
-    "earlyprintk=serial,0x3f8,nocfg,keep console=ttynull quiet panic=-1 reboot=t no_timer_check tsc=reliable "
+    "quiet earlyprintk=serial,0x3f8,nocfg,keep console=ttynull panic=-1 reboot=t no_timer_check tsc=reliable "
     "random.trust_cpu=on rcupdate.rcu_expedited=1 cryptomgr.notests noreplace-smp")
 CONTROL_PORT = 1024
 TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x400454CA, 0x2, 0x1000, 0x4000

@@ -88,7 +88,10 @@ const GUEST_CID: u32 = 3;
 /// The guest's kernel parameters: quiet, no probing of hardware that is not
 /// there, a panic or reset that reaches the VMM at once, last words on the
 /// early port.
-const CMDLINE: &str = "earlyprintk=serial,0x3f8,nocfg,keep console=ttynull quiet panic=-1 \
+///
+/// `quiet` stands before `earlyprintk`: the early port replays the log when it
+/// is registered, at two exits a byte.
+const CMDLINE: &str = "quiet earlyprintk=serial,0x3f8,nocfg,keep console=ttynull panic=-1 \
                        reboot=t no_timer_check tsc=reliable random.trust_cpu=on \
                        rcupdate.rcu_expedited=1 cryptomgr.notests noreplace-smp";
 
