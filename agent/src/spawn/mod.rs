@@ -19,6 +19,11 @@
 //! memory (nonces, tokens) is ever inside a container's namespaces; and it is
 //! executed from a detached read-only mount, so that a container that reaches
 //! `/proc/PID/exe` of it cannot write to the agent's file (CVE-2019-5736).
+//!
+//! One limit: a process that joins a container is in its PID namespace before
+//! it has changed its root. A container with `CAP_SYS_PTRACE` can trace it in
+//! that moment and reach what the guest's root reaches, as a privileged one can
+//! at any time. The wall between tenants is the virtual machine, not this.
 
 mod dev;
 mod error;

@@ -46,6 +46,8 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<u32> {
     }
     args.exit_signal = libc::SIGCHLD as u64;
     args.cgroup = u64::from(launch.cgroup.as_raw_fd().unsigned_abs());
+    // Not a vfork, though that would be cheaper: whoever can trace the child in
+    // the PID namespace that it joins would trace this process's own memory.
     // SAFETY: without CLONE_VM the child has its own copy of all memory, so the
     // call is a fork; the structure outlives it.
     let pid = unsafe {
