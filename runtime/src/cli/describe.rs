@@ -6,7 +6,8 @@ use super::{CliError, exit, get, object, time};
 use crate::engine::PodView;
 use crate::settings::Settings;
 use crate::spec::{Bytes, Container, Medium, VolumeSource};
-use crate::store::status::{ContainerState, ContainerStatus, EventKind, Termination};
+use crate::store::status::{ContainerState, ContainerStatus, EventKind, Termination, VmEnd};
+use beluga_proto::{ExitCause, Stamp};
 use serde_json::Value;
 
 /// Blanks before what follows a head.
@@ -363,7 +364,7 @@ fn end(page: &mut Page, pod: &PodView) {
         page.field(2, "Reached", format!("{stamp:?}"));
     }
     let console = tail(&end.console);
-    if !console.is_empty() {
+    if !console.is_empty() && !is_orderly(end) {
         page.0.push("  Console:".into());
         page.0.extend(
             console
@@ -371,6 +372,13 @@ fn end(page: &mut Page, pod: &PodView) {
                 .map(|line| format!("    {}", printable(line))),
         );
     }
+}
+
+/// Whether a machine ended because it was asked to, or said so itself: then
+/// its console tells nothing.
+pub fn is_orderly(end: &VmEnd) -> bool {
+    matches!(end.cause, Some(ExitCause::Stopped | ExitCause::GuestEnded))
+        && end.last_stamp != Some(Stamp::EndAgentFault)
 }
 
 /// The last lines of a console.

@@ -318,6 +318,10 @@ impl Session {
             return;
         }
         self.announced = true;
+        if !complete && self.status.phase == Phase::Failed {
+            // It never came up: what follows is an error, no success.
+            return;
+        }
         let total: u64 = self.status.receipt.iter().map(|line| line.wall_nanos).sum();
         let address = self.status.ips.first().map(|ip| format!(", {ip}"));
         let line = format!(
@@ -420,6 +424,7 @@ impl Session {
             .or_else(|| status.reason.clone())
             .unwrap_or_else(|| "no cause is recorded".into());
         let console = vm_end
+            .filter(|end| !describe::is_orderly(end))
             .map(|end| describe::tail(&end.console).join("\n"))
             .filter(|console| !console.is_empty());
         Some(CliError::PodFailed {
