@@ -195,6 +195,22 @@ impl<D: VirtioDevice> Bench<D> {
         call(&mut self.device, &mut running)
     }
 
+    /// Overwrites 1 to `most` places below `end` with what hurts.
+    pub fn scribble(&self, random: &mut Random, most: u32, end: u64) {
+        for _ in 0..=random.below(most) {
+            let at = u64::from(random.below(end as u32 - 8));
+            let value = match random.below(3) {
+                0 => random.number(),
+                1 => u64::from(random.below(0x100)),
+                _ => u64::MAX << random.below(63),
+            };
+            let bytes = &value.to_le_bytes()[..1 << random.below(4)];
+            self.memory
+                .write_slice(bytes, GuestAddress(at))
+                .expect("inside");
+        }
+    }
+
     /// Tells the device of a queue.
     pub fn kick(&mut self, index: usize) {
         self.with(|device, running| device.queue_notified(running, index));

@@ -1,6 +1,9 @@
 //! virtio-balloon (virtio 1.2, section 5.5) with free-page reporting: what the
 //! guest does not use goes back to the host.
 
+#[cfg(test)]
+mod tests;
+
 use super::{Chain, DeviceError, DeviceKind, EventRegistry, Running, VirtioDevice};
 use crate::memory::GuestMemory;
 use crate::sys::balloon::{PAGE, discard};

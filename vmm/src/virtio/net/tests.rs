@@ -194,19 +194,7 @@ fn rubbish_in_memory_does_no_harm() {
                 .expect("room");
         }
         for _ in 0..20 {
-            for _ in 0..=random.below(20) {
-                let at = u64::from(random.below(BUFFERS as u32 - 8));
-                let value = match random.below(3) {
-                    0 => random.number(),
-                    1 => u64::from(random.below(0x100)),
-                    _ => u64::MAX << random.below(63),
-                };
-                let bytes = &value.to_le_bytes()[..1 << random.below(4)];
-                bench
-                    .memory
-                    .write_slice(bytes, GuestAddress(at))
-                    .expect("inside");
-            }
+            bench.scribble(&mut random, 20, BUFFERS);
             let _ = wire.send(&packet(random.below(5000) as usize));
             bench.kick(random.below(2) as usize);
             bench.pump(0);

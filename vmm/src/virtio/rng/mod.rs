@@ -1,5 +1,8 @@
 //! virtio-rng (virtio 1.2, section 5.4): the host's random numbers.
 
+#[cfg(test)]
+mod tests;
+
 use super::{DeviceError, DeviceKind, EventRegistry, Running, VirtioDevice};
 use crate::sys::random;
 use vm_memory::{Bytes, GuestAddress};
