@@ -209,10 +209,10 @@ impl Journal {
 pub fn write_record(mut file: File, record: &ExitRecord) {
     let bytes = serde_json::to_vec(record).unwrap_or_default();
     if let Err(error) = file.write_all(&bytes) {
-        eprintln!(
-            "beluga-vmm: cannot write the exit record: {error}; it said {:?}: {}",
+        crate::log::line(format_args!(
+            "cannot write the exit record: {error}; it said {:?}: {}",
             record.cause, record.detail
-        );
+        ));
     }
 }
 
@@ -241,7 +241,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 /// Makes a panic of any of our threads end the process with a record.
 pub fn catch_panics(journal: Arc<Journal>) {
     std::panic::set_hook(Box::new(move |info| {
-        eprintln!("beluga-vmm: {info}");
+        crate::log::line(format_args!("{info}"));
         if journal.ending.load(Ordering::Acquire) {
             // A fault while the record is written, whose lock may be ours.
             std::process::abort();

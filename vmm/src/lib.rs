@@ -9,7 +9,7 @@
 //! | [`vcpu`], [`run_state`], [`ports`] | `KVM_RUN`, pause and resume, I/O ports |
 //! | [`virtio`] | devices |
 //! | [`event_loop`], [`control`] | descriptors, the supervisor |
-//! | [`exit`], [`console`], [`kvm_stats`] | what is seen, and the record at the end |
+//! | [`exit`], [`console`], [`kvm_stats`], [`log`] | what is seen, and the record at the end |
 
 pub mod arch;
 pub mod config;
@@ -19,6 +19,7 @@ pub mod event_loop;
 pub mod exit;
 pub mod kvm_stats;
 pub mod loader;
+pub mod log;
 pub mod machine;
 pub mod memory;
 pub mod ports;

@@ -237,7 +237,8 @@ fn make_devices(
             read_only: disk.read_only,
             discard: disk.discard,
             flush: disk.flush,
-        });
+        })
+        .map_err(wrap(&disk.id))?;
         let extents = disk
             .extents
             .iter()

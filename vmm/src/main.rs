@@ -37,7 +37,9 @@ fn run(started: Instant, number: i32) -> ExitCode {
     };
     let Some(record) = config::exit_record(&text) else {
         let error = config::parse(&text).err();
-        eprintln!("beluga-vmm: the configuration names no usable exit record");
+        beluga_vmm::log::line(format_args!(
+            "the configuration names no usable exit record"
+        ));
         return error.map_or(ExitCode::FAILURE, |error| refuse(&error, None));
     };
     let config = match config::parse(&text) {
@@ -55,7 +57,7 @@ fn run(started: Instant, number: i32) -> ExitCode {
         Ok(never) => match never {},
         Err(error) => {
             let detail = chain(&error);
-            eprintln!("beluga-vmm: {detail}");
+            beluga_vmm::log::line(format_args!("{detail}"));
             journal.end(error.cause(), detail)
         }
     }
@@ -65,7 +67,7 @@ fn run(started: Instant, number: i32) -> ExitCode {
 /// where that goes.
 fn refuse(error: &ConfigError, record: Option<std::fs::File>) -> ExitCode {
     let detail = chain(error);
-    eprintln!("beluga-vmm: {detail}");
+    beluga_vmm::log::line(format_args!("{detail}"));
     if let Some(file) = record {
         exit::write_record(
             file,

@@ -118,10 +118,10 @@ impl Control {
             return;
         };
         if !matches!(reason, ConnectionError::Closed) {
-            eprintln!(
-                "beluga-vmm: the supervisor's connection is closed: {}",
+            crate::log::line(format_args!(
+                "the supervisor's connection is closed: {}",
                 chain(reason)
-            );
+            ));
         }
         self.events.remove(connection.socket().as_raw_fd());
         drop(connection);
@@ -144,7 +144,7 @@ impl Control {
             .find(|(kind, _)| *kind == DeviceKind::Vsock)
         {
             if let Err(error) = vsock.control(call) {
-                eprintln!("beluga-vmm: device vsock: {}", chain(&error));
+                crate::log::line(format_args!("device vsock: {}", chain(&error)));
             }
             self.mailbox.post(vsock.take_messages());
         }

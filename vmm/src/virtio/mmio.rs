@@ -296,11 +296,11 @@ impl Transport {
     }
 
     fn fail(&self, state: &mut State, error: &DeviceError) {
-        eprintln!(
-            "beluga-vmm: device {}: {}",
+        crate::log::line(format_args!(
+            "device {}: {}",
             self.name,
             crate::exit::chain(error)
-        );
+        ));
         state.registers.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
         self.interrupt.signal_config();
     }

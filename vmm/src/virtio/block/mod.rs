@@ -23,6 +23,7 @@ use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
     VIRTIO_BLK_F_WRITE_ZEROES,
 };
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 /// How often a disk that waits for space tries again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -32,8 +33,11 @@ const RETRY_TOKEN: Token = Token(0);
 
 const QUEUE_SIZES: [u16; 1] = [128];
 
+/// A turn ended with requests left over.
+const AGAIN_TOKEN: Token = Token(1);
+
 /// Requests of one turn; then other disks of the thread have theirs.
-const TURN: usize = 256;
+const TURN: usize = 64;
 
 /// Bytes of the configuration space up to write-zeroes.
 const CONFIG_BYTES: usize = 60;
@@ -59,6 +63,8 @@ pub struct Block {
     rights: Rights,
     /// While it is there, the first request of the queue waits for space.
     stalled: Option<Timer>,
+    /// Wakes the disk for its next turn.
+    again: EventFd,
     /// For the supervisor.
     messages: Vec<ControlMessage>,
     requests: u64,
@@ -72,13 +78,16 @@ struct BlockState {
 
 impl Block {
     /// A disk without content.
-    #[must_use]
-    pub fn new(config: BlockConfig) -> Self {
+    pub fn new(config: BlockConfig) -> Result<Self, DeviceError> {
+        let again = EventFd::new(EFD_NONBLOCK).map_err(|source| DeviceError::Host {
+            action: "make an eventfd",
+            source,
+        })?;
         let mut serial = [0; _];
         for (to, from) in serial.iter_mut().zip(config.id.bytes()) {
             *to = from;
         }
-        Self {
+        Ok(Self {
             id: config.id,
             extents: Extents::default(),
             rights: Rights {
@@ -88,9 +97,10 @@ impl Block {
                 serial,
             },
             stalled: None,
+            again,
             messages: Vec::new(),
             requests: 0,
-        }
+        })
     }
 
     /// Appends pieces; all or, on an error, the ones before the bad one.
@@ -101,34 +111,29 @@ impl Block {
     }
 
     fn serve_queue(&mut self, running: &mut Running<'_>) {
-        let mut left = TURN;
-        loop {
-            while self.stalled.is_none()
-                && let Some(chain) = running.queues[0].pop(running.memory)
-            {
-                let head = chain.head_index();
-                match request::serve(running.memory, chain, &self.extents, &self.rights) {
-                    Outcome::Done(written) => {
-                        self.requests += 1;
-                        running.queues[0].add_used(running.memory, head, written);
-                    }
-                    Outcome::NoSpace => {
-                        running.queues[0].undo_pop();
-                        self.stall(running.events);
-                    }
+        for _ in 0..TURN {
+            let Some(chain) = running.queues[0].pop(running.memory) else {
+                if running.queues[0].rearm(running.memory) {
+                    continue;
                 }
-                left -= 1;
-                if left == 0 {
-                    // Tell what is done so far; a busy guest goes on meanwhile.
-                    running.signal_used(0);
-                    left = TURN;
+                return running.signal_used(0);
+            };
+            let head = chain.head_index();
+            match request::serve(running.memory, chain, &self.extents, &self.rights) {
+                Outcome::Done(written) => {
+                    self.requests += 1;
+                    running.queues[0].add_used(running.memory, head, written);
                 }
-            }
-            if self.stalled.is_some() || !running.queues[0].rearm(running.memory) {
-                break;
+                Outcome::NoSpace => {
+                    running.queues[0].undo_pop();
+                    self.stall(running.events);
+                    return running.signal_used(0);
+                }
             }
         }
         running.signal_used(0);
+        // The queue is not rearmed: nothing else would wake this disk.
+        let _ = self.again.write(1);
     }
 
     fn stall(&mut self, events: &EventRegistry) {
@@ -141,7 +146,10 @@ impl Block {
             Ok(timer) => self.stalled = Some(timer),
             // Without a timer nothing would wake the disk but its guest's next
             // request: that must do.
-            Err(error) => eprintln!("beluga-vmm: disk {}: cannot set a timer: {error}", self.id),
+            Err(error) => crate::log::line(format_args!(
+                "disk {}: cannot set a timer: {error}",
+                self.id
+            )),
         }
         self.report(true);
     }
@@ -207,8 +215,18 @@ impl VirtioDevice for Block {
         }
     }
 
-    fn activate(&mut self, _running: &mut Running<'_>) -> Result<(), DeviceError> {
-        Ok(())
+    fn activate(&mut self, running: &mut Running<'_>) -> Result<(), DeviceError> {
+        running
+            .events
+            .add(
+                self.again.as_raw_fd(),
+                AGAIN_TOKEN,
+                Interest::IN | Interest::EDGE_TRIGGERED,
+            )
+            .map_err(|source| DeviceError::Host {
+                action: "watch an eventfd",
+                source,
+            })
     }
 
     fn queue_notified(&mut self, running: &mut Running<'_>, _index: usize) {
@@ -218,6 +236,9 @@ impl VirtioDevice for Block {
     }
 
     fn ready(&mut self, running: &mut Running<'_>, token: Token, _interest: Interest) {
+        if token == AGAIN_TOKEN && self.stalled.is_none() {
+            self.serve_queue(running);
+        }
         if token == RETRY_TOKEN && self.end_stall(running.events) {
             let before = self.messages.len();
             self.serve_queue(running);
@@ -246,6 +267,7 @@ impl VirtioDevice for Block {
     }
 
     fn reset(&mut self, events: &EventRegistry) {
+        events.remove(self.again.as_raw_fd());
         if self.end_stall(events) {
             self.report(false);
         }

@@ -27,6 +27,10 @@ pub const DISCARD_ALIGN: u32 = 8;
 /// Most sectors of one range: 1 GiB.
 pub const RANGE_SECTORS_MAX: u32 = 1 << 21;
 
+/// Most bytes that one request moves: a supervisor's question about the disk
+/// waits for the request under way.
+pub const TRANSFER_MAX: u64 = 64 << 20;
+
 const HEADER_BYTES: usize = 16;
 const RANGE_BYTES: usize = 16;
 
@@ -202,7 +206,7 @@ fn transfer(
 ) -> Result<u64, Failure> {
     let length = total(slices);
     let start = sector.checked_mul(SECTOR).ok_or(Failure::Io)?;
-    if !length.is_multiple_of(SECTOR) || !disk.contains(start, length) {
+    if !length.is_multiple_of(SECTOR) || length > TRANSFER_MAX || !disk.contains(start, length) {
         return Err(Failure::Io);
     }
     let mut rest = slices.to_vec();

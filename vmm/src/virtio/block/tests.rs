@@ -42,7 +42,8 @@ impl Disk {
             read_only,
             discard: true,
             flush: true,
-        });
+        })
+        .unwrap();
         let extents = extents.iter().map(|(file, offset, length)| FileExtent {
             file: Arc::clone(file),
             offset: *offset,
@@ -322,4 +323,17 @@ fn hostile_chains_come_back() {
         assert!(bench.drivers[0].take_used().is_some());
         assert_eq!(file.metadata().unwrap().len(), 65536);
     }
+}
+
+/// A turn is bounded, and what is left is served without another notification.
+#[test]
+fn a_busy_guest_waits_for_its_next_turn() {
+    let file = scratch("k", &[0; 4096]);
+    let mut disk = Disk::new(true, &[(&file, 0, 4096)]);
+    let offered = std::iter::from_fn(|| disk.0.drivers[0].offer(&[(STATUS, 1, true)])).count();
+    let answered = |disk: &mut Disk| std::iter::from_fn(|| disk.0.drivers[0].take_used()).count();
+    disk.0.kick(0);
+    assert_eq!(answered(&mut disk), TURN);
+    disk.0.pump(0);
+    assert_eq!(answered(&mut disk), offered - TURN);
 }
