@@ -12,7 +12,7 @@ mod command;
 mod pod;
 
 pub use command::{Ran, run, run_with_input};
-pub use pod::{Beluga, Pod, shared};
+pub use pod::{Beluga, Pod, image, shared};
 
 use std::time::{Duration, Instant};
 
