@@ -1,5 +1,9 @@
 //! Credit: who may send how much (VIRTIO 1.2, 5.10.6.3). All counters run
 //! freely modulo 2^32.
+//!
+//! The host answers a CREDIT_REQUEST and never sends one: a driver tells of
+//! room when it makes some, and asking would cost a packet and an interrupt per
+//! window.
 
 /// Most bytes in flight to the guest, whatever buffer it claims to have. Far
 /// below 2^31, so that "ahead" and "behind" can be told apart modulo 2^32.

@@ -97,7 +97,7 @@ impl Streams {
     pub fn new(guest_cid: u64) -> Self {
         Self {
             guest_cid,
-            table: Table::default(),
+            table: Table::empty(),
             turns: VecDeque::new(),
             refusals: VecDeque::new(),
             opened: VecDeque::new(),

@@ -11,6 +11,10 @@ use std::os::unix::net::UnixStream;
 /// Most streams at a time, those included that only have a rest to deliver.
 pub const MAX_STREAMS: usize = 1024;
 
+/// Descriptors that the rest of the VMM needs: a guest that opens all the
+/// streams it can must not keep a disk from growing.
+const OTHER_DESCRIPTORS: usize = 256;
+
 /// So many streams get a buffer of [`LARGE_ALLOC`], the others of
 /// [`SMALL_ALLOC`]: 31 MiB at the worst, when nobody reads anything.
 const LARGE_BUFFERS: usize = 64;
@@ -53,11 +57,20 @@ pub struct Table {
     next_token: u32,
     next_port: u32,
     large: usize,
+    most: usize,
 }
 
-impl Default for Table {
-    fn default() -> Self {
+impl Table {
+    /// No streams; [`MAX_STREAMS`] of them, or as many as this process may have
+    /// descriptors for, may come.
+    #[must_use]
+    pub fn empty() -> Self {
+        // Both ends are ours until the supervisor has taken its own.
+        let wanted = 2 * MAX_STREAMS + OTHER_DESCRIPTORS;
+        let limit = sys::raise_descriptor_limit(wanted as u64)
+            .map_or(0, |limit| usize::try_from(limit).unwrap_or(wanted));
         Self {
+            most: (limit.saturating_sub(OTHER_DESCRIPTORS) / 2).min(MAX_STREAMS),
             entries: BTreeMap::new(),
             tokens: BTreeMap::new(),
             next_token: FIRST_TOKEN,
@@ -65,9 +78,7 @@ impl Default for Table {
             large: 0,
         }
     }
-}
 
-impl Table {
     /// Streams there are.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -121,9 +132,9 @@ impl Table {
         make: fn(UnixStream, u32) -> Stream,
         events: &EventRegistry,
     ) -> Result<(u32, OwnedFd), DeviceError> {
-        if self.entries.len() >= MAX_STREAMS {
+        if self.entries.len() >= self.most {
             return Err(DeviceError::Limit {
-                limit: format!("{MAX_STREAMS} vsock streams"),
+                limit: format!("{} vsock streams", self.most),
             });
         }
         let host = |action| move |source| DeviceError::Host { action, source };
