@@ -13,6 +13,18 @@
 
 use beluga_proto::FaultCode;
 
+/// The table above, for `--help`.
+pub const TABLE: &str = "\
+Exit codes:
+  0      done; the pod or the command succeeded
+  1      an error, told on standard error
+  2      the command line is wrong
+  125    run: the pod failed, and no container's exit code says why
+  126    exec: the command may not be executed
+  127    exec: there is no such command
+  130    interrupted
+  other  run: the code of the first container that failed; exec: the command's own";
+
 /// Done.
 pub const OK: u8 = 0;
 

@@ -53,7 +53,7 @@ use style::Style;
 
 /// Runs Kubernetes pods, each in a microVM of its own
 #[derive(Debug, Parser)]
-#[command(name = "beluga", version, max_term_width = 100)]
+#[command(name = "beluga", version, max_term_width = 100, after_help = exit::TABLE)]
 pub struct Cli {
     /// Directory of images and pods [default: /var/lib/beluga, or BELUGA_ROOT]
     #[arg(long, global = true, value_name = "DIR")]
