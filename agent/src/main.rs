@@ -13,6 +13,7 @@
 mod agent;
 mod boot;
 mod cgroup;
+mod clock;
 mod layers;
 mod link;
 mod log;

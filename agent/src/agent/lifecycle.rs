@@ -3,7 +3,7 @@
 use super::{Agent, Container, Deletion, EMPTYING, Exec, Starting};
 use crate::boot::SCRATCH;
 use crate::link::Caller;
-use crate::pod::{Owner, Phase};
+use crate::pod::Owner;
 use crate::poller::Token;
 use crate::reaper::{self, Gone};
 use crate::spawn::Progress;
@@ -325,11 +325,6 @@ impl Agent {
         if let Err(error) = crate::cgroup::kill_pod() {
             self.warn(crate::log::chain(&error));
         }
-    }
-
-    /// Whether a container runs or is about to.
-    pub(super) fn is_alive(&self, id: &ContainerId) -> bool {
-        matches!(self.pod.phase(id), Ok(Phase::Starting | Phase::Running))
     }
 }
 

@@ -11,6 +11,7 @@ mod requests;
 mod stdio;
 
 use crate::cgroup::{self, Cgroup};
+use crate::clock::Clock;
 use crate::layers::Layers;
 use crate::link::{Caller, Dial, Link};
 use crate::pod::Pod;
@@ -107,6 +108,7 @@ pub struct Agent {
     link: Link,
     streams: Streams,
     layers: Layers,
+    clock: Clock,
     watches: Watches,
     pod: Pod,
     storage: Storage,
@@ -136,6 +138,7 @@ impl Agent {
             link: Link::new(dial, CONTROL_PORT, boot_id),
             streams: Streams::new(dial),
             layers: Layers::default(),
+            clock: Clock::new(),
             watches,
             pod: Pod::default(),
             storage: Storage::default(),
@@ -157,6 +160,7 @@ impl Agent {
             // The link comes last of those that have something to say.
             self.turn_children();
             self.turn_layers();
+            self.clock.turn();
             self.turn_link()?;
             let more = self.streams.pump(&self.poller);
             if let Some(end) = self.end() {
@@ -230,6 +234,7 @@ impl Agent {
         let deadlines = [
             self.link.deadline(),
             self.layers.deadline(),
+            self.clock.deadline(),
             self.ending.as_ref().map(|ending| ending.until),
             (!self.link.was_welcomed()).then_some(self.orphaned_at),
         ];

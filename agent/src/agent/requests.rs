@@ -314,17 +314,15 @@ impl Agent {
     }
 
     fn resize(&mut self, target: &Target, size: TerminalSize) -> Result<(), Fault> {
-        let terminal = match target {
-            Target::Container { id } if self.is_alive(id) => self
-                .containers
-                .get(id)
-                .and_then(|container| container.streams.terminal.as_ref()),
-            Target::Container { .. } => None,
-            Target::Exec { id } => self
-                .execs
-                .get(id)
-                .and_then(|exec| exec.streams.terminal.as_ref()),
+        let streams = match target {
+            Target::Container { id } => self.containers.get(id).map(|c| &c.streams),
+            Target::Exec { id } => self.execs.get(id).map(|exec| &exec.streams),
         };
+        let terminal = streams.filter(|streams| streams.is_terminal);
+        let terminal = terminal.and_then(|streams| {
+            let ends = [streams.stdout, streams.stdin].into_iter().flatten();
+            ends.filter_map(|id| self.streams.local(id)).next()
+        });
         match terminal {
             Some(terminal) => {
                 resize(terminal, size).map_err(|error| internal_to("resize a terminal", error))

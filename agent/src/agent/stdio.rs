@@ -11,13 +11,14 @@ use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// Size of the pipes of a command in bytes: its caller is waiting, so fewer and
 /// larger transfers are worth the memory while it runs.
 const EXEC_PIPE: usize = 256 << 10;
 
-/// Streams and terminal of a process.
+/// Streams of a process. Nothing else here holds its terminal, so that it hangs
+/// up when the caller of a command is gone.
 #[derive(Debug, Default)]
 pub struct ProcessStreams {
     /// To it.
@@ -26,8 +27,8 @@ pub struct ProcessStreams {
     pub stdout: Option<StreamId>,
     /// From it.
     pub stderr: Option<StreamId>,
-    /// Its terminal.
-    pub terminal: Option<OwnedFd>,
+    /// Their local ends are one terminal.
+    pub is_terminal: bool,
     /// Streams outlive a supervisor.
     lasting: bool,
 }
@@ -155,7 +156,7 @@ impl Agent {
                 .open_output(&self.poller, source, Some(nonce), lasting)?;
             streams.stdout = Some(id);
         }
-        streams.terminal = Some(terminal);
+        streams.is_terminal = true;
         Ok(())
     }
 
@@ -165,7 +166,6 @@ impl Agent {
         if let Some(id) = streams.stdin.take() {
             self.streams.close(&self.poller, id);
         }
-        streams.terminal = None;
     }
 
     /// Closes every stream of a process.
@@ -180,7 +180,7 @@ impl Agent {
 }
 
 /// Changes the size of a terminal; the kernel tells its processes.
-pub fn resize(terminal: &OwnedFd, size: TerminalSize) -> io::Result<()> {
+pub fn resize(terminal: BorrowedFd<'_>, size: TerminalSize) -> io::Result<()> {
     let size = Winsize {
         ws_row: size.rows,
         ws_col: size.cols,

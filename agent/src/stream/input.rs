@@ -3,6 +3,7 @@
 use super::wire::{End, Flow, Wire};
 use super::{Context, Pumped};
 use crate::poller::{Poller, Readiness, Side};
+use std::os::fd::BorrowedFd;
 
 /// An input stream.
 pub struct Input {
@@ -114,6 +115,11 @@ impl Input {
         self.pending
             .extend_from_slice(&context.scratch[taken..bytes]);
         Flow::Moved(bytes)
+    }
+
+    /// The process's end.
+    pub fn local(&self) -> BorrowedFd<'_> {
+        self.sink.fd()
     }
 
     /// Closes both ends.

@@ -15,7 +15,7 @@ use beluga_proto::agent::ResumeStream;
 use input::Input;
 use output::Output;
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 pub use window::OutOfWindow;
 use window::Window;
 use wire::{End, Wire};
@@ -203,6 +203,14 @@ impl Streams {
             }
         }
         !self.turns.is_empty()
+    }
+
+    /// The process's end of a stream: its terminal, where it has one.
+    pub fn local(&self, id: StreamId) -> Option<BorrowedFd<'_>> {
+        match self.streams.get(&id)? {
+            Stream::Input(input) => Some(input.local()),
+            Stream::Output(output) => output.local(),
+        }
     }
 
     /// Closes a stream at once.

@@ -9,6 +9,7 @@ use super::window::{OutOfWindow, Window};
 use super::wire::{End, Flow, Wire};
 use super::{Context, Pumped};
 use crate::poller::{Poller, Readiness, Side};
+use std::os::fd::BorrowedFd;
 
 /// Little-endian counts, cut anywhere by the connection.
 #[derive(Debug, Default)]
@@ -238,6 +239,11 @@ impl Output {
             self.end_told = true;
         }
         self.acknowledged.is_none() || self.window.is_empty()
+    }
+
+    /// The process's end, until it has ended.
+    pub fn local(&self) -> Option<BorrowedFd<'_>> {
+        self.source.as_ref().map(End::fd)
     }
 
     /// Closes both ends.

@@ -5,7 +5,7 @@ use crate::poller::{Poller, Readiness, Side, Token};
 use beluga_proto::{Nonce, STREAM_PORT};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown, send, shutdown, sockopt};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// What one attempt to move bytes came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,11 @@ impl End {
             readable: true,
             writable: true,
         })
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// Notes what epoll said.

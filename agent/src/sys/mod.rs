@@ -10,7 +10,7 @@ use beluga_proto::{STAMP_PORT, Stamp};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// The result of a libc call that reports errors as -1 and errno.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -111,9 +111,23 @@ pub fn in_child(work: impl FnOnce() -> bool) -> io::Result<u32> {
     // is in a consistent state.
     let pid = check(unsafe { libc::fork() })?;
     if pid == 0 {
+        // A connection that the parent closes meanwhile must not stay open.
+        let _ = spawn::close_range(0, RawFd::MAX);
         let code = i32::from(!work());
         // SAFETY: ends the child without running the parent's exit handlers.
         unsafe { libc::_exit(code) };
     }
     Ok(u32::try_from(pid).unwrap_or(0))
+}
+
+/// Shifts the clock by so many nanoseconds, little by little (at most half a
+/// millisecond a second), so that time never jumps.
+pub fn slew_clock(nanos: i64) -> io::Result<()> {
+    // SAFETY: all-zero is a valid timex: it asks for nothing.
+    let mut request: libc::timex = unsafe { std::mem::zeroed() };
+    // struct timex counts microseconds here.
+    request.modes = libc::ADJ_OFFSET_SINGLESHOT;
+    request.offset = nanos / 1000;
+    // SAFETY: `request` is a valid structure that outlives the call.
+    check(unsafe { libc::adjtimex(&raw mut request) }).map(|_| ())
 }
