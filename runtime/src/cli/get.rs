@@ -222,8 +222,13 @@ pub fn status(pod: &PodView) -> String {
         .iter()
         .filter(|one| one.kind != ContainerKind::App);
     let count = pod.spec.init_containers.len();
+    // Once an app container has run, how a sidecar ended is no news.
+    let initialized = status
+        .containers
+        .iter()
+        .any(|one| one.kind == ContainerKind::App && one.id.is_some());
     let mut initializing = false;
-    for (at, init) in inits.enumerate() {
+    for (at, init) in inits.enumerate().filter(|_| !initialized) {
         let done = match (&init.state, init.kind) {
             (ContainerState::Terminated(end), ContainerKind::Init) => end.exit_code == 0,
             (_, ContainerKind::Sidecar) => init.started,

@@ -244,9 +244,14 @@ impl PodStatus {
                 .all(|container| container.ready)
         };
         let apps_ready = ready_of(false) && self.phase == Phase::Running;
+        // Once an app container has run, how a sidecar ended changes nothing.
+        let app_ran = self
+            .containers
+            .iter()
+            .any(|container| container.kind == ContainerKind::App && container.id.is_some());
         [
             ("PodScheduled", true),
-            ("Initialized", ready_of(true)),
+            ("Initialized", app_ran || ready_of(true)),
             ("ContainersReady", apps_ready),
             ("Ready", apps_ready && self.deleted.is_none()),
         ]
