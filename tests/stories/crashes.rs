@@ -6,14 +6,28 @@ use beluga_tests::{Beluga, Pod, eventually, run};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Kills the process of this pod whose command line holds `what`.
-fn kill(pod: &Pod, what: &str) {
-    let uid = pod.field("/metadata/uid");
-    let line = format!(
-        "pkill -KILL -f '{what}.*{uid}' || kill -9 $(pgrep -f '{uid}' | xargs -r ps -o pid=,comm= -p | awk '/{what}/{{print $1}}')"
-    );
+/// Kills the pod's VMM, whose PID its record has.
+fn kill_vmm(beluga: &Beluga, pod: &Pod) {
+    let path = beluga
+        .root()
+        .join("pods")
+        .join(pod.field("/metadata/uid"))
+        .join("record.json");
+    let record = std::fs::read_to_string(path).expect("the pod has a record");
+    let record: serde_json::Value = serde_json::from_str(&record).expect("a record is JSON");
+    let pid = record["vmm"]["pid"].to_string();
     run(
-        Command::new("sh").args(["-c", &line]),
+        Command::new("kill").args(["-KILL", &pid]),
+        Duration::from_secs(10),
+    )
+    .ok();
+}
+
+/// Kills the pod's supervisor.
+fn kill_supervisor(pod: &Pod) {
+    let pattern = format!("supervise.*{}", pod.field("/metadata/uid"));
+    run(
+        Command::new("pkill").args(["-KILL", "-f", &pattern]),
         Duration::from_secs(10),
     )
     .ok();
@@ -23,7 +37,7 @@ fn kill(pod: &Pod, what: &str) {
 fn b05_a_killed_vmm_fails_the_pod_within_a_second_and_leaves_nothing() {
     let beluga = Beluga::with_busybox();
     let pod = beluga.pod(&one("killed-vmm", "Always", "sleep 600"));
-    kill(&pod, "beluga-vmm");
+    kill_vmm(&beluga, &pod);
     let start = Instant::now();
     pod.eventually("failed", |status| status["phase"] == "Failed");
     assert!(
@@ -46,7 +60,7 @@ fn b04_a_killed_supervisor_is_replaced_and_no_log_line_is_lost() {
     let line = "i=0; while [ $i -lt 200 ]; do i=$((i+1)); echo line $i; sleep 0.05; done; exit 4";
     let pod = beluga.pod(&one("adopted", "Never", line));
     let ip = pod.ip();
-    kill(&pod, "supervise");
+    kill_supervisor(&pod);
     assert_eq!(pod.ip(), ip);
     pod.eventually("ended", |status| status["phase"] == "Failed");
     assert_eq!(pod.container("main")["state"]["terminated"]["exitCode"], 4);

@@ -143,7 +143,8 @@ fn b09_foreground_exit_code_is_the_pods() {
 
 #[test]
 fn b09_a_kill_is_137_and_orphans_are_reaped() {
-    let line = "(sleep 0.1 &) ; sleep 2; ls /proc | grep -c '^[0-9]'; kill -9 $$";
+    // In a manifest `$$` stands for one `$`.
+    let line = "(sleep 0.1 &) ; sleep 2; ls /proc | grep -c '^[0-9]'; kill -9 $$$$";
     let pod = shared().pod(&one(
         "b09-kill",
         "Never",
@@ -159,17 +160,8 @@ fn b09_a_kill_is_137_and_orphans_are_reaped() {
 
 #[test]
 fn b09_a_signal_from_outside_is_137() {
-    let pod = shared().pod(&one("b09-outside", "Never", "sleep 600 & wait"));
-    shared()
-        .run([
-            "exec",
-            "b09-outside",
-            "--",
-            "sh",
-            "-c",
-            "kill -9 $(pgrep -o sleep)",
-        ])
-        .ok();
+    let pod = shared().pod(&one("b09-outside", "Never", "sleep 600 & wait $!"));
+    pod.sh("main", "kill -9 $(pidof sleep)");
     pod.eventually("ended", |status| status["phase"] != "Running");
     assert_eq!(
         pod.container("main")["state"]["terminated"]["exitCode"],
@@ -196,7 +188,8 @@ spec:
         pod.field("/metadata/uid"),
         pod.container("peer")["state"].clone(),
     );
-    pod.sh("crasher", "kill $(pgrep -o sleep)");
+    // The command ends with the container that it ends.
+    pod.try_exec("crasher", &["sh", "-c", "kill $(pidof sleep)"]);
     pod.eventually("restarted", |status| {
         status.to_string().contains("\"restartCount\":1")
     });

@@ -22,7 +22,7 @@ fn manifest() -> String {
 #[test]
 fn b14_a_misplaced_restart_policy_says_where_it_belongs() {
     let text = manifest()
-        .replace("restartPolicy: Never\n", "")
+        .replace("  restartPolicy: Never\n", "")
         .replace("{name: refused}", "{name: refused, restartPolicy: Never}");
     refused(&text)
         .complains("metadata.restartPolicy")
