@@ -5,7 +5,7 @@ use rustix::fs::{Mode, mkdir};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_move,
 };
-use rustix::process::{chdir, chroot};
+use rustix::process::{Resource, Rlimit, chdir, chroot, setrlimit};
 use std::ffi::CStr;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -138,6 +138,9 @@ fn leave_rootfs() -> Result<(), BootError> {
     .map_err(step("the initramfs as private"))
 }
 
+/// Descriptors that the agent may hold: a command takes up to eight.
+const MAX_FILES: u64 = 65_536;
+
 /// Mounts what the agent needs and moves it into a cgroup of its own.
 pub fn mount_all() -> Result<(), BootError> {
     leave_rootfs()?;
@@ -162,6 +165,13 @@ pub fn mount_all() -> Result<(), BootError> {
             .map_err(|source| BootError::Make { path, source })?;
     }
     cgroup::set_up().map_err(|source| BootError::Cgroup { source })?;
+    let files = Rlimit {
+        current: Some(MAX_FILES),
+        maximum: Some(MAX_FILES),
+    };
+    // With the kernel's 1024 the agent would run out at a hundred commands;
+    // it works all the same.
+    let _ = setrlimit(Resource::Nofile, files);
     // The kernel ends anything else before the process that all depend on.
     std::fs::write("/proc/self/oom_score_adj", "-1000").map_err(|source| BootError::Make {
         path: "/proc/self/oom_score_adj",
