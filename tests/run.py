@@ -114,7 +114,7 @@ def static_checks(tally):
                                 "warnings"]))
     tally.check("documentation", quiet(
         ["cargo", "doc", "--locked", "-q", "--workspace", "--no-deps", "--document-private-items"],
-        env={**os.environ, "RUSTDOCFLAGS": "-D warnings"}))
+        env={**os.environ, "RUSTDOCFLAGS": "-D warnings -A rustdoc::private_intra_doc_links"}))
     dependencies(tally)
     deny(tally)
 

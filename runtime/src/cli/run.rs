@@ -60,7 +60,7 @@ struct One {
     /// NAME=VALUE, or NAME to take the value from here
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
-    /// A volume that lives as long as the pod: NAME:PATH[:ro]
+    /// A volume that lives as long as the pod: `NAME:PATH[:ro]`
     #[arg(short, long, value_name = "NAME:PATH[:ro]")]
     volume: Vec<String>,
     /// Limit, like 500m or 2
