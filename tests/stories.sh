@@ -15,6 +15,5 @@ cp "$STORIES" /run/stories/stories
 /run/stories/stories --format=pretty --test-threads="${STORIES_THREADS:-2}" "$@"
 status=$?
 beluga delete pod --all --grace-period 0 || status=1
-echo "NESTED BOOTS $(cat "$BELUGA_STATE/boots" 2>/dev/null | wc -l)"
 beluga gc --check && echo "clean: nothing left over" || status=1
 exit $status
