@@ -8,9 +8,9 @@ set -euo pipefail
 
 declare -A packages=(
     # What building the guest kernel takes.
-    [kernel]="gcc make libc6-dev flex bison bc libelf-dev libssl-dev xz-utils binutils python3"
+    [kernel]="gcc make libc6-dev flex bison bc libelf-dev libssl-dev xz-utils binutils patch python3"
     # What the lab host is made of.
-    [lab]="qemu-system-x86 busybox-static kmod"
+    [lab]="qemu-system-x86 busybox-static kmod xz-utils zstd python3"
     # What the host side of a pod, its images and their tests call or compare with.
     [product]="gcc libc6-dev e2fsprogs iproute2 nftables"
     [images]="python3 erofs-utils xz-utils zstd curl iputils-ping procps openssl"
