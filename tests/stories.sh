@@ -12,8 +12,10 @@ else
     for image in busybox nginx redis debian; do beluga load -q -i "$BELUGA_TEST_IMAGES/$image.tar" || exit 1; done
 fi
 cp "$STORIES" /run/stories/stories
-/run/stories/stories --format=pretty --test-threads="${STORIES_THREADS:-2}" "$@"
-status=$?
+# libtest writes a result in three parts; by whole lines it cannot mix with what
+# the stories themselves write to standard error.
+/run/stories/stories --format=pretty --test-threads="${STORIES_THREADS:-2}" "$@" | grep --line-buffered ''
+status=${PIPESTATUS[0]}
 beluga delete pod --all --grace-period 0 || status=1
 beluga gc --check && echo "clean: nothing left over" || status=1
 exit $status

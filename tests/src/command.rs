@@ -1,5 +1,6 @@
 //! Commands bounded in time, with all that they said.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -76,6 +77,7 @@ pub fn run(command: &mut Command, limit: Duration) -> Ran {
 
 /// Runs a command and feeds it `input`. Kills it when `limit` is over.
 pub fn run_with_input(command: &mut Command, input: Vec<u8>, limit: Duration) -> Ran {
+    tell_start();
     let shown = format!("{command:?}").replace('"', "");
     let start = Instant::now();
     let stdin = if input.is_empty() {
@@ -117,6 +119,25 @@ pub fn run_with_input(command: &mut Command, input: Vec<u8>, limit: Duration) ->
         err,
         took: start.elapsed(),
     }
+}
+
+/// Says once that the story of this thread has begun: libtest names a story only
+/// when it ends, and a lab host that dies takes that line with it.
+fn tell_start() {
+    thread_local!(static TOLD: Cell<bool> = const { Cell::new(false) });
+    let thread = thread::current();
+    let Some(story) = thread.name().filter(|name| name.contains("::")) else {
+        return;
+    };
+    if !TOLD.replace(true) {
+        tell(&format!("STARTED {story}"));
+    }
+}
+
+/// A line to the runner, past libtest, which keeps what `eprintln!` prints. One
+/// write, so that lines of stories that run at the same time stay whole.
+pub(crate) fn tell(line: &str) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 fn exit_code(status: std::process::ExitStatus) -> i32 {

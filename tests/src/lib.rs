@@ -35,5 +35,5 @@ pub fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
 
 /// Counts this story as skipped, with the reason. The runner reads the line.
 pub fn skip(story: &str, reason: &str) {
-    eprintln!("\nSKIPPED {story}: {reason}");
+    command::tell(&format!("SKIPPED {story}: {reason}"));
 }

@@ -1,0 +1,1 @@
+"""What the gate (tests/run.py) is made of."""

@@ -1,0 +1,168 @@
+"""The stories: chosen here, run in the lab host by tests/stories.sh.
+
+An emulated lab host may die under the stories. Those that have not finished
+are then run once more in a new one, and the summary says so; the result of a
+story that has finished stands, good or bad.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import time
+
+from .process import ROOT, TARGET, quiet, run
+
+IMAGES = TARGET / "images"
+# A lab host that hangs must not hang the gate.
+SECONDS = 45 * 60
+# How often a lab host that died is replaced.
+RESTARTS = 2
+# tests/lab/lab.sh: the lab host did not come up, or died under the command.
+LAB_DIED = 125
+LAB_GAVE_UP = 124
+# libtest: a test has failed.
+TEST_FAILED = 101
+# How many of the slowest stories the summary names.
+SLOWEST = 5
+
+
+class Log:
+    """What the stories have printed so far, line by line."""
+
+    def __init__(self):
+        self.results, self.skipped, self.took = {}, {}, {}
+        self.clean = False
+        self.lab = []
+        self._started = {}
+
+    def line(self, text):
+        """Takes one line of output."""
+        text = text.rstrip("\n")
+        if found := re.match(r"test (\S+) \.\.\. (ok|FAILED)$", text):
+            self._finished(*found.groups())
+        elif found := re.match(r"test (\S+)(?: - .*)? \.\.\. ignored(?:, (.*))?$", text):
+            self._finished(found[1], "ok")
+            self.skipped[found[1]] = found[2] or "ignored"
+        elif found := re.match(r"SKIPPED (\S+): (.*)$", text):
+            self.skipped[found[1]] = found[2]
+        elif (found := re.match(r"STARTED (\S+)$", text)) and found[1] not in self.results:
+            self._started[found[1]] = time.time()
+        elif text.startswith("lab: "):
+            self.lab.append(text.removeprefix("lab: "))
+        elif text == "clean: nothing left over":
+            self.clean = True
+
+    def _finished(self, name, result):
+        self.results.setdefault(name, result)
+        if began := self._started.pop(name, None):
+            self.took[name] = time.time() - began
+
+    def new_lab_host(self):
+        """Forgets what belonged to a lab host that is gone; gives what ran in it."""
+        running = sorted(self._started)
+        self._started, self.lab, self.clean = {}, [], False
+        return running
+
+    def slowest(self):
+        """The stories that took longest, as text."""
+        ranked = sorted(self.took.items(), key=lambda item: -item[1])[:SLOWEST]
+        return ", ".join(f"{name} {seconds:.0f} s" for name, seconds in ranked)
+
+
+def binary():
+    """Builds the stories and gives the path of their test binary."""
+    done = subprocess.run(
+        ["cargo", "test", "--locked", "-p", "beluga-tests", "--test", "stories", "--no-run", "--message-format", "short"],
+        cwd=ROOT, capture_output=True, text=True)
+    found = re.search(r"Executable .*\((.*)\)", done.stderr)
+    if done.returncode != 0 or not found:
+        print(done.stderr[-20000:])
+        return None
+    return ROOT / found.group(1)
+
+
+def unproven():
+    """Stories that the gate leaves out, each with its reason; run.py NAME runs one all the same."""
+    for line in (ROOT / "tests/unproven.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, _, why = line.partition(": ")
+            yield name, why
+
+
+def chosen(stories, soak, filters):
+    """The full names of the stories to run, as the test binary lists them."""
+    listed = subprocess.run([stories, "--list", "--format", "terse"], check=True, capture_output=True, text=True).stdout
+    names = [line.removesuffix(": test") for line in listed.splitlines() if line.endswith(": test")]
+    if soak or filters:
+        wanted = ["soak::"] if soak else filters
+        return [name for name in names if any(part in name for part in wanted)]
+    left_out = {name for name, _ in unproven()}
+    return [name for name in names if not name.startswith("soak::") and name not in left_out]
+
+
+def load_images(tally, work):
+    """Loads the test images natively: in an emulated lab the conversion costs minutes."""
+    instance = {**os.environ, "BELUGA_ROOT": f"{work}/root", "BELUGA_STATE": f"{work}/state"}
+    for image in sorted(IMAGES.glob("*.tar")):
+        tally.check(f"beluga load {image.name}",
+                    quiet([TARGET / "release/beluga", "load", "-i", image], env=instance))
+
+
+def attempt(stories, work, names, log, seconds):
+    """Runs the named stories in one lab host; gives lab.sh's status."""
+    environment = {**os.environ, "LAB_TIMEOUT": str(max(60, int(seconds))), "STORIES": str(stories),
+                   "WORK": str(work), "BELUGA_TEST_IMAGES": str(IMAGES)}
+    command = ["tests/lab/lab.sh", "--", "tests/stories.sh", "--exact", *names]
+    return run(command, on_line=log.line, env=environment)[0]
+
+
+def attempts(tally, stories, work, names, log):
+    """Runs the stories, in a new lab host where one dies under them; gives the last status."""
+    deadline, restarts = time.time() + SECONDS, 0
+    while True:
+        left = [name for name in names if name not in log.results]
+        status = attempt(stories, work, left, log, deadline - time.time())
+        # Where all have finished, only the account of what is left over is missing,
+        # and nobody can give it any more.
+        if status != LAB_DIED or restarts == RESTARTS or len(log.results) == len(names):
+            return status
+        restarts += 1
+        why = next((line for line in log.lab if line.startswith("the lab host")), "the lab host ended")
+        running = ", ".join(log.new_lab_host()) or "no story"
+        note = f"lab restart {restarts} of at most {RESTARTS}: {why} while {running} ran"
+        tally.notes.append(note)
+        print(f"\n!! {note}; {len(names) - len(log.results)} stories are run in a new one", flush=True)
+
+
+def report(tally, names, log, status):
+    """Counts the results; a story that did not print `ok` has not passed."""
+    tally.skips += sorted(log.skipped.items())
+    tally.passed += sum(log.results.get(name) == "ok" and name not in log.skipped for name in names)
+    tally.failures += [name for name in names if log.results.get(name) == "FAILED"]
+    missing = [name for name in names if name not in log.results]
+    tally.check("every story gave its result", names and not missing, f"no result of {', '.join(missing) or 'any'}")
+    tally.check("the stories left nothing over", log.clean, "see the end of their output")
+    why = {LAB_DIED: "the lab host died too often", LAB_GAVE_UP: f"not done within {SECONDS} s"}
+    as_told = {0, TEST_FAILED} if "FAILED" in log.results.values() else {0}
+    tally.check("the stories ended well", status in as_told, why.get(status, f"exit status {status}"))
+    if log.took:
+        tally.notes.append(f"slowest stories: {log.slowest()}")
+
+
+def run_all(tally, soak, filters):
+    """Every story that the gate proves, the soak runs, or those that a filter names."""
+    tally.stage("stories on real pods" + (" (soak)" if soak else ""))
+    stories = binary()
+    if not tally.check("stories build", stories is not None):
+        return
+    if not (soak or filters):
+        tally.skips += list(unproven())
+    names, log = chosen(stories, soak, filters), Log()
+    if not tally.check("there are stories to run", names, f"none is named like {' or '.join(filters) or 'soak::'}"):
+        return
+    with tempfile.TemporaryDirectory(prefix="beluga-stories-", dir=TARGET) as work:
+        load_images(tally, work)
+        status = attempts(tally, stories, pathlib.Path(work), names, log)
+    report(tally, names, log, status)

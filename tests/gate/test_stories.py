@@ -1,0 +1,92 @@
+"""The runner against lab hosts that die, with the lab itself left out."""
+
+import contextlib
+import io
+import unittest
+from unittest import mock
+
+from . import stories
+from .tally import Tally
+
+NAMES = ["a::one", "a::two", "a::three"]
+DIED = "lab: the lab host died under the command (QEMU ended with status 139); its console:"
+
+
+def play(*labs):
+    """Runs NAMES in lab hosts that print what `labs` say: (lines, status) each.
+
+    Gives the tally and the names that each lab host was asked for.
+    """
+    tally, log, asked, left = Tally(), stories.Log(), [], list(labs)
+
+    def attempt(_stories, _work, names, log, _seconds):
+        asked.append(names)
+        lines, status = left.pop(0)
+        for line in lines:
+            log.line(line + "\n")
+        return status
+
+    with mock.patch.object(stories, "attempt", attempt), contextlib.redirect_stdout(io.StringIO()):
+        status = stories.attempts(tally, None, None, NAMES, log)
+        stories.report(tally, NAMES, log, status)
+    return tally, asked
+
+
+def finished(*names, result="ok"):
+    """What the stories print when they end."""
+    return [line for name in names for line in (f"STARTED {name}", f"test {name} ... {result}")]
+
+
+CLEAN = ["clean: nothing left over"]
+
+
+class Restarts(unittest.TestCase):
+    """What counts, and what is run again."""
+
+    def test_all_pass_at_once(self):
+        tally, asked = play((finished(*NAMES) + CLEAN, 0))
+        self.assertEqual((tally.failures, asked), ([], [NAMES]))
+        self.assertEqual(tally.passed, len(NAMES) + 3)
+
+    def test_a_dead_lab_host_is_replaced_for_what_has_not_finished(self):
+        first = finished("a::one") + ["STARTED a::two", DIED]
+        tally, asked = play((first, 125), (finished("a::two", "a::three") + CLEAN, 0))
+        self.assertEqual((tally.failures, asked), ([], [NAMES, ["a::two", "a::three"]]))
+        self.assertIn("lab restart 1 of at most 2: the lab host died under the command (QEMU ended with status 139)",
+                      tally.notes[0])
+        self.assertIn("while a::two ran", tally.notes[0])
+
+    def test_a_failed_story_is_not_run_again(self):
+        first = finished("a::one", result="FAILED") + [DIED]
+        tally, asked = play((first, 125), (finished("a::two", "a::three") + CLEAN, 0))
+        self.assertEqual((tally.failures, asked[1]), (["a::one"], ["a::two", "a::three"]))
+
+    def test_after_two_restarts_it_is_over(self):
+        tally, asked = play(*[([DIED], 125)] * 3)
+        self.assertEqual(len(asked), 3)
+        self.assertEqual(tally.passed, 0)
+        self.assertIn("every story gave its result", tally.failures)
+        self.assertIn("the stories ended well", tally.failures)
+
+    def test_a_time_out_is_no_reason_to_run_again(self):
+        tally, asked = play((finished("a::one"), 124))
+        self.assertEqual((len(asked), tally.passed), (1, 1))
+        self.assertIn("every story gave its result", tally.failures)
+
+    def test_a_silent_end_is_no_success(self):
+        tally, _ = play((finished("a::one", "a::two") + CLEAN, 0))
+        self.assertEqual(tally.failures, ["every story gave its result"])
+
+    def test_a_lab_host_that_dies_before_the_account_fails_the_gate(self):
+        tally, asked = play((finished(*NAMES) + [DIED], 125))
+        self.assertEqual(len(asked), 1)
+        self.assertEqual(tally.failures, ["the stories left nothing over", "the stories ended well"])
+
+    def test_a_skipped_story_is_not_a_passed_one(self):
+        lines = ["SKIPPED a::two: no such device"] + finished(*NAMES) + CLEAN
+        tally, _ = play((lines, 0))
+        self.assertEqual((tally.skips, tally.passed), ([("a::two", "no such device")], len(NAMES) - 1 + 3))
+
+
+if __name__ == "__main__":
+    unittest.main()
