@@ -164,7 +164,7 @@ pub async fn start(settings: &Settings, request: StartRequest) -> Result<Startin
             return Err(error);
         }
     };
-    if let Err(error) = supervise(settings, &uid, &lock) {
+    if let Err(error) = supervise(settings, &uid, &lock, pod::TASK_START) {
         let _ = network::release(settings, &uid, &boot_id);
         if let Some(record) = store::read_record(settings, &uid)? {
             let _ = store::remove(settings, &record);
@@ -403,7 +403,7 @@ async fn adopt(settings: &Settings, uid: &PodUid) -> Result<(), EngineError> {
     if record.life == Life::Ended && !record.delete {
         return Ok(());
     }
-    supervise(settings, uid, &lock)?;
+    supervise(settings, uid, &lock, pod::TASK_ADOPT)?;
     drop(lock);
     // The first status says how it stands; an end shows as a closed socket.
     if let Ok(mut watch) = Watch::open(settings, uid).await {
@@ -413,7 +413,12 @@ async fn adopt(settings: &Settings, uid: &PodUid) -> Result<(), EngineError> {
 }
 
 /// Starts a supervisor, which inherits the pod's lock and a listening socket.
-fn supervise(settings: &Settings, uid: &PodUid, lock: &FileLock) -> Result<(), EngineError> {
+fn supervise(
+    settings: &Settings,
+    uid: &PodUid,
+    lock: &FileLock,
+    task: &str,
+) -> Result<(), EngineError> {
     let error = |source| EngineError::Supervisor {
         uid: uid.clone(),
         source,
@@ -435,6 +440,7 @@ fn supervise(settings: &Settings, uid: &PodUid, lock: &FileLock) -> Result<(), E
         .arg(&settings.state)
         .arg(lock.file().as_raw_fd().to_string())
         .arg(socket.as_raw_fd().to_string())
+        .arg(task)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(error)?)

@@ -13,6 +13,7 @@
 #   LAB_ICOUNT=1                    time is an instruction count: one CPU, slow, exact
 #   LAB_FORCE=1                     the lab host even where KVM is able
 #   LAB_KEEP_LOG=FILE               keeps the lab host's console there
+#   LAB_QEMU_ARGS='-d … -D FILE'    further arguments of QEMU
 # Status 125: the lab host did not come up, or died under the command.
 set -euo pipefail
 
@@ -93,6 +94,7 @@ describe_machine() {
         -kernel "$host/vmlinux" -initrd "$work/initramfs"
         -append "panic=-1 mitigations=off quiet loglevel=3 console=ttyS0 tsc=reliable no_timer_check nokaslr random.trust_cpu=on cryptomgr.notests transparent_hugepage=always lab.stage2=$here/stage2.sh lab.run=$work"
         -serial "file:$work/console"
+        -d cpu_reset,guest_errors -D "$work/resets"
         -fsdev "local,id=root,path=/,security_model=none,multidevs=remap,readonly=on"
         -device virtio-9p-pci,fsdev=root,mount_tag=root
         -fsdev "local,id=target,path=$target,security_model=none,multidevs=remap"
@@ -106,6 +108,9 @@ describe_machine() {
         -device virtserialport,chardev=err,name=lab.err
         -device virtserialport,chardev=ctl,name=lab.ctl
     )
+    # Words on purpose.
+    # shellcheck disable=SC2206
+    machine+=(${LAB_QEMU_ARGS:-})
     [ -z "$shell_mode" ] || machine+=(
         -chardev stdio,id=terminal,signal=off -device virtconsole,chardev=terminal
     )
@@ -164,7 +169,11 @@ tidy() {
     rm -rf "$work"
 }
 
-tell_console() { tail -n "${1:-15}" "$work/console" "$work/qemu" 2>/dev/null | cut -c1-200 >&2 || true; }
+# The log of resets is long at every boot; only what follows a triple fault tells something.
+tell_console() {
+    tail -n "${1:-15}" "$work/console" "$work/qemu" 2>/dev/null | cut -c1-200 >&2 || true
+    grep -s -A 24 'Triple fault' "$work/resets" | tail -n 25 | cut -c1-200 >&2 || true
+}
 
 run_in_lab() {
     local shell_mode=$1 attempt status ended
@@ -191,7 +200,7 @@ run_in_lab() {
                 say "gave up after ${LAB_TIMEOUT:-1800} s (LAB_TIMEOUT)"
                 exit 124
             fi
-            say "the lab host died under the command; its console:"
+            say "the lab host died under the command (QEMU ended with status $status); its console:"
             tell_console
             exit 125
         fi

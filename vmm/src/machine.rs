@@ -1,5 +1,8 @@
 //! The machine: [`build`] is the boot order, from top to bottom; [`Machine::run`]
 //! starts the threads and serves `main` for ever.
+//!
+//! Longer than other files on purpose: the boot order and what it calls are
+//! read together.
 
 use crate::arch::x86_64::{self as arch, boot, cpuid, entry, mptable, state};
 use crate::config::{ConfigError, Descriptors};
@@ -349,6 +352,13 @@ fn prepare_boot(
     Ok(())
 }
 
+fn start_vcpus(vcpus: &[Arc<Mutex<VcpuFd>>], board: &Arc<Board>) -> Result<(), MachineError> {
+    for (index, vcpu) in vcpus.iter().enumerate() {
+        vcpu::spawn(index as u8, Arc::clone(vcpu), Arc::clone(board))?;
+    }
+    Ok(())
+}
+
 impl Machine {
     /// The vCPUs' common board, for tests that look.
     #[must_use]
@@ -358,10 +368,7 @@ impl Machine {
 
     /// Starts the vCPU threads only: nobody serves a device.
     pub fn start_vcpus(&self) -> Result<(), MachineError> {
-        for (index, vcpu) in self.vcpus.iter().enumerate() {
-            vcpu::spawn(index as u8, Arc::clone(vcpu), Arc::clone(&self.board))?;
-        }
-        Ok(())
+        start_vcpus(&self.vcpus, &self.board)
     }
 
     /// Runs the machine until the process ends. Gives back only an error.
@@ -399,9 +406,7 @@ impl Machine {
         )
         .map_err(host("listen for a supervisor"))?;
         journal.stamp(Stamp::KernelEntry);
-        for (index, vcpu) in self.vcpus.iter().enumerate() {
-            vcpu::spawn(index as u8, Arc::clone(vcpu), Arc::clone(&self.board))?;
-        }
+        start_vcpus(&self.vcpus, &self.board)?;
         // Kept open while the machine runs: KVM holds a reference of its own.
         let _notifiers = self.notifiers;
         let _vm = self.vm;

@@ -87,12 +87,12 @@ fn directories(
         let path = settings.pod_dir(uid);
         let lock_path = path.join("owner.lock");
         let lock = host::lock::FileLock::try_take(&lock_path);
-        if !matches!(lock, Ok(Some(_))) {
+        if matches!(lock, Ok(None)) {
             continue;
         }
         found.push(format!("directory {} without a record", path.display()));
         if !check {
-            store::remove_directory(&path)?;
+            store::remove_pod_directory(settings, uid)?;
         }
     }
     for path in entries(&settings.state.join("pods")) {

@@ -12,12 +12,22 @@ pub struct FileLock(OwnedFd);
 impl FileLock {
     /// Waits for the lock. Makes the file when it is missing.
     pub fn wait(path: &Path) -> io::Result<Self> {
-        Ok(Self(take(path, FlockOperation::LockExclusive)?))
+        Ok(Self(take(
+            path,
+            OFlags::CREATE,
+            FlockOperation::LockExclusive,
+        )?))
     }
 
-    /// The lock, or `None` when somebody else holds it.
+    /// The lock, or `None` when somebody else holds it. Never makes the file:
+    /// it would come to be in a directory that is just being removed.
     pub fn try_take(path: &Path) -> io::Result<Option<Self>> {
-        match take(path, FlockOperation::NonBlockingLockExclusive) {
+        let take = take(
+            path,
+            OFlags::empty(),
+            FlockOperation::NonBlockingLockExclusive,
+        );
+        match take {
             Ok(file) => Ok(Some(Self(file))),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
@@ -37,8 +47,8 @@ impl FileLock {
     }
 }
 
-fn take(path: &Path, operation: FlockOperation) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+fn take(path: &Path, create: OFlags, operation: FlockOperation) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | create | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))?;
     rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation))?;
     Ok(file)

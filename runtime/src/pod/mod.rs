@@ -3,12 +3,15 @@
 //!
 //! One task, [`supervisor`], owns the state and everything that is open; the
 //! others (connections, streams) send it messages. [`state`] decides, the
-//! supervisor carries out. [`boot`] makes host objects and the VM, [`run_io`]
+//! supervisor carries out, in [`agent`], [`calls`] and [`end`] what its name says. [`boot`] makes host objects and the VM, [`run_io`]
 //! carries the containers' streams, [`server`] talks to clients. A supervisor
 //! that starts on a pod which has run before takes it over.
 
+mod agent;
 mod boot;
+mod calls;
 mod container;
+mod end;
 mod failure;
 mod output;
 mod run_io;
@@ -29,6 +32,12 @@ use std::process::ExitCode;
 
 /// The hidden verb that makes a process a supervisor.
 pub const SUPERVISE: &str = "supervise";
+
+/// What a pod's first supervisor is told to do.
+pub(crate) const TASK_START: &str = "start";
+
+/// What a later one is told to do.
+pub(crate) const TASK_ADOPT: &str = "adopt";
 
 /// Both clocks now.
 #[must_use]
@@ -70,8 +79,8 @@ pub(crate) fn random_exec_id() -> ExecId {
     ExecId::from_random(random_bytes())
 }
 
-/// The main function of a supervisor: `UID ROOT STATE LOCK-FD SOCKET-FD`. The
-/// lock is held and the socket listens already, so that there is no moment in
+/// The main function of a supervisor: `UID ROOT STATE LOCK-FD SOCKET-FD
+/// start|adopt`. The lock is held and the socket listens already, so that there is no moment in
 /// which the pod seems to have no owner.
 #[must_use]
 pub fn supervise_main<S: AsRef<OsStr>>(args: &[S]) -> ExitCode {
@@ -107,11 +116,12 @@ struct Start {
     settings: Settings,
     lock: FileLock,
     socket: OwnedFd,
+    is_first: bool,
 }
 
 impl Start {
     fn parse(args: &[OsString]) -> Option<Self> {
-        let [uid, root, state, lock, socket] = args else {
+        let [uid, root, state, lock, socket, task] = args else {
             return None;
         };
         Some(Self {
@@ -119,6 +129,7 @@ impl Start {
             settings: Settings::new(Some(root.into()), Some(state.into())),
             lock: FileLock::inherited(inherited(lock)?),
             socket: inherited(socket)?,
+            is_first: task == TASK_START,
         })
     }
 }
@@ -135,6 +146,7 @@ async fn run(start: Start) -> Result<(), supervisor::SupervisorError> {
         settings,
         lock,
         socket,
+        is_first,
     } = start;
     let record = store::read_record(&settings, &uid)?;
     let plan = store::read_plan(&settings, &uid)?;
@@ -142,5 +154,5 @@ async fn run(start: Start) -> Result<(), supervisor::SupervisorError> {
         return Ok(());
     };
     let supervisor = supervisor::Supervisor::new(settings, record, plan, lock);
-    supervisor.run(socket).await
+    supervisor.run(socket, is_first).await
 }

@@ -3,26 +3,24 @@
 //! for longer than a file write.
 
 use super::boot;
-use super::failure;
 use super::run_io::Runs;
-use super::server::{self, Call, Exec};
+use super::server::{self, Call};
 use super::state::{Action, Input, Stage};
 use super::{Now, now};
 use crate::host::lock::FileLock;
 use crate::host::{self, HostError, cgroup, process};
 use crate::link::{self, Link, LinkEvent, Streams};
 use crate::machine::control::{Control, ControlError};
-use crate::machine::{self, Machine, MachineError};
+use crate::machine::{Machine, MachineError};
 use crate::plan::{HostStep, Plan};
 use crate::settings::{Settings, SettingsError};
 use crate::store::status::{EventKind, PodStatus, ReceiptLine};
 use crate::store::{self, Life, Record, StoreError};
-use beluga_proto::agent::{ContainerState, ProcessExit, Target};
+use beluga_proto::agent::{ProcessExit, Target};
 use beluga_proto::control::VmStatus;
 use beluga_proto::{
-    CONTROL_PORT, ContainerId, ControlMessage, ControlReply, ControlRequest, Event, ExecId, Fault,
-    FaultCode, HostFrame, Nonce, PROTOCOL_MAX, PROTOCOL_MIN, Reply, Request, STREAM_PORT, Stamp,
-    Welcome, negotiate,
+    CONTROL_PORT, ContainerId, ControlMessage, ControlReply, ControlRequest, ExecId, Fault, Reply,
+    Request, STREAM_PORT, Stamp,
 };
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -36,13 +34,13 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 const MAX_UNPROVED_CONTROL: usize = 4;
 
 /// From the VMM being told to stop to SIGKILL.
-const STOP_PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long a VM that hangs at boot may take to say where.
-const STATUS_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const STATUS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long what lies in streams is read after the VM's end.
-const DRAIN_PATIENCE: Duration = Duration::from_millis(400);
+pub(super) const DRAIN_PATIENCE: Duration = Duration::from_millis(400);
 
 /// How long clients may take to read the last status.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -109,22 +107,22 @@ pub(super) struct Supervisor {
     pub(super) runs: Runs,
     pub(super) execs: HashMap<ExecId, oneshot::Sender<ProcessExit>>,
     pub(super) messages: mpsc::UnboundedSender<Message>,
-    inbox: mpsc::UnboundedReceiver<Message>,
-    link_events: mpsc::UnboundedReceiver<LinkEvent>,
-    unproved: Arc<Semaphore>,
-    statuses: watch::Sender<PodStatus>,
-    control: Option<Control>,
-    machine: Option<Machine>,
-    exit_watch: Option<AsyncFd<OwnedFd>>,
+    pub(super) inbox: mpsc::UnboundedReceiver<Message>,
+    pub(super) link_events: mpsc::UnboundedReceiver<LinkEvent>,
+    pub(super) unproved: Arc<Semaphore>,
+    pub(super) statuses: watch::Sender<PodStatus>,
+    pub(super) control: Option<Control>,
+    pub(super) machine: Option<Machine>,
+    pub(super) exit_watch: Option<AsyncFd<OwnedFd>>,
     /// Events that are in the record but for those that wait for their output.
-    received: u64,
-    is_set_up: bool,
-    said_hello: bool,
-    boot_deadline: Option<u64>,
-    is_hung: bool,
-    end_deadline: Option<u64>,
-    has_receipt: bool,
-    is_dirty: bool,
+    pub(super) received: u64,
+    pub(super) is_set_up: bool,
+    pub(super) said_hello: bool,
+    pub(super) boot_deadline: Option<u64>,
+    pub(super) is_hung: bool,
+    pub(super) end_deadline: Option<u64>,
+    pub(super) has_receipt: bool,
+    pub(super) is_dirty: bool,
     _lock: FileLock,
 }
 
@@ -160,17 +158,20 @@ impl Supervisor {
         }
     }
 
-    /// Runs until the pod has ended and nothing is left of it on the host.
-    pub(super) async fn run(mut self, socket: OwnedFd) -> Result<(), SupervisorError> {
+    /// Runs until the pod has ended and nothing is left of it on the host. The
+    /// first supervisor of a pod starts it; a later one takes it over.
+    pub(super) async fn run(
+        mut self,
+        socket: OwnedFd,
+        is_first: bool,
+    ) -> Result<(), SupervisorError> {
         let listener = UnixListener::from_std(socket.into())
             .map_err(|source| SupervisorError::Socket { source })?;
         let mut clients = server::Clients::default();
-        let is_first = self.record.vmm.is_none() && self.record.life == Life::Starting;
         let is_this_boot = self.record.boot_id == host::boot_id();
-        let lives = match (is_first && is_this_boot, self.record.life) {
-            (_, Life::Ended) => false,
-            // Without a VMM on record nothing says that we are the first.
-            (true, _) if !self.was_interrupted() => self.start(),
+        let lives = match self.record.life {
+            Life::Ended => false,
+            Life::Starting if is_first => self.start(),
             _ => is_this_boot && self.take_over(),
         };
         if lives {
@@ -193,7 +194,7 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn serve(
+    pub(super) async fn serve(
         &mut self,
         listener: &UnixListener,
         clients: &mut server::Clients,
@@ -238,15 +239,8 @@ impl Supervisor {
         }
     }
 
-    /// Whether a VMM of this pod runs that is not on record: its supervisor
-    /// was killed between starting it and saying so.
-    fn was_interrupted(&self) -> bool {
-        let run_dir = self.settings.run_dir(&self.record.uid);
-        run_dir.join("vmm.sock").exists()
-    }
-
     /// Makes the host objects and starts the VM; whether it runs.
-    fn start(&mut self) -> bool {
+    pub(super) fn start(&mut self) -> bool {
         let booted = boot::boot(&self.settings, &self.plan);
         match booted.and_then(|booted| {
             self.control = Some(Control::connect(&boot::control_path(
@@ -274,7 +268,7 @@ impl Supervisor {
     }
 
     /// Takes a pod over from a supervisor that died; whether its VM runs.
-    fn take_over(&mut self) -> bool {
+    pub(super) fn take_over(&mut self) -> bool {
         let machine = self.record.vmm.and_then(Machine::adopt);
         for step in &self.plan.host {
             if let HostStep::Cgroup(plan) = step {
@@ -316,7 +310,7 @@ impl Supervisor {
         }
     }
 
-    fn watch_machine(&mut self, machine: Machine) {
+    pub(super) fn watch_machine(&mut self, machine: Machine) {
         self.exit_watch = machine.pidfd.try_clone().and_then(crate::sys::watch).ok();
         self.machine = Some(machine);
     }
@@ -351,7 +345,7 @@ impl Supervisor {
     }
 
     /// Ends a VM in which nothing is wanted any more.
-    async fn end_vm(&mut self) {
+    pub(super) async fn end_vm(&mut self) {
         if self.record.life == Life::Ending || self.machine.is_none() {
             return;
         }
@@ -370,13 +364,13 @@ impl Supervisor {
         }
     }
 
-    fn kill_vm(&self) {
+    pub(super) fn kill_vm(&self) {
         if let Some(machine) = &self.machine {
             let _ = process::kill(&machine.pidfd);
         }
     }
 
-    async fn on_deadline(&mut self) {
+    pub(super) async fn on_deadline(&mut self) {
         let time = now();
         if self.end_deadline.is_some_and(|at| at <= time.boot) {
             self.end_deadline = None;
@@ -398,30 +392,6 @@ impl Supervisor {
         }
     }
 
-    /// The last resort: a boot that neither gets on nor fails.
-    async fn on_hung_boot(&mut self, time: Now) {
-        if self.is_hung {
-            self.hung(None).await;
-            return;
-        }
-        self.is_hung = true;
-        self.boot_deadline = Some(after(time, STATUS_PATIENCE));
-        if let Some(control) = &mut self.control {
-            let _ = control.send(ControlRequest::Status).await;
-        }
-    }
-
-    async fn hung(&mut self, status: Option<&VmStatus>) {
-        self.boot_deadline = None;
-        let stamp = status.and_then(VmStatus::last_stamp);
-        let seconds = self.settings.boot_timeout.as_secs();
-        let message = format!(
-            "The pod's virtual machine hangs while {} ({seconds} s, BELUGA_BOOT_TIMEOUT)",
-            failure::phase_after(stamp)
-        );
-        self.fail("BootTimeout", message).await;
-    }
-
     /// Ends the pod for a reason of ours.
     pub(super) async fn fail(&mut self, reason: &str, message: String) {
         self.step(Input::VmEnded {
@@ -431,7 +401,7 @@ impl Supervisor {
         .await;
     }
 
-    fn vm_ended(&mut self, reason: &str, message: String) {
+    pub(super) fn vm_ended(&mut self, reason: &str, message: String) {
         let input = Input::VmEnded {
             reason: reason.to_owned(),
             message,
@@ -441,7 +411,10 @@ impl Supervisor {
         self.is_dirty = true;
     }
 
-    async fn on_packet(&mut self, packet: Result<(ControlMessage, Vec<OwnedFd>), ControlError>) {
+    pub(super) async fn on_packet(
+        &mut self,
+        packet: Result<(ControlMessage, Vec<OwnedFd>), ControlError>,
+    ) {
         match packet {
             Ok((ControlMessage::VsockOpened { host_port, .. }, fds)) => {
                 self.on_stream(host_port, fds);
@@ -473,7 +446,7 @@ impl Supervisor {
 
     /// Asks the VMM what the boot cost. Whoever watches the start waits for
     /// it, so it is not waited for long.
-    async fn fetch_receipt(&mut self) {
+    pub(super) async fn fetch_receipt(&mut self) {
         let Some(control) = &mut self.control else {
             return;
         };
@@ -490,7 +463,7 @@ impl Supervisor {
         }
     }
 
-    fn on_stream(&mut self, port: u32, mut fds: Vec<OwnedFd>) {
+    pub(super) fn on_stream(&mut self, port: u32, mut fds: Vec<OwnedFd>) {
         let Some(stream) = fds.pop().and_then(|fd| link::adopt(fd).ok()) else {
             return;
         };
@@ -510,7 +483,7 @@ impl Supervisor {
         }
     }
 
-    async fn on_status(&mut self, status: &VmStatus) {
+    pub(super) async fn on_status(&mut self, status: &VmStatus) {
         if self.is_hung {
             self.hung(Some(status)).await;
         } else if !self.has_receipt {
@@ -521,87 +494,10 @@ impl Supervisor {
         }
     }
 
-    async fn on_link(&mut self, event: LinkEvent) {
-        match event {
-            LinkEvent::Hello { hello, pending } => {
-                let known = match (&self.record.token, &hello.token) {
-                    (None, None) => !self.said_hello,
-                    (Some(ours), Some(theirs)) => ours.matches(theirs.as_bytes()),
-                    _ => false,
-                };
-                if !known {
-                    // A container's process, or a second agent: no answer.
-                    return;
-                }
-                let theirs = hello.protocols;
-                let Some(protocol) = negotiate((PROTOCOL_MIN, PROTOCOL_MAX), theirs) else {
-                    let message = format!(
-                        "the agent (version {}) speaks protocols {} to {}, this Beluga {PROTOCOL_MIN} to {PROTOCOL_MAX}",
-                        link::printable(hello.version),
-                        theirs.0,
-                        theirs.1
-                    );
-                    Link::refuse(pending, Fault::new(FaultCode::Unsupported, message.clone()));
-                    self.fail("AgentVersion", message).await;
-                    return;
-                };
-                self.said_hello = true;
-                let token = self
-                    .record
-                    .token
-                    .get_or_insert_with(|| Nonce::from_random(super::random_bytes()))
-                    .clone();
-                self.is_dirty = true;
-                // On record before the agent may use it.
-                if self.save().is_err() {
-                    return;
-                }
-                let acked = self.record.acked;
-                self.link.accept(
-                    pending,
-                    &HostFrame::Welcome(Welcome {
-                        protocol,
-                        token,
-                        acked,
-                    }),
-                );
-                self.received = acked;
-                self.runs.forget_events();
-                if self.is_set_up {
-                    let list = self.link.request(Request::List);
-                    self.later(async move { Message::Listed(list.await) });
-                } else {
-                    self.set_up().await;
-                }
-            }
-            LinkEvent::Event { seq, event, .. } => self.on_event(seq, event).await,
-            // It dials again, or its VM has ended, which shows at once.
-            LinkEvent::Lost { why, .. } => eprintln!("the connection to the agent is gone: {why}"),
-        }
-    }
-
-    /// Everything up to the first container, without waiting for replies.
-    async fn set_up(&mut self) {
-        let mut guest = self.plan.guest.clone();
-        guest.clock_unix_nanos = now().unix;
-        let set_up = self.link.request(Request::Setup(Box::new(guest)));
-        let layers = self.plan.layers.clone();
-        let layers = self.link.request(Request::AddLayers { layers });
-        self.later(async move {
-            let result = match set_up.await {
-                Ok(_) => layers.await.map(drop),
-                Err(fault) => Err(fault),
-            };
-            Message::SetUp(result)
-        });
-        self.step(Input::Ready).await;
-    }
-
-    async fn on_message(&mut self, message: Message) {
+    pub(super) async fn on_message(&mut self, message: Message) {
         match message {
             Message::SetUp(Ok(())) => {
                 self.is_set_up = true;
-                self.boot_deadline = None;
                 if self.record.life == Life::Starting {
                     self.record.life = Life::Running;
                 }
@@ -612,6 +508,7 @@ impl Supervisor {
                 self.fail("SetupFailed", message).await;
             }
             Message::Started(id, Ok(_)) => {
+                self.boot_deadline = None;
                 // The receipt is complete when the pod is told to run.
                 self.fetch_receipt().await;
                 self.step(Input::Started { id }).await;
@@ -636,256 +533,6 @@ impl Supervisor {
         }
     }
 
-    async fn start_failed(&mut self, id: ContainerId, fault: Fault) {
-        // The connection's end is not the container's: it will be listed.
-        if fault.code == FaultCode::Unavailable {
-            return;
-        }
-        self.runs.forget(&id);
-        let exit_code = match fault.code {
-            FaultCode::CommandNotFound => 127,
-            FaultCode::CommandNotExecutable => 126,
-            _ => 128,
-        };
-        let message = fault.message;
-        let input = Input::StartFailed {
-            id,
-            exit_code,
-            message,
-        };
-        self.step(input).await;
-    }
-
-    async fn on_event(&mut self, seq: u64, event: Event) {
-        // Sent again after a reconnection, and in the record already.
-        if seq <= self.received {
-            return;
-        }
-        self.received = seq;
-        self.is_dirty = true;
-        match event {
-            Event::Exited { container, exit } => {
-                if self.runs.has_ended(&container, seq, exit, now().boot) {
-                    self.exited(&container).await;
-                }
-            }
-            Event::ExecExited { exec, exit } => {
-                if let Some(waiting) = self.execs.remove(&exec) {
-                    let _ = waiting.send(exit);
-                }
-            }
-            Event::OomKilled { container } => {
-                if let Some((index, _)) = self.record.state.find(&container) {
-                    let name = self.plan.containers[index].name();
-                    let message = format!("Memory limit of container {name} reached");
-                    self.warn("OOMKilling", message);
-                }
-            }
-            Event::Warning { message } => self.warn("Agent", link::printable(message)),
-            Event::Unknown => {}
-        }
-    }
-
-    /// A run has ended and its output is in the log.
-    async fn exited(&mut self, id: &ContainerId) {
-        if let Some(exit) = self.runs.take_end(id) {
-            let id = id.clone();
-            self.step(Input::Exited { id, exit }).await;
-        }
-    }
-
-    /// Brings the state in line with what the agent has, after a takeover.
-    async fn reconcile(&mut self, containers: Vec<ContainerState>) {
-        for (index, id) in self.record.state.live() {
-            let found = containers.iter().find(|container| container.id == id);
-            match found {
-                Some(container) => {
-                    if !self.record.state.is_running(&id) {
-                        self.step(Input::Started { id: id.clone() }).await;
-                    }
-                    self.resume_output(index, &id);
-                    // Its event was acknowledged, or is on the way: once is enough.
-                    if let Some(exit) = container.exit {
-                        self.runs.has_ended(&id, 0, exit, now().boot);
-                    }
-                }
-                None if self.record.state.is_running(&id) => {
-                    let exit = ProcessExit {
-                        code: 137,
-                        signal: None,
-                        oom_killed: false,
-                        unix_nanos: now().unix,
-                    };
-                    self.step(Input::Exited { id, exit }).await;
-                }
-                // The request to start it never arrived.
-                None => self.start_container(index, id),
-            }
-        }
-        self.step(Input::Tick).await;
-        self.repeat_stop_signals();
-    }
-
-    /// A stop signal may have been lost with the connection.
-    fn repeat_stop_signals(&self) {
-        if !matches!(self.record.state.stage, Stage::Stopping { .. }) {
-            return;
-        }
-        for (id, signal) in self.record.state.stop_signals() {
-            let target = Target::Container { id };
-            drop(self.link.request(Request::Signal {
-                target,
-                signal,
-                all: false,
-            }));
-        }
-    }
-
-    async fn on_call(&mut self, call: Call) {
-        match call {
-            Call::Stop(request) => {
-                self.record.delete |= request.delete;
-                self.is_dirty = true;
-                let grace = request.grace.unwrap_or(self.plan.grace_seconds);
-                let grace = Duration::from_secs(u64::from(grace));
-                self.step(Input::Stop { grace }).await;
-            }
-            Call::Exec(request, reply) => {
-                let _ = reply.send(self.exec(request));
-            }
-            Call::ExecGone(exec) => {
-                self.execs.remove(&exec);
-            }
-            Call::Attach(request, reply) => self.attach(request, reply),
-            Call::StdinDone(id) => self.runs.close_stdin(&id),
-        }
-    }
-
-    fn exec(&mut self, request: crate::api::ExecRequest) -> Result<Exec, Fault> {
-        let index = self.container_index(request.container.as_deref())?;
-        let container = &self.plan.containers[index];
-        let id = self.record.status().containers[index]
-            .id
-            .clone()
-            .filter(|id| self.record.state.is_running(id))
-            .ok_or_else(|| {
-                let name = container.name();
-                let message = format!("the container {name} is not running");
-                Fault::new(FaultCode::FailedPrecondition, message)
-            })?;
-        let exec = super::random_exec_id();
-        let process = server::exec_process(&container.template.process, &request)?;
-        let (exit, exited) = oneshot::channel();
-        self.execs.insert(exec.clone(), exit);
-        Ok(Exec::begin(
-            &self.link,
-            &self.streams,
-            id,
-            exec,
-            process,
-            exited,
-        ))
-    }
-
-    /// Place in the plan of the container of that name; the first app
-    /// container without one.
-    pub(super) fn container_index(&self, name: Option<&str>) -> Result<usize, Fault> {
-        let containers = &self.plan.containers;
-        let found = match name {
-            Some(name) => containers.iter().position(|at| at.name() == name),
-            None => containers
-                .iter()
-                .position(|at| at.kind == crate::plan::ContainerKind::App),
-        };
-        found.ok_or_else(|| {
-            let message = format!("the pod has no container {:?}", name.unwrap_or_default());
-            Fault::new(FaultCode::NotFound, message)
-        })
-    }
-
-    /// The VM is gone: the cause goes on record, then the host is cleared.
-    async fn finish(&mut self) -> Result<(), SupervisorError> {
-        self.kill_vm();
-        if let Some(machine) = &self.machine {
-            // A VMM in the middle of a large unmap takes a moment to go.
-            let _ = tokio::time::timeout(STOP_PATIENCE, vm_end(self.exit_watch.as_ref())).await;
-            let _ = process::wait_end(&machine.pidfd, 1000);
-        } else {
-            self.kill_unrecorded();
-        }
-        self.runs.drain(DRAIN_PATIENCE).await;
-        if self.record.life != Life::Ended {
-            self.record_end();
-        }
-        let errors = host::release(&self.settings, &self.plan, &self.record.boot_id);
-        for error in errors {
-            let message = crate::error_chain(&error);
-            self.warn("NotReleased", message);
-        }
-        self.record.life = Life::Ended;
-        self.is_dirty = true;
-        self.save()?;
-        Ok(())
-    }
-
-    fn record_end(&mut self) {
-        let was_wanted = self.record.life == Life::Ending;
-        let path = boot::exit_record(&self.settings, &self.plan);
-        let oom_kills = self.oom_kills();
-        let mut end = match &self.machine {
-            Some(machine) => machine.end(&path, oom_kills),
-            None => machine::read_end(&path, None, None, oom_kills),
-        };
-        if end.last_stamp.is_none() && self.said_hello {
-            end.last_stamp = Some(if self.is_set_up {
-                Stamp::PodReady
-            } else {
-                Stamp::Ready
-            });
-        }
-        if !was_wanted && self.record.state.stage != Stage::Over {
-            let is_old_boot = self.record.boot_id != host::boot_id();
-            let (reason, message) = if is_old_boot {
-                let message = "The host was restarted while the pod ran".to_owned();
-                ("HostRestarted", message)
-            } else {
-                let message = failure::describe(&end, self.is_set_up);
-                (machine::reason(&end), message)
-            };
-            self.vm_ended(reason, message);
-        }
-        if self.machine.is_some() || self.record.vmm.is_some() {
-            self.record.state.status.vm_end = Some(end);
-        }
-        self.record.life = Life::Ending;
-        self.is_dirty = true;
-        if let Err(error) = self.save() {
-            eprintln!("{}", crate::error_chain(&error));
-        }
-    }
-
-    fn oom_kills(&self) -> u64 {
-        let steps = self.plan.host.iter();
-        steps
-            .filter_map(|step| match step {
-                HostStep::Cgroup(plan) => Some(cgroup::oom_kills(&plan.path)),
-                _ => None,
-            })
-            .sum()
-    }
-
-    /// A VMM that was started but not recorded: its supervisor died in between.
-    fn kill_unrecorded(&self) {
-        for (uid, process) in process::machines() {
-            if uid == self.record.uid
-                && let Some(pidfd) = process::open(process)
-            {
-                let _ = process::kill(&pidfd);
-                let _ = process::wait_end(&pidfd, 3000);
-            }
-        }
-    }
-
     pub(super) fn later(&self, work: impl Future<Output = Message> + Send + 'static) {
         let messages = self.messages.clone();
         tokio::spawn(async move {
@@ -897,7 +544,7 @@ impl Supervisor {
         self.event(EventKind::Warning, reason, message);
     }
 
-    fn event(&mut self, kind: EventKind, reason: &str, message: String) {
+    pub(super) fn event(&mut self, kind: EventKind, reason: &str, message: String) {
         let time = now().unix;
         self.record
             .state
@@ -907,7 +554,7 @@ impl Supervisor {
     }
 
     /// Brings record, watchers and agent up to date, in this order.
-    fn save(&mut self) -> Result<(), StoreError> {
+    pub(super) fn save(&mut self) -> Result<(), StoreError> {
         if !std::mem::take(&mut self.is_dirty) {
             return Ok(());
         }
@@ -923,12 +570,12 @@ impl Supervisor {
     }
 }
 
-fn after(time: Now, wait: Duration) -> u64 {
+pub(super) fn after(time: Now, wait: Duration) -> u64 {
     let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
     time.boot.saturating_add(nanos)
 }
 
-async fn vm_end(watch: Option<&AsyncFd<OwnedFd>>) {
+pub(super) async fn vm_end(watch: Option<&AsyncFd<OwnedFd>>) {
     match watch {
         Some(watch) => drop(watch.readable().await),
         None => std::future::pending().await,

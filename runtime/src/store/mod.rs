@@ -24,6 +24,9 @@ use status::PodStatus;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// What a pod's directory is renamed to before it is removed.
+const REMOVED: &str = ".removed-";
+
 /// Version of the records; another one is refused.
 const RECORD_VERSION: u32 = 1;
 
@@ -225,7 +228,7 @@ pub fn create(
     atomic::replace(&path, &bytes).map_err(io_error("write", &path))?;
     write_record(settings, record)?;
     if let Err(error) = take_name(settings, record) {
-        let _ = std::fs::remove_dir_all(&directory);
+        let _ = remove_pod_directory(settings, &record.uid);
         return Err(error);
     }
     Ok(lock)
@@ -238,7 +241,19 @@ pub fn remove(settings: &Settings, record: &Record) -> Result<(), StoreError> {
     if std::fs::read_to_string(&name).is_ok_and(|owner| owner == record.uid.as_str()) {
         std::fs::remove_file(&name).map_err(io_error("remove", &name))?;
     }
-    remove_directory(&settings.pod_dir(&record.uid))
+    remove_pod_directory(settings, &record.uid)
+}
+
+/// Removes a pod's directory so that it is there whole or not at all: whoever
+/// is killed in the middle leaves what [`uids`] clears away.
+pub fn remove_pod_directory(settings: &Settings, uid: &PodUid) -> Result<(), StoreError> {
+    let path = settings.pod_dir(uid);
+    let removed = settings.pods().join(format!("{REMOVED}{uid}"));
+    match std::fs::rename(&path, &removed) {
+        Ok(()) => remove_directory(&removed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(io_error("remove", &path)(source)),
+    }
 }
 
 /// Removes a directory with all that is in it. One that is not there is no error.
@@ -254,9 +269,6 @@ pub fn remove_directory(path: &Path) -> Result<(), StoreError> {
 /// The pod's lock, or `None` when its supervisor lives (or it is gone).
 pub fn try_own(settings: &Settings, uid: &PodUid) -> Result<Option<FileLock>, StoreError> {
     let path = settings.pod_dir(uid).join("owner.lock");
-    if !path.exists() {
-        return Ok(None);
-    }
     let lock = match FileLock::try_take(&path) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -275,11 +287,16 @@ pub fn uids(settings: &Settings) -> Result<Vec<PodUid>, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(io_error("list", &path)(source)),
     };
-    Ok(entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter_map(|name| PodUid::parse(name).ok())
-        .collect())
+    let mut uids = Vec::new();
+    for name in entries.flatten().map(|entry| entry.file_name()) {
+        let Some(name) = name.to_str() else { continue };
+        if name.starts_with(REMOVED) {
+            remove_directory(&path.join(name))?;
+        } else if let Ok(uid) = PodUid::parse(name) {
+            uids.push(uid);
+        }
+    }
+    Ok(uids)
 }
 
 /// The pod of that name.

@@ -12,6 +12,9 @@
 //!
 //! A write that the state does not allow is ignored, as is any other access
 //! that makes no sense: a guest can only harm itself.
+//!
+//! Longer than other files on purpose: reading, writing and the status machine
+//! are one register map.
 
 use super::events::{EventRegistry, Interest, Token};
 use super::{DeviceAnswer, DeviceCall, DeviceError, Interrupt, QueueState, Running};

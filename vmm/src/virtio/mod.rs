@@ -181,9 +181,9 @@ pub enum DeviceError {
 ///
 /// Life: `new → activate → (queue_notified | ready | control | write_config)* →
 /// reset → activate …`. `queue_notified` and `ready` come only between
-/// `activate` and `reset`; `control` and the rest may come at any time (the
-/// transport answers [`DeviceError::NotActive`] for none; a device decides by
-/// [`Running::queues`] being ready, or by its own flag).
+/// `activate` and `reset`; `control` and the rest may come at any time: a
+/// device that cannot serve a call before it is active answers
+/// [`DeviceError::NotActive`].
 pub trait VirtioDevice: Send {
     /// Which device it is.
     fn kind(&self) -> DeviceKind;

@@ -1,0 +1,72 @@
+//! What clients ask of the owner.
+
+use super::server::{self, Call, Exec};
+use super::state::Input;
+use super::supervisor::Supervisor;
+use beluga_proto::{Fault, FaultCode};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+impl Supervisor {
+    pub(super) async fn on_call(&mut self, call: Call) {
+        match call {
+            Call::Stop(request) => {
+                self.record.delete |= request.delete;
+                self.is_dirty = true;
+                let grace = request.grace.unwrap_or(self.plan.grace_seconds);
+                let grace = Duration::from_secs(u64::from(grace));
+                self.step(Input::Stop { grace }).await;
+            }
+            Call::Exec(request, reply) => {
+                let _ = reply.send(self.exec(request));
+            }
+            Call::ExecGone(exec) => {
+                self.execs.remove(&exec);
+            }
+            Call::Attach(request, reply) => self.attach(request, reply),
+            Call::StdinDone(id) => self.runs.close_stdin(&id),
+        }
+    }
+
+    pub(super) fn exec(&mut self, request: crate::api::ExecRequest) -> Result<Exec, Fault> {
+        let index = self.container_index(request.container.as_deref())?;
+        let container = &self.plan.containers[index];
+        let id = self.record.status().containers[index]
+            .id
+            .clone()
+            .filter(|id| self.record.state.is_running(id))
+            .ok_or_else(|| {
+                let name = container.name();
+                let message = format!("the container {name} is not running");
+                Fault::new(FaultCode::FailedPrecondition, message)
+            })?;
+        let exec = super::random_exec_id();
+        let process = server::exec_process(&container.template.process, &request)?;
+        let (exit, exited) = oneshot::channel();
+        self.execs.insert(exec.clone(), exit);
+        Ok(Exec::begin(
+            &self.link,
+            &self.streams,
+            id,
+            exec,
+            process,
+            exited,
+        ))
+    }
+
+    /// Place in the plan of the container of that name; the first app
+    /// container without one.
+    pub(super) fn container_index(&self, name: Option<&str>) -> Result<usize, Fault> {
+        let containers = &self.plan.containers;
+        let found = match name {
+            Some(name) => containers.iter().position(|at| at.name() == name),
+            None => containers
+                .iter()
+                .position(|at| at.kind == crate::plan::ContainerKind::App),
+        };
+        found.ok_or_else(|| {
+            let message = format!("the pod has no container {:?}", name.unwrap_or_default());
+            Fault::new(FaultCode::NotFound, message)
+        })
+    }
+}
