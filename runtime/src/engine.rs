@@ -4,6 +4,7 @@
 //! one. There is no daemon behind this: records and locks are all there is.
 
 mod gc;
+mod owner;
 
 pub use crate::api::client::{AttachSession, ExecSession, Remote, Update, Watch};
 pub use crate::api::{AttachRequest, ExecRequest, StopRequest};
@@ -19,12 +20,9 @@ use crate::spec::PodSpec;
 use crate::store::status::{PodStatus, ReceiptLine};
 use crate::store::{self, Definition, Life, Record, StoreError};
 use beluga_proto::{FaultCode, PodUid};
-use rustix::io::FdFlags;
+use owner::{adopt, supervise};
 use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Size of a scratch disk when nothing asks for more, in bytes; sparse.
@@ -388,78 +386,4 @@ fn view(record: Record, definition: Definition) -> PodView {
         plan: Some(definition.plan),
         status: record.state.status,
     }
-}
-
-/// Gives a pod that has lost its supervisor a new one. A pod that cannot go on
-/// (its VM is gone, its host was restarted, its start was cut short) has its
-/// end on record when this returns.
-async fn adopt(settings: &Settings, uid: &PodUid) -> Result<(), EngineError> {
-    let Some(lock) = store::try_own(settings, uid)? else {
-        return Ok(());
-    };
-    let Some(record) = store::read_record(settings, uid)? else {
-        return Ok(());
-    };
-    if record.life == Life::Ended && !record.delete {
-        return Ok(());
-    }
-    supervise(settings, uid, &lock, pod::TASK_ADOPT)?;
-    drop(lock);
-    // The first status says how it stands; an end shows as a closed socket.
-    if let Ok(mut watch) = Watch::open(settings, uid).await {
-        let _ = watch.next().await;
-    }
-    Ok(())
-}
-
-/// Starts a supervisor, which inherits the pod's lock and a listening socket.
-fn supervise(
-    settings: &Settings,
-    uid: &PodUid,
-    lock: &FileLock,
-    task: &str,
-) -> Result<(), EngineError> {
-    let error = |source| EngineError::Supervisor {
-        uid: uid.clone(),
-        source,
-    };
-    let run_dir = settings.run_dir(uid);
-    std::fs::create_dir_all(&run_dir).map_err(error)?;
-    let socket = crate::api::listen(&client::socket_path(settings, uid)).map_err(error)?;
-    let log = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(settings.pod_dir(uid).join("supervisor.log"))
-        .map_err(error)?;
-    let program = std::env::current_exe().map_err(error)?;
-    share(&[lock.file(), &socket], true).map_err(error)?;
-    let spawned = Command::new(program)
-        .arg(pod::SUPERVISE)
-        .arg(uid.as_str())
-        .arg(&settings.root)
-        .arg(&settings.state)
-        .arg(lock.file().as_raw_fd().to_string())
-        .arg(socket.as_raw_fd().to_string())
-        .arg(task)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().map_err(error)?)
-        .stderr(log)
-        .process_group(0)
-        .spawn();
-    share(&[lock.file(), &socket], false).map_err(error)?;
-    spawned.map(drop).map_err(error)
-}
-
-/// Whether the next program that is run inherits these descriptors.
-fn share(fds: &[&OwnedFd], inherit: bool) -> std::io::Result<()> {
-    let flags = if inherit {
-        FdFlags::empty()
-    } else {
-        FdFlags::CLOEXEC
-    };
-    for fd in fds {
-        rustix::io::fcntl_setfd(fd, flags)?;
-    }
-    Ok(())
 }

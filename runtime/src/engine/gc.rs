@@ -14,7 +14,7 @@ pub async fn gc(settings: &Settings, check: bool) -> Result<Vec<String>, EngineE
     // Half-made pods are finished or undone by adopting them.
     if !check {
         for uid in store::uids(settings)? {
-            super::adopt(settings, &uid).await?;
+            super::owner::adopt(settings, &uid).await?;
         }
     }
     let known = Known::read(settings)?;

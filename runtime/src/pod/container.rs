@@ -85,13 +85,17 @@ impl Slot {
         }
     }
 
-    /// The wait before the next run.
+    /// The wait before the next run: none before the first restart, as the
+    /// kubelet has it, then the back-off, doubling.
     pub(super) fn back_off(&mut self, now_boot: u64, backoff: &Backoff) -> Duration {
         let ran = Duration::from_nanos(now_boot.saturating_sub(self.started_boot));
         if self.was_started && ran >= backoff.reset {
             self.back_offs = 0;
         }
-        let wait = backoff.wait(self.back_offs);
+        let wait = match self.back_offs.checked_sub(1) {
+            Some(count) => backoff.wait(count),
+            None => Duration::ZERO,
+        };
         self.back_offs = self.back_offs.saturating_add(1);
         wait
     }

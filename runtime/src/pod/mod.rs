@@ -3,11 +3,14 @@
 //!
 //! One task, [`supervisor`], owns the state and everything that is open; the
 //! others (connections, streams) send it messages. [`state`] decides, the
-//! supervisor carries out, in [`agent`], [`calls`] and [`end`] what its name says. [`boot`] makes host objects and the VM, [`run_io`]
-//! carries the containers' streams, [`server`] talks to clients. A supervisor
-//! that starts on a pod which has run before takes it over.
+//! supervisor carries out: [`begin`] how it comes to its pod, [`vm`], [`agent`]
+//! and [`calls`] what the VMM, the agent and clients say, [`end`] how it lets
+//! go. [`boot`] makes host objects and the VM, [`run_io`] carries the
+//! containers' streams, [`server`] talks to clients. A supervisor that starts
+//! on a pod which has run before takes it over.
 
 mod agent;
+mod begin;
 mod boot;
 mod calls;
 mod container;
@@ -18,6 +21,7 @@ mod run_io;
 mod server;
 mod state;
 mod supervisor;
+mod vm;
 
 pub use state::{Action, Input, Now, PodState, Stage};
 
@@ -80,8 +84,8 @@ pub(crate) fn random_exec_id() -> ExecId {
 }
 
 /// The main function of a supervisor: `UID ROOT STATE LOCK-FD SOCKET-FD
-/// start|adopt`. The lock is held and the socket listens already, so that there is no moment in
-/// which the pod seems to have no owner.
+/// start|adopt`. The lock is held and the socket listens already, so that there
+/// is no moment in which the pod seems to have no owner.
 #[must_use]
 pub fn supervise_main<S: AsRef<OsStr>>(args: &[S]) -> ExitCode {
     let args: Vec<OsString> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();

@@ -14,6 +14,9 @@
 //! Stopping: apps are signalled together; when they are gone the sidecars, the
 //! last started first; at the deadline everything is killed.
 
+mod advance;
+mod stop;
+
 use super::container::{Run, Slot};
 use crate::plan::{ContainerKind, Plan};
 use crate::settings::Backoff;
@@ -24,13 +27,6 @@ use beluga_proto::ContainerId;
 use beluga_proto::agent::ProcessExit;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-
-/// SIGKILL on Linux.
-const SIGKILL: i32 = 9;
-
-/// How long after SIGKILL a container may take to be reported as ended before
-/// the VM is ended over its head.
-const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Two clocks, read together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -324,6 +320,11 @@ impl PodState {
             slot.run = Run::Waiting {
                 until: now.after(wait),
             };
+            if wait.is_zero() {
+                status.last_termination = Some(end.clone());
+                status.state = ContainerState::Terminated(end);
+                return;
+            }
             let message = format!(
                 "back-off {} restarting failed container={}",
                 seconds(wait),
@@ -352,233 +353,6 @@ impl PodState {
             EventKind::Warning
         };
         self.status.push_event(now.unix, kind, &end.reason, message);
-    }
-
-    fn stop(&mut self, grace: Duration, now: Now) {
-        self.status.deleted.get_or_insert(now.unix);
-        match &mut self.stage {
-            Stage::Booting => {
-                self.status.reason = Some("Deleted".to_owned());
-                self.stage = Stage::Over;
-            }
-            Stage::Over => {}
-            // A second, more impatient request shortens the first.
-            Stage::Stopping { kill_at, killed } => {
-                if !*killed {
-                    *kill_at = (*kill_at).min(now.after(grace));
-                }
-            }
-            Stage::Init | Stage::Running => self.begin_stop(grace, now),
-        }
-    }
-
-    fn begin_stop(&mut self, grace: Duration, now: Now) {
-        self.stage = Stage::Stopping {
-            kill_at: now.after(grace),
-            killed: false,
-        };
-        for (slot, status) in self.slots.iter_mut().zip(&mut self.status.containers) {
-            if matches!(slot.run, Run::Waiting { .. }) {
-                // It will not run again: its last end is its end.
-                slot.run = Run::Over;
-                if let Some(end) = status.last_termination.clone() {
-                    status.state = ContainerState::Terminated(end);
-                }
-            }
-        }
-    }
-
-    fn vm_ended(&mut self, reason: String, message: String, now: Now) {
-        if self.stage == Stage::Over {
-            return;
-        }
-        for (slot, status) in self.slots.iter_mut().zip(&mut self.status.containers) {
-            if slot.run == Run::Over {
-                continue;
-            }
-            let started = match status.state {
-                ContainerState::Running { started } => Some(started),
-                _ => None,
-            };
-            if slot.is_alive() {
-                status.state = ContainerState::Terminated(Termination {
-                    exit_code: 128 + SIGKILL,
-                    signal: None,
-                    reason: "ContainerStatusUnknown".to_owned(),
-                    message: Some("The pod's virtual machine ended".to_owned()),
-                    started,
-                    finished: now.unix,
-                    id: slot.id.clone(),
-                });
-            }
-            status.started = false;
-            status.ready = false;
-            slot.run = Run::Over;
-        }
-        self.status
-            .push_event(now.unix, EventKind::Warning, &reason, message.clone());
-        self.status.reason = Some(reason);
-        self.status.message = Some(message);
-        self.stage = Stage::Over;
-    }
-
-    /// Moves on as far as the state allows.
-    fn advance(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if self.stage == Stage::Init {
-            self.advance_init(now, actions);
-        }
-        if self.stage == Stage::Running {
-            let apps = |slot: &&Slot| slot.kind == ContainerKind::App;
-            if self
-                .slots
-                .iter()
-                .filter(apps)
-                .all(|slot| slot.run == Run::Over)
-            {
-                self.begin_stop(Duration::from_secs(u64::from(self.grace_seconds)), now);
-            } else {
-                self.start_due(now, actions, |_| true);
-            }
-        }
-        if matches!(self.stage, Stage::Stopping { .. }) {
-            self.advance_stop(now, actions);
-        }
-    }
-
-    fn advance_init(&mut self, now: Now, actions: &mut Vec<Action>) {
-        self.start_due(now, actions, |slot| {
-            slot.kind == ContainerKind::Sidecar && slot.was_started
-        });
-        let next = self
-            .slots
-            .iter()
-            .position(|slot| slot.kind != ContainerKind::App && !slot.lets_others_start());
-        match next {
-            None => {
-                self.stage = Stage::Running;
-                for status in &mut self.status.containers {
-                    if let ContainerState::Waiting { reason, .. } = &mut status.state
-                        && reason == "PodInitializing"
-                    {
-                        "ContainerCreating".clone_into(reason);
-                    }
-                }
-            }
-            Some(index) if self.slots[index].run == Run::Over => {
-                let name = &self.status.containers[index].name;
-                self.status.reason = Some("InitContainerFailed".to_owned());
-                self.status.message = Some(format!(
-                    "The init container {name} failed and is not run again"
-                ));
-                self.begin_stop(Duration::from_secs(u64::from(self.grace_seconds)), now);
-            }
-            Some(index) => self.start_if_due(index, now, actions),
-        }
-    }
-
-    fn start_due(&mut self, now: Now, actions: &mut Vec<Action>, which: impl Fn(&Slot) -> bool) {
-        for index in 0..self.slots.len() {
-            if self.slots[index].kind != ContainerKind::Init && which(&self.slots[index]) {
-                self.start_if_due(index, now, actions);
-            }
-        }
-    }
-
-    fn start_if_due(&mut self, index: usize, now: Now, actions: &mut Vec<Action>) {
-        let slot = &mut self.slots[index];
-        let is_due = match slot.run {
-            Run::Idle => true,
-            Run::Waiting { until } => until <= now.boot,
-            Run::Starting | Run::Running | Run::Over => false,
-        };
-        if !is_due {
-            return;
-        }
-        let status = &mut self.status.containers[index];
-        if let Some(id) = slot.id.take() {
-            actions.push(Action::Remove { id });
-            status.restarts = status.restarts.saturating_add(1);
-        }
-        let id = super::random_container_id();
-        slot.id = Some(id.clone());
-        slot.run = Run::Starting;
-        slot.stop_sent = false;
-        status.id = Some(id.clone());
-        actions.push(Action::Start { index, id });
-    }
-
-    fn advance_stop(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let Stage::Stopping { kill_at, killed } = self.stage else {
-            return;
-        };
-        if !self.slots.iter().any(Slot::is_alive) || (killed && kill_at <= now.boot) {
-            self.stage = Stage::Over;
-            self.give_up_on_the_living(now);
-            actions.push(Action::EndVm);
-            return;
-        }
-        if kill_at <= now.boot {
-            self.stage = Stage::Stopping {
-                kill_at: now.after(KILL_PATIENCE),
-                killed: true,
-            };
-            for slot in self.slots.iter().filter(|slot| slot.run == Run::Running) {
-                actions.extend(slot.id.clone().map(|id| Action::Signal {
-                    id,
-                    signal: SIGKILL,
-                    all: true,
-                }));
-            }
-            return;
-        }
-        let main_lives = self
-            .slots
-            .iter()
-            .any(|slot| slot.kind != ContainerKind::Sidecar && slot.is_alive());
-        let last_sidecar = self
-            .slots
-            .iter()
-            .rposition(|slot| slot.kind == ContainerKind::Sidecar && slot.is_alive());
-        for (index, slot) in self.slots.iter_mut().enumerate() {
-            let is_its_turn = if main_lives {
-                slot.kind != ContainerKind::Sidecar
-            } else {
-                Some(index) == last_sidecar
-            };
-            // One that is still starting is signalled when it has started.
-            if is_its_turn && slot.run == Run::Running && !slot.stop_sent {
-                slot.stop_sent = true;
-                let signal = slot.stop_signal;
-                // After a kill the rest get no second courtesy.
-                let (signal, all) = if killed {
-                    (SIGKILL, true)
-                } else {
-                    (signal, false)
-                };
-                actions.extend(slot.id.clone().map(|id| Action::Signal { id, signal, all }));
-                let name = &self.status.containers[index].name;
-                let message = format!("Stopping container {name}");
-                self.status
-                    .push_event(now.unix, EventKind::Normal, "Killing", message);
-            }
-        }
-    }
-
-    fn give_up_on_the_living(&mut self, now: Now) {
-        for (slot, status) in self.slots.iter_mut().zip(&mut self.status.containers) {
-            if slot.is_alive() {
-                slot.run = Run::Over;
-                status.state = ContainerState::Terminated(Termination {
-                    exit_code: 128 + SIGKILL,
-                    signal: Some(SIGKILL),
-                    reason: "Error".to_owned(),
-                    message: Some("Did not end in time; its virtual machine was ended".to_owned()),
-                    started: None,
-                    finished: now.unix,
-                    id: slot.id.clone(),
-                });
-            }
-        }
     }
 
     fn phase(&self) -> Phase {
@@ -658,5 +432,4 @@ fn seconds(wait: Duration) -> String {
 }
 
 #[cfg(test)]
-#[path = "state_tests.rs"]
 mod tests;

@@ -2,26 +2,22 @@
 //! state machine decide, and carries out what comes of it; nothing here blocks
 //! for longer than a file write.
 
-use super::boot;
 use super::run_io::Runs;
 use super::server::{self, Call};
 use super::state::{Action, Input, Stage};
+use super::vm::packet;
 use super::{Now, now};
 use crate::host::lock::FileLock;
-use crate::host::{self, HostError, cgroup, process};
-use crate::link::{self, Link, LinkEvent, Streams};
+use crate::host::{self, HostError};
+use crate::link::{Link, LinkEvent, Streams};
 use crate::machine::control::{Control, ControlError};
 use crate::machine::{Machine, MachineError};
-use crate::plan::{HostStep, Plan};
+use crate::plan::Plan;
 use crate::settings::{Settings, SettingsError};
-use crate::store::status::{EventKind, PodStatus, ReceiptLine};
+use crate::store::status::{EventKind, PodStatus};
 use crate::store::{self, Life, Record, StoreError};
 use beluga_proto::agent::{ProcessExit, Target};
-use beluga_proto::control::VmStatus;
-use beluga_proto::{
-    CONTROL_PORT, ContainerId, ControlMessage, ControlReply, ControlRequest, ExecId, Fault, Reply,
-    Request, STREAM_PORT, Stamp,
-};
+use beluga_proto::{ContainerId, ControlMessage, ExecId, Fault, Reply, Request};
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -239,82 +235,6 @@ impl Supervisor {
         }
     }
 
-    /// Makes the host objects and starts the VM; whether it runs.
-    pub(super) fn start(&mut self) -> bool {
-        let booted = boot::boot(&self.settings, &self.plan);
-        match booted.and_then(|booted| {
-            self.control = Some(Control::connect(&boot::control_path(
-                &self.settings,
-                &self.plan,
-            ))?);
-            Ok(booted)
-        }) {
-            Ok(booted) => {
-                self.record.vmm = Some(booted.machine.process);
-                self.record.state.status.receipt.extend(booted.receipt);
-                for warning in booted.warnings {
-                    self.warn("HostLimits", warning);
-                }
-                self.watch_machine(booted.machine);
-                self.boot_deadline = Some(after(now(), self.settings.boot_timeout));
-                self.is_dirty = true;
-                true
-            }
-            Err(error) => {
-                self.vm_ended("StartFailed", crate::error_chain(&error));
-                false
-            }
-        }
-    }
-
-    /// Takes a pod over from a supervisor that died; whether its VM runs.
-    pub(super) fn take_over(&mut self) -> bool {
-        let machine = self.record.vmm.and_then(Machine::adopt);
-        for step in &self.plan.host {
-            if let HostStep::Cgroup(plan) = step {
-                let _ = cgroup::enter(&plan.path);
-            }
-        }
-        match (self.record.life, machine) {
-            (Life::Running, Some(machine)) => {
-                let path = boot::control_path(&self.settings, &self.plan);
-                match Control::connect(&path) {
-                    Ok(control) => {
-                        self.control = Some(control);
-                        self.watch_machine(machine);
-                        let message = "A new supervisor has taken the pod over".to_owned();
-                        self.event(EventKind::Normal, "Adopted", message);
-                        true
-                    }
-                    Err(error) => {
-                        self.machine = Some(machine);
-                        self.vm_ended("SupervisorLost", crate::error_chain(&error));
-                        false
-                    }
-                }
-            }
-            (Life::Starting, machine) => {
-                self.machine = machine;
-                self.vm_ended(
-                    "SupervisorLost",
-                    "The pod's supervisor was killed while the pod was being started; \
-                     what had been made was undone"
-                        .to_owned(),
-                );
-                false
-            }
-            (_, machine) => {
-                self.machine = machine;
-                false
-            }
-        }
-    }
-
-    pub(super) fn watch_machine(&mut self, machine: Machine) {
-        self.exit_watch = machine.pidfd.try_clone().and_then(crate::sys::watch).ok();
-        self.machine = Some(machine);
-    }
-
     /// Feeds the state machine and carries out what comes of it.
     pub(super) async fn step(&mut self, input: Input) {
         let backoff = self.settings.backoff;
@@ -341,32 +261,6 @@ impl Supervisor {
         }
         if self.record.state.stage == Stage::Over {
             self.end_vm().await;
-        }
-    }
-
-    /// Ends a VM in which nothing is wanted any more.
-    pub(super) async fn end_vm(&mut self) {
-        if self.record.life == Life::Ending || self.machine.is_none() {
-            return;
-        }
-        self.record.life = Life::Ending;
-        self.is_dirty = true;
-        self.boot_deadline = None;
-        self.end_deadline = Some(after(now(), STOP_PATIENCE));
-        // Nothing in the guest needs an orderly end: what it could write to is
-        // deleted with it. So the VMM is stopped, which takes no guest time.
-        let sent = match &mut self.control {
-            Some(control) => control.send(ControlRequest::Stop).await.is_ok(),
-            None => false,
-        };
-        if !sent {
-            self.kill_vm();
-        }
-    }
-
-    pub(super) fn kill_vm(&self) {
-        if let Some(machine) = &self.machine {
-            let _ = process::kill(&machine.pidfd);
         }
     }
 
@@ -409,89 +303,6 @@ impl Supervisor {
         let backoff = self.settings.backoff;
         drop(self.record.state.step(input, now(), &backoff));
         self.is_dirty = true;
-    }
-
-    pub(super) async fn on_packet(
-        &mut self,
-        packet: Result<(ControlMessage, Vec<OwnedFd>), ControlError>,
-    ) {
-        match packet {
-            Ok((ControlMessage::VsockOpened { host_port, .. }, fds)) => {
-                self.on_stream(host_port, fds);
-            }
-            Ok((ControlMessage::Reply { result, .. }, _)) => {
-                if let Ok(ControlReply::Status(status)) = result {
-                    self.on_status(&status).await;
-                }
-            }
-            Ok((ControlMessage::DiskStalled { disk, stalled }, _)) => {
-                let message = if stalled {
-                    format!("The disk {disk} waits: the host's file system is full")
-                } else {
-                    format!("The disk {disk} goes on")
-                };
-                self.event(EventKind::Warning, "DiskStalled", message);
-            }
-            Err(error) => {
-                // Its end comes by the pidfd; without control it is of no use.
-                self.control = None;
-                self.has_receipt = true;
-                if self.record.life != Life::Ending {
-                    eprintln!("{}", crate::error_chain(&error));
-                    self.end_deadline.get_or_insert(after(now(), STOP_PATIENCE));
-                }
-            }
-        }
-    }
-
-    /// Asks the VMM what the boot cost. Whoever watches the start waits for
-    /// it, so it is not waited for long.
-    pub(super) async fn fetch_receipt(&mut self) {
-        let Some(control) = &mut self.control else {
-            return;
-        };
-        if self.has_receipt || control.send(ControlRequest::Status).await.is_err() {
-            return;
-        }
-        let until = tokio::time::Instant::now() + STATUS_PATIENCE;
-        while !self.has_receipt {
-            let next = tokio::time::timeout_at(until, packet(self.control.as_ref())).await;
-            match next {
-                Ok(message) => self.on_packet(message).await,
-                Err(_) => self.has_receipt = true,
-            }
-        }
-    }
-
-    pub(super) fn on_stream(&mut self, port: u32, mut fds: Vec<OwnedFd>) {
-        let Some(stream) = fds.pop().and_then(|fd| link::adopt(fd).ok()) else {
-            return;
-        };
-        // Whatever gets no permit or has another port is closed: a reset.
-        match port {
-            CONTROL_PORT => {
-                if let Ok(permit) = Arc::clone(&self.unproved).try_acquire_owned() {
-                    self.link.offer(stream, permit);
-                }
-            }
-            STREAM_PORT => {
-                if let Some(permit) = self.streams.permit() {
-                    self.streams.offer(stream, permit);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) async fn on_status(&mut self, status: &VmStatus) {
-        if self.is_hung {
-            self.hung(Some(status)).await;
-        } else if !self.has_receipt {
-            self.has_receipt = true;
-            let lines = receipt(status);
-            self.record.state.status.receipt.extend(lines);
-            self.is_dirty = true;
-        }
     }
 
     pub(super) async fn on_message(&mut self, message: Message) {
@@ -582,13 +393,6 @@ pub(super) async fn vm_end(watch: Option<&AsyncFd<OwnedFd>>) {
     }
 }
 
-async fn packet(control: Option<&Control>) -> Result<(ControlMessage, Vec<OwnedFd>), ControlError> {
-    match control {
-        Some(control) => control.receive().await,
-        None => std::future::pending().await,
-    }
-}
-
 async fn sleep_until(boot_nanos: Option<u64>) {
     match boot_nanos {
         Some(at) => {
@@ -597,29 +401,4 @@ async fn sleep_until(boot_nanos: Option<u64>) {
         }
         None => std::future::pending().await,
     }
-}
-
-/// What the guest's boot cost, from the VMM's stamps.
-fn receipt(status: &VmStatus) -> Vec<ReceiptLine> {
-    const PHASES: [(&str, Stamp); 5] = [
-        ("vmm", Stamp::KernelEntry),
-        ("kernel", Stamp::Init),
-        ("agent", Stamp::Ready),
-        ("setup", Stamp::PodReady),
-        ("container", Stamp::FirstContainer),
-    ];
-    let (mut wall, mut cpu) = (0, 0);
-    let mut lines = Vec::with_capacity(PHASES.len());
-    for (phase, stamp) in PHASES {
-        let Some(at) = status.stamps.iter().find(|at| at.stamp == stamp) else {
-            continue;
-        };
-        lines.push(ReceiptLine {
-            phase: phase.to_owned(),
-            wall_nanos: at.nanos.saturating_sub(wall),
-            cpu_nanos: Some(at.cpu_nanos.saturating_sub(cpu)),
-        });
-        (wall, cpu) = (at.nanos, at.cpu_nanos);
-    }
-    lines
 }

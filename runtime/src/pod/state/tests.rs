@@ -216,6 +216,8 @@ fn a_failing_init_container_blocks_by_its_policy() {
     ]);
     pod.give(Input::Ready);
     pod.started("i");
+    assert_eq!(pod.exited("i", 3), ["remove", "start i"]);
+    pod.started("i");
     assert!(pod.exited("i", 3).is_empty());
     assert_eq!(pod.state.wake_at(), Some(10 * SECOND));
     pod.time = 10 * SECOND;
@@ -240,6 +242,9 @@ fn policies_decide_about_exit_0_and_1() {
 fn back_off_doubles_and_starts_again_after_a_long_run() {
     let mut pod = Bench::new(vec![container("a", App, Always)]);
     pod.give(Input::Ready);
+    pod.started("a");
+    // The first restart waits for nothing.
+    assert_eq!(pod.exited("a", 1), ["remove", "start a"]);
     let mut waits = Vec::new();
     for _ in 0..7 {
         pod.started("a");
@@ -250,9 +255,11 @@ fn back_off_doubles_and_starts_again_after_a_long_run() {
         assert_eq!(pod.give(Input::Tick), ["remove", "start a"]);
     }
     assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
-    assert_eq!(pod.state.status.containers[0].restarts, 7);
+    assert_eq!(pod.state.status.containers[0].restarts, 8);
     pod.started("a");
     pod.time += 600 * SECOND;
+    assert_eq!(pod.exited("a", 1), ["remove", "start a"]);
+    pod.started("a");
     pod.exited("a", 1);
     assert_eq!(pod.state.wake_at(), Some(pod.time + 10 * SECOND));
 }

@@ -1,0 +1,89 @@
+//! How a supervisor comes to its pod: it starts it, or takes it over.
+
+use super::boot;
+use super::now;
+use super::supervisor::{Supervisor, after};
+use crate::host::cgroup;
+use crate::machine::Machine;
+use crate::machine::control::Control;
+use crate::plan::HostStep;
+use crate::store::Life;
+use crate::store::status::EventKind;
+
+impl Supervisor {
+    /// Makes the host objects and starts the VM; whether it runs.
+    pub(super) fn start(&mut self) -> bool {
+        let booted = boot::boot(&self.settings, &self.plan);
+        match booted.and_then(|booted| {
+            self.control = Some(Control::connect(&boot::control_path(
+                &self.settings,
+                &self.plan,
+            ))?);
+            Ok(booted)
+        }) {
+            Ok(booted) => {
+                self.record.vmm = Some(booted.machine.process);
+                self.record.state.status.receipt.extend(booted.receipt);
+                for warning in booted.warnings {
+                    self.warn("HostLimits", warning);
+                }
+                self.watch_machine(booted.machine);
+                self.boot_deadline = Some(after(now(), self.settings.boot_timeout));
+                self.is_dirty = true;
+                true
+            }
+            Err(error) => {
+                self.vm_ended("StartFailed", crate::error_chain(&error));
+                false
+            }
+        }
+    }
+
+    /// Takes a pod over from a supervisor that died; whether its VM runs.
+    pub(super) fn take_over(&mut self) -> bool {
+        let machine = self.record.vmm.and_then(Machine::adopt);
+        for step in &self.plan.host {
+            if let HostStep::Cgroup(plan) = step {
+                let _ = cgroup::enter(&plan.path);
+            }
+        }
+        match (self.record.life, machine) {
+            (Life::Running, Some(machine)) => {
+                let path = boot::control_path(&self.settings, &self.plan);
+                match Control::connect(&path) {
+                    Ok(control) => {
+                        self.control = Some(control);
+                        self.watch_machine(machine);
+                        let message = "A new supervisor has taken the pod over".to_owned();
+                        self.event(EventKind::Normal, "Adopted", message);
+                        true
+                    }
+                    Err(error) => {
+                        self.machine = Some(machine);
+                        self.vm_ended("SupervisorLost", crate::error_chain(&error));
+                        false
+                    }
+                }
+            }
+            (Life::Starting, machine) => {
+                self.machine = machine;
+                self.vm_ended(
+                    "SupervisorLost",
+                    "The pod's supervisor was killed while the pod was being started; \
+                     what had been made was undone"
+                        .to_owned(),
+                );
+                false
+            }
+            (_, machine) => {
+                self.machine = machine;
+                false
+            }
+        }
+    }
+
+    pub(super) fn watch_machine(&mut self, machine: Machine) {
+        self.exit_watch = machine.pidfd.try_clone().and_then(crate::sys::watch).ok();
+        self.machine = Some(machine);
+    }
+}

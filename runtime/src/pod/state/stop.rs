@@ -1,0 +1,157 @@
+//! How a pod ends: everybody is asked, then killed; or its VM ends under it.
+
+use super::{Action, Now, PodState, Run, Slot, Stage};
+use crate::plan::ContainerKind;
+use crate::store::status::{ContainerState, EventKind, Termination};
+use std::time::Duration;
+
+/// SIGKILL on Linux.
+const SIGKILL: i32 = 9;
+
+/// How long after SIGKILL a container may take to be reported as ended before
+/// the VM is ended over its head.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+impl PodState {
+    pub(super) fn stop(&mut self, grace: Duration, now: Now) {
+        self.status.deleted.get_or_insert(now.unix);
+        match &mut self.stage {
+            Stage::Booting => {
+                self.status.reason = Some("Deleted".to_owned());
+                self.stage = Stage::Over;
+            }
+            Stage::Over => {}
+            // A second, more impatient request shortens the first.
+            Stage::Stopping { kill_at, killed } => {
+                if !*killed {
+                    *kill_at = (*kill_at).min(now.after(grace));
+                }
+            }
+            Stage::Init | Stage::Running => self.begin_stop(grace, now),
+        }
+    }
+
+    pub(super) fn begin_stop(&mut self, grace: Duration, now: Now) {
+        self.stage = Stage::Stopping {
+            kill_at: now.after(grace),
+            killed: false,
+        };
+        for (slot, status) in self.slots.iter_mut().zip(&mut self.status.containers) {
+            if matches!(slot.run, Run::Waiting { .. }) {
+                // It will not run again: its last end is its end.
+                slot.run = Run::Over;
+                if let Some(end) = status.last_termination.clone() {
+                    status.state = ContainerState::Terminated(end);
+                }
+            }
+        }
+    }
+
+    pub(super) fn vm_ended(&mut self, reason: String, message: String, now: Now) {
+        if self.stage == Stage::Over {
+            return;
+        }
+        for (slot, status) in self.slots.iter_mut().zip(&mut self.status.containers) {
+            if slot.run == Run::Over {
+                continue;
+            }
+            let started = match status.state {
+                ContainerState::Running { started } => Some(started),
+                _ => None,
+            };
+            if slot.is_alive() {
+                status.state = ContainerState::Terminated(Termination {
+                    exit_code: 128 + SIGKILL,
+                    signal: None,
+                    reason: "ContainerStatusUnknown".to_owned(),
+                    message: Some("The pod's virtual machine ended".to_owned()),
+                    started,
+                    finished: now.unix,
+                    id: slot.id.clone(),
+                });
+            }
+            status.started = false;
+            status.ready = false;
+            slot.run = Run::Over;
+        }
+        self.status
+            .push_event(now.unix, EventKind::Warning, &reason, message.clone());
+        self.status.reason = Some(reason);
+        self.status.message = Some(message);
+        self.stage = Stage::Over;
+    }
+
+    pub(super) fn advance_stop(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let Stage::Stopping { kill_at, killed } = self.stage else {
+            return;
+        };
+        if !self.slots.iter().any(Slot::is_alive) || (killed && kill_at <= now.boot) {
+            self.stage = Stage::Over;
+            self.give_up_on_the_living(now);
+            actions.push(Action::EndVm);
+            return;
+        }
+        if kill_at <= now.boot {
+            self.stage = Stage::Stopping {
+                kill_at: now.after(KILL_PATIENCE),
+                killed: true,
+            };
+            for slot in self.slots.iter().filter(|slot| slot.run == Run::Running) {
+                actions.extend(slot.id.clone().map(|id| Action::Signal {
+                    id,
+                    signal: SIGKILL,
+                    all: true,
+                }));
+            }
+            return;
+        }
+        let main_lives = self
+            .slots
+            .iter()
+            .any(|slot| slot.kind != ContainerKind::Sidecar && slot.is_alive());
+        let last_sidecar = self
+            .slots
+            .iter()
+            .rposition(|slot| slot.kind == ContainerKind::Sidecar && slot.is_alive());
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let is_its_turn = if main_lives {
+                slot.kind != ContainerKind::Sidecar
+            } else {
+                Some(index) == last_sidecar
+            };
+            // One that is still starting is signalled when it has started.
+            if is_its_turn && slot.run == Run::Running && !slot.stop_sent {
+                slot.stop_sent = true;
+                let signal = slot.stop_signal;
+                // After a kill the rest get no second courtesy.
+                let (signal, all) = if killed {
+                    (SIGKILL, true)
+                } else {
+                    (signal, false)
+                };
+                actions.extend(slot.id.clone().map(|id| Action::Signal { id, signal, all }));
+                let name = &self.status.containers[index].name;
+                let message = format!("Stopping container {name}");
+                self.status
+                    .push_event(now.unix, EventKind::Normal, "Killing", message);
+            }
+        }
+    }
+
+    pub(super) fn give_up_on_the_living(&mut self, now: Now) {
+        for (slot, status) in self.slots.iter_mut().zip(&mut self.status.containers) {
+            if slot.is_alive() {
+                slot.run = Run::Over;
+                status.state = ContainerState::Terminated(Termination {
+                    exit_code: 128 + SIGKILL,
+                    signal: Some(SIGKILL),
+                    reason: "Error".to_owned(),
+                    message: Some("Did not end in time; its virtual machine was ended".to_owned()),
+                    started: None,
+                    finished: now.unix,
+                    id: slot.id.clone(),
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What the supervisor and the VMM say to each other.
+
+use super::now;
+use super::supervisor::{STATUS_PATIENCE, STOP_PATIENCE, Supervisor, after};
+use crate::host::process;
+use crate::link;
+use crate::machine::control::{Control, ControlError};
+use crate::store::Life;
+use crate::store::status::{EventKind, ReceiptLine};
+use beluga_proto::control::VmStatus;
+use beluga_proto::{
+    CONTROL_PORT, ControlMessage, ControlReply, ControlRequest, STREAM_PORT, Stamp,
+};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+impl Supervisor {
+    /// Ends a VM in which nothing is wanted any more.
+    pub(super) async fn end_vm(&mut self) {
+        if self.record.life == Life::Ending || self.machine.is_none() {
+            return;
+        }
+        self.record.life = Life::Ending;
+        self.is_dirty = true;
+        self.boot_deadline = None;
+        self.end_deadline = Some(after(now(), STOP_PATIENCE));
+        // Nothing in the guest needs an orderly end: what it could write to is
+        // deleted with it. So the VMM is stopped, which takes no guest time.
+        let sent = match &mut self.control {
+            Some(control) => control.send(ControlRequest::Stop).await.is_ok(),
+            None => false,
+        };
+        if !sent {
+            self.kill_vm();
+        }
+    }
+
+    pub(super) fn kill_vm(&self) {
+        if let Some(machine) = &self.machine {
+            let _ = process::kill(&machine.pidfd);
+        }
+    }
+
+    pub(super) async fn on_packet(
+        &mut self,
+        packet: Result<(ControlMessage, Vec<OwnedFd>), ControlError>,
+    ) {
+        match packet {
+            Ok((ControlMessage::VsockOpened { host_port, .. }, fds)) => {
+                self.on_stream(host_port, fds);
+            }
+            Ok((ControlMessage::Reply { result, .. }, _)) => {
+                if let Ok(ControlReply::Status(status)) = result {
+                    self.on_status(&status).await;
+                }
+            }
+            Ok((ControlMessage::DiskStalled { disk, stalled }, _)) => {
+                let message = if stalled {
+                    format!("The disk {disk} waits: the host's file system is full")
+                } else {
+                    format!("The disk {disk} goes on")
+                };
+                self.event(EventKind::Warning, "DiskStalled", message);
+            }
+            Err(error) => {
+                // Its end comes by the pidfd; without control it is of no use.
+                self.control = None;
+                self.has_receipt = true;
+                if self.record.life != Life::Ending {
+                    eprintln!("{}", crate::error_chain(&error));
+                    self.end_deadline.get_or_insert(after(now(), STOP_PATIENCE));
+                }
+            }
+        }
+    }
+
+    /// Asks the VMM what the boot cost. Whoever watches the start waits for
+    /// it, so it is not waited for long.
+    pub(super) async fn fetch_receipt(&mut self) {
+        let Some(control) = &mut self.control else {
+            return;
+        };
+        if self.has_receipt || control.send(ControlRequest::Status).await.is_err() {
+            return;
+        }
+        let until = tokio::time::Instant::now() + STATUS_PATIENCE;
+        while !self.has_receipt {
+            let next = tokio::time::timeout_at(until, packet(self.control.as_ref())).await;
+            match next {
+                Ok(message) => self.on_packet(message).await,
+                Err(_) => self.has_receipt = true,
+            }
+        }
+    }
+
+    pub(super) fn on_stream(&mut self, port: u32, mut fds: Vec<OwnedFd>) {
+        let Some(stream) = fds.pop().and_then(|fd| link::adopt(fd).ok()) else {
+            return;
+        };
+        // Whatever gets no permit or has another port is closed: a reset.
+        match port {
+            CONTROL_PORT => {
+                if let Ok(permit) = Arc::clone(&self.unproved).try_acquire_owned() {
+                    self.link.offer(stream, permit);
+                }
+            }
+            STREAM_PORT => {
+                if let Some(permit) = self.streams.permit() {
+                    self.streams.offer(stream, permit);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) async fn on_status(&mut self, status: &VmStatus) {
+        if self.is_hung {
+            self.hung(Some(status)).await;
+        } else if !self.has_receipt {
+            self.has_receipt = true;
+            let lines = receipt(status);
+            self.record.state.status.receipt.extend(lines);
+            self.is_dirty = true;
+        }
+    }
+}
+
+/// The next message of the VMM; never, when there is no connection.
+pub(super) async fn packet(
+    control: Option<&Control>,
+) -> Result<(ControlMessage, Vec<OwnedFd>), ControlError> {
+    match control {
+        Some(control) => control.receive().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the guest's boot cost, from the VMM's stamps.
+fn receipt(status: &VmStatus) -> Vec<ReceiptLine> {
+    const PHASES: [(&str, Stamp); 5] = [
+        ("vmm", Stamp::KernelEntry),
+        ("kernel", Stamp::Init),
+        ("agent", Stamp::Ready),
+        ("setup", Stamp::PodReady),
+        ("container", Stamp::FirstContainer),
+    ];
+    let (mut wall, mut cpu) = (0, 0);
+    let mut lines = Vec::with_capacity(PHASES.len());
+    for (phase, stamp) in PHASES {
+        let Some(at) = status.stamps.iter().find(|at| at.stamp == stamp) else {
+            continue;
+        };
+        lines.push(ReceiptLine {
+            phase: phase.to_owned(),
+            wall_nanos: at.nanos.saturating_sub(wall),
+            cpu_nanos: Some(at.cpu_nanos.saturating_sub(cpu)),
+        });
+        (wall, cpu) = (at.nanos, at.cpu_nanos);
+    }
+    lines
+}
