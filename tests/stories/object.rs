@@ -110,6 +110,13 @@ fn run_of_an_image_is_a_pod_of_one_container() {
 }
 
 #[test]
+fn b09_a_command_that_is_not_there_is_127_and_one_that_may_not_run_is_126() {
+    let run = |command: &str| shared().run(["run", "--rm", "busybox", "--", command]);
+    run("/nonexistent").exits(127).complains("/nonexistent");
+    run("/etc/passwd").exits(126).complains("/etc/passwd");
+}
+
+#[test]
 fn images_are_loaded_listed_and_removed() {
     let beluga = Beluga::fresh();
     beluga.run(["load", "-i", &image("busybox")]).ok();

@@ -81,6 +81,8 @@ pub enum CliError {
         message: String,
         /// The early console's last lines.
         console: Option<String>,
+        /// What the pod counts as: 126 or 127 where a command is to blame.
+        code: u8,
     },
 }
 
@@ -120,7 +122,7 @@ impl CliError {
         match self {
             Self::Engine(error) => exit::of_fault(error.code()),
             Self::Usage { .. } => 2,
-            Self::PodFailed { .. } => exit::POD_FAILED,
+            Self::PodFailed { code, .. } => *code,
             _ => exit::ERROR,
         }
     }

@@ -6,8 +6,8 @@
 //! | 1 | an error, told on standard error |
 //! | 2 | the command line is wrong |
 //! | 125 | the pod failed and no container has an exit code that says why |
-//! | 126 | `exec`: the command may not be executed |
-//! | 127 | `exec`: there is no such command |
+//! | 126 | the command may not be executed |
+//! | 127 | there is no such command |
 //! | 130 | interrupted |
 //! | other | `run`: the code of the first container that failed; `exec`: the command's own |
 
@@ -20,8 +20,8 @@ Exit codes:
   1      an error, told on standard error
   2      the command line is wrong
   125    run: the pod failed, and no container's exit code says why
-  126    exec: the command may not be executed
-  127    exec: there is no such command
+  126    the command may not be executed
+  127    there is no such command
   130    interrupted
   other  run: the code of the first container that failed; exec: the command's own";
 
@@ -33,6 +33,12 @@ pub const ERROR: u8 = 1;
 
 /// The pod failed, and not by a container's exit code.
 pub const POD_FAILED: u8 = 125;
+
+/// The code of a container whose command may not be executed, as shells have it.
+pub const NOT_EXECUTABLE: i32 = 126;
+
+/// The code of a container whose command is not there, as shells have it.
+pub const NOT_FOUND: i32 = 127;
 
 /// Ended by the user.
 pub const INTERRUPTED: u8 = 130;

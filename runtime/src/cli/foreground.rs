@@ -431,6 +431,10 @@ impl Session {
             name: self.pod.name.clone(),
             message,
             console,
+            code: match status.exit_code() {
+                Some(code @ (exit::NOT_EXECUTABLE | exit::NOT_FOUND)) => exit::of_process(code),
+                _ => exit::POD_FAILED,
+            },
         })
     }
 }
