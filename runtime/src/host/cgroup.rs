@@ -1,5 +1,6 @@
 //! The pod's cgroup on the host: VMM and supervisor run in it.
 
+use crate::path_error::PathError;
 use crate::plan::CgroupPlan;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,16 +15,8 @@ const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     /// A file of it.
-    #[error("cannot {action} {path}", path = .path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Path(#[from] PathError),
     /// There is no cgroup v2 here.
     #[error("cgroup v2 is not mounted at {MOUNT}")]
     NotMounted,
@@ -43,7 +36,7 @@ pub fn create(plan: &CgroupPlan) -> Result<Vec<&'static str>, CgroupError> {
         return Err(CgroupError::NotMounted);
     }
     let path = absolute(&plan.path);
-    std::fs::create_dir_all(&path).map_err(io_error("make", &path))?;
+    std::fs::create_dir_all(&path).map_err(PathError::on("make", &path))?;
     delegate(&path);
     let mut missing = Vec::new();
     let mut set = |file: &'static str, value: Option<String>| {
@@ -89,13 +82,13 @@ fn delegate(path: &Path) {
 /// Moves this process into the cgroup; children follow.
 pub fn enter(path: &Path) -> Result<(), CgroupError> {
     let file = absolute(path).join("cgroup.procs");
-    std::fs::write(&file, "0").map_err(io_error("write", &file))
+    Ok(std::fs::write(&file, "0").map_err(PathError::on("write", &file))?)
 }
 
 /// Moves this process back to the top, so that the pod's cgroup can go.
 pub fn leave() -> Result<(), CgroupError> {
     let file = Path::new(MOUNT).join("cgroup.procs");
-    std::fs::write(&file, "0").map_err(io_error("write", &file))
+    Ok(std::fs::write(&file, "0").map_err(PathError::on("write", &file))?)
 }
 
 /// How often the kernel's out-of-memory killer struck in the cgroup.
@@ -125,7 +118,7 @@ pub fn remove(path: &Path) -> Result<(), CgroupError> {
     let path = absolute(path);
     match std::fs::remove_dir(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(io_error("remove", &path)(error));
+            return Err(PathError::on("remove", &path)(error).into());
         }
         _ => {}
     }
@@ -149,13 +142,4 @@ pub fn children(path: &Path) -> Vec<String> {
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect()
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
-    let path = path.to_owned();
-    move |source| CgroupError::Io {
-        action,
-        path,
-        source,
-    }
 }

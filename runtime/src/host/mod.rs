@@ -12,26 +12,17 @@ pub mod process;
 pub mod scratch;
 pub mod socket;
 
+use crate::path_error::PathError;
 use crate::plan::{HostStep, Plan};
 use crate::settings::Settings;
-use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 /// Why a host step cannot be done or undone.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// A directory or file.
-    #[error("cannot {action} {path}", path = .path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Path(#[from] PathError),
     /// The network.
     #[error(transparent)]
     Network(#[from] network::NetworkError),
@@ -88,11 +79,7 @@ pub fn apply(settings: &Settings, step: &HostStep, made: &mut Made) -> Result<Gu
                 .recursive(true)
                 .mode(*mode)
                 .create(path)
-                .map_err(|source| HostError::Io {
-                    action: "make directory",
-                    path: path.clone(),
-                    source,
-                })?;
+                .map_err(PathError::on("make directory", path))?;
         }
         HostStep::Scratch { path, bytes } => scratch::create(settings, path, *bytes)?,
         HostStep::Bridge { name, gateway, mtu } => {
@@ -134,7 +121,7 @@ fn undo(step: &HostStep) -> Result<(), HostError> {
     match step {
         // Directories go with the record (`pods/<uid>`) or with the supervisor.
         HostStep::Directory { .. } => Ok(()),
-        HostStep::Scratch { path, .. } => remove_file(path),
+        HostStep::Scratch { path, .. } => Ok(PathError::remove_file(path)?),
         // Shared: goes with the last address, in `release`.
         HostStep::Bridge { .. } => Ok(()),
         HostStep::Tap { name, .. } => Ok(network::remove_interface(name)?),
@@ -159,17 +146,6 @@ pub fn release(settings: &Settings, plan: &Plan, boot_id: &str) -> Vec<HostError
         errors.push(error.into());
     }
     errors
-}
-
-fn remove_file(path: &PathBuf) -> Result<(), HostError> {
-    match std::fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(HostError::Io {
-            action: "remove",
-            path: path.clone(),
-            source,
-        }),
-        _ => Ok(()),
-    }
 }
 
 /// The host's present boot.

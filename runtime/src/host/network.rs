@@ -11,6 +11,7 @@
 
 use super::lock::FileLock;
 use super::netlink::{Netlink, NetlinkError};
+use crate::path_error::PathError;
 use crate::plan::{NetworkFacts, NetworkIdentity};
 use crate::settings::Settings;
 use crate::store::atomic;
@@ -40,16 +41,8 @@ const POD_HOSTS: std::ops::RangeInclusive<u8> = 2..=254;
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
     /// A file of the network's state.
-    #[error("cannot {action} {path}", path = .path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Path(#[from] PathError),
     /// The list of addresses is damaged.
     #[error("{path} is not a list of addresses", path = .path.display())]
     Leases {
@@ -264,7 +257,7 @@ fn remove_network(settings: &Settings, leases: &mut Leases) -> Result<(), Networ
         let _lock = claims_lock()?;
         let path = claim_path(subnet);
         if is_claim_of(&path, &settings.root) {
-            remove_file(&path)?;
+            PathError::remove_file(&path)?;
         }
     }
     Ok(())
@@ -287,7 +280,7 @@ fn claim_subnet(settings: &Settings) -> Result<u8, NetworkError> {
         .ok_or(NetworkError::NoSubnet)?;
     let path = claim_path(subnet);
     std::fs::write(&path, settings.root.as_os_str().as_bytes())
-        .map_err(io_error("write", &path))?;
+        .map_err(PathError::on("write", &path))?;
     Ok(subnet)
 }
 
@@ -318,16 +311,16 @@ fn is_abandoned(path: &Path) -> bool {
 
 fn claims_lock() -> Result<FileLock, NetworkError> {
     let directory = Path::new(SUBNET_CLAIMS);
-    std::fs::create_dir_all(directory).map_err(io_error("make directory", directory))?;
+    std::fs::create_dir_all(directory).map_err(PathError::on("make directory", directory))?;
     let path = directory.join("lock");
-    FileLock::wait(&path).map_err(io_error("lock", &path))
+    Ok(FileLock::wait(&path).map_err(PathError::on("lock", &path))?)
 }
 
 fn lock(settings: &Settings) -> Result<FileLock, NetworkError> {
     let directory = settings.root.join("network");
-    std::fs::create_dir_all(&directory).map_err(io_error("make directory", &directory))?;
+    std::fs::create_dir_all(&directory).map_err(PathError::on("make directory", &directory))?;
     let path = directory.join("lock");
-    FileLock::wait(&path).map_err(io_error("lock", &path))
+    Ok(FileLock::wait(&path).map_err(PathError::on("lock", &path))?)
 }
 
 fn leases_path(settings: &Settings) -> PathBuf {
@@ -344,7 +337,7 @@ fn read(settings: &Settings, boot_id: &str) -> Result<Leases, NetworkError> {
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(fresh()),
-        Err(source) => return Err(io_error("read", &path)(source)),
+        Err(source) => return Err(PathError::on("read", &path)(source).into()),
     };
     let leases: Leases = serde_json::from_slice(&bytes).map_err(|source| NetworkError::Leases {
         path: path.clone(),
@@ -363,25 +356,7 @@ fn write(settings: &Settings, leases: &Leases) -> Result<(), NetworkError> {
         path: path.clone(),
         source,
     })?;
-    atomic::replace(&path, &bytes).map_err(io_error("write", &path))
-}
-
-fn remove_file(path: &Path) -> Result<(), NetworkError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io_error("remove", path)(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NetworkError {
-    let path = path.to_owned();
-    move |source| NetworkError::Io {
-        action,
-        path,
-        source,
-    }
+    Ok(atomic::replace(&path, &bytes).map_err(PathError::on("write", &path))?)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! system can, otherwise only the blocks that hold data.
 
 use super::lock::FileLock;
+use crate::path_error::PathError;
 use crate::settings::Settings;
 use rustix::fs::{SeekFrom, seek};
 use std::fs::File;
@@ -38,16 +39,8 @@ const MKE2FS_ARGUMENTS: [&str; 13] = [
 #[derive(Debug, thiserror::Error)]
 pub enum ScratchError {
     /// A file of it.
-    #[error("cannot {action} {path}", path = .path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Path(#[from] PathError),
     /// `mke2fs` cannot be run.
     #[error("cannot run mke2fs: install e2fsprogs")]
     NoMke2fs {
@@ -68,7 +61,8 @@ pub enum ScratchError {
 /// Makes the disk at `path`, `bytes` long.
 pub fn create(settings: &Settings, path: &Path, bytes: u64) -> Result<(), ScratchError> {
     let template = template(settings, bytes)?;
-    copy_sparse(&template, path, bytes).map_err(io_error("copy the empty file system to", path))
+    Ok(copy_sparse(&template, path, bytes)
+        .map_err(PathError::on("copy the empty file system to", path))?)
 }
 
 fn template(settings: &Settings, bytes: u64) -> Result<PathBuf, ScratchError> {
@@ -77,15 +71,16 @@ fn template(settings: &Settings, bytes: u64) -> Result<PathBuf, ScratchError> {
     if path.exists() {
         return Ok(path);
     }
-    std::fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
+    std::fs::create_dir_all(&directory).map_err(PathError::on("make", &directory))?;
     let lock = directory.join("lock");
-    let _lock = FileLock::wait(&lock).map_err(io_error("lock", &lock))?;
+    let _lock = FileLock::wait(&lock).map_err(PathError::on("lock", &lock))?;
     if path.exists() {
         return Ok(path);
     }
     let temporary = path.with_extension("new");
-    let file = File::create(&temporary).map_err(io_error("make", &temporary))?;
-    file.set_len(bytes).map_err(io_error("size", &temporary))?;
+    let file = File::create(&temporary).map_err(PathError::on("make", &temporary))?;
+    file.set_len(bytes)
+        .map_err(PathError::on("size", &temporary))?;
     let output = Command::new("mke2fs")
         .args(MKE2FS_ARGUMENTS)
         .arg("scratch")
@@ -101,7 +96,7 @@ fn template(settings: &Settings, bytes: u64) -> Result<PathBuf, ScratchError> {
             output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
         });
     }
-    std::fs::rename(&temporary, &path).map_err(io_error("make", &path))?;
+    std::fs::rename(&temporary, &path).map_err(PathError::on("make", &path))?;
     Ok(path)
 }
 
@@ -159,13 +154,4 @@ fn copy_range(from: &File, to: &File, start: u64, end: u64) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ScratchError {
-    let path = path.to_owned();
-    move |source| ScratchError::Io {
-        action,
-        path,
-        source,
-    }
 }

@@ -8,6 +8,7 @@
 pub mod control;
 
 use crate::host::process::POD_VARIABLE;
+use crate::path_error::PathError;
 use crate::plan::VmPlan;
 use crate::store::ProcessRef;
 use crate::store::status::VmEnd;
@@ -29,16 +30,8 @@ const MAX_EXIT_RECORD: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
     /// A file that the machine needs.
-    #[error("cannot {action} {path}", path = .path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Path(#[from] PathError),
     /// A card without its tap.
     #[error("the tap {name} was not made")]
     NoTap {
@@ -264,7 +257,7 @@ impl Inherited {
             .read(true)
             .write(write)
             .open(path)
-            .map_err(io_error("open", path))?;
+            .map_err(PathError::on("open", path))?;
         let number = self.add(file.into());
         self.opened.insert(key, number);
         Ok(number)
@@ -325,7 +318,7 @@ fn config(
         .create(true)
         .truncate(true)
         .open(&files.exit_record)
-        .map_err(io_error("make", &files.exit_record))?;
+        .map_err(PathError::on("make", &files.exit_record))?;
     Ok(VmConfig {
         version: VM_VERSION,
         name: plan.name.clone(),
@@ -354,20 +347,11 @@ fn write_config(mut memfd: &File, config: &VmConfig) -> io::Result<()> {
 }
 
 fn open_log(path: &Path) -> Result<File, MachineError> {
-    File::options()
+    Ok(File::options()
         .create(true)
         .append(true)
         .open(path)
-        .map_err(io_error("open", path))
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MachineError {
-    let path = path.to_owned();
-    move |source| MachineError::Io {
-        action,
-        path,
-        source,
-    }
+        .map_err(PathError::on("open", path))?)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod atomic;
 pub mod status;
 
 use crate::host::lock::FileLock;
+use crate::path_error::PathError;
 use crate::plan::Plan;
 use crate::pod::PodState;
 use crate::settings::Settings;
@@ -34,16 +35,8 @@ const RECORD_VERSION: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file or directory of the store.
-    #[error("cannot {action} {path}", path = .path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Path(#[from] PathError),
     /// A record is not what this version writes.
     #[error("the record {path} cannot be understood", path = .path.display())]
     Malformed {
@@ -208,7 +201,7 @@ pub fn write_record(settings: &Settings, record: &Record) -> Result<(), StoreErr
     } else {
         atomic::replace
     };
-    write(&path, &bytes).map_err(io_error("write", &path))
+    Ok(write(&path, &bytes).map_err(PathError::on("write", &path))?)
 }
 
 /// Makes a pod's directory with its first record, under the pod's lock, which
@@ -219,13 +212,13 @@ pub fn create(
     record: &Record,
 ) -> Result<FileLock, StoreError> {
     let directory = settings.pod_dir(&record.uid);
-    std::fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
+    std::fs::create_dir_all(&directory).map_err(PathError::on("make", &directory))?;
     restrict(&directory)?;
     let lock_path = directory.join("owner.lock");
-    let lock = FileLock::wait(&lock_path).map_err(io_error("lock", &lock_path))?;
+    let lock = FileLock::wait(&lock_path).map_err(PathError::on("lock", &lock_path))?;
     let path = directory.join("definition.json");
     let bytes = to_json(&path, definition)?;
-    atomic::replace(&path, &bytes).map_err(io_error("write", &path))?;
+    atomic::replace(&path, &bytes).map_err(PathError::on("write", &path))?;
     write_record(settings, record)?;
     if let Err(error) = take_name(settings, record) {
         let _ = remove_pod_directory(settings, &record.uid);
@@ -239,7 +232,7 @@ pub fn remove(settings: &Settings, record: &Record) -> Result<(), StoreError> {
     let _names = names_lock(settings)?;
     let name = name_path(settings, &record.namespace, &record.name)?;
     if std::fs::read_to_string(&name).is_ok_and(|owner| owner == record.uid.as_str()) {
-        std::fs::remove_file(&name).map_err(io_error("remove", &name))?;
+        std::fs::remove_file(&name).map_err(PathError::on("remove", &name))?;
     }
     remove_pod_directory(settings, &record.uid)
 }
@@ -252,7 +245,7 @@ pub fn remove_pod_directory(settings: &Settings, uid: &PodUid) -> Result<(), Sto
     match std::fs::rename(&path, &removed) {
         Ok(()) => remove_directory(&removed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(io_error("remove", &path)(source)),
+        Err(source) => Err(PathError::on("remove", &path)(source).into()),
     }
 }
 
@@ -260,7 +253,7 @@ pub fn remove_pod_directory(settings: &Settings, uid: &PodUid) -> Result<(), Sto
 pub fn remove_directory(path: &Path) -> Result<(), StoreError> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io_error("remove", path)(error))
+            Err(PathError::on("remove", path)(error).into())
         }
         _ => Ok(()),
     }
@@ -272,7 +265,7 @@ pub fn try_own(settings: &Settings, uid: &PodUid) -> Result<Option<FileLock>, St
     let lock = match FileLock::try_take(&path) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error("lock", &path)(error)),
+        Err(error) => return Err(PathError::on("lock", &path)(error).into()),
     };
     // The former owner may have removed the pod between our look and our lock.
     let is_there = settings.pod_dir(uid).join("record.json").exists();
@@ -285,7 +278,7 @@ pub fn uids(settings: &Settings) -> Result<Vec<PodUid>, StoreError> {
     let entries = match std::fs::read_dir(&path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(io_error("list", &path)(source)),
+        Err(source) => return Err(PathError::on("list", &path)(source).into()),
     };
     let mut uids = Vec::new();
     for name in entries.flatten().map(|entry| entry.file_name()) {
@@ -311,7 +304,7 @@ pub fn by_name(
             .ok()
             .filter(|uid| settings.pod_dir(uid).join("record.json").exists())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(io_error("read", &path)(source)),
+        Err(source) => Err(PathError::on("read", &path)(source).into()),
     }
 }
 
@@ -325,18 +318,18 @@ fn take_name(settings: &Settings, record: &Record) -> Result<(), StoreError> {
     }
     let path = name_path(settings, &record.namespace, &record.name)?;
     let directory = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(directory).map_err(io_error("make", directory))?;
+    std::fs::create_dir_all(directory).map_err(PathError::on("make", directory))?;
     // A dot cannot be in a name's last place, so this is nobody's name file.
     let temporary = directory.join(".new");
-    std::fs::write(&temporary, record.uid.as_str()).map_err(io_error("write", &temporary))?;
-    std::fs::rename(&temporary, &path).map_err(io_error("write", &path))
+    std::fs::write(&temporary, record.uid.as_str()).map_err(PathError::on("write", &temporary))?;
+    Ok(std::fs::rename(&temporary, &path).map_err(PathError::on("write", &path))?)
 }
 
 fn names_lock(settings: &Settings) -> Result<FileLock, StoreError> {
     let directory = settings.root.join("names");
-    std::fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
+    std::fs::create_dir_all(&directory).map_err(PathError::on("make", &directory))?;
     let path = directory.join(".lock");
-    FileLock::wait(&path).map_err(io_error("lock", &path))
+    Ok(FileLock::wait(&path).map_err(PathError::on("lock", &path))?)
 }
 
 fn name_path(settings: &Settings, namespace: &str, name: &str) -> Result<PathBuf, StoreError> {
@@ -359,15 +352,17 @@ fn name_path(settings: &Settings, namespace: &str, name: &str) -> Result<PathBuf
 /// Records hold the agent's token, logs what containers say: root's business.
 fn restrict(directory: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
-        .map_err(io_error("set permissions of", directory))
+    Ok(
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
+            .map_err(PathError::on("set permissions of", directory))?,
+    )
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(io_error("read", path)(source)),
+        Err(source) => return Err(PathError::on("read", path)(source).into()),
     };
     serde_json::from_slice(&bytes)
         .map(Some)
@@ -382,15 +377,6 @@ fn to_json<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, StoreError> 
         path: path.to_owned(),
         source,
     })
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    let path = path.to_owned();
-    move |source| StoreError::Io {
-        action,
-        path,
-        source,
-    }
 }
 
 #[cfg(test)]
