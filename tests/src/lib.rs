@@ -10,9 +10,11 @@
 
 mod command;
 mod pod;
+pub mod stream;
 
 pub use command::{Ran, run, run_with_input};
 pub use pod::{Beluga, Pod, image, shared};
+pub use stream::peak_kib;
 
 use std::time::{Duration, Instant};
 
@@ -36,4 +38,11 @@ pub fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
 /// Counts this story as skipped, with the reason. The runner reads the line.
 pub fn skip(story: &str, reason: &str) {
     command::tell(&format!("SKIPPED {story}: {reason}"));
+}
+
+/// Says something although the story passes: a figure that people want to see.
+pub fn say(line: &str) {
+    use std::io::Write as _;
+    // Not by a macro: libtest keeps what those print to itself.
+    let _ = writeln!(std::io::stderr(), "\n{line}");
 }

@@ -1,5 +1,6 @@
 //! One Beluga with its own root and state, and the pods that a story makes in it.
 
+use crate::stream::status_number;
 use crate::{Ran, SOON, eventually, run, run_with_input};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -147,6 +148,18 @@ impl Pod<'_> {
             Some(value) => value.to_string(),
             None => String::new(),
         }
+    }
+
+    /// The processes of its VMM and of the supervisor that started it.
+    #[track_caller]
+    pub fn processes(&self) -> [u32; 2] {
+        let uid = self.field("/metadata/uid");
+        let path = self.beluga.root.join("pods").join(uid).join("record.json");
+        let record = std::fs::read_to_string(path).expect("the pod has a record");
+        let record: Value = serde_json::from_str(&record).expect("a record is JSON");
+        let vmm = record["vmm"]["pid"].as_u64().expect("the pod has a VMM");
+        let vmm = u32::try_from(vmm).expect("a PID");
+        [vmm, status_number(vmm, "PPid:")]
     }
 
     /// Its IP.
