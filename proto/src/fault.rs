@@ -35,6 +35,8 @@ pub enum FaultCode {
     UserNotFound,
     /// The image's user is root and the pod demands that it is not.
     RunsAsRoot,
+    /// The process's working directory cannot be made, or is no directory.
+    BadWorkingDirectory,
     /// The peer broke the protocol.
     Protocol,
     /// A fault of ours.

@@ -18,15 +18,26 @@ use beluga_proto::{
     ContainerId, ContainerSpec, ExecId, ExecSpec, Fault, FaultCode, Nonce, PodSetup, Reply,
     Request, Stamp,
 };
+use std::io;
 use std::time::Instant;
 
-/// A fault of the agent or the guest's kernel, with its causes.
-fn internal(error: impl std::error::Error) -> Fault {
-    Fault::from_error(FaultCode::Internal, &error)
+/// A limit that was reached, or else a fault of the agent or the guest's
+/// kernel, with its causes.
+fn failed(error: impl std::error::Error + 'static) -> Fault {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    let mut code = FaultCode::Internal;
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            code = spawn::code_of(error);
+        }
+        cause = error.source();
+    }
+    Fault::from_error(code, &error)
 }
 
-fn internal_to(what: &str, error: impl std::fmt::Display) -> Fault {
-    Fault::new(FaultCode::Internal, format!("cannot {what}: {error}"))
+/// The same for an error of the system that says nothing of itself.
+fn failed_to(what: &str, error: &io::Error) -> Fault {
+    Fault::new(spawn::code_of(error), format!("cannot {what}: {error}"))
 }
 
 impl Agent {
@@ -76,7 +87,7 @@ impl Agent {
             Request::SetClock { unix_nanos } => Some(
                 setup::set_clock(unix_nanos)
                     .map(|()| Reply::Done)
-                    .map_err(|error| internal_to("set the clock", error)),
+                    .map_err(|error| failed_to("set the clock", &error)),
             ),
             Request::Shutdown => {
                 self.kill_all();
@@ -95,8 +106,8 @@ impl Agent {
         self.storage = setup::set_up(setup)?;
         if setup.share_processes {
             let group = Cgroup::named("pause");
-            group.create(&Default::default()).map_err(internal)?;
-            self.pause = Some(spawn::start_pause(group.path()).map_err(internal)?);
+            group.create(&Default::default()).map_err(failed)?;
+            self.pause = Some(spawn::start_pause(group.path()).map_err(failed)?);
         }
         self.pod.is_set_up_now();
         sys::stamp(Stamp::PodReady);
@@ -112,7 +123,7 @@ impl Agent {
         self.pod.admit_container(&spec.id)?;
         let mut plan = self.plan(&spec)?;
         let group = Cgroup::named(spec.id.as_str());
-        group.create(&spec.cgroup).map_err(internal)?;
+        group.create(&spec.cgroup).map_err(failed)?;
         let container = Container {
             cgroup: group,
             writable: String::new(),
@@ -157,12 +168,12 @@ impl Agent {
             }
         }
         let watched = self.watches.add(&spec.id, &container.cgroup);
-        or_give_back!(watched.map_err(|error| internal_to("watch a cgroup", error)));
+        or_give_back!(watched.map_err(|error| failed_to("watch a cgroup", &error)));
         let opened = self.open_stdio(&spec.process, &nonces, true);
-        let opened = opened.map_err(|error| internal_to("open standard streams", error));
+        let opened = opened.map_err(|error| failed_to("open standard streams", &error));
         let (stdio, streams) = or_give_back!(opened);
         container.streams = streams;
-        let spawning = or_give_back!(spawn::start(plan, stdio).map_err(internal));
+        let spawning = or_give_back!(spawn::start(plan, stdio).map_err(failed));
         let pid = spawning.pid;
         let starting = Starting {
             spawning,
@@ -172,7 +183,7 @@ impl Agent {
         };
         // Without a watch its end is still seen by the reaper.
         if let Err(error) = starting.watch(self) {
-            or_give_back!(Err(internal_to("watch a process", error)));
+            or_give_back!(Err(failed_to("watch a process", &error)));
         }
         self.pod
             .container_spawned(spec.id.clone(), spec.name.clone(), pid);
@@ -240,7 +251,10 @@ impl Agent {
         let first = self.pod.admit_exec(&container, &exec)?;
         let group = match self.containers.get(&container) {
             Some(container) => container.cgroup.clone(),
-            None => return Err(internal_to("run a command", "the container has no cgroup")),
+            None => {
+                let message = "cannot run a command: the container has no cgroup";
+                return Err(Fault::new(FaultCode::Internal, message));
+            }
         };
         let plan = SpawnPlan {
             place: Place::Join { pid: first },
@@ -251,8 +265,8 @@ impl Agent {
         };
         let (stdio, streams) = self
             .open_stdio(&plan.process, &nonces, false)
-            .map_err(|error| internal_to("open standard streams", error))?;
-        let started = spawn::start(&plan, stdio).map_err(internal);
+            .map_err(|error| failed_to("open standard streams", &error))?;
+        let started = spawn::start(&plan, stdio).map_err(failed);
         let spawning = started.inspect_err(|_| self.close_streams(&streams))?;
         let pid = spawning.pid;
         let oom_kills = group.oom_kills();
@@ -269,7 +283,7 @@ impl Agent {
         };
         starting
             .watch(self)
-            .map_err(|error| internal_to("watch a process", error))?;
+            .map_err(|error| failed_to("watch a process", &error))?;
         self.pod.exec_spawned(exec.clone(), pid);
         self.execs.insert(exec, record);
         Ok(())
@@ -291,7 +305,7 @@ impl Agent {
             // A command leads a session and a process group of its own.
             Target::Exec { .. } if all => {
                 let group = i32::try_from(pid).map_or(0, i32::wrapping_neg);
-                sys::kill(group, signal).map_err(|error| internal_to("signal", error))
+                sys::kill(group, signal).map_err(|error| failed_to("signal", &error))
             }
             _ => {
                 super::lifecycle::signal_process(pid, signal);
@@ -305,7 +319,7 @@ impl Agent {
             return Ok(());
         };
         if signal == libc::SIGKILL {
-            return container.cgroup.kill().map_err(internal);
+            return container.cgroup.kill().map_err(failed);
         }
         for pid in container.cgroup.processes(usize::MAX) {
             super::lifecycle::signal_process(pid, signal);
@@ -325,7 +339,7 @@ impl Agent {
         });
         match terminal {
             Some(terminal) => {
-                resize(terminal, size).map_err(|error| internal_to("resize a terminal", error))
+                resize(terminal, size).map_err(|error| failed_to("resize a terminal", &error))
             }
             None => {
                 self.pod.signal_target(target)?;
@@ -375,5 +389,30 @@ impl Agent {
             })
             .collect();
         Reply::Stats(Box::new(stats))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spawn::SpawnError;
+
+    #[test]
+    fn a_limit_that_is_reached_is_told_from_a_fault_of_ours() {
+        let spawn = |errno| {
+            failed(SpawnError::Os {
+                what: "make a process",
+                source: io::Error::from_raw_os_error(errno),
+            })
+        };
+        for errno in [libc::EAGAIN, libc::ENOMEM, libc::ENOSPC, libc::EMFILE] {
+            assert_eq!(spawn(errno).code, FaultCode::ResourceExhausted, "{errno}");
+        }
+        let fault = spawn(libc::EINVAL);
+        assert_eq!(fault.code, FaultCode::Internal);
+        assert_eq!(
+            fault.message,
+            "cannot make a process: Invalid argument (os error 22)"
+        );
     }
 }

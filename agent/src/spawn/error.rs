@@ -33,6 +33,23 @@ pub enum HelperError {
         #[source]
         source: PathError,
     },
+    /// The working directory has no place in the root.
+    #[error("cannot use working directory {path:?}")]
+    WorkingDirectory {
+        /// As it was asked for.
+        path: String,
+        /// Why.
+        #[source]
+        source: PathError,
+    },
+    /// The working directory is none of the root's.
+    #[error("working directory {path:?} {why}")]
+    BadWorkingDirectory {
+        /// As it was asked for.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The user cannot be had from the image.
     #[error("cannot find out who the process runs as")]
     User(#[from] UserError),
@@ -73,6 +90,14 @@ impl HelperError {
                 PathError::Os { source, .. } => code_of(source),
                 _ => FaultCode::InvalidArgument,
             },
+            // A root that is full is no fault of the path.
+            Self::WorkingDirectory { source, .. } => match source {
+                PathError::Os { source, .. } if is_exhausted(source) => {
+                    FaultCode::ResourceExhausted
+                }
+                _ => FaultCode::BadWorkingDirectory,
+            },
+            Self::BadWorkingDirectory { .. } => FaultCode::BadWorkingDirectory,
             Self::User(error) => error.code(),
             Self::CommandNotFound { .. } => FaultCode::CommandNotFound,
             Self::CommandNotExecutable { .. } => FaultCode::CommandNotExecutable,
@@ -80,13 +105,23 @@ impl HelperError {
     }
 }
 
-fn code_of(source: &io::Error) -> FaultCode {
-    match source.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOSPC | Errno::DQUOT | Errno::NOMEM | Errno::AGAIN) => {
-            FaultCode::ResourceExhausted
-        }
-        _ => FaultCode::Internal,
+/// The code of an error of the system: a limit that was reached, or a fault of
+/// ours.
+pub fn code_of(source: &io::Error) -> FaultCode {
+    if is_exhausted(source) {
+        FaultCode::ResourceExhausted
+    } else {
+        FaultCode::Internal
     }
+}
+
+fn is_exhausted(source: &io::Error) -> bool {
+    matches!(
+        source.raw_os_error().map(Errno::from_raw_os_error),
+        Some(
+            Errno::NOSPC | Errno::DQUOT | Errno::NOMEM | Errno::AGAIN | Errno::MFILE | Errno::NFILE
+        )
+    )
 }
 
 /// Names the step that failed.

@@ -42,7 +42,7 @@ mod tests;
 mod user;
 mod volumes;
 
-pub use error::HelperError;
+pub use error::{HelperError, code_of};
 pub use helper::helper_main;
 pub use plan::{FileMount, LayerMount, Place, RootPlan, SpawnPlan, VolumeMount, Writable};
 

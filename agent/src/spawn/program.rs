@@ -77,11 +77,14 @@ fn invalid(what: &str) -> HelperError {
 /// Opens the working directory inside a root, made when missing.
 pub fn working_directory(root: &OwnedFd, path: &str) -> Result<OwnedFd, HelperError> {
     if !path.starts_with('/') {
-        return Err(invalid(&format!(
-            "working directory {path:?} is not absolute"
-        )));
+        return Err(bad_directory(path, "is not absolute"));
     }
-    directory(root, path, Mode::from(0o755), Boundary::Root).to_with("make working directory", path)
+    directory(root, path, Mode::from(0o755), Boundary::Root).map_err(|source| {
+        HelperError::WorkingDirectory {
+            path: path.to_owned(),
+            source,
+        }
+    })
 }
 
 /// Enters the working directory. It must be reachable from the root: one that
@@ -92,9 +95,14 @@ pub fn enter(directory: impl AsFd, path: &str) -> Result<(), HelperError> {
     if here.to_bytes().first() == Some(&b'/') {
         Ok(())
     } else {
-        Err(invalid(&format!(
-            "working directory {path:?} lies outside of the root"
-        )))
+        Err(bad_directory(path, "lies outside of the root"))
+    }
+}
+
+fn bad_directory(path: &str, why: &'static str) -> HelperError {
+    HelperError::BadWorkingDirectory {
+        path: path.to_owned(),
+        why,
     }
 }
 

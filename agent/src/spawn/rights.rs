@@ -3,54 +3,10 @@
 use super::error::{Context, HelperError};
 use super::user::Identity;
 use beluga_proto::ExecSpec;
+use beluga_proto::capability::{self, CAPABILITIES};
 use beluga_proto::container::Rlimit as RlimitSpec;
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
-
-/// Names without `CAP_`, by number.
-pub const CAPABILITIES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
 
 /// Open files of a process: systemd's, and so containerd's, default.
 const DEFAULT_FILES: Rlimit = Rlimit {
@@ -61,13 +17,9 @@ const DEFAULT_FILES: Rlimit = Rlimit {
 /// The set that a list of names means. Errors name what is no capability.
 pub fn capability_set(names: &[String]) -> Result<CapabilitySet, HelperError> {
     names.iter().try_fold(CapabilitySet::empty(), |set, name| {
-        let short = name.strip_prefix("CAP_").unwrap_or(name);
-        let number = CAPABILITIES
-            .iter()
-            .position(|known| *known == short)
-            .ok_or_else(|| HelperError::Invalid {
-                what: format!("{name:?} is no capability"),
-            })?;
+        let number = capability::number(name).ok_or_else(|| HelperError::Invalid {
+            what: format!("{name:?} is no capability"),
+        })?;
         Ok(set | CapabilitySet::from_bits_retain(1 << number))
     })
 }

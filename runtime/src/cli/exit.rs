@@ -64,6 +64,7 @@ pub fn of_fault(code: FaultCode) -> u8 {
         | FaultCode::PermissionDenied
         | FaultCode::UserNotFound
         | FaultCode::RunsAsRoot
+        | FaultCode::BadWorkingDirectory
         | FaultCode::Protocol
         | FaultCode::Internal => ERROR,
     }

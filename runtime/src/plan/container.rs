@@ -4,10 +4,9 @@ use super::layers::Layers;
 use super::size::weight;
 use super::types::{ContainerKind, ContainerPlan, ContainerTemplate, Identity, ImageFacts};
 use super::{PlanError, command, signal};
-use crate::spec::{
-    CAPABILITIES, Container, ContainerSecurity, PodSpec, RestartPolicy, SeccompChoice,
-};
+use crate::spec::{Container, ContainerSecurity, PodSpec, RestartPolicy, SeccompChoice};
 use beluga_proto::ExecSpec;
+use beluga_proto::capability::{CAPABILITIES, DEFAULT_CAPABILITIES};
 use beluga_proto::container::{CgroupLimits, MountSpec, Rlimit, Seccomp, TerminalSize, UserSpec};
 use std::collections::BTreeMap;
 
@@ -19,24 +18,6 @@ const CPU_PERIOD_MICROS: u64 = 100_000;
 
 /// Smallest quota that the kernel takes, in microseconds.
 const MIN_QUOTA_MICROS: u64 = 1_000;
-
-/// What a container may do that asks for nothing: containerd's default.
-const DEFAULT_CAPABILITIES: [&str; 14] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FSETID",
-    "FOWNER",
-    "MKNOD",
-    "NET_RAW",
-    "SETGID",
-    "SETUID",
-    "SETFCAP",
-    "SETPCAP",
-    "NET_BIND_SERVICE",
-    "SYS_CHROOT",
-    "KILL",
-    "AUDIT_WRITE",
-];
 
 /// Plans all containers, init containers first.
 pub fn plan(

@@ -26,7 +26,6 @@ mod yaml;
 pub use issue::{Issue, ManifestError, Position, SHOWN_ISSUES};
 pub use names::{label, subdomain};
 pub use quantity::{Bytes, Quantity, QuantityError};
-pub use security::CAPABILITIES;
 pub use types::{
     Container, ContainerPort, ContainerSecurity, Dns, HostAlias, Medium, PodName, PodSpec,
     PullPolicy, Resources, RestartPolicy, RunAs, SeccompChoice, Volume, VolumeMount, VolumeSource,

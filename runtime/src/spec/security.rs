@@ -4,6 +4,7 @@ use super::check::Check;
 use super::pod::some;
 use super::schema::closest;
 use super::types::{ContainerSecurity, RunAs, SeccompChoice};
+use beluga_proto::capability::CAPABILITIES;
 use k8s_openapi::api::core::v1 as core;
 use std::collections::BTreeSet;
 
@@ -215,49 +216,3 @@ fn capabilities(path: &str, list: &Option<Vec<String>>, check: &mut Check<'_>) -
     }
     list.iter().flatten().cloned().collect()
 }
-
-/// All of Linux 6.12, without `CAP_`, in the order of their numbers
-/// (include/uapi/linux/capability.h).
-pub const CAPABILITIES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];

@@ -2,6 +2,7 @@
 //! namespace of the test's own thread, with a busybox image on a tmpfs.
 
 use super::super::*;
+use beluga_proto::capability::{CAPABILITIES, DEFAULT_CAPABILITIES};
 use beluga_proto::container::{Seccomp, UserSpec};
 use beluga_proto::{ExecSpec, FaultCode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,24 +19,6 @@ pub const BASE: &str = "/run/beluga";
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n";
 const GROUP: &str = "root:x:0:\napp:x:1000:\nlogs:x:20:app\n";
-
-/// The capabilities that containerd gives by default.
-pub const DEFAULT_CAPABILITIES: [&str; 14] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-];
 
 /// A place for containers; its cgroup goes with it.
 pub struct Fixture {
@@ -146,9 +129,7 @@ pub fn shell(script: &str) -> ExecSpec {
 
 /// Every capability there is.
 pub fn all_capabilities() -> Vec<String> {
-    super::super::rights::CAPABILITIES
-        .map(str::to_owned)
-        .to_vec()
+    CAPABILITIES.map(str::to_owned).to_vec()
 }
 
 impl Fixture {

@@ -273,6 +273,29 @@ fn commands_that_cannot_run_say_why() {
 }
 
 #[test]
+fn working_directories_that_cannot_be_say_why() {
+    let Some(place) = fixture("directories") else {
+        return;
+    };
+    for (cwd, read_only) in [
+        ("/bin/data", false),
+        ("relative", false),
+        ("/made/in/vain", true),
+    ] {
+        let mut process = shell("true");
+        process.cwd = cwd.to_owned();
+        let mut plan = place.plan(process);
+        if read_only {
+            // A volume that may not be written to.
+            root(&mut plan).mounts.push(volume("/made", None, true));
+        }
+        let (code, message) = place.fault(&plan);
+        assert_eq!(code, FaultCode::BadWorkingDirectory, "{cwd}: {message}");
+        assert!(message.contains(cwd), "{message}");
+    }
+}
+
+#[test]
 fn users_that_cannot_be_say_why() {
     let Some(place) = fixture("users") else {
         return;
