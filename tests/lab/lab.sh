@@ -82,17 +82,20 @@ write_run() {
 # descriptors; without ioeventfd a write in the lab host returns only when QEMU
 # has passed it on, so nothing is lost when the machine ends.
 describe_machine() {
-    local shell_mode=$1 cpus=${LAB_CPUS:-2} accel=tcg,thread=multi
+    local shell_mode=$1 cpus=${LAB_CPUS:-2} accel=tcg,thread=multi clock=
     machine=()
     if [ -n "${LAB_ICOUNT:-}" ]; then
         cpus=1 accel=tcg,thread=single
         machine+=(-icount shift=0,sleep=off)
+    else
+        # Its kernel measures this wrongly on a busy machine (see tsc.py).
+        clock=$("$here/tsc.py") && clock=tsc_early_khz=$clock || clock=
     fi
     machine+=(
         -M q35,usb=off,smm=off,vmport=off -accel "$accel" -cpu max,xsave=off -smp "$cpus" -m "${LAB_MEMORY:-6G}"
         -nodefaults -no-user-config -display none -no-reboot
         -kernel "$host/vmlinux" -initrd "$work/initramfs"
-        -append "panic=-1 mitigations=off quiet loglevel=3 console=ttyS0 tsc=reliable no_timer_check nokaslr random.trust_cpu=on cryptomgr.notests transparent_hugepage=always lab.stage2=$here/stage2.sh lab.run=$work"
+        -append "panic=-1 mitigations=off quiet loglevel=3 console=ttyS0 tsc=reliable $clock no_timer_check nokaslr random.trust_cpu=on cryptomgr.notests transparent_hugepage=always lab.stage2=$here/stage2.sh lab.run=$work"
         -serial "file:$work/console"
         -d cpu_reset,guest_errors -D "$work/resets"
         -fsdev "local,id=root,path=/,security_model=none,multidevs=remap,readonly=on"
