@@ -57,6 +57,7 @@ $(TARGET)/make/exit_code.so: tests/make/exit_code.c
 endif
 
 lab-run: build images
+	@tests/lab/images.sh
 	@set +e; tests/lab/lab.sh $(if $(CMD),-- $(SHELL) -c "$$LAB_CMD",--shell); echo $$? > $(TARGET)/make/status
 lab-run: export LAB_CMD := $(value CMD)
 

@@ -72,7 +72,8 @@ write_run() {
     { [ -n "$shell_mode" ] || printf 'exec'; printf ' %q' "$@"; echo; } >"$work/command"
     {
         printf 'TARGET=%q\nCWD=%q\nMODULES=%q\nSHELL_MODE=%q\n' "$target" "$PWD" "$host/modules" "$shell_mode"
-        [ -z "$shell_mode" ] || stty size 2>/dev/null | awk '$1 && $2 { print "ROWS=" $1 "\nCOLS=" $2 }'
+        # Standard input may be a pipe: then there is no size.
+        [ -z "$shell_mode" ] || stty size 2>/dev/null | awk '$1 && $2 { print "ROWS=" $1 "\nCOLS=" $2 }' || true
     } >"$work/paths"
 }
 

@@ -70,6 +70,16 @@ for pair in BELUGA_VMM=/run/lab/bin/beluga-vmm BELUGA_KERNEL=/run/lab/lib/beluga
     BELUGA_INITRAMFS=/run/lab/lib/beluga/initramfs.cpio; do
     [ ! -e "${pair#*=}" ] || export "${pair?}"
 done
+# The test images, where `make` has loaded them; what is done to them here is
+# gone afterwards.
+if [ -d "$TARGET/lab/root" ]; then
+    mkdir -p /run/lab/images/upper /run/lab/images/work /var/lib/beluga
+    mount -t overlay -o "lowerdir=$TARGET/lab/root,upperdir=/run/lab/images/upper,workdir=/run/lab/images/work,index=off,xino=off" \
+        images /var/lib/beluga
+fi
+if [ -n "${LAB_BOOTS:-}" ]; then
+    python3 "${0%/*}/boots.py" "$LAB_BOOTS" </dev/null >/dev/null 2>&1 7>&- &
+fi
 cd "$CWD" 2>/dev/null || cd /
 
 if [ -n "$SHELL_MODE" ]; then
