@@ -44,12 +44,17 @@ source_version() {
     echo "$version"
 }
 
-# Everything that can change a byte of vmlinux: options, source, the recipe
-# below, and the compiler and linker.
+patches() { find "$here/patches" -name '*.patch' | sort; }
+patched_lines() { patches | xargs -r -n1 sed -n '/^--- /,$p'; }
+
+# Everything that can change a byte of vmlinux: options, source, patches, the
+# recipe below, and the compiler and linker. Comments of the fragment and the
+# reasons at the head of a patch are left out.
 kernel_key() {
     {
         echo "$1"
         grep -E '^(CONFIG|# CONFIG)_' "$fragment"
+        patched_lines
         sed -n '/^# BEGIN recipe/,/^# END recipe/p' "$here/build.sh"
         cat "$here/pack-kernel.py"
         gcc --version | head -1
@@ -88,9 +93,28 @@ unpack_source() {
             --exclude='*/tools/testing/*' --exclude='*/tools/perf/*'
 }
 
-# Nothing of the machine, the user or the time gets into the image.
+# Notes in $work/patches what became of each. A patch saves time and adds
+# nothing: where a newer source has changed under it, the kernel is built
+# without. No fuzz, so that it goes to the very lines it was written for.
+apply_patches() {
+    local change name
+    : >"$work/patches"
+    while read -r change; do
+        name=$(basename "$change" .patch)
+        if patch -s -F0 -p1 --dry-run -d "$tree" <"$change" >/dev/null 2>&1; then
+            patch -s -F0 -p1 -d "$tree" <"$change" >/dev/null
+            echo "patch $name applied" >>"$work/patches"
+        else
+            echo "patch $name left out" >>"$work/patches"
+            say "warning: $name does not apply to this source and is left out"
+        fi
+    done < <(patches)
+}
+
+# Nothing of the machine, the user, the caller's environment or the time gets
+# into the image.
 kernel_make() {
-    env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS LC_ALL=C TZ=UTC \
+    env -i PATH="$PATH" HOME=/nonexistent LC_ALL=C TZ=UTC \
         KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 1970' KBUILD_BUILD_USER=beluga \
         KBUILD_BUILD_HOST=beluga KBUILD_BUILD_VERSION=1 \
         make -C "$tree" O="$objects" ARCH=x86_64 "$@" </dev/null
@@ -135,17 +159,23 @@ count_cpu() {
 }
 
 build_kernel() {
-    local version=$1 key=$2 tree objects work began cpu
+    local version=$1 key=$2 tree objects work began cpu source
+    local result=$cache/kernel/$key.part
+    # What lies under this key is not what a build left there.
+    rm -rf "${cache:?}/kernel/$key" "$result"
     "$repo/scripts/setup.sh" kernel
     fetch_source "$version"
     if [ -n "${BELUGA_KEEP:-}" ]; then work=$cache/work/$version; else work=$cache/work/$key; fi
     tree=$work/source objects=$work/objects
     [ -n "${BELUGA_KEEP:-}" ] || rm -rf "$work"
     mkdir -p "$objects"
-    if [ ! -e "$work/unpacked" ]; then
+    source=$(patched_lines | sha256sum)
+    if [ "$(cat "$work/unpacked" 2>/dev/null)" != "$source" ]; then
         say "unpacking the kernel source"
+        rm -rf "$tree"
         unpack_source "$cache/source/${package}_$version.deb" "$tree"
-        touch "$work/unpacked"
+        apply_patches
+        echo "$source" >"$work/unpacked"
     fi
     say "configuring"
     configure
@@ -156,23 +186,28 @@ build_kernel() {
         { grep -E -B2 -A8 'rror' "$work/build.log" | tail -40 >&2; die "the kernel did not compile"; }
     count_cpu
 
-    local result=$cache/kernel/$key.part
-    rm -rf "$result"
     mkdir -p "$result"
     "$here/pack-kernel.py" "$objects/vmlinux" "$result/vmlinux"
     cp "$objects/.config" "$result/config"
     cp "$objects/System.map" "$result/System.map"
     {
         echo "source $package $version"
+        cat "$work/patches"
         echo "sha256 $(sha256sum <"$result/vmlinux" | cut -d' ' -f1)"
         echo "bytes $(stat -c %s "$result/vmlinux")"
         echo "build_cpu_seconds $cpu"
         echo "build_wall_seconds $((SECONDS - began))"
     } >"$result/info"
-    rm -rf "${cache:?}/kernel/$key"
     mv "$result" "$cache/kernel/$key"
     [ -n "${BELUGA_KEEP:-}" ] || rm -rf "$work"
     say "kernel built: $((cpu / 60)) CPU-minutes, $(stat -c %s "$cache/kernel/$key/vmlinux") bytes"
+}
+
+# Whether the cache's entry is what a build left there.
+cached() {
+    local entry=$cache/kernel/$1
+    [ -s "$entry/vmlinux" ] &&
+        grep -qx "sha256 $(sha256sum <"$entry/vmlinux" | cut -d' ' -f1)" "$entry/info" 2>/dev/null
 }
 
 # Replaces a file only when its content changes, and never half.
@@ -187,10 +222,10 @@ kernel() {
     version=$(source_version)
     key=$(kernel_key "$version")
     mkdir -p "$out" "$cache/kernel"
-    if [ ! -s "$cache/kernel/$key/vmlinux" ]; then
+    if ! cached "$key"; then
         exec 8>"$cache/kernel/lock"
         flock -n 8 || { say "another build of the kernel is under way: waiting for it"; flock 8; }
-        [ -s "$cache/kernel/$key/vmlinux" ] || build_kernel "$version" "$key"
+        cached "$key" || build_kernel "$version" "$key"
         exec 8>&-
     fi
     publish "$cache/kernel/$key/vmlinux" "$out/vmlinux"
@@ -202,10 +237,12 @@ kernel() {
 # Static on the gnu target: no other toolchain, no interpreter in the guest.
 agent_triple=x86_64-unknown-linux-gnu
 # No relocation at every start, no unwind tables (a panic ends the guest): a
-# tenth of the size, and of what each container's start has to touch.
+# tenth of the size, and of what each container's start has to touch. Messages of
+# a panic name source files, but not the home of who built them.
 agent() {
     (cd "$repo" && RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static \
-        -C force-unwind-tables=no" \
+        -C force-unwind-tables=no \
+        --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=crates" \
         cargo build --quiet --release -p beluga-agent --target "$agent_triple")
     mkdir -p "$out"
     publish "${CARGO_TARGET_DIR:-$repo/target}/$agent_triple/release/beluga-agent" "$out/beluga-agent"
