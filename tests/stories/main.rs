@@ -13,3 +13,4 @@ mod privilege;
 mod refusals;
 mod smoke;
 mod storage;
+mod verbs;
