@@ -4,45 +4,82 @@
 #   scripts/install.sh [--remove] PREFIX
 #
 # PREFIX/bin/beluga, PREFIX/lib/beluga/{beluga-vmm,vmlinux,initramfs.cpio},
-# shell completions under PREFIX/share.
+# shell completions under PREFIX/share. PREFIX/lib/beluga/installed lists the
+# files and the directories that were made for them: what lay there before stays.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-target}
 
 remove=
 if [ "${1:-}" = --remove ]; then remove=yes; shift; fi
 prefix=${1:?usage: scripts/install.sh [--remove] PREFIX}
+list=$prefix/lib/beluga/installed
 
-lib=$prefix/lib/beluga
-declare -A files=(
-    [target/release/beluga]="755 $prefix/bin/beluga"
-    [target/release/beluga-vmm]="755 $lib/beluga-vmm"
-    [target/guest/vmlinux]="644 $lib/vmlinux"
-    [target/guest/initramfs.cpio]="644 $lib/initramfs.cpio"
+# Where each part goes: source, mode, place below PREFIX.
+parts=(
+    "$target/release/beluga 755 /bin/beluga"
+    "$target/release/beluga-vmm 755 /lib/beluga/beluga-vmm"
+    "$target/guest/vmlinux 644 /lib/beluga/vmlinux"
+    "$target/guest/initramfs.cpio 644 /lib/beluga/initramfs.cpio"
 )
-declare -A completions=(
-    [bash]=$prefix/share/bash-completion/completions/beluga
-    [zsh]=$prefix/share/zsh/site-functions/_beluga
-    [fish]=$prefix/share/fish/vendor_completions.d/beluga.fish
+completions=(
+    "bash /share/bash-completion/completions/beluga"
+    "zsh /share/zsh/site-functions/_beluga"
+    "fish /share/fish/vendor_completions.d/beluga.fish"
 )
+
+# Files first, then directories from the innermost outwards; only empty ones go.
+remove_all() {
+    [ -f "$list" ] || { echo "install: nothing of beluga is installed in $prefix" >&2; exit 1; }
+    local kind place places
+    mapfile -t places < <(tac "$list")
+    for kind in file directory; do
+        for place in "${places[@]}"; do
+            [ "${place%% *}" = $kind ] || continue
+            place=$prefix${place#* }
+            if [ $kind = file ]; then rm -fv "$place"; else rmdir "$place" 2>/dev/null || true; fi
+        done
+    done
+}
+
+# Makes the directory of a place below PREFIX and notes what was not there.
+make_directory() {
+    local path=$1
+    [ ! -d "$prefix$path" ] || return 0
+    [ "$path" = / ] || make_directory "$(dirname "$path")"
+    mkdir "$prefix$path"
+    made+=("directory $path")
+}
+
+# A second installation keeps the notes of the first.
+install_all() {
+    local part source mode place made=()
+    [ ! -f "$list" ] || mapfile -t made <"$list"
+    mkdir -p "$(dirname "$prefix")"
+    for part in "${parts[@]}"; do
+        read -r source mode place <<<"$part"
+        make_directory "$(dirname "$place")"
+        install -m "$mode" "$source" "$prefix$place"
+        made+=("file $place")
+    done
+    for part in "${completions[@]}"; do
+        read -r source place <<<"$part"
+        make_directory "$(dirname "$place")"
+        "$target/release/beluga" completion "$source" >"$prefix$place"
+        made+=("file $place")
+    done
+    made+=("file /lib/beluga/installed")
+    printf '%s\n' "${made[@]}" | awk '!seen[$0]++' >"$list.new"
+    mv "$list.new" "$list"
+    sed -n "s|^file |installed $prefix|p" "$list"
+}
 
 if [ -n "$remove" ]; then
-    for entry in "${files[@]}"; do rm -fv "${entry#* }"; done
-    rm -fv "${completions[@]}"
-    rmdir "$lib" 2>/dev/null || true
+    remove_all
     exit
 fi
-
 # Nothing is half installed: look first.
-for source in "${!files[@]}"; do
-    [ -f "$source" ] || { echo "install: $source is missing; run \`make build\` first" >&2; exit 1; }
+for part in "${parts[@]}"; do
+    [ -f "${part%% *}" ] || { echo "install: ${part%% *} is missing; run \`make build\` first" >&2; exit 1; }
 done
-for source in "${!files[@]}"; do
-    read -r mode place <<<"${files[$source]}"
-    install -D -m "$mode" "$source" "$place"
-    echo "installed $place"
-done
-for shell in "${!completions[@]}"; do
-    mkdir -p "$(dirname "${completions[$shell]}")"
-    target/release/beluga completion "$shell" >"${completions[$shell]}"
-    echo "installed ${completions[$shell]}"
-done
+install_all

@@ -16,7 +16,7 @@ import sys
 
 sys.dont_write_bytecode = True
 
-from gate import stories
+from gate import boots, front, stories
 from gate.process import ROOT, quiet, run
 from gate.tally import Tally
 
@@ -89,8 +89,8 @@ def unit_tests(tally):
 
 def build(tally):
     tally.stage("what ships")
-    tally.check("guest kernel, initramfs, binaries", run(["make", "build"])[0] == 0)
-    tally.check("test images", run(["make", "images"])[0] == 0)
+    tally.check("make build", run(["make", "build"])[0] == 0)
+    tally.check("make images", run(["make", "images"])[0] == 0)
 
 
 def main():
@@ -107,7 +107,10 @@ def main():
     build(tally)
     if tally.failures and not (soak or filters):
         print("\nstories run all the same: a broken check does not hide a broken pod")
-    stories.run_all(tally, soak, filters)
+    with boots.counted(tally, limited=not soak) as environment:
+        if not soak and not filters:
+            front.run_all(tally, environment)
+        stories.run_all(tally, soak, filters, environment)
     sys.exit(0 if tally.summary() else 1)
 
 

@@ -2,8 +2,7 @@
 # What a pod is, shown on one: every line after a `$` is a command that you can
 # type yourself. Fails when anything does not do what it says.
 set -euo pipefail
-images=$1
-here=$(cd "$(dirname "$0")" && pwd)
+cd "$(dirname "$0")/../.."
 work=$(mktemp -d /tmp/beluga-demo.XXXXXX)
 export BELUGA_ROOT=$work/root BELUGA_STATE=$work/state
 
@@ -17,19 +16,27 @@ trap tidy EXIT
 
 bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
 title() { printf '\n%s# %s%s\n' "$bold" "$*" "$plain"; }
-show() { printf '$ %s\n' "$*"; "$@"; }
+# A word that the shell would take apart is shown in quotes.
+typed() {
+    local word line=
+    for word in "$@"; do
+        case $word in *[!A-Za-z0-9_./:=@%+,-]* | "") word="'$word'" ;; esac
+        line+=" $word"
+    done
+    printf '$%s\n' "$line"
+}
+show() { typed "$@"; "$@"; }
 
 title "the machine"
 show beluga doctor || true
 
 title "images are loaded once; each layer becomes a read-only disk"
-show beluga load -i "$images/busybox.tar"
-show beluga load -i "$images/nginx.tar"
+show beluga load -i target/images/busybox.tar
+show beluga load -i target/images/nginx.tar
 show beluga images
 
 title "a pod of three containers (and one that runs first), from tests/demo/demo.yaml"
-cd "$here"
-show beluga run -d -f demo.yaml
+show beluga run -d -f tests/demo/demo.yaml
 show beluga get pods -o wide
 ip=$(beluga get pod demo -o json | python3 -c 'import json, sys; print(json.load(sys.stdin)["status"]["podIP"])')
 
@@ -48,7 +55,7 @@ show beluga exec -c reader demo -- cat /dev/shm/note
 
 title "one volume: written by the writer, read-only for the web server"
 show beluga exec -c web demo -- cat /var/www/html/index.html
-printf '$ %s\n' "beluga exec -c web demo -- touch /var/www/html/x"
+typed beluga exec -c web demo -- touch /var/www/html/x
 if beluga exec -c web demo -- touch /var/www/html/x; then echo "the read-only mount was writable" >&2; exit 1; fi
 
 title "root file systems, users and rights are each container's own"

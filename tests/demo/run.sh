@@ -3,4 +3,4 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 repo=$(cd "$here/../.." && pwd)
-exec "$repo/tests/lab/lab.sh" -- "$here/demo.sh" "$repo/target/images"
+exec "$repo/tests/lab/lab.sh" -- "$here/demo.sh"

@@ -110,20 +110,20 @@ def load_images(tally, work):
                     quiet([TARGET / "release/beluga", "load", "-i", image], env=instance))
 
 
-def attempt(stories, work, names, log, seconds):
+def attempt(stories, work, names, log, seconds, environment):
     """Runs the named stories in one lab host; gives lab.sh's status."""
-    environment = {**os.environ, "LAB_TIMEOUT": str(max(60, int(seconds))), "STORIES": str(stories),
+    environment = {**environment, "LAB_TIMEOUT": str(max(60, int(seconds))), "STORIES": str(stories),
                    "WORK": str(work), "BELUGA_TEST_IMAGES": str(IMAGES)}
     command = ["tests/lab/lab.sh", "--", "tests/stories.sh", "--exact", *names]
     return run(command, on_line=log.line, env=environment)[0]
 
 
-def attempts(tally, stories, work, names, log):
+def attempts(tally, stories, work, names, log, environment):
     """Runs the stories, in a new lab host where one dies under them; gives the last status."""
     deadline, restarts = time.time() + SECONDS, 0
     while True:
         left = [name for name in names if name not in log.results]
-        status = attempt(stories, work, left, log, deadline - time.time())
+        status = attempt(stories, work, left, log, deadline - time.time(), environment)
         # Where all have finished, only the account of what is left over is missing,
         # and nobody can give it any more.
         if status != LAB_DIED or restarts == RESTARTS or len(log.results) == len(names):
@@ -151,7 +151,7 @@ def report(tally, names, log, status):
         tally.notes.append(f"slowest stories: {log.slowest()}")
 
 
-def run_all(tally, soak, filters):
+def run_all(tally, soak, filters, environment):
     """Every story that the gate proves, the soak runs, or those that a filter names."""
     tally.stage("stories on real pods" + (" (soak)" if soak else ""))
     stories = binary()
@@ -164,5 +164,5 @@ def run_all(tally, soak, filters):
         return
     with tempfile.TemporaryDirectory(prefix="beluga-stories-", dir=TARGET) as work:
         load_images(tally, work)
-        status = attempts(tally, stories, pathlib.Path(work), names, log)
+        status = attempts(tally, stories, pathlib.Path(work), names, log, environment)
     report(tally, names, log, status)

@@ -9,7 +9,7 @@ class Tally:
 
     def __init__(self):
         self.passed, self.failures, self.skips = 0, [], []
-        self.notes = []
+        self.names, self.notes = set(), []
         self._start = time.time()
         self._stages = []
 
@@ -20,6 +20,7 @@ class Tally:
 
     def check(self, name, holds, why=""):
         """Counts one check; `why` is shown when it does not hold."""
+        self.names.add(name)
         if holds:
             self.passed += 1
         else:

@@ -19,7 +19,7 @@ def play(*labs):
     """
     tally, log, asked, left = Tally(), stories.Log(), [], list(labs)
 
-    def attempt(_stories, _work, names, log, _seconds):
+    def attempt(_stories, _work, names, log, _seconds, _environment):
         asked.append(names)
         lines, status = left.pop(0)
         for line in lines:
@@ -27,7 +27,7 @@ def play(*labs):
         return status
 
     with mock.patch.object(stories, "attempt", attempt), contextlib.redirect_stdout(io.StringIO()):
-        status = stories.attempts(tally, None, None, NAMES, log)
+        status = stories.attempts(tally, None, None, NAMES, log, {})
         stories.report(tally, NAMES, log, status)
     return tally, asked
 

@@ -10,7 +10,7 @@ mod logical_host;
 mod object;
 mod patterns;
 mod privilege;
+mod readme;
 mod refusals;
 mod smoke;
 mod storage;
-mod verbs;

@@ -88,13 +88,11 @@ fn choose(pods: Vec<PodView>, args: &Args) -> Result<(Vec<PodView>, Vec<String>)
     let mut wanted: Vec<(String, String)> = Vec::new();
     if args.files.is_empty() {
         let names = pods::names(&args.what)?;
-        if names.is_empty() && (args.all || args.scope.selector.is_some()) {
+        if args.all && names.is_empty() {
             return Ok((pods, Vec::new()));
         }
         if names.is_empty() {
-            return Err(usage(
-                "which pods? Name them, or say --all, -l LABELS or -f FILE",
-            ));
+            return Err(usage("which pods? Name them, or say --all or -f FILE"));
         }
         let namespace = &args.scope.namespace;
         wanted.extend(names.into_iter().map(|name| (namespace.clone(), name)));
