@@ -12,13 +12,14 @@ pub use gc::gc;
 
 use crate::api::client::{self, ClientError};
 use crate::host::lock::FileLock;
-use crate::host::{self, HostError, network};
+use crate::host::{self, HostError, network, process};
 use crate::plan::{self, HostFacts, Identity, ImageFacts, Plan, PlanError};
 use crate::pod::{self, PodState};
 use crate::settings::{Settings, SettingsError};
 use crate::spec::PodSpec;
 use crate::store::status::{PodStatus, ReceiptLine};
 use crate::store::{self, Definition, Life, Record, StoreError};
+use beluga_proto::agent::PodStats;
 use beluga_proto::{FaultCode, PodUid};
 use owner::{adopt, supervise};
 use std::collections::BTreeMap;
@@ -319,6 +320,29 @@ pub async fn stop(
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// What a pod uses, seen from inside and from outside.
+#[derive(Debug, Clone)]
+pub struct Usage {
+    /// By the guest's own account.
+    pub guest: PodStats,
+    /// Memory of VMM and supervisor that the host holds for it, in bytes;
+    /// shared pages count by their share.
+    pub host_bytes: u64,
+}
+
+/// What a pod uses now. Errors when it has ended.
+pub async fn usage(settings: &Settings, uid: &PodUid) -> Result<Usage, EngineError> {
+    live(settings, uid).await?;
+    let guest = client::stats(settings, uid).await?;
+    let record = store::read_record(settings, uid)?;
+    let vmm = record.and_then(|record| record.vmm);
+    Ok(Usage {
+        guest,
+        host_bytes: vmm.map_or(0, |vmm| process::resident_bytes(vmm.pid))
+            + client::supervisor(settings, uid).map_or(0, process::resident_bytes),
+    })
 }
 
 /// Runs a process beside a container's own.

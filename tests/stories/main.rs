@@ -14,3 +14,4 @@ mod readme;
 mod refusals;
 mod smoke;
 mod storage;
+mod verbs;

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::settings::Settings;
 use crate::store::status::PodStatus;
-use beluga_proto::agent::ProcessExit;
+use beluga_proto::agent::{PodStats, ProcessExit};
 use beluga_proto::container::TerminalSize;
 use beluga_proto::{Fault, PodUid};
 use std::os::fd::OwnedFd;
@@ -32,6 +32,14 @@ pub enum ClientError {
 #[must_use]
 pub fn socket_path(settings: &Settings, uid: &PodUid) -> PathBuf {
     settings.run_dir(uid).join("supervisor.sock")
+}
+
+/// PID of a pod's supervisor, by the socket it answers on.
+#[must_use]
+pub fn supervisor(settings: &Settings, uid: &PodUid) -> Option<i32> {
+    let stream = std::os::unix::net::UnixStream::connect(socket_path(settings, uid)).ok()?;
+    let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+    Some(peer.pid.as_raw_nonzero().get())
 }
 
 async fn open(
@@ -112,6 +120,17 @@ pub async fn stop(
             Some(ApiMessage::Failed(fault)) => return Err(fault.into()),
             Some(_) => {}
         }
+    }
+}
+
+/// What the guest and its containers use.
+pub async fn stats(settings: &Settings, uid: &PodUid) -> Result<PodStats, ClientError> {
+    let mut channel = open(settings, uid, ApiRequest::Stats).await?;
+    match channel.receive().await? {
+        None => Err(ClientError::Closed),
+        Some(ApiMessage::Stats(stats)) => Ok(*stats),
+        Some(ApiMessage::Failed(fault)) => Err(fault.into()),
+        Some(_) => Err(ClientError::Answer),
     }
 }
 

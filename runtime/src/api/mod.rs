@@ -11,7 +11,7 @@ pub use channel::{Channel, ChannelError, listen};
 
 use crate::store::status::PodStatus;
 use beluga_proto::Fault;
-use beluga_proto::agent::ProcessExit;
+use beluga_proto::agent::{PodStats, ProcessExit};
 use beluga_proto::container::TerminalSize;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,8 @@ pub enum ApiRequest {
     Watch,
     /// End the pod; answered with `Done` at once, closed at the end.
     Stop(StopRequest),
+    /// Tell what the guest and its containers use; answered once.
+    Stats,
     /// Run a process beside a container's own.
     Exec(ExecRequest),
     /// Join a container's terminal or streams.
@@ -80,6 +82,8 @@ pub enum ApiMessage {
     Status(Box<PodStatus>),
     /// The request is under way.
     Done,
+    /// What the guest and its containers use.
+    Stats(Box<PodStats>),
     /// The request failed.
     Failed(Fault),
     /// Descriptors come with this frame, in this order, where there is one.

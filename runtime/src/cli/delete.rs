@@ -88,11 +88,13 @@ fn choose(pods: Vec<PodView>, args: &Args) -> Result<(Vec<PodView>, Vec<String>)
     let mut wanted: Vec<(String, String)> = Vec::new();
     if args.files.is_empty() {
         let names = pods::names(&args.what)?;
-        if args.all && names.is_empty() {
+        if names.is_empty() && (args.all || args.scope.selector.is_some()) {
             return Ok((pods, Vec::new()));
         }
         if names.is_empty() {
-            return Err(usage("which pods? Name them, or say --all or -f FILE"));
+            return Err(usage(
+                "which pods? Name them, or say --all, -l LABELS or -f FILE",
+            ));
         }
         let namespace = &args.scope.namespace;
         wanted.extend(names.into_iter().map(|name| (namespace.clone(), name)));

@@ -1,12 +1,13 @@
 //! `beluga describe pod`: everything about a pod, for people.
 
+use super::events as words;
 use super::pods::{self, Scope};
 use super::table::{Table, printable};
 use super::{CliError, exit, get, object, time};
 use crate::engine::PodView;
 use crate::settings::Settings;
 use crate::spec::{Bytes, Container, Medium, VolumeSource};
-use crate::store::status::{ContainerState, ContainerStatus, EventKind, Termination, VmEnd};
+use crate::store::status::{ContainerState, ContainerStatus, Termination, VmEnd};
 use beluga_proto::{ExitCause, Stamp};
 use serde_json::Value;
 
@@ -395,20 +396,10 @@ fn events(page: &mut Page, pod: &PodView) {
     }
     let mut table = Table::new(&["Type", "Reason", "Age", "Message"]);
     for event in &pod.status.events {
-        let kind = match event.kind {
-            EventKind::Normal => "Normal",
-            EventKind::Warning => "Warning",
-        };
-        let age = time::age(event.time);
-        let age = if event.count > 1 {
-            format!("{age} (x{})", event.count)
-        } else {
-            age
-        };
         table.row(vec![
-            kind.into(),
+            words::word(event.kind).into(),
             event.reason.clone(),
-            age,
+            words::age(event),
             event.message.clone(),
         ]);
     }

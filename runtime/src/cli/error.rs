@@ -72,6 +72,20 @@ pub enum CliError {
         /// Its name.
         name: String,
     },
+    /// What was waited for did not come.
+    #[error("timed out waiting for {what}")]
+    TimedOut {
+        /// For what.
+        what: String,
+    },
+    /// A container has not run before.
+    #[error("previous terminated container {container:?} in pod {pod:?} not found")]
+    NoPrevious {
+        /// The container.
+        container: String,
+        /// Its pod.
+        pod: String,
+    },
     /// A pod that was started did not come up.
     #[error("pod {name:?} failed: {message}")]
     PodFailed {

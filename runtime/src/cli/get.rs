@@ -3,16 +3,20 @@
 use super::object::{list, object};
 use super::pods::{self, Scope};
 use super::table::Table;
-use super::{CliError, exit, time, yaml};
+use super::{CliError, events, exit, time, yaml};
 use crate::engine::PodView;
 use crate::plan::ContainerKind;
 use crate::settings::Settings;
 use crate::store::status::{ContainerState, ContainerStatus};
+use std::time::Duration;
+
+/// How often `--watch` looks.
+const WATCH_STEP: Duration = Duration::from_millis(200);
 
 /// Arguments of `get`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// `pods`, `pod NAME…` or `pod/NAME…`
+    /// `pods`, `pod NAME…`, `pod/NAME…` or `events`
     #[arg(required = true, value_name = "TYPE [NAME]")]
     what: Vec<String>,
     #[command(flatten)]
@@ -38,6 +42,9 @@ struct Show {
     /// No line with the heads of the columns
     #[arg(long)]
     no_headers: bool,
+    /// Go on and print what changes
+    #[arg(short, long, conflicts_with = "output")]
+    watch: bool,
     /// Nothing and exit code 0 when there is no such pod
     #[arg(long)]
     ignore_not_found: bool,
@@ -58,6 +65,12 @@ pub enum Output {
 
 /// Runs `get`.
 pub async fn get(settings: &Settings, args: Args) -> Result<u8, CliError> {
+    if matches!(args.what[0].as_str(), "events" | "event" | "ev") {
+        let Show {
+            output, no_headers, ..
+        } = args.show;
+        return events::run(settings, &args.scope, output, no_headers).await;
+    }
     let known = matches!(args.what[0].as_str(), "pod" | "pods" | "po")
         || args.what[0].starts_with("pod/")
         || args.what[0].starts_with("pods/")
@@ -92,6 +105,9 @@ async fn show(
         .cloned()
         .collect();
     print(&chosen, names, scope, show)?;
+    if show.watch {
+        return watch(settings, scope, names, chosen).await;
+    }
     let absent = |name: &&String| !chosen.iter().any(|pod| pod.name == **name);
     match names.iter().find(absent) {
         Some(name) if !show.ignore_not_found => Err(CliError::NotFound {
@@ -99,6 +115,32 @@ async fn show(
             name: name.clone(),
         }),
         _ => Ok(exit::OK),
+    }
+}
+
+/// Prints a line for each pod whose line has changed, for ever.
+async fn watch(
+    settings: &Settings,
+    scope: &Scope,
+    names: &[String],
+    mut before: Vec<PodView>,
+) -> Result<u8, CliError> {
+    loop {
+        tokio::time::sleep(WATCH_STEP).await;
+        let mut now = pods::all(settings, scope).await?;
+        now.retain(|pod| names.is_empty() || names.contains(&pod.name));
+        let is_news = |pod: &&PodView| {
+            let same = |old: &&PodView| old.uid == pod.uid;
+            before
+                .iter()
+                .find(same)
+                .is_none_or(|old| cells(old, scope, false)[..4] != cells(pod, scope, false)[..4])
+        };
+        let news: Vec<PodView> = now.iter().filter(is_news).cloned().collect();
+        if !news.is_empty() {
+            table(&news, scope, false, true);
+        }
+        before = now;
     }
 }
 
@@ -140,34 +182,38 @@ fn table(pods: &[PodView], scope: &Scope, wide: bool, no_headers: bool) {
     }
     let mut table = Table::new(&heads);
     for pod in pods {
-        let mut row = vec![
-            pod.name.clone(),
-            ready(pod),
-            status(pod),
-            restarts(pod),
-            time::age(pod.status.created),
-        ];
-        if scope.all_namespaces {
-            row.insert(0, pod.namespace.clone());
-        }
-        if wide {
-            let none = || "<none>".to_owned();
-            let vm = pod.plan.as_ref().map(|plan| &plan.vm);
-            row.push(
-                pod.status
-                    .ips
-                    .first()
-                    .map_or_else(none, ToString::to_string),
-            );
-            row.push(vm.map_or_else(none, |vm| vm.vcpus.to_string()));
-            row.push(vm.map_or_else(none, |vm| format!("{}Mi", vm.memory_mib)));
-        }
-        table.row(row);
+        table.row(cells(pod, scope, wide));
     }
     let lines = table.lines(0);
     for line in lines.iter().skip(usize::from(no_headers)) {
         say!("{line}");
     }
+}
+
+fn cells(pod: &PodView, scope: &Scope, wide: bool) -> Vec<String> {
+    let mut row = vec![
+        pod.name.clone(),
+        ready(pod),
+        status(pod),
+        restarts(pod),
+        time::age(pod.status.created),
+    ];
+    if scope.all_namespaces {
+        row.insert(0, pod.namespace.clone());
+    }
+    if wide {
+        let none = || "<none>".to_owned();
+        let vm = pod.plan.as_ref().map(|plan| &plan.vm);
+        row.push(
+            pod.status
+                .ips
+                .first()
+                .map_or_else(none, ToString::to_string),
+        );
+        row.push(vm.map_or_else(none, |vm| vm.vcpus.to_string()));
+        row.push(vm.map_or_else(none, |vm| format!("{}Mi", vm.memory_mib)));
+    }
+    row
 }
 
 /// Containers that are to stay up: app containers and sidecars.

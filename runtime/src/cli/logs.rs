@@ -3,12 +3,13 @@
 use super::output::{Printer, reader_gone};
 use super::pods;
 use super::tailing::{Changes, Tailing};
-use super::{CliError, exit};
+use super::{CliError, exit, time};
 use crate::engine::{self, PodView, Update};
 use crate::logs;
 use crate::settings::Settings;
 use crate::store::status::{ContainerState, PodStatus};
 use std::io;
+use std::time::Duration;
 
 /// Arguments of `logs`.
 #[derive(Debug, clap::Args)]
@@ -32,6 +33,15 @@ pub struct Args {
         allow_hyphen_values = true
     )]
     tail: i64,
+    /// The run before the present one
+    #[arg(short, long, conflicts_with = "follow")]
+    previous: bool,
+    /// Only lines that are newer than this, like 5s, 2m or 3h
+    #[arg(long, value_name = "DURATION", value_parser = parse_since, conflicts_with = "since_time")]
+    since: Option<Duration>,
+    /// Only lines since this time, like 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = parse_since_time)]
+    since_time: Option<u64>,
     /// Time before each line
     #[arg(long)]
     timestamps: bool,
@@ -46,10 +56,20 @@ pub struct Args {
     namespace: String,
 }
 
+fn parse_since(text: &str) -> Result<Duration, String> {
+    time::duration(text).ok_or_else(|| "write it like 5s, 2m or 3h".to_owned())
+}
+
+fn parse_since_time(text: &str) -> Result<u64, String> {
+    time::parse_rfc3339(text).ok_or_else(|| "write it like 2026-01-31T12:00:00Z".to_owned())
+}
+
 struct Stream {
     container: String,
     tailing: Tailing,
     printer: Printer,
+    /// Nanoseconds since 1970; older lines are left out.
+    since: u64,
     watched: bool,
     done: bool,
 }
@@ -80,6 +100,13 @@ fn streams(
     containers: &[String],
     args: &Args,
 ) -> Result<Vec<Stream>, CliError> {
+    let since = match (args.since, args.since_time) {
+        (Some(span), _) => {
+            let span = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+            time::now().saturating_sub(span)
+        }
+        (None, at) => at.unwrap_or(0),
+    };
     let mut streams = Vec::new();
     for (at, container) in containers.iter().enumerate() {
         let directory = logs::directory(settings, &pod.uid, container);
@@ -88,7 +115,14 @@ fn streams(
             .containers
             .iter()
             .find(|one| one.name == *container);
-        let mut tailing = Tailing::new(directory, now.map_or(0, |now| now.restarts));
+        let mut run = now.map_or(0, |now| now.restarts);
+        if args.previous {
+            run = run.checked_sub(1).ok_or_else(|| CliError::NoPrevious {
+                container: container.clone(),
+                pod: pod.name.clone(),
+            })?;
+        }
+        let mut tailing = Tailing::new(directory, run);
         if let Ok(count) = usize::try_from(args.tail) {
             let skipped = tailing.skip_to_last(count);
             skipped.map_err(|source| CliError::io("read the log", source))?;
@@ -98,6 +132,7 @@ fn streams(
             container: container.clone(),
             tailing,
             printer: Printer::new(args.timestamps, prefix, false),
+            since,
             watched: false,
             done: false,
         });
@@ -159,12 +194,17 @@ fn is_over(stream: &Stream, status: &PodStatus) -> bool {
 
 fn drain(stream: &mut Stream) -> Result<(), CliError> {
     let Stream {
-        tailing, printer, ..
+        tailing,
+        printer,
+        since,
+        ..
     } = stream;
     let mut failed: Option<io::Error> = None;
     tailing
         .drain(|line| {
-            if failed.is_none() {
+            let is_wanted =
+                *since == 0 || time::parse_rfc3339(&line.time).is_none_or(|at| at >= *since);
+            if is_wanted && failed.is_none() {
                 failed = printer.print(&line).err();
             }
         })

@@ -4,7 +4,7 @@ use super::CliError;
 use super::style::Style;
 use crate::plan::{ImageFacts, image_facts};
 use crate::settings::Settings;
-use crate::spec::{self, Document};
+use crate::spec::{self, Document, PodSpec};
 use beluga_image::{Reference, Store};
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -66,18 +66,23 @@ fn bounded(from: impl std::io::Read, name: &Path) -> Result<String, CliError> {
     Ok(text)
 }
 
-/// The images of all pods, or an error that names each one that is absent.
+/// The images of all documents' pods, or an error that names each one that is absent.
 pub fn images(
     settings: &Settings,
     documents: &[Document],
 ) -> Result<BTreeMap<String, ImageFacts>, CliError> {
+    images_of(settings, documents.iter().map(|document| &document.spec))
+}
+
+/// The images of pods, or an error that names each one that is absent.
+pub fn images_of<'p>(
+    settings: &Settings,
+    specs: impl IntoIterator<Item = &'p PodSpec>,
+) -> Result<BTreeMap<String, ImageFacts>, CliError> {
     let store = Store::open(settings.images())?;
     let mut present = BTreeMap::new();
     let mut absent: Vec<(String, String)> = Vec::new();
-    for container in documents
-        .iter()
-        .flat_map(|document| document.spec.all_containers())
-    {
+    for container in specs.into_iter().flat_map(PodSpec::all_containers) {
         let image = &container.image;
         if present.contains_key(image) || absent.iter().any(|(_, known)| known == image) {
             continue;

@@ -17,12 +17,15 @@ macro_rules! put {
     };
 }
 
+mod again;
 mod apply;
+mod attach;
 mod completion;
 mod delete;
 mod describe;
 mod doctor;
 mod error;
+mod events;
 mod exec;
 pub mod exit;
 mod foreground;
@@ -35,12 +38,15 @@ mod object;
 mod output;
 mod pods;
 mod run;
+mod selector;
 mod style;
 mod table;
 mod tailing;
 mod terminal;
 mod time;
+mod top;
 mod version;
+mod wait;
 
 pub use error::CliError;
 
@@ -81,6 +87,19 @@ enum Verb {
     Logs(logs::Args),
     /// Run a command in a container
     Exec(exec::Args),
+    /// Join a running container's streams
+    Attach(attach::Args),
+    /// Wait until something is true of pods
+    Wait(wait::Args),
+    /// Show what pods and containers use
+    #[command(visible_alias = "stats")]
+    Top(top::Args),
+    /// End pods and keep their records and logs
+    Stop(again::StopArgs),
+    /// Run pods again that have ended
+    Start(again::StartArgs),
+    /// End pods and run them again
+    Restart(again::StopArgs),
     /// End and delete pods
     Delete(delete::Args),
     /// List the images that are loaded
@@ -131,6 +150,12 @@ async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {
         Verb::Describe(args) => describe::run(settings, args).await,
         Verb::Logs(args) => logs::run(settings, args).await,
         Verb::Exec(args) => exec::run(settings, args).await,
+        Verb::Attach(args) => attach::run(settings, args).await,
+        Verb::Wait(args) => wait::run(settings, args).await,
+        Verb::Top(args) => top::run(settings, args).await,
+        Verb::Stop(args) => again::stop(settings, args).await,
+        Verb::Start(args) => again::start(settings, args).await,
+        Verb::Restart(args) => again::restart(settings, args).await,
         Verb::Delete(args) => delete::run(settings, args).await,
         Verb::Images(args) => images::list(settings, &args),
         Verb::Load(args) => images::load(settings, &args),

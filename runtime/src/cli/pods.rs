@@ -1,6 +1,7 @@
 //! Which pods a command is about.
 
 use super::CliError;
+use super::selector::Selector;
 use crate::engine::{self, PodView};
 use crate::settings::Settings;
 
@@ -13,6 +14,9 @@ pub struct Scope {
     /// All namespaces
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub all_namespaces: bool,
+    /// Only pods with these labels, like app=web,tier!=db
+    #[arg(short = 'l', long)]
+    pub selector: Option<Selector>,
 }
 
 /// Words that mean "pods" where kubectl wants a resource type.
@@ -41,7 +45,13 @@ pub fn name(word: &str) -> Result<String, CliError> {
 /// All pods of a scope, sorted by namespace and name.
 pub async fn all(settings: &Settings, scope: &Scope) -> Result<Vec<PodView>, CliError> {
     let mut pods = engine::list(settings).await?;
-    pods.retain(|pod| scope.all_namespaces || pod.namespace == scope.namespace);
+    pods.retain(|pod| {
+        let is_chosen = scope
+            .selector
+            .as_ref()
+            .is_none_or(|selector| selector.matches(&pod.spec.labels));
+        is_chosen && (scope.all_namespaces || pod.namespace == scope.namespace)
+    });
     Ok(pods)
 }
 

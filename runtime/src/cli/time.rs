@@ -1,7 +1,7 @@
 //! Times for people and for manifests.
 
 use jiff::Timestamp;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const NANOS: u64 = 1_000_000_000;
 
@@ -46,6 +46,40 @@ pub fn span(seconds: u64) -> String {
     }
 }
 
+/// Reads a span as Go writes it: `30s`, `1h30m`, `1.5m`, `100ms`; a bare `0`.
+pub fn duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let (mut rest, mut sum) = (text, Duration::ZERO);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let amount: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let letters = rest
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let unit = match &rest[..letters] {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        sum = sum.checked_add(Duration::try_from_secs_f64(amount * unit).ok()?)?;
+        rest = &rest[letters..];
+    }
+    (!text.is_empty()).then_some(sum)
+}
+
+/// Nanoseconds since 1970 of a time like `2026-01-31T12:00:00.5Z`.
+pub fn parse_rfc3339(text: &str) -> Option<u64> {
+    let at: Timestamp = text.parse().ok()?;
+    u64::try_from(at.as_nanosecond()).ok()
+}
+
 /// A short time: `850 µs`, `12.3 ms`, `1.20 s`.
 pub fn short(nanos: u64) -> String {
     match nanos {
@@ -79,6 +113,21 @@ mod tests {
         ] {
             assert_eq!(span(seconds), expected);
         }
+    }
+
+    #[test]
+    fn durations_are_those_of_go() {
+        let millis = |text| duration(text).map(|span| span.as_millis());
+        assert_eq!(millis("0"), Some(0));
+        assert_eq!(millis("1h2m3.5s"), Some(3_723_500));
+        assert_eq!(millis("250ms"), Some(250));
+        for bad in ["", "5", "s", "1d", "1s2", "-1s", "1e400s"] {
+            assert_eq!(millis(bad), None, "{bad}");
+        }
+        assert_eq!(
+            parse_rfc3339("2023-11-14T22:13:20.000000001Z"),
+            Some(1_700_000_000_000_000_001)
+        );
     }
 
     #[test]

@@ -55,6 +55,17 @@ pub fn wait_end(pidfd: &OwnedFd, timeout_millis: u32) -> bool {
     matches!(poll(&mut fds, Some(&timeout)), Ok(ready) if ready > 0)
 }
 
+/// Memory that the host holds for a process, in bytes, shared pages by their
+/// share; 0 for one that is gone or not ours to look at.
+#[must_use]
+pub fn resident_bytes(pid: i32) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let kibibytes = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:")?.split_whitespace().next());
+    kibibytes.map_or(0, |text| text.parse::<u64>().unwrap_or(0) << 10)
+}
+
 /// All VMMs that carry a pod's UID in their environment.
 #[must_use]
 pub fn machines() -> Vec<(PodUid, ProcessRef)> {

@@ -169,6 +169,17 @@ impl Caller {
                 channel.send(&ApiMessage::Done, &[]).await?;
                 self.until_the_end(channel).await
             }
+            ApiRequest::Stats => {
+                let message = match self.link.request(Request::Stats).await {
+                    Ok(Reply::Stats(stats)) => ApiMessage::Stats(stats),
+                    Ok(_) => ApiMessage::Failed(Fault::new(
+                        FaultCode::Protocol,
+                        "the agent does not say what is used",
+                    )),
+                    Err(fault) => ApiMessage::Failed(fault),
+                };
+                channel.send(&message, &[]).await
+            }
             ApiRequest::Exec(request) => {
                 let (reply, answer) = oneshot::channel();
                 self.tell(Call::Exec(request, reply));

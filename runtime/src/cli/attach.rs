@@ -1,0 +1,78 @@
+//! `beluga attach`: a running container's streams become ours.
+
+use super::terminal::{self, Outputs, Raw};
+use super::{CliError, exit, pods};
+use crate::engine::{self, AttachRequest};
+use crate::settings::Settings;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Arguments of `attach`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Hand standard input over
+    #[arg(short = 'i', long)]
+    stdin: bool,
+    /// The container's terminal is ours
+    #[arg(short, long)]
+    tty: bool,
+    /// The container; the first one when it is not named
+    #[arg(short, long)]
+    container: Option<String>,
+    /// Namespace of the pod
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    /// The pod
+    pod: String,
+}
+
+/// Runs the verb.
+pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
+    let pod = pods::one(settings, &args.namespace, &args.pod).await?;
+    let name = pods::container(&pod, args.container.as_deref())?.to_owned();
+    let container = pod.spec.all_containers().find(|one| one.name == name);
+    let (has_stdin, has_tty) = container.map_or((false, false), |one| (one.stdin, one.tty));
+    if args.stdin && !has_stdin {
+        return Err(CliError::Usage {
+            message: format!("the container {name:?} was started without standard input"),
+        });
+    }
+    let tty = args.tty && has_tty;
+    if args.tty && !has_tty {
+        eprintln!("Unable to use a TTY - container {name} did not allocate one");
+    }
+    let request = AttachRequest {
+        container: Some(name),
+        stdin: args.stdin,
+    };
+    let session = engine::attach(settings, &pod.uid, request).await?;
+    let raw = if tty && args.stdin {
+        eprintln!("If you don't see a command prompt, try pressing enter.");
+        Some(Raw::enter()?)
+    } else {
+        None
+    };
+    let mut outputs = Outputs::default();
+    outputs.add(session.output, false)?;
+    if let Some(stdin) = session.stdin {
+        terminal::send_input(stdin)?;
+    }
+    let mut control = session.control;
+    let mut resized = signal(SignalKind::window_change())
+        .map_err(|source| CliError::io("watch the terminal's size", source))?;
+    if let Some(size) = terminal::size().filter(|_| tty) {
+        drop(control.resize(size).await);
+    }
+    let ended = loop {
+        tokio::select! {
+            ended = control.wait() => break ended,
+            _ = resized.recv(), if tty => {
+                if let Some(size) = terminal::size() {
+                    drop(control.resize(size).await);
+                }
+            }
+        }
+    };
+    outputs.finish().await;
+    drop(raw);
+    Ok(exit::of_process(ended?.code))
+}

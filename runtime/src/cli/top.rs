@@ -1,0 +1,185 @@
+//! `beluga top`: what pods and their containers use.
+
+use super::pods::{self, Scope};
+use super::table::Table;
+use super::{CliError, exit};
+use crate::engine::{self, PodView, Usage};
+use crate::settings::Settings;
+use std::time::{Duration, Instant};
+
+/// CPU use is what was used between two looks this far apart.
+const WINDOW: Duration = Duration::from_millis(500);
+
+/// Arguments of `top`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// `pod`, `pod NAME…` or `pod/NAME…`
+    #[arg(value_name = "TYPE [NAME]")]
+    what: Vec<String>,
+    /// A line for each container
+    #[arg(long)]
+    containers: bool,
+    /// No line with the heads of the columns
+    #[arg(long)]
+    no_headers: bool,
+    #[command(flatten)]
+    scope: Scope,
+}
+
+/// A pod, looked at twice.
+struct Sample {
+    pod: PodView,
+    before: Usage,
+    after: Usage,
+    elapsed: Duration,
+}
+
+/// Runs the verb.
+pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
+    let names = pods::names(&args.what)?;
+    let mut live = pods::all(settings, &args.scope).await?;
+    if let Some(absent) = names
+        .iter()
+        .find(|name| !live.iter().any(|pod| pod.name == **name))
+    {
+        return Err(CliError::NotFound {
+            what: "pod",
+            name: absent.clone(),
+        });
+    }
+    live.retain(|pod| {
+        !pod.status.phase.is_end() && (names.is_empty() || names.contains(&pod.name))
+    });
+    let mut first = Vec::new();
+    for pod in live {
+        // One that is just starting or ending has nothing to show.
+        if let Ok(usage) = engine::usage(settings, &pod.uid).await {
+            first.push((pod, usage, Instant::now()));
+        }
+    }
+    tokio::time::sleep(WINDOW).await;
+    let mut samples = Vec::new();
+    for (pod, before, at) in first {
+        if let Ok(after) = engine::usage(settings, &pod.uid).await {
+            samples.push(Sample {
+                pod,
+                before,
+                after,
+                elapsed: at.elapsed(),
+            });
+        }
+    }
+    if samples.is_empty() {
+        eprintln!("No running pods found.");
+        return Ok(exit::OK);
+    }
+    let table = if args.containers {
+        containers(&samples)
+    } else {
+        summary(&samples)
+    };
+    for line in table.lines(0).iter().skip(usize::from(args.no_headers)) {
+        say!("{line}");
+    }
+    Ok(exit::OK)
+}
+
+fn summary(samples: &[Sample]) -> Table {
+    let mut table = Table::new(&[
+        "NAME",
+        "CPU(cores)",
+        "MEMORY(bytes)",
+        "LIMIT",
+        "HOST",
+        "OVERHEAD",
+    ]);
+    for sample in samples {
+        let used = |usage: &Usage| -> u64 {
+            let containers = &usage.guest.containers;
+            containers.iter().map(|one| one.working_set_bytes).sum()
+        };
+        let cpu = |usage: &Usage| -> u64 {
+            let containers = &usage.guest.containers;
+            containers.iter().map(|one| one.cpu_nanos).sum()
+        };
+        let nanos = cpu(&sample.after).saturating_sub(cpu(&sample.before));
+        let memory = used(&sample.after);
+        let host = sample.after.host_bytes;
+        table.row(vec![
+            sample.pod.name.clone(),
+            millicores(nanos, sample.elapsed),
+            mebibytes(memory),
+            mebibytes(sample.after.guest.memory_total),
+            mebibytes(host),
+            mebibytes(host.saturating_sub(memory)),
+        ]);
+    }
+    table
+}
+
+fn containers(samples: &[Sample]) -> Table {
+    let mut table = Table::new(&[
+        "POD",
+        "NAME",
+        "CPU(cores)",
+        "MEMORY(bytes)",
+        "LIMIT",
+        "PIDS",
+        "WRITABLE",
+        "READ",
+        "WRITTEN",
+    ]);
+    for sample in samples {
+        for status in &sample.pod.status.containers {
+            let find = |usage: &Usage| {
+                let mut all = usage.guest.containers.iter();
+                all.find(|one| Some(&one.id) == status.id.as_ref()).cloned()
+            };
+            let Some(after) = find(&sample.after) else {
+                continue;
+            };
+            let before = find(&sample.before).map_or(0, |one| one.cpu_nanos);
+            let mut spec = sample.pod.spec.all_containers();
+            let limit = spec
+                .find(|one| one.name == status.name)
+                .and_then(|one| one.resources.memory_limit);
+            table.row(vec![
+                sample.pod.name.clone(),
+                status.name.clone(),
+                millicores(after.cpu_nanos.saturating_sub(before), sample.elapsed),
+                mebibytes(after.working_set_bytes),
+                limit.map_or_else(|| "<none>".to_owned(), mebibytes),
+                after.pids.to_string(),
+                mebibytes(after.writable_bytes),
+                mebibytes(after.read_bytes),
+                mebibytes(after.write_bytes),
+            ]);
+        }
+    }
+    table
+}
+
+/// As kubectl has it: thousandths of a CPU, rounded up.
+fn millicores(nanos: u64, elapsed: Duration) -> String {
+    let elapsed = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX).max(1);
+    let milli = u128::from(nanos) * 1000;
+    format!("{}m", milli.div_ceil(u128::from(elapsed)))
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{}Mi", bytes.div_ceil(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_rounded_up_as_kubectl_does() {
+        assert_eq!(millicores(0, WINDOW), "0m");
+        assert_eq!(millicores(1, WINDOW), "1m");
+        assert_eq!(millicores(500_000_000, WINDOW), "1000m");
+        assert_eq!(mebibytes(0), "0Mi");
+        assert_eq!(mebibytes((1 << 20) + 1), "2Mi");
+    }
+}

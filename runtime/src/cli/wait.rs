@@ -1,0 +1,228 @@
+//! `beluga wait`: until something is true of pods.
+
+use super::object::object;
+use super::pods::{self, Scope};
+use super::{CliError, exit, time};
+use crate::engine::{self, PodView};
+use crate::settings::Settings;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A pod that nobody has made yet, or that goes, tells nobody: look this often.
+const STEP: Duration = Duration::from_millis(50);
+
+/// What kubectl waits at most when it is told to wait "for ever".
+const A_WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Arguments of `wait`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// `pod NAME…` or `pod/NAME…`
+    #[arg(value_name = "TYPE [NAME]")]
+    what: Vec<String>,
+    /// condition=NAME[=VALUE], phase=PHASE, jsonpath={.PATH}=VALUE, create or delete
+    #[arg(long = "for", value_name = "WHAT")]
+    goal: Goal,
+    /// How long, like 30s or 2m; 0 looks once, a negative one waits for a week
+    #[arg(long, default_value = "30s", value_parser = patience, allow_hyphen_values = true)]
+    timeout: Duration,
+    /// All pods of the namespace
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    scope: Scope,
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Goal {
+    Create,
+    Delete,
+    Condition { name: String, value: String },
+    Path { path: Vec<String>, value: String },
+}
+
+impl FromStr for Goal {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = |path: &str, value: &str| Self::Path {
+            path: path
+                .trim_matches(['{', '}'])
+                .split('.')
+                .filter(|step| !step.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            value: value.trim_matches(['"', '\'']).to_owned(),
+        };
+        match text.split_once('=') {
+            None if text == "create" => Ok(Self::Create),
+            None if text == "delete" => Ok(Self::Delete),
+            Some(("phase", phase)) => Ok(path(".status.phase", phase)),
+            Some(("jsonpath", rest)) => match rest.rsplit_once('=') {
+                Some((steps, value)) => Ok(path(steps, value)),
+                None => Err("a jsonpath needs a value: jsonpath={.status.phase}=Running".into()),
+            },
+            Some(("condition", rest)) => {
+                let (name, value) = rest.split_once('=').unwrap_or((rest, "True"));
+                Ok(Self::Condition {
+                    name: name.to_owned(),
+                    value: value.to_owned(),
+                })
+            }
+            _ => Err("it is condition=…, phase=…, jsonpath=…, create or delete".into()),
+        }
+    }
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    if text.starts_with('-') {
+        return Ok(A_WEEK);
+    }
+    time::duration(text).ok_or_else(|| "write it like 30s, 5m or 1h30m".to_owned())
+}
+
+/// Runs the verb.
+pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
+    let names = pods::names(&args.what)?;
+    let chosen: Vec<(String, String)> = if names.is_empty() {
+        if !args.all && args.scope.selector.is_none() {
+            return Err(CliError::Usage {
+                message: "which pods? Name them, or say --all or -l".into(),
+            });
+        }
+        let pods = pods::all(settings, &args.scope).await?;
+        pods.into_iter()
+            .map(|pod| (pod.namespace, pod.name))
+            .collect()
+    } else {
+        let namespace = &args.scope.namespace;
+        names
+            .into_iter()
+            .map(|name| (namespace.clone(), name))
+            .collect()
+    };
+    if chosen.is_empty() {
+        return Err(CliError::NotFound {
+            what: "pod",
+            name: "of these".into(),
+        });
+    }
+    let until = tokio::time::Instant::now() + args.timeout;
+    for (namespace, name) in chosen {
+        let met = wait(settings, &namespace, &name, &args.goal);
+        match tokio::time::timeout_at(until, met).await {
+            Ok(met) => met?,
+            Err(_) => {
+                return Err(CliError::TimedOut {
+                    what: format!("the condition on pods/{name}"),
+                });
+            }
+        }
+        say!("pod/{name} condition met");
+    }
+    Ok(exit::OK)
+}
+
+async fn wait(
+    settings: &Settings,
+    namespace: &str,
+    name: &str,
+    goal: &Goal,
+) -> Result<(), CliError> {
+    let first = engine::get(settings, namespace, name).await?;
+    let uid = match (&first, goal) {
+        (None, Goal::Delete) => return Ok(()),
+        (None, Goal::Create) => None,
+        (None, _) => {
+            return Err(CliError::NotFound {
+                what: "pod",
+                name: name.to_owned(),
+            });
+        }
+        (Some(pod), _) => Some(pod.uid.clone()),
+    };
+    loop {
+        let pod = engine::get(settings, namespace, name).await?;
+        let is_met = match (goal, &pod) {
+            (Goal::Create, pod) => pod.is_some(),
+            (Goal::Delete, pod) => pod.as_ref().map(|pod| &pod.uid) != uid.as_ref(),
+            (_, None) => {
+                return Err(CliError::NotFound {
+                    what: "pod",
+                    name: name.to_owned(),
+                });
+            }
+            (Goal::Condition { name, value }, Some(pod)) => condition(pod, name, value),
+            (Goal::Path { path, value }, Some(pod)) => is_at(pod, path, value),
+        };
+        if is_met {
+            return Ok(());
+        }
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+fn condition(pod: &PodView, name: &str, wanted: &str) -> bool {
+    let object = object(pod);
+    let conditions = object["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|condition| {
+        let is = |key: &str, text: &str| {
+            condition[key]
+                .as_str()
+                .is_some_and(|found| found.eq_ignore_ascii_case(text))
+        };
+        is("type", name) && is("status", wanted)
+    })
+}
+
+fn is_at(pod: &PodView, path: &[String], wanted: &str) -> bool {
+    let object = object(pod);
+    let found = path.iter().try_fold(&object, |value, step| {
+        // `containers[0]`: a name, then places in lists.
+        let mut steps = step.split(['[', ']']).filter(|step| !step.is_empty());
+        let value = value.get(steps.next()?)?;
+        steps.try_fold(value, |value, at| value.get(at.parse::<usize>().ok()?))
+    });
+    match found {
+        Some(serde_json::Value::String(text)) => text == wanted,
+        Some(value) => wanted
+            .parse()
+            .is_ok_and(|wanted: serde_json::Value| *value == wanted),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goals_are_those_of_kubectl() {
+        let goal = |text: &str| text.parse::<Goal>();
+        assert_eq!(goal("delete"), Ok(Goal::Delete));
+        assert_eq!(
+            goal("condition=Ready"),
+            Ok(Goal::Condition {
+                name: "Ready".into(),
+                value: "True".into()
+            })
+        );
+        let phase = Goal::Path {
+            path: vec!["status".into(), "phase".into()],
+            value: "Succeeded".into(),
+        };
+        assert_eq!(goal("phase=Succeeded"), Ok(phase.clone()));
+        assert_eq!(goal("jsonpath={.status.phase}=Succeeded"), Ok(phase));
+        assert!(goal("jsonpath={.status.phase}").is_err());
+        assert!(goal("ready").is_err());
+    }
+
+    #[test]
+    fn patience_is_a_duration() {
+        assert_eq!(patience("0"), Ok(Duration::ZERO));
+        assert_eq!(patience("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(patience("-1s"), Ok(A_WEEK));
+        assert!(patience("soon").is_err());
+    }
+}

@@ -1,0 +1,194 @@
+//! Verbs that people bring along from kubectl and podman.
+
+use crate::lifecycle::one;
+use beluga_tests::shared;
+use std::time::{Duration, Instant};
+
+#[test]
+fn b13_wait_labels_events_and_watch() {
+    let manifest = one("verbs", "Never", "sleep 600").replace(
+        "{name: verbs}",
+        "{name: verbs, labels: {app: verbs, tier: front}}",
+    );
+    let pod = shared().pod(&manifest);
+    let run = |words: &[&str]| shared().run(words.iter().copied());
+    run(&[
+        "wait",
+        "pod/verbs",
+        "--for=condition=Ready",
+        "--timeout=60s",
+    ])
+    .ok()
+    .says("pod/verbs condition met");
+    run(&[
+        "wait",
+        "pod",
+        "-l",
+        "app=verbs",
+        "--for=jsonpath={.status.phase}=Running",
+    ])
+    .ok();
+    let begun = Instant::now();
+    run(&["wait", "pod/verbs", "--for=delete", "--timeout=1s"])
+        .exits(1)
+        .complains("timed out waiting for the condition on pods/verbs");
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    run(&["wait", "pod/nobody", "--for=condition=Ready"])
+        .exits(1)
+        .complains("not found");
+
+    assert_eq!(
+        run(&[
+            "get",
+            "pods",
+            "-l",
+            "tier in (front,back),app=verbs",
+            "-o",
+            "name"
+        ])
+        .ok()
+        .out,
+        "pod/verbs\n"
+    );
+    assert_eq!(
+        run(&["get", "pods", "-l", "app=verbs,tier!=front", "-o", "name"])
+            .ok()
+            .out,
+        ""
+    );
+    run(&["get", "pods", "-l", "app in (verbs"])
+        .exits(2)
+        .complains("app in (verbs");
+
+    run(&["get", "events"])
+        .ok()
+        .says("Started")
+        .says("pod/verbs");
+    let events = run(&["get", "events", "-o", "json"]).ok();
+    let events: serde_json::Value = serde_json::from_str(&events.out).expect("JSON");
+    assert_eq!(events["items"][0]["kind"], "Event");
+
+    run(&["delete", "pod", "-l", "app=verbs", "--grace-period", "0"])
+        .ok()
+        .says("verbs");
+    run(&["wait", "pod/verbs", "--for=delete", "--timeout=30s"]).ok();
+    drop(pod);
+}
+
+#[test]
+fn b12_top_shows_what_each_container_uses() {
+    let line = "dd if=/dev/zero of=/dev/shm/held bs=1M count=24 2>/dev/null; while :; do :; done";
+    let pod = shared().pod(&one("top", "Never", line));
+    pod.eventually("uses memory", |_| {
+        let held = pod.try_exec("main", &["stat", "-c", "%s", "/dev/shm/held"]);
+        held.out.trim() == (24 << 20).to_string()
+    });
+    let number = |row: &str, column: usize, unit: &str| -> u64 {
+        let cell = row.split_whitespace().nth(column).unwrap_or_default();
+        let digits = cell
+            .strip_suffix(unit)
+            .unwrap_or_else(|| panic!("{cell:?} of {row:?}"));
+        digits.parse().expect("a number")
+    };
+    let all = shared().run(["top", "pod", "top", "--no-headers"]).ok();
+    let (cpu, memory) = (number(&all.out, 1, "m"), number(&all.out, 2, "Mi"));
+    let (limit, host) = (number(&all.out, 3, "Mi"), number(&all.out, 4, "Mi"));
+    assert!(cpu > 200, "a loop uses a CPU: {all}");
+    assert!(memory >= 24 && memory < limit, "{all}");
+    assert!(host >= memory, "the host holds what the guest uses: {all}");
+    let one = shared()
+        .run(["top", "pod", "top", "--containers", "--no-headers"])
+        .ok();
+    assert!(
+        one.out.contains("main") && number(&one.out, 3, "Mi") >= 24,
+        "{one}"
+    );
+    shared()
+        .run(["top", "pod", "nobody"])
+        .exits(1)
+        .complains("not found");
+}
+
+#[test]
+fn b11_logs_of_the_run_before_and_logs_since() {
+    let line = "if [ -e /mark/first ]; then echo second; sleep 600; fi; touch /mark/first; echo first; exit 3";
+    let manifest = one("runs", "Always", line).replace(
+        "    image: busybox",
+        "    image: busybox\n    volumeMounts: [{name: mark, mountPath: /mark}]",
+    ) + "  volumes: [{name: mark, emptyDir: {}}]\n";
+    let pod = shared().pod(&manifest);
+    pod.eventually("runs again", |status| {
+        status["containerStatuses"][0]["restartCount"] == 1
+            && !status["containerStatuses"][0]["state"]["running"].is_null()
+    });
+    let logs = |words: &[&str]| shared().run(["logs", "runs"].iter().chain(words).copied());
+    assert_eq!(logs(&["--previous"]).ok().out, "first\n");
+    pod.eventually("says so", |_| logs(&[]).out == "second\n");
+    assert_eq!(logs(&["--since", "1h"]).ok().out, "second\n");
+    assert_eq!(logs(&["--since-time", "2099-01-01T00:00:00Z"]).ok().out, "");
+    logs(&["--since", "yesterday"])
+        .exits(2)
+        .complains("like 5s");
+
+    let fresh = shared().pod(&one("one-run", "Never", "sleep 600"));
+    shared()
+        .run(["logs", "--previous", "one-run"])
+        .exits(1)
+        .complains("previous terminated container \"main\" in pod \"one-run\" not found");
+    drop(fresh);
+}
+
+#[test]
+fn attach_joins_a_containers_streams() {
+    let manifest = one("attached", "Never", "read line; echo got $line; exit 5").replace(
+        "    image: busybox",
+        "    image: busybox\n    stdin: true\n    stdinOnce: true",
+    );
+    let pod = shared().pod(&manifest);
+    shared()
+        .feed(["attach", "-i", "attached"], b"a word\n")
+        .exits(5)
+        .says("got a word");
+    drop(pod);
+    let closed = shared().pod(&one("closed", "Never", "sleep 600"));
+    shared()
+        .feed(["attach", "-i", "closed"], b"x")
+        .exits(2)
+        .complains("without standard input");
+    drop(closed);
+}
+
+#[test]
+fn b03_stop_start_and_restart() {
+    let pod = shared().pod(&one(
+        "again",
+        "Always",
+        "echo up; trap 'exit 0' TERM; sleep 600 & wait",
+    ));
+    pod.eventually("says so", |_| pod.logs("main") == "up\n");
+    let first = pod.field("/metadata/uid");
+    shared()
+        .run(["stop", "again"])
+        .ok()
+        .says("pod/again stopped");
+    assert!(["Succeeded", "Failed"].contains(&pod.field("/status/phase").as_str()));
+    assert_eq!(pod.logs("main"), "up\n");
+    assert_eq!(pod.field("/metadata/uid"), first);
+    shared()
+        .run(["start", "again"])
+        .ok()
+        .says("pod/again started");
+    let second = pod.field("/metadata/uid");
+    assert_ne!(first, second);
+    pod.eventually("runs", |status| status["phase"] == "Running");
+    shared().run(["start", "again"]).ok().says("runs already");
+    shared()
+        .run(["restart", "again"])
+        .ok()
+        .says("pod/again restarted");
+    assert_ne!(pod.field("/metadata/uid"), second);
+    shared()
+        .run(["stop", "nobody"])
+        .exits(1)
+        .complains("not found");
+}
