@@ -177,6 +177,18 @@ const CASES: &[(&str, &[&str])] = &[
             "14:59: spec.containers[0].securityContext.seccompProfile.localhostProfile: not supported yet",
         ],
     ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  securityContext:\n    sysctls:\n    - {name: kernel.panic, value: \"1\"}\n    - {name: net..x, value: \"1\"}\n    - {name: net.ipv4.tcp_syncookies, value: \"1\"}\n    - {name: net/ipv4/tcp_syncookies, value: \"0\"}\n  volumes: [{name: v}]\n  containers:\n  - name: a\n    image: b\n    securityContext: {procMount: None}\n    volumeMounts:\n    - {name: v, mountPath: /a, recursiveReadOnly: Enabled}\n    - {name: v, mountPath: /b, subPath: x, subPathExpr: /y}\n",
+        &[
+            "7:14: spec.securityContext.sysctls[0].name: \"kernel.panic\" is not a parameter that a pod has of its own",
+            "8:14: spec.securityContext.sysctls[1].name: \"net..x\" is not the name of a kernel parameter",
+            "10:14: spec.securityContext.sysctls[3].name: \"net/ipv4/tcp_syncookies\" is set twice",
+            "15:34: spec.containers[0].securityContext.procMount: \"None\" is not one of Default, Unmasked",
+            "17:51: spec.containers[0].volumeMounts[0].recursiveReadOnly: may only be used together with readOnly: true",
+            "18:57: spec.containers[0].volumeMounts[1].subPathExpr: \"/y\" must be a relative path",
+            "18:57: spec.containers[0].volumeMounts[1].subPathExpr: cannot be used together with subPath",
+        ],
+    ),
     // Names of the network.
     (
         "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  dnsPolicy: None\n  hostAliases: [{ip: 1.2.3, hostnames: [A]}]\n  dnsConfig: {nameservers: [x], options: [{name: \"a b\"}]}\n  containers: [{name: a, image: b}]\n",

@@ -89,7 +89,7 @@ fn planned(text: &str) -> Result<Plan, PlanError> {
 
 #[test]
 fn plans_are_as_agreed() {
-    for name in ["web", "least"] {
+    for name in ["web", "least", "names"] {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
         let text = std::fs::read_to_string(directory.join(format!("{name}.yaml"))).unwrap();
         let told = serde_saphyr::to_string(&planned(&text).unwrap()).unwrap();
@@ -123,6 +123,25 @@ fn a_pod_that_does_not_fit_is_refused_with_its_sum() {
     assert_eq!(
         error.unwrap_err().to_string(),
         "the pod needs 33 CPUs (a 30 + b 2500m); a pod's machine has at most 32"
+    );
+}
+
+#[test]
+fn a_path_whose_variable_is_not_set_is_refused() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  volumes: [{name: v}]\n  \
+                containers: [{name: a, image: tools, env: [{name: UP, value: ../x}], volumeMounts: [{name: v, mountPath: /v, subPathExpr: PATH}]}]\n";
+    let error = |path: &str| {
+        planned(&text.replace("PATH", path))
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        error("a/$(NOBODY)"),
+        "container \"a\": the subPathExpr \"a/$(NOBODY)\" is of no use: a variable in it is not set"
+    );
+    assert_eq!(
+        error("$(UP)"),
+        "container \"a\": the subPathExpr \"$(UP)\" is of no use: must not contain '..'"
     );
 }
 

@@ -125,6 +125,52 @@ fn b19_hostname_is_the_pods_in_every_container() {
     assert_eq!(NEIGHBOUR.sh("b", "hostname"), "elsewhere");
 }
 
+#[test]
+fn b19_full_names_kernel_parameters_and_paths_with_variables() {
+    let pod = shared().pod(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: named}
+spec:
+  terminationGracePeriodSeconds: 1
+  hostname: front
+  subdomain: shop
+  setHostnameAsFQDN: true
+  securityContext:
+    sysctls: [{name: net.core.somaxconn, value: '1234'}, {name: kernel.msgmax, value: '65536'}]
+  volumes: [{name: data, emptyDir: {}}]
+  containers:
+  - name: main
+    image: busybox
+    command: [sleep, infinity]
+    env: [{name: WHO, value: me}]
+    volumeMounts:
+    - {name: data, mountPath: /own, subPathExpr: of/$(WHO)}
+    - {name: data, mountPath: /all, readOnly: true, recursiveReadOnly: Enabled}
+",
+    );
+    let full = "front.shop.default.svc.cluster.local";
+    assert_eq!(pod.sh("main", "hostname"), full);
+    assert_eq!(pod.sh("main", "cat /etc/hostname"), full);
+    let line = format!("{}\t{full}\tfront", pod.ip());
+    assert_eq!(pod.sh("main", "tail -n 1 /etc/hosts"), line);
+    assert_eq!(
+        pod.sh(
+            "main",
+            "cat /proc/sys/net/core/somaxconn /proc/sys/kernel/msgmax"
+        ),
+        "1234\n65536"
+    );
+    assert_eq!(
+        pod.sh("main", "echo x > /own/file; cat /all/of/me/file"),
+        "x"
+    );
+    pod.try_exec("main", &["touch", "/all/of/me/file"])
+        .exits(1)
+        .complains("Read-only");
+}
+
 /// `libc` through ctypes: the shared memory, queue and semaphore of one key.
 const SYSV: &str = "import ctypes; c=ctypes.CDLL(None, use_errno=True); c.shmat.restype=ctypes.c_void_p; K=0x6b6579";
 

@@ -77,7 +77,7 @@ pub fn arguments(
 
 /// Replaces `$(NAME)` by its value; `$$` is one `$`, and what has no value
 /// stays as it is written.
-fn expand(text: &str, values: &BTreeMap<String, String>) -> String {
+pub fn expand(text: &str, values: &BTreeMap<String, String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {

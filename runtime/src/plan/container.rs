@@ -86,10 +86,10 @@ fn template(
         writable_limit: container.resources.storage_limit,
         read_only_root: security.read_only_root,
         process: process(spec, container, image, identity)?,
-        mounts: mounts(container),
+        mounts: mounts(spec, container, image, identity)?,
         cgroup: limits(container),
         privileged: security.privileged,
-        mask_paths: !security.privileged,
+        mask_paths: !security.privileged && !security.unmasked_proc,
     })
 }
 
@@ -145,19 +145,49 @@ fn process(
 }
 
 /// Mounts in order of depth, so that none hides one inside it.
-fn mounts(container: &Container) -> Vec<MountSpec> {
-    let mut mounts: Vec<MountSpec> = container
-        .mounts
-        .iter()
-        .map(|mount| MountSpec {
+fn mounts(
+    spec: &PodSpec,
+    container: &Container,
+    image: &ImageFacts,
+    identity: &Identity,
+) -> Result<Vec<MountSpec>, PlanError> {
+    let (_, variables) = command::environment(spec, container, image, identity);
+    let mut mounts = Vec::with_capacity(container.mounts.len());
+    for mount in &container.mounts {
+        let sub_path = match &mount.sub_path_expr {
+            Some(expression) => Some(sub_path(container, expression, &variables)?),
+            None => mount.sub_path.clone(),
+        };
+        mounts.push(MountSpec {
             volume: mount.volume.clone(),
             destination: mount.path.clone(),
-            sub_path: mount.sub_path.clone(),
+            sub_path,
             read_only: mount.read_only,
-        })
-        .collect();
+        });
+    }
     mounts.sort_by_key(|mount| mount.destination.matches('/').count());
-    mounts
+    Ok(mounts)
+}
+
+/// A subPathExpr with its variables in it. One that names a variable which is
+/// not there is refused, as the kubelet does: the directory would be shared
+/// with others that lack it.
+fn sub_path(
+    container: &Container,
+    expression: &str,
+    variables: &BTreeMap<String, String>,
+) -> Result<String, PlanError> {
+    let path = command::expand(expression, variables);
+    let refuse = |why: &str| PlanError::SubPath {
+        container: container.name.clone(),
+        expression: expression.to_owned(),
+        why: why.to_owned(),
+    };
+    if path.contains("$(") {
+        return Err(refuse("a variable in it is not set"));
+    }
+    crate::spec::sub_path(&path).map_err(refuse)?;
+    Ok(path)
 }
 
 fn limits(container: &Container) -> CgroupLimits {

@@ -4,7 +4,6 @@ use super::types::{HostFacts, Identity};
 use crate::spec::{Medium, PodSpec, VolumeSource};
 use beluga_proto::PodSetup;
 use beluga_proto::pod::{Interface, Route, VolumeKind, VolumeSetup};
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -13,6 +12,9 @@ const SHM_BYTES: u64 = 64 << 20;
 
 /// Most name servers that a resolver reads (resolv.conf(5)).
 const MAX_NAMESERVERS: usize = 3;
+
+/// What a cluster's domain is called unless somebody changes it.
+const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// Longest host name in bytes (Linux has 64, DNS 63).
 const MAX_HOSTNAME: usize = 63;
@@ -35,7 +37,7 @@ pub fn setup(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> PodSetup 
             })
             .into_iter()
             .collect(),
-        hosts: hosts(spec, &hostname, network.map(|(_, own)| own.address.ip)),
+        hosts: hosts(spec, identity, network.map(|(_, own)| own.address.ip)),
         resolv_conf: resolv_conf(spec, &host.resolv_conf),
         hostname,
         scratch: Some("vdb".into()),
@@ -49,7 +51,7 @@ pub fn setup(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> PodSetup 
             })
             .collect(),
         share_processes: spec.share_processes,
-        sysctls: BTreeMap::new(),
+        sysctls: spec.sysctls.clone(),
         clock_unix_nanos: 0,
     }
 }
@@ -66,20 +68,42 @@ fn kind(source: &VolumeSource) -> VolumeKind {
     }
 }
 
-/// The hostname, or the pod's name cut to the length of one.
+/// The name that the kernel has: the short one, or the full one where the
+/// manifest wants that.
 pub fn hostname(spec: &PodSpec, identity: &Identity) -> String {
+    match full_name(spec, identity) {
+        Some(full) if spec.fqdn_hostname => full,
+        _ => short_name(spec, identity),
+    }
+}
+
+/// The name with its domain; only a pod with a subdomain has one.
+fn full_name(spec: &PodSpec, identity: &Identity) -> Option<String> {
+    let subdomain = spec.subdomain.as_ref()?;
+    let (name, namespace) = (short_name(spec, identity), &identity.namespace);
+    Some(format!(
+        "{name}.{subdomain}.{namespace}.svc.{CLUSTER_DOMAIN}"
+    ))
+}
+
+/// The hostname, or the pod's name cut to the length of one.
+fn short_name(spec: &PodSpec, identity: &Identity) -> String {
     let name = spec.hostname.as_deref().unwrap_or(&identity.name);
     let cut: String = name.chars().take(MAX_HOSTNAME).collect();
     cut.trim_end_matches(['-', '.']).to_owned()
 }
 
-fn hosts(spec: &PodSpec, hostname: &str, ip: Option<IpAddr>) -> String {
+fn hosts(spec: &PodSpec, identity: &Identity, ip: Option<IpAddr>) -> String {
     let mut out = String::from(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
          fe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
     );
     let own = ip.unwrap_or(IpAddr::from([127, 0, 0, 1]));
-    let _ = writeln!(out, "{own}\t{hostname}");
+    let mut names = short_name(spec, identity);
+    if let Some(full) = full_name(spec, identity) {
+        names = format!("{full}\t{names}");
+    }
+    let _ = writeln!(out, "{own}\t{names}");
     for alias in &spec.host_aliases {
         let _ = writeln!(out, "{}\t{}", alias.ip, alias.hostnames.join("\t"));
     }

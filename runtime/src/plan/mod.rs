@@ -47,6 +47,16 @@ pub enum PlanError {
         /// As the manifest writes it.
         image: String,
     },
+    /// A subPathExpr does not come to a path below its volume.
+    #[error("container {container:?}: the subPathExpr {expression:?} is of no use: {why}")]
+    SubPath {
+        /// Which container.
+        container: String,
+        /// As the manifest writes it.
+        expression: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The image demands a signal that Linux does not have.
     #[error("container {container:?}: the stop signal {signal:?} of the image is not a signal")]
     StopSignal {

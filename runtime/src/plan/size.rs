@@ -5,6 +5,8 @@
 //! memory =      max(Σ app + Σ sidecars, each init container + the sidecars before it) + overhead
 //! ```
 //!
+//! A limit of the pod itself stands in place of the sum.
+//!
 //! A container counts with its limit or, without one, its request. One that
 //! has neither counts as nothing, but then the machine is never smaller than
 //! the default: it may use whatever is there.
@@ -69,13 +71,17 @@ pub fn weight(milli: u64) -> u32 {
 
 /// Sizes the machine of a pod, or says with the sum why it cannot be.
 pub fn machine(spec: &PodSpec, host: &HostFacts) -> Result<Machine, PlanError> {
-    let cpu = sum(spec, |container| {
-        let resources = &container.resources;
-        resources.cpu_limit_milli.or(resources.cpu_request_milli)
+    let cpu = of_pod(spec.resources.cpu_limit_milli).unwrap_or_else(|| {
+        sum(spec, |container| {
+            let resources = &container.resources;
+            resources.cpu_limit_milli.or(resources.cpu_request_milli)
+        })
     });
-    let memory = sum(spec, |container| {
-        let resources = &container.resources;
-        resources.memory_limit.or(resources.memory_request)
+    let memory = of_pod(spec.resources.memory_limit).unwrap_or_else(|| {
+        sum(spec, |container| {
+            let resources = &container.resources;
+            resources.memory_limit.or(resources.memory_request)
+        })
     });
     let needed = cpu.total.div_ceil(1000).max(1);
     let vcpus = u8::try_from(needed)
@@ -136,6 +142,19 @@ struct Sum {
     terms: Vec<SizeTerm>,
     /// Whether each app container and sidecar says something.
     complete: bool,
+}
+
+/// What the pod itself says is the sum, whatever its containers say.
+fn of_pod(limit: Option<u64>) -> Option<Sum> {
+    let amount = limit?;
+    Some(Sum {
+        total: amount,
+        terms: vec![SizeTerm {
+            container: "pod".to_owned(),
+            amount,
+        }],
+        complete: true,
+    })
 }
 
 fn sum(spec: &PodSpec, amount: impl Fn(&Container) -> Option<u64>) -> Sum {

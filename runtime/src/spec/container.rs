@@ -296,27 +296,25 @@ fn mounts(
         let path = format!("{path}.volumeMounts[{at}]");
         check.unsupported(
             &path,
-            &[
-                (
-                    "mountPropagation",
-                    mount_propagation
-                        .as_deref()
-                        .is_some_and(|kind| kind != "None"),
-                ),
-                (
-                    "recursiveReadOnly",
-                    recursive_read_only
-                        .as_deref()
-                        .is_some_and(|kind| kind != "Disabled"),
-                ),
-                (
-                    "subPathExpr",
-                    sub_path_expr
-                        .as_deref()
-                        .is_some_and(|expr| !expr.is_empty()),
-                ),
-            ],
+            &[(
+                "mountPropagation",
+                mount_propagation
+                    .as_deref()
+                    .is_some_and(|kind| kind != "None"),
+            )],
         );
+        // A mount that is read-only is so with all that is mounted below it.
+        let recursive = check.choice(
+            &join(&path, "recursiveReadOnly"),
+            recursive_read_only.as_deref(),
+            &[("Disabled", false), ("IfPossible", true), ("Enabled", true)],
+        );
+        if recursive && *read_only != Some(true) {
+            check.wrong(
+                &join(&path, "recursiveReadOnly"),
+                "may only be used together with readOnly: true",
+            );
+        }
         if name.is_empty() {
             check.wrong(&join(&path, "name"), "required: the volume's name");
         } else if !volumes.iter().any(|volume| volume.name == *name) {
@@ -330,10 +328,21 @@ fn mounts(
         if let Some(sub_path) = &sub_path {
             check.shape(&join(&path, "subPath"), sub_path, names::sub_path);
         }
+        let sub_path_expr = sub_path_expr.clone().filter(|expr| !expr.is_empty());
+        if sub_path.is_some() && sub_path_expr.is_some() {
+            check.wrong(
+                &join(&path, "subPathExpr"),
+                "cannot be used together with subPath",
+            );
+        }
+        if let Some(expr) = &sub_path_expr {
+            check.shape(&join(&path, "subPathExpr"), expr, names::sub_path);
+        }
         out.push(VolumeMount {
             volume: name.clone(),
             path: mount_path,
             sub_path,
+            sub_path_expr,
             read_only: read_only.unwrap_or_default(),
         });
     }

@@ -24,7 +24,7 @@ mod volume;
 mod yaml;
 
 pub use issue::{Issue, ManifestError, Position, SHOWN_ISSUES};
-pub use names::{label, subdomain};
+pub use names::{label, sub_path, subdomain};
 pub use quantity::{Bytes, Quantity, QuantityError};
 pub use types::{
     Container, ContainerPort, ContainerSecurity, Dns, HostAlias, Medium, PodName, PodSpec,

@@ -5,9 +5,9 @@
 //! newer version adds does not compile until somebody decides about it.
 
 use super::check::Check;
-use super::types::{Dns, HostAlias, PodName, PodSpec, RestartPolicy};
+use super::types::{Dns, HostAlias, PodName, PodSpec, Resources, RestartPolicy};
 use super::yaml::join;
-use super::{container, names, security, volume};
+use super::{container, names, resources, security, volume};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
@@ -44,10 +44,14 @@ fn empty() -> PodSpec {
         restart_policy: RestartPolicy::Always,
         grace_seconds: 0,
         hostname: None,
+        subdomain: None,
+        fqdn_hostname: false,
         share_processes: false,
         host_aliases: Vec::new(),
         dns: Dns::default(),
         supplemental_groups: Vec::new(),
+        sysctls: BTreeMap::new(),
+        resources: Resources::default(),
     }
 }
 
@@ -157,6 +161,12 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
         check.shape("spec.hostname", hostname, names::label);
         out.hostname = Some(hostname.clone());
     }
+    if let Some(subdomain) = spec.subdomain.as_ref().filter(|name| !name.is_empty()) {
+        check.shape("spec.subdomain", subdomain, names::label);
+        out.subdomain = Some(subdomain.clone());
+    }
+    out.fqdn_hostname = spec.set_hostname_as_fqdn.unwrap_or_default();
+    out.resources = resources::convert("spec", spec.resources.as_ref(), check);
     if let Some(os) = &spec.os {
         check.choice("spec.os.name", Some(&os.name), &[("linux", ())]);
     }
@@ -167,6 +177,7 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
     let shared = security::shared(spec.security_context.as_ref(), check);
     out.supplemental_groups
         .clone_from(&shared.supplemental_groups);
+    out.sysctls.clone_from(&shared.sysctls);
     let context = container::Context {
         volumes: &out.volumes,
         security: &shared,
@@ -221,7 +232,7 @@ fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
         priority_class_name,
         readiness_gates,
         resource_claims,
-        resources,
+        resources: _,
         restart_policy: _,
         runtime_class_name,
         scheduler_name,
@@ -229,9 +240,9 @@ fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
         security_context: _,
         service_account,
         service_account_name,
-        set_hostname_as_fqdn,
+        set_hostname_as_fqdn: _,
         share_process_namespace,
-        subdomain,
+        subdomain: _,
         termination_grace_period_seconds: _,
         tolerations,
         topology_spread_constraints,
@@ -262,9 +273,6 @@ fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
             ("hostnameOverride", text(hostname_override)),
             ("readinessGates", some(readiness_gates)),
             ("resourceClaims", some(resource_claims)),
-            ("resources", resources.is_some()),
-            ("setHostnameAsFQDN", *set_hostname_as_fqdn == Some(true)),
-            ("subdomain", text(subdomain)),
         ],
     );
     check.ignore(

@@ -1,12 +1,12 @@
 //! Security contexts: the pod's settings merged into each container's.
 
 use super::check::Check;
-use super::pod::some;
 use super::schema::closest;
 use super::types::{ContainerSecurity, RunAs, SeccompChoice};
+use super::yaml::join;
 use beluga_proto::capability::CAPABILITIES;
 use k8s_openapi::api::core::v1 as core;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the pod says for all of its containers.
 #[derive(Default)]
@@ -15,6 +15,8 @@ pub struct Shared {
     seccomp: Option<SeccompChoice>,
     /// Groups of every process.
     pub supplemental_groups: Vec<u32>,
+    /// Kernel parameters of the pod.
+    pub sysctls: BTreeMap<String, String>,
 }
 
 /// Converts the pod's security context.
@@ -52,7 +54,6 @@ pub fn shared(context: Option<&core::PodSecurityContext>, check: &mut Check<'_>)
                     .as_deref()
                     .is_some_and(|policy| policy != "Merge"),
             ),
-            ("sysctls", some(sysctls)),
             ("windowsOptions", windows_options.is_some()),
         ],
     );
@@ -64,6 +65,7 @@ pub fn shared(context: Option<&core::PodSecurityContext>, check: &mut Check<'_>)
             non_root: run_as_non_root.unwrap_or_default(),
         },
         seccomp: seccomp(path, seccomp_profile.as_ref(), check),
+        sysctls: self::sysctls(path, sysctls.as_deref().unwrap_or_default(), check),
         supplemental_groups: groups
             .filter_map(|(at, group)| {
                 id(
@@ -126,15 +128,16 @@ fn container(
         path,
         &[
             ("appArmorProfile", app_armor_profile.is_some()),
-            (
-                "procMount",
-                proc_mount.as_deref().is_some_and(|kind| kind != "Default"),
-            ),
             ("seLinuxOptions", se_linux_options.is_some()),
             ("windowsOptions", windows_options.is_some()),
         ],
     );
     out.privileged = privileged.unwrap_or_default();
+    out.unmasked_proc = check.choice(
+        &format!("{path}.procMount"),
+        proc_mount.as_deref(),
+        &[("Default", false), ("Unmasked", true)],
+    );
     out.read_only_root = read_only_root_filesystem.unwrap_or_default();
     out.allow_privilege_escalation = allow_privilege_escalation.unwrap_or(true);
     let user = id(path, "runAsUser", *run_as_user, check);
@@ -159,6 +162,47 @@ fn container(
             );
         }
     }
+}
+
+/// Kernel parameters that each pod has of its own: its network's, its IPC
+/// objects'. The others are the guest kernel's, and with them a pod could do
+/// no more harm than to itself; but a manifest must mean the same everywhere.
+fn sysctls(path: &str, list: &[core::Sysctl], check: &mut Check<'_>) -> BTreeMap<String, String> {
+    const OWN: [&str; 4] = ["net.", "kernel.shm", "kernel.msg", "fs.mqueue."];
+    let mut out = BTreeMap::new();
+    for (at, core::Sysctl { name, value }) in list.iter().enumerate() {
+        let path = format!("{path}.sysctls[{at}]");
+        // As sysctl(8): either separator, a dot inside a part is a slash then.
+        let dotted = match (name.find('.'), name.find('/')) {
+            (dot, Some(slash)) if dot.is_none_or(|dot| slash < dot) => name
+                .chars()
+                .map(|c| match c {
+                    '/' => '.',
+                    '.' => '/',
+                    other => other,
+                })
+                .collect(),
+            _ => name.clone(),
+        };
+        let is_shaped = dotted
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'/' | b'_' | b'-'));
+        if !is_shaped || dotted.split(['.', '/']).any(str::is_empty) {
+            check.shape(&join(&path, "name"), name, |_| {
+                Err("is not the name of a kernel parameter")
+            });
+        } else if dotted != "kernel.sem" && !OWN.iter().any(|own| dotted.starts_with(own)) {
+            check.wrong(
+                &join(&path, "name"),
+                format!("{name:?} is not a parameter that a pod has of its own"),
+            );
+        } else if value.contains(['\n', '\0']) {
+            check.wrong(&join(&path, "value"), "must be one line");
+        } else if out.insert(dotted, value.clone()).is_some() {
+            check.wrong(&join(&path, "name"), format!("{name:?} is set twice"));
+        }
+    }
+    out
 }
 
 fn id(path: &str, field: &str, value: Option<i64>, check: &mut Check<'_>) -> Option<u32> {

@@ -28,6 +28,10 @@ pub struct PodSpec {
     pub grace_seconds: u32,
     /// Instead of the pod's name.
     pub hostname: Option<String>,
+    /// Name of the domain below the namespace's that the pod is in.
+    pub subdomain: Option<String>,
+    /// The hostname in the kernel is the full name, domain and all.
+    pub fqdn_hostname: bool,
     /// One PID namespace for all containers.
     pub share_processes: bool,
     /// More lines for /etc/hosts.
@@ -36,6 +40,10 @@ pub struct PodSpec {
     pub dns: Dns,
     /// Groups that every process gets beside its own.
     pub supplemental_groups: Vec<u32>,
+    /// Kernel parameters of the pod.
+    pub sysctls: BTreeMap<String, String>,
+    /// What all containers together ask for and may use.
+    pub resources: Resources,
 }
 
 /// The name of a pod.
@@ -138,6 +146,8 @@ pub struct VolumeMount {
     pub path: String,
     /// Below the volume's root.
     pub sub_path: Option<String>,
+    /// The same, `$(VAR)` not expanded yet.
+    pub sub_path_expr: Option<String>,
     /// Not writable through this mount.
     pub read_only: bool,
 }
@@ -174,6 +184,8 @@ pub struct ContainerSecurity {
     pub read_only_root: bool,
     /// `false` sets no_new_privs.
     pub allow_privilege_escalation: bool,
+    /// `/proc` without the parts of it that are masked and write-protected.
+    pub unmasked_proc: bool,
     /// System-call filter; `None`: the default for the container's rights.
     pub seccomp: Option<SeccompChoice>,
 }
