@@ -27,6 +27,7 @@ mod spawn;
 mod stats;
 mod stream;
 mod sys;
+mod termination;
 mod watch;
 
 use agent::{Agent, End};

@@ -93,6 +93,8 @@ struct Container {
     name: String,
     pid: u32,
     phase: Phase,
+    /// What it left behind as its last message.
+    message: Option<String>,
 }
 
 #[derive(Debug)]
@@ -177,7 +179,13 @@ impl Pod {
     pub fn container_spawned(&mut self, id: ContainerId, name: String, pid: u32) {
         self.owners.insert(pid, Owner::Container(id.clone()));
         let phase = Phase::Starting;
-        self.containers.insert(id, Container { name, pid, phase });
+        let container = Container {
+            name,
+            pid,
+            phase,
+            message: None,
+        };
+        self.containers.insert(id, container);
     }
 
     /// A helper was started that becomes the command's process.
@@ -237,15 +245,17 @@ impl Pod {
     }
 
     /// The last process of an ending container is gone: what to report.
-    pub fn emptied(&mut self, id: &ContainerId) -> Option<Event> {
+    pub fn emptied(&mut self, id: &ContainerId, message: Option<String>) -> Option<Event> {
         let container = self.containers.get_mut(id)?;
         let Phase::Ending(exit) = container.phase else {
             return None;
         };
         container.phase = Phase::Ended(exit);
+        container.message.clone_from(&message);
         Some(Event::Exited {
             container: id.clone(),
             exit,
+            message,
         })
     }
 
@@ -312,6 +322,7 @@ impl Pod {
                     Phase::Ended(exit) => Some(exit),
                     _ => None,
                 },
+                message: container.message.clone(),
             })
             .collect()
     }
@@ -356,17 +367,20 @@ mod tests {
     #[test]
     fn a_container_is_reported_once_and_only_when_it_is_empty() {
         let mut pod = running();
-        assert_eq!(pod.emptied(&id(1)), None, "still running");
+        assert_eq!(pod.emptied(&id(1), None), None, "still running");
         assert_eq!(pod.exited(10, EXIT), Some(Owner::Container(id(1))));
         assert_eq!(pod.list()[0].exit, None, "others may still run");
         assert_eq!(pod.ending().collect::<Vec<_>>(), [&id(1)]);
         let event = Event::Exited {
             container: id(1),
             exit: EXIT,
+            message: Some("bye".to_owned()),
         };
-        assert_eq!(pod.emptied(&id(1)), Some(event));
-        assert_eq!(pod.emptied(&id(1)), None);
+        let message = || Some("bye".to_owned());
+        assert_eq!(pod.emptied(&id(1), message()), Some(event));
+        assert_eq!(pod.emptied(&id(1), None), None);
         assert_eq!(pod.list()[0].exit, Some(EXIT));
+        assert_eq!(pod.list()[0].message, message());
         assert_eq!(pod.exited(10, EXIT), None, "the PID may be somebody else's");
     }
 
@@ -416,7 +430,7 @@ mod tests {
         assert!(matches!(pod.remove(&id(1)), Err(PodError::Phase { .. })));
         pod.exited(10, EXIT);
         assert!(matches!(pod.remove(&id(1)), Err(PodError::Phase { .. })));
-        pod.emptied(&id(1));
+        pod.emptied(&id(1), None);
         assert_eq!(pod.remove(&id(1)), Ok(()));
         assert!(matches!(pod.remove(&id(1)), Err(PodError::NoSuch { .. })));
     }

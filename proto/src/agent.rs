@@ -47,6 +47,9 @@ pub const PROTOCOL_MAX: u32 = 1;
 /// Most bytes of a container's output that the agent holds unacknowledged.
 pub const OUTPUT_WINDOW: usize = 256 << 10;
 
+/// Most bytes of a container's termination log that are told.
+pub const MAX_TERMINATION_MESSAGE: usize = 4096;
+
 /// The protocol that two ranges have in common: the newest; `None` without one.
 #[must_use]
 pub fn negotiate(ours: (u32, u32), theirs: (u32, u32)) -> Option<u32> {
@@ -275,6 +278,9 @@ pub struct ContainerState {
     pub pid: u32,
     /// Its end, if it has ended.
     pub exit: Option<ProcessExit>,
+    /// Its last message, if it has ended and left one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// How a process ended.
@@ -300,6 +306,10 @@ pub enum Event {
         container: ContainerId,
         /// How.
         exit: ProcessExit,
+        /// What it wrote into its termination log: at most
+        /// [`MAX_TERMINATION_MESSAGE`] bytes, the last ones.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
     },
     /// A process run beside a container's own ended.
     ExecExited {

@@ -27,6 +27,9 @@ pub struct ContainerSpec {
     pub privileged: bool,
     /// Mask and write-protect parts of /proc and /sys as runc does.
     pub mask_paths: bool,
+    /// Where in the container the file lies whose end is its last message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub termination_log: Option<String>,
 }
 
 /// A process in a container: its own first one, or one run beside it.

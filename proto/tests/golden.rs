@@ -133,6 +133,14 @@ fn spec() -> ContainerSpec {
         },
         privileged: false,
         mask_paths: true,
+        termination_log: None,
+    }
+}
+
+fn lifecycle_spec() -> ContainerSpec {
+    ContainerSpec {
+        termination_log: Some("/dev/termination-log".into()),
+        ..spec()
     }
 }
 
@@ -150,7 +158,7 @@ fn requests() {
             offset: 4096,
         })
     };
-    let requests: [(&str, Request); 13] = [
+    let requests: [(&str, Request); 14] = [
         ("setup", Request::Setup(Box::new(setup()))),
         (
             "add_layers",
@@ -223,6 +231,13 @@ fn requests() {
         ("stats", Request::Stats),
         ("set_clock", Request::SetClock { unix_nanos: 1 }),
         ("shutdown", Request::Shutdown),
+        (
+            "start_lifecycle",
+            Request::Start {
+                spec: Box::new(lifecycle_spec()),
+                stdio: StdioNonces::default(),
+            },
+        ),
     ];
     for (id, (name, request)) in (1..).zip(requests) {
         check(
@@ -277,6 +292,7 @@ fn agent_frames() {
                     name: "app".into(),
                     pid: 42,
                     exit: Some(exit),
+                    message: None,
                 }],
             }),
         ),
@@ -295,6 +311,7 @@ fn agent_frames() {
             Event::Exited {
                 container: container(),
                 exit,
+                message: None,
             },
         ),
         ("exec_exited", Event::ExecExited { exec: exec(), exit }),
@@ -308,6 +325,14 @@ fn agent_frames() {
             "warning",
             Event::Warning {
                 message: "clock stepped".into(),
+            },
+        ),
+        (
+            "exited_message",
+            Event::Exited {
+                container: container(),
+                exit,
+                message: Some("disk full\n".into()),
             },
         ),
     ];

@@ -12,7 +12,7 @@
 use crate::settings::Settings;
 use beluga_proto::PodUid;
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -154,6 +154,38 @@ impl LogFile {
         }
         Ok(())
     }
+}
+
+/// Bytes and lines of a log's end that stand for a last message, as the kubelet
+/// has it.
+const LAST_BYTES: usize = 2048;
+const LAST_LINES: usize = 80;
+
+/// The end of what a run has printed; none when it printed nothing, or the log
+/// cannot be read.
+#[must_use]
+pub fn last_words(path: &Path) -> Option<String> {
+    // Beside its content a line has a stamp, a stream's name and a tag.
+    const AROUND: u64 = 64;
+    let most = (LAST_BYTES + MAX_LINE) as u64 + LAST_LINES as u64 * AROUND;
+    let mut file = File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    let start = length.saturating_sub(most);
+    file.seek(io::SeekFrom::Start(start)).ok()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).ok()?;
+    let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+    if start > 0 {
+        lines.remove(0);
+    }
+    let entries: Vec<Entry<'_>> = lines.into_iter().filter_map(Entry::parse).collect();
+    let mut text = Vec::new();
+    for entry in &entries[entries.len().saturating_sub(LAST_LINES)..] {
+        text.extend_from_slice(entry.content);
+        text.extend((!entry.is_partial).then_some(b'\n'));
+    }
+    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(LAST_BYTES)..]).into_owned();
+    (!text.is_empty()).then_some(text)
 }
 
 /// Bytes of each stream in a log, and where its last whole line ends.
@@ -306,6 +338,27 @@ mod tests {
             assert_eq!(log.safe(Output::Stdout), 6);
             assert_eq!(std::fs::read(&path).unwrap(), whole);
         }
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn the_last_words_are_80_lines_or_2048_bytes() {
+        let path = temporary("last");
+        let mut log = LogFile::open(&path).unwrap();
+        assert_eq!(last_words(&path), None);
+        for line in 0..200 {
+            log.append(Output::Stdout, format!("{line}\n").as_bytes())
+                .unwrap();
+        }
+        let last = last_words(&path).unwrap();
+        assert!(last.starts_with("120\n") && last.ends_with("\n199\n"));
+        let long = vec![b'x'; 3 * MAX_LINE];
+        log.append(Output::Stderr, &long).unwrap();
+        log.append(Output::Stderr, b"end").unwrap();
+        log.finish(Output::Stderr).unwrap();
+        let last = last_words(&path).unwrap();
+        assert_eq!(last.len(), LAST_BYTES);
+        assert!(last.ends_with("xend"));
         std::fs::remove_file(&path).unwrap();
     }
 

@@ -154,14 +154,12 @@ const CASES: &[(&str, &[&str])] = &[
     ),
     // Known, but not yet; or not at all.
     (
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  hostNetwork: true\n  activeDeadlineSeconds: 5\n  restartPolicy: never\n  containers:\n  - name: a\n    image: b\n    livenessProbe:\n      exec: {command: [a]}\n    lifecycle: {preStop: {exec: {command: [a]}}}\n    restartPolicy: Always\n",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  hostNetwork: true\n  restartPolicy: never\n  containers:\n  - name: a\n    image: b\n    livenessProbe:\n      exec: {command: [a]}\n    lifecycle: {preStop: {exec: {command: [a]}}}\n",
         &[
             "5:16: spec.hostNetwork: refused: a pod runs in a machine of its own and cannot share the host's",
-            "6:26: spec.activeDeadlineSeconds: not supported yet",
-            "7:18: spec.restartPolicy: \"never\" is not one of Always, OnFailure, Never (did you mean Never?)",
-            "11:5: spec.containers[0].livenessProbe: not supported yet",
-            "13:5: spec.containers[0].lifecycle: not supported yet",
-            "14:20: spec.containers[0].restartPolicy: not supported yet for an app container (spec.restartPolicy holds for all of them)",
+            "6:18: spec.restartPolicy: \"never\" is not one of Always, OnFailure, Never (did you mean Never?)",
+            "10:5: spec.containers[0].livenessProbe: not supported yet",
+            "12:17: spec.containers[0].lifecycle.preStop: not supported yet",
         ],
     ),
     // Security.

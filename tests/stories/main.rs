@@ -10,6 +10,7 @@ mod logical_host;
 mod object;
 mod patterns;
 mod privilege;
+mod probes;
 mod readme;
 mod refusals;
 mod smoke;

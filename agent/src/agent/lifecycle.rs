@@ -164,7 +164,11 @@ impl Agent {
             unix_nanos: unix_nanos(),
         };
         let event = match owner.clone() {
-            Owner::Container(container) => Event::Exited { container, exit },
+            Owner::Container(container) => Event::Exited {
+                container,
+                exit,
+                message: None,
+            },
             Owner::Exec(exec) => Event::ExecExited { exec, exit },
         };
         self.warn(format!("a process could not be started: {fault}"));
@@ -236,12 +240,13 @@ impl Agent {
                 continue;
             }
             container.give_up_at = None;
+            let message = crate::termination::read(&container.writable);
             if given_up {
                 self.warn(format!(
                     "container {id} has processes that cannot be killed"
                 ));
             }
-            if let Some(event) = self.pod.emptied(&id) {
+            if let Some(event) = self.pod.emptied(&id, message) {
                 self.link.report(event);
             }
         }

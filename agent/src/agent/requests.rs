@@ -229,6 +229,7 @@ impl Agent {
             root: ROOT.to_owned(),
             mounts: mounts.collect::<Result<_, Fault>>()?,
             files: files.into(),
+            termination_log: spec.termination_log.clone(),
             shared_pid: self.pause,
         };
         Ok(SpawnPlan {

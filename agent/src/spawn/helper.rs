@@ -128,6 +128,9 @@ fn create(plan: &SpawnPlan, new: &RootPlan) -> Result<Scene, HelperError> {
     };
     volumes::mount_volumes(&tree, &new.mounts)?;
     volumes::mount_files(&tree, &new.files, &new.mounts, new.read_only)?;
+    if let Some(path) = &new.termination_log {
+        volumes::mount_termination_log(&tree, &new.writable.dir, path)?;
+    }
     let directory = program::working_directory(&tree, &plan.process.cwd)?;
     if new.read_only {
         sys::make_read_only(tree.as_fd(), false).to("make the root read-only")?;

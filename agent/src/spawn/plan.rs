@@ -47,6 +47,8 @@ pub struct RootPlan {
     pub mounts: Vec<VolumeMount>,
     /// Files of the agent that the container sees.
     pub files: Vec<FileMount>,
+    /// Where the run leaves its last message.
+    pub termination_log: Option<String>,
     /// A process whose PID namespace it joins instead of getting its own.
     pub shared_pid: Option<u32>,
 }

@@ -44,6 +44,20 @@ pub fn mount_files(
     Ok(())
 }
 
+/// Makes the file for a run's last message, and mounts it: writable for every
+/// user, even where the root is read-only.
+pub fn mount_termination_log(
+    root: &OwnedFd,
+    directory: &str,
+    path: &str,
+) -> Result<(), HelperError> {
+    let file = crate::termination::file(directory);
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let source = rustix::fs::open(file.as_str(), flags, Mode::from_raw_mode(0o666))
+        .to_with("make", &file)?;
+    place(root, &source, path, false)
+}
+
 /// The volume's directory, or what its sub-path leads to.
 fn source(volume: &VolumeMount) -> Result<OwnedFd, HelperError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

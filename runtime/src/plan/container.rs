@@ -51,6 +51,8 @@ pub fn plan(
                 template: template(spec, container, image, identity, partitions)?,
                 stop_signal: signal::stop(container, image)?,
                 restart,
+                restart_rules: container.restart_rules.clone(),
+                message_or_output: container.termination_message.or_output,
                 stdin_once: container.stdin_once,
             })
         })
@@ -62,13 +64,16 @@ fn kind(spec: &PodSpec, container: &Container, init: bool) -> (ContainerKind, Re
         (true, true) => (ContainerKind::Sidecar, RestartPolicy::Always),
         (true, false) => (
             ContainerKind::Init,
-            match spec.restart_policy {
+            match container.restart_policy.unwrap_or(spec.restart_policy) {
                 RestartPolicy::Never => RestartPolicy::Never,
                 // One that has ended well is never run again.
                 RestartPolicy::Always | RestartPolicy::OnFailure => RestartPolicy::OnFailure,
             },
         ),
-        (false, _) => (ContainerKind::App, spec.restart_policy),
+        (false, _) => (
+            ContainerKind::App,
+            container.restart_policy.unwrap_or(spec.restart_policy),
+        ),
     }
 }
 
@@ -90,6 +95,7 @@ fn template(
         cgroup: limits(container),
         privileged: security.privileged,
         mask_paths: !security.privileged && !security.unmasked_proc,
+        termination_log: Some(container.termination_message.path.clone()),
     })
 }
 

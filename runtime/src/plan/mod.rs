@@ -14,6 +14,7 @@ mod size;
 mod types;
 
 pub use image::image_facts;
+pub use signal::signal as signal_number;
 pub use size::milli_cpus;
 pub use types::{
     CgroupPlan, ContainerKind, ContainerPlan, ContainerTemplate, DiskPlan, ExtentPlan, HostFacts,
@@ -162,6 +163,7 @@ pub fn plan(
         layers: layers.extents(),
         containers,
         grace_seconds: spec.grace_seconds,
+        active_deadline_seconds: spec.active_deadline_seconds,
         identity,
     })
 }

@@ -6,7 +6,11 @@ use crate::spec::Container;
 
 /// Number of the signal that asks a container to end.
 pub fn stop(container: &Container, image: &ImageFacts) -> Result<i32, PlanError> {
-    let text = image.stop_signal.as_str();
+    // The manifest's was checked as a manifest is.
+    let text = container
+        .stop_signal
+        .as_deref()
+        .unwrap_or(&image.stop_signal);
     if text.is_empty() {
         return Ok(15);
     }
@@ -17,7 +21,7 @@ pub fn stop(container: &Container, image: &ImageFacts) -> Result<i32, PlanError>
 }
 
 /// Number of a signal on x86-64, from `SIGTERM`, `TERM`, `15` or `SIGRTMIN+3`.
-fn signal(text: &str) -> Option<i32> {
+pub fn signal(text: &str) -> Option<i32> {
     const NAMES: [&str; 31] = [
         "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
         "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",

@@ -1,6 +1,6 @@
 //! [`Plan`] and what goes into one.
 
-use crate::spec::RestartPolicy;
+use crate::spec::{RestartPolicy, RestartRule};
 use beluga_proto::agent::LayerExtent;
 use beluga_proto::container::{CgroupLimits, MountSpec};
 use beluga_proto::pod::Address;
@@ -28,6 +28,9 @@ pub struct Plan {
     pub containers: Vec<ContainerPlan>,
     /// Seconds from the stop signal to SIGKILL.
     pub grace_seconds: u32,
+    /// Seconds from the pod's start to its failure, if it still runs then.
+    #[serde(default)]
+    pub active_deadline_seconds: Option<u32>,
 }
 
 /// What one pod alone has.
@@ -294,6 +297,12 @@ pub struct ContainerPlan {
     /// When it is started again: the pod's policy, `OnFailure` at most for an
     /// init container, `Always` for a sidecar.
     pub restart: RestartPolicy,
+    /// Ends after which it is started again whatever the policy says.
+    #[serde(default)]
+    pub restart_rules: Vec<RestartRule>,
+    /// After a failure without a last message, the end of its output is one.
+    #[serde(default)]
+    pub message_or_output: bool,
     /// End standard input when the first client that attached goes.
     pub stdin_once: bool,
 }
@@ -331,6 +340,9 @@ pub struct ContainerTemplate {
     pub privileged: bool,
     /// Mask parts of /proc and /sys.
     pub mask_paths: bool,
+    /// Where in the container its last message is written.
+    #[serde(default)]
+    pub termination_log: Option<String>,
 }
 
 impl ContainerTemplate {
@@ -348,6 +360,7 @@ impl ContainerTemplate {
             cgroup: self.cgroup.clone(),
             privileged: self.privileged,
             mask_paths: self.mask_paths,
+            termination_log: self.termination_log.clone(),
         }
     }
 }

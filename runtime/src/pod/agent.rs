@@ -2,9 +2,11 @@
 //! there is after a takeover.
 
 use super::now;
+use super::run_io::LastWords;
 use super::state::{Input, Stage};
 use super::supervisor::{Message, Supervisor};
 use crate::link::{self, Link, LinkEvent};
+use crate::logs;
 use beluga_proto::agent::{ContainerState, ProcessExit, Target};
 use beluga_proto::{
     ContainerId, Event, Fault, FaultCode, HostFrame, Nonce, PROTOCOL_MAX, PROTOCOL_MIN, Request,
@@ -117,8 +119,13 @@ impl Supervisor {
         self.received = seq;
         self.is_dirty = true;
         match event {
-            Event::Exited { container, exit } => {
-                if self.runs.has_ended(&container, seq, exit, now().boot) {
+            Event::Exited {
+                container,
+                exit,
+                message,
+            } => {
+                let last = LastWords { exit, message };
+                if self.runs.has_ended(&container, seq, last, now().boot) {
                     self.exited(&container).await;
                 }
             }
@@ -141,10 +148,21 @@ impl Supervisor {
 
     /// A run has ended and its output is in the log.
     pub(super) async fn exited(&mut self, id: &ContainerId) {
-        if let Some(exit) = self.runs.take_end(id) {
+        if let Some(LastWords { exit, message }) = self.runs.take_end(id) {
+            let message = message.or_else(|| self.last_output(id, exit));
             let id = id.clone();
-            self.step(Input::Exited { id, exit }).await;
+            self.step(Input::Exited { id, exit, message }).await;
         }
+    }
+
+    /// The end of a failed run's output, where the manifest takes it for the
+    /// message that the run has not left.
+    fn last_output(&self, id: &ContainerId, exit: ProcessExit) -> Option<String> {
+        let (index, _) = self.record.state.find(id)?;
+        if exit.code == 0 || !self.plan.containers[index].message_or_output {
+            return None;
+        }
+        logs::last_words(&self.log_path(index))
     }
 
     /// Brings the state in line with what the agent has, after a takeover.
@@ -159,7 +177,9 @@ impl Supervisor {
                     self.resume_output(index, &id);
                     // Its event was acknowledged, or is on the way: once is enough.
                     if let Some(exit) = container.exit {
-                        self.runs.has_ended(&id, 0, exit, now().boot);
+                        let message = container.message.clone();
+                        let last = LastWords { exit, message };
+                        self.runs.has_ended(&id, 0, last, now().boot);
                     }
                 }
                 None if self.record.state.is_running(&id) => {
@@ -169,7 +189,8 @@ impl Supervisor {
                         oom_killed: false,
                         unix_nanos: now().unix,
                     };
-                    self.step(Input::Exited { id, exit }).await;
+                    let message = None;
+                    self.step(Input::Exited { id, exit, message }).await;
                 }
                 // The request to start it never arrived.
                 None => self.start_container(index, id),

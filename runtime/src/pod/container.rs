@@ -2,7 +2,7 @@
 
 use crate::plan::{ContainerKind, ContainerPlan};
 use crate::settings::Backoff;
-use crate::spec::RestartPolicy;
+use crate::spec::{RestartPolicy, RestartRule};
 use beluga_proto::ContainerId;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub(super) enum Run {
 pub(super) struct Slot {
     pub(super) kind: ContainerKind,
     pub(super) restart: RestartPolicy,
+    #[serde(default)]
+    restart_rules: Vec<RestartRule>,
     pub(super) stop_signal: i32,
     /// The present or last run.
     pub(super) id: Option<ContainerId>,
@@ -50,6 +52,7 @@ impl Slot {
         Self {
             kind: plan.kind,
             restart: plan.restart,
+            restart_rules: plan.restart_rules.clone(),
             stop_signal: plan.stop_signal,
             id: None,
             run: Run::Idle,
@@ -78,6 +81,16 @@ impl Slot {
     /// Notes an end and says whether the container runs again.
     pub(super) fn runs_again(&mut self, exit_code: i32) -> bool {
         self.ended_well = exit_code == 0;
+        if self.kind == ContainerKind::Init && self.ended_well {
+            return false;
+        }
+        if self
+            .restart_rules
+            .iter()
+            .any(|rule| rule.matches(exit_code))
+        {
+            return true;
+        }
         match self.restart {
             RestartPolicy::Always => true,
             RestartPolicy::OnFailure => exit_code != 0,

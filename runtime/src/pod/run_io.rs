@@ -32,11 +32,18 @@ struct RunIo {
     end: Option<End>,
 }
 
+/// How a run ended, and what it left to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LastWords {
+    pub(super) exit: ProcessExit,
+    pub(super) message: Option<String>,
+}
+
 /// An end that waits for its output.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct End {
     seq: u64,
-    exit: ProcessExit,
+    last: LastWords,
     deadline: u64,
 }
 
@@ -63,7 +70,7 @@ impl Runs {
         &mut self,
         id: &ContainerId,
         seq: u64,
-        exit: ProcessExit,
+        last: LastWords,
         now: u64,
     ) -> bool {
         let Some(run) = self.runs.get_mut(id) else {
@@ -72,7 +79,7 @@ impl Runs {
         let wait = u64::try_from(OUTPUT_PATIENCE.as_nanos()).unwrap_or(u64::MAX);
         run.end = Some(End {
             seq,
-            exit,
+            last,
             deadline: now.saturating_add(wait),
         });
         run.is_drained
@@ -87,10 +94,10 @@ impl Runs {
     }
 
     /// Takes the end of a run out, to be told to the state machine.
-    pub(super) fn take_end(&mut self, id: &ContainerId) -> Option<ProcessExit> {
-        let end = self.runs.get(id)?.end?;
+    pub(super) fn take_end(&mut self, id: &ContainerId) -> Option<LastWords> {
+        let end = self.runs.get_mut(id)?.end.take()?;
         self.forget(id);
-        Some(end.exit)
+        Some(end.last)
     }
 
     /// Gives a run's streams up.
@@ -109,7 +116,7 @@ impl Runs {
 
     /// The last event up to which all are in the record, of those up to `received`.
     pub(super) fn safe_event(&self, received: u64) -> u64 {
-        let held = self.runs.values().filter_map(|run| run.end);
+        let held = self.runs.values().filter_map(|run| run.end.as_ref());
         held.filter(|end| end.seq > 0)
             .map(|end| end.seq - 1)
             .min()
@@ -118,7 +125,7 @@ impl Runs {
 
     /// When an end is told even though its output is not complete.
     pub(super) fn deadline(&self) -> Option<u64> {
-        let ends = self.runs.values().filter_map(|run| run.end);
+        let ends = self.runs.values().filter_map(|run| run.end.as_ref());
         ends.map(|end| end.deadline).min()
     }
 
@@ -126,7 +133,7 @@ impl Runs {
     pub(super) fn overdue(&self, now: u64) -> Vec<ContainerId> {
         self.runs
             .iter()
-            .filter(|(_, run)| run.end.is_some_and(|end| end.deadline <= now))
+            .filter(|(_, run)| run.end.as_ref().is_some_and(|end| end.deadline <= now))
             .map(|(id, _)| id.clone())
             .collect()
     }
@@ -208,7 +215,7 @@ impl Supervisor {
         drop(self.link.request(request));
     }
 
-    fn log_path(&self, index: usize) -> std::path::PathBuf {
+    pub(super) fn log_path(&self, index: usize) -> std::path::PathBuf {
         let status = &self.record.status().containers[index];
         logs::path(
             &self.settings,

@@ -15,6 +15,7 @@
 //! last started first; at the deadline everything is killed.
 
 mod advance;
+mod deadline;
 mod stop;
 
 use super::container::{Run, Slot};
@@ -25,8 +26,12 @@ use crate::store::status::{
 };
 use beluga_proto::ContainerId;
 use beluga_proto::agent::ProcessExit;
+use deadline::Deadline;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+
+/// Reason of an end that is no end of a program.
+const START_ERROR: &str = "StartError";
 
 /// Two clocks, read together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +74,8 @@ pub enum Input {
         id: ContainerId,
         /// How.
         exit: ProcessExit,
+        /// Its last message.
+        message: Option<String>,
     },
     /// A deadline of [`PodState::wake_at`] has come.
     Tick,
@@ -144,6 +151,8 @@ pub struct PodState {
     pub status: PodStatus,
     /// From the plan's stop signal to SIGKILL when containers end by themselves.
     grace_seconds: u32,
+    #[serde(default)]
+    deadline: Deadline,
     slots: Vec<Slot>,
 }
 
@@ -172,6 +181,7 @@ impl PodState {
                 ..PodStatus::default()
             },
             grace_seconds: plan.grace_seconds,
+            deadline: Deadline::new(plan),
             slots: plan.containers.iter().map(Slot::new).collect(),
         }
     }
@@ -184,6 +194,7 @@ impl PodState {
                 if self.stage == Stage::Booting {
                     self.stage = Stage::Init;
                     self.status.started = Some(now.unix);
+                    self.deadline.begins(now);
                 }
             }
             Input::Started { id } => self.started(&id, now),
@@ -195,7 +206,7 @@ impl PodState {
                 let failure = Termination {
                     exit_code,
                     signal: None,
-                    reason: "StartError".to_owned(),
+                    reason: START_ERROR.to_owned(),
                     message: Some(message),
                     started: None,
                     finished: now.unix,
@@ -203,14 +214,16 @@ impl PodState {
                 };
                 self.ended(&id, failure, now, backoff);
             }
-            Input::Exited { id, exit } => {
-                let end = termination(&id, exit, now);
+            Input::Exited { id, exit, message } => {
+                let mut end = termination(&id, exit, now);
+                end.message = message.map(|message| self.bounded(message));
                 self.ended(&id, end, now, backoff);
             }
             Input::Tick => {}
             Input::Stop { grace } => self.stop(grace, now),
             Input::VmEnded { reason, message } => self.vm_ended(reason, message, now),
         }
+        self.keep_deadline(now);
         self.advance(now, &mut actions);
         self.status.phase = self.phase();
         if self.stage == Stage::Over && self.status.finished.is_none() {
@@ -230,7 +243,8 @@ impl PodState {
             Stage::Stopping { kill_at, .. } => Some(kill_at),
             _ => None,
         };
-        waits.chain(kill).min()
+        let deadline = self.deadline.at.filter(|_| !self.is_stopping());
+        waits.chain(kill).chain(deadline).min()
     }
 
     /// The place in the plan of a run, and how often the container ran before.
@@ -343,9 +357,11 @@ impl PodState {
     fn tell_end(&mut self, index: usize, end: &Termination, now: Now) {
         let name = &self.status.containers[index].name;
         let message = match (&end.message, end.signal) {
-            (Some(message), _) => format!("Container {name} could not be started: {message}"),
-            (None, Some(signal)) => format!("Container {name} was ended by signal {signal}"),
-            (None, None) => format!("Container {name} exited with {}", end.exit_code),
+            (Some(message), _) if end.reason == START_ERROR => {
+                format!("Container {name} could not be started: {message}")
+            }
+            (_, Some(signal)) => format!("Container {name} was ended by signal {signal}"),
+            (_, None) => format!("Container {name} exited with {}", end.exit_code),
         };
         let kind = if end.exit_code == 0 || self.is_stopping() {
             EventKind::Normal
@@ -373,7 +389,7 @@ impl PodState {
                         || matches!(&status.state,
                             ContainerState::Terminated(end) if end.exit_code == 0)
                 });
-                if ended_well {
+                if ended_well && !self.deadline.has_passed {
                     Phase::Succeeded
                 } else {
                     Phase::Failed

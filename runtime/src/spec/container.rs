@@ -4,7 +4,7 @@ use super::check::Check;
 use super::pod::some;
 use super::types::{Container, ContainerPort, PullPolicy, Volume, VolumeMount};
 use super::yaml::join;
-use super::{names, resources, security};
+use super::{lifecycle, names, resources, security};
 use beluga_image::Reference;
 use k8s_openapi::api::core::v1 as core;
 use std::collections::BTreeSet;
@@ -15,6 +15,8 @@ pub struct Context<'a> {
     pub volumes: &'a [Volume],
     /// The pod's security context.
     pub security: &'a security::Shared,
+    /// The pod names its operating system.
+    pub has_os: bool,
 }
 
 /// Converts the containers of one list of the pod.
@@ -40,6 +42,10 @@ fn one(
     check: &mut Check<'_>,
 ) -> Container {
     refuse(path, container, check);
+    let policy = container.restart_policy.as_deref();
+    let (restart_policy, sidecar) = lifecycle::restart(path, policy, init, check);
+    let lifecycle = container.lifecycle.as_ref();
+    let stop_signal = lifecycle.and_then(|lifecycle| lifecycle.stop_signal.as_deref());
     check.shape(&join(path, "name"), &container.name, names::label);
     Container {
         name: container.name.clone(),
@@ -74,7 +80,11 @@ fn one(
         stdin: container.stdin.unwrap_or_default(),
         stdin_once: container.stdin_once.unwrap_or_default(),
         tty: container.tty.unwrap_or_default(),
-        sidecar: sidecar(path, container.restart_policy.as_deref(), init, check),
+        sidecar,
+        restart_policy,
+        restart_rules: lifecycle::restart_rules(path, container, check),
+        stop_signal: lifecycle::stop_signal(path, stop_signal, context.has_os, check),
+        termination_message: lifecycle::termination_message(path, container, check),
     }
 }
 
@@ -95,60 +105,42 @@ fn refuse(path: &str, container: &core::Container, check: &mut Check<'_>) {
         resize_policy,
         resources: _,
         restart_policy: _,
-        restart_policy_rules,
+        restart_policy_rules: _,
         security_context: _,
         startup_probe,
         stdin: _,
         stdin_once: _,
-        termination_message_path,
-        termination_message_policy,
+        termination_message_path: _,
+        termination_message_policy: _,
         tty: _,
         volume_devices,
         volume_mounts: _,
         working_dir: _,
     } = container;
-    let other =
-        |text: &Option<String>, default: &str| text.as_deref().is_some_and(|text| text != default);
     check.unsupported(
         path,
         &[
             ("envFrom", some(env_from)),
-            ("lifecycle", lifecycle.is_some()),
             ("livenessProbe", liveness_probe.is_some()),
             ("readinessProbe", readiness_probe.is_some()),
             ("resizePolicy", some(resize_policy)),
-            ("restartPolicyRules", some(restart_policy_rules)),
             ("startupProbe", startup_probe.is_some()),
-            (
-                "terminationMessagePath",
-                other(termination_message_path, "/dev/termination-log"),
-            ),
-            (
-                "terminationMessagePolicy",
-                other(termination_message_policy, "File"),
-            ),
             ("volumeDevices", some(volume_devices)),
         ],
     );
-}
-
-fn sidecar(path: &str, policy: Option<&str>, init: bool, check: &mut Check<'_>) -> bool {
-    match policy {
-        None => false,
-        Some("Always") if init => true,
-        Some(_) => {
-            let path = join(path, "restartPolicy");
-            if init {
-                check.wrong(&path, "of an init container can only be Always (a sidecar)");
-            } else {
-                check.wrong_with_hint(
-                    &path,
-                    "not supported yet for an app container",
-                    "spec.restartPolicy holds for all of them".into(),
-                );
-            }
-            false
-        }
+    if let Some(lifecycle) = lifecycle {
+        let core::Lifecycle {
+            post_start,
+            pre_stop,
+            stop_signal: _,
+        } = lifecycle;
+        check.unsupported(
+            &join(path, "lifecycle"),
+            &[
+                ("postStart", post_start.is_some()),
+                ("preStop", pre_stop.is_some()),
+            ],
+        );
     }
 }
 

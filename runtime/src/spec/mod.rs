@@ -13,6 +13,7 @@ mod container;
 mod decode;
 mod defaults;
 mod issue;
+mod lifecycle;
 mod names;
 mod pod;
 mod quantity;
@@ -28,7 +29,8 @@ pub use names::{label, sub_path, subdomain};
 pub use quantity::{Bytes, Quantity, QuantityError};
 pub use types::{
     Container, ContainerPort, ContainerSecurity, Dns, HostAlias, Medium, PodName, PodSpec,
-    PullPolicy, Resources, RestartPolicy, RunAs, SeccompChoice, Volume, VolumeMount, VolumeSource,
+    PullPolicy, Resources, RestartPolicy, RestartRule, RunAs, SeccompChoice, TerminationMessage,
+    Volume, VolumeMount, VolumeSource,
 };
 pub use yaml::MAX_TEXT;
 

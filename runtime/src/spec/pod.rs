@@ -43,6 +43,7 @@ fn empty() -> PodSpec {
         volumes: Vec::new(),
         restart_policy: RestartPolicy::Always,
         grace_seconds: 0,
+        active_deadline_seconds: None,
         hostname: None,
         subdomain: None,
         fqdn_hostname: false,
@@ -157,6 +158,14 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
             "a number of seconds from 0 to 4294967295",
         )
         .unwrap_or_default();
+    out.active_deadline_seconds = spec.active_deadline_seconds.and_then(|seconds| {
+        let path = "spec.activeDeadlineSeconds";
+        let range = "a number of seconds from 1 to 2147483647";
+        if !(1..=i64::from(i32::MAX)).contains(&seconds) {
+            check.wrong(path, format!("{seconds} is not {range}"));
+        }
+        u32::try_from(seconds).ok()
+    });
     if let Some(hostname) = &spec.hostname {
         check.shape("spec.hostname", hostname, names::label);
         out.hostname = Some(hostname.clone());
@@ -181,6 +190,7 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
     let context = container::Context {
         volumes: &out.volumes,
         security: &shared,
+        has_os: spec.os.is_some(),
     };
     if spec.containers.is_empty() {
         check.wrong("spec.containers", "required: at least one container");
@@ -206,7 +216,7 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
 /// cluster's business.
 fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
     let core::PodSpec {
-        active_deadline_seconds,
+        active_deadline_seconds: _,
         affinity,
         automount_service_account_token,
         containers: _,
@@ -266,7 +276,6 @@ fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
     check.unsupported(
         "spec",
         &[
-            ("activeDeadlineSeconds", active_deadline_seconds.is_some()),
             ("ephemeralContainers", some(ephemeral_containers)),
             ("hostPID", *host_pid == Some(true)),
             ("hostUsers", *host_users == Some(false)),

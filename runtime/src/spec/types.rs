@@ -26,6 +26,9 @@ pub struct PodSpec {
     pub restart_policy: RestartPolicy,
     /// Seconds from the stop signal to SIGKILL.
     pub grace_seconds: u32,
+    /// Seconds from the pod's start to its failure, if it still runs then.
+    #[serde(default)]
+    pub active_deadline_seconds: Option<u32>,
     /// Instead of the pod's name.
     pub hostname: Option<String>,
     /// Name of the domain below the namespace's that the pod is in.
@@ -113,6 +116,53 @@ pub struct Container {
     pub tty: bool,
     /// An init container with `restartPolicy: Always`: started, not awaited.
     pub sidecar: bool,
+    /// Instead of the pod's policy.
+    #[serde(default)]
+    pub restart_policy: Option<RestartPolicy>,
+    /// Ends after which it is started again whatever the policy says.
+    #[serde(default)]
+    pub restart_rules: Vec<RestartRule>,
+    /// Instead of the image's; a signal's name.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
+    /// Where its last message comes from.
+    #[serde(default)]
+    pub termination_message: TerminationMessage,
+}
+
+/// Exit codes after which a container is started again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartRule {
+    /// Which.
+    pub exit_codes: Vec<i32>,
+    /// All but these.
+    pub negated: bool,
+}
+
+impl RestartRule {
+    /// Whether the rule is about this exit code.
+    #[must_use]
+    pub fn matches(&self, exit_code: i32) -> bool {
+        self.exit_codes.contains(&exit_code) != self.negated
+    }
+}
+
+/// Where a container's last message comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminationMessage {
+    /// A file in the container.
+    pub path: String,
+    /// After a failure without a message: the end of its output.
+    pub or_output: bool,
+}
+
+impl Default for TerminationMessage {
+    fn default() -> Self {
+        Self {
+            path: "/dev/termination-log".to_owned(),
+            or_output: false,
+        }
+    }
 }
 
 /// When an image is fetched.

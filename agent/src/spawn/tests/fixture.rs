@@ -154,6 +154,7 @@ impl Fixture {
                     source: format!("{BASE}/etc/hosts"),
                     destination: "/etc/hosts".to_owned(),
                 }],
+                termination_log: None,
                 shared_pid: None,
             })),
             process,

@@ -1,6 +1,9 @@
 //! Tests of the state machine: what goes in, what comes out, no processes.
 
 use super::*;
+
+mod ends;
+
 use crate::plan::{ContainerPlan, ContainerTemplate, Identity, SizeSource, Sizing, VmPlan};
 use crate::spec::RestartPolicy;
 use beluga_proto::container::{CgroupLimits, Seccomp, UserSpec};
@@ -37,9 +40,12 @@ fn container(name: &str, kind: ContainerKind, restart: RestartPolicy) -> Contain
             cgroup: CgroupLimits::default(),
             privileged: false,
             mask_paths: true,
+            termination_log: None,
         },
         stop_signal: SIGTERM,
         restart,
+        restart_rules: Vec::new(),
+        message_or_output: false,
         stdin_once: false,
     }
 }
@@ -88,6 +94,7 @@ fn plan(containers: Vec<ContainerPlan>) -> Plan {
         layers: Vec::new(),
         containers,
         grace_seconds: 30,
+        active_deadline_seconds: None,
     }
 }
 
@@ -155,7 +162,8 @@ impl Bench {
             unix_nanos: 0,
         };
         let id = self.id(name);
-        self.give(Input::Exited { id, exit })
+        let message = None;
+        self.give(Input::Exited { id, exit, message })
     }
 
     fn phase(&self) -> Phase {
@@ -398,7 +406,8 @@ fn reports_of_unknown_or_ended_runs_change_nothing() {
     assert!(
         pod.give(Input::Exited {
             id: id.clone(),
-            exit
+            exit,
+            message: None,
         })
         .is_empty()
     );
