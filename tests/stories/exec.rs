@@ -75,9 +75,9 @@ fn exec_into_nothing_says_so() {
 }
 
 #[test]
-fn many_streams_at_once() {
+fn sixty_four_commands_at_once_are_all_answered() {
     std::thread::scope(|scope| {
-        let all: Vec<_> = (0..8)
+        let all: Vec<_> = (0..64)
             .map(|n| {
                 scope.spawn(move || {
                     shared()

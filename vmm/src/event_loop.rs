@@ -1,12 +1,11 @@
 //! Threads that wait for descriptors: `main` has the control socket and all
 //! devices but disks, `block` has the disks.
 
-use crate::virtio::EventRegistry;
 use crate::virtio::Token;
 use crate::virtio::mmio::Transport;
-use beluga_proto::ControlMessage;
+use crate::virtio::{EventRegistry, Outgoing};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use vmm_sys_util::epoll::{Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -23,13 +22,10 @@ const STACK: usize = 256 << 10;
 /// Events taken at once.
 const BATCH: usize = 16;
 
-/// A message on its way to the supervisor, with the descriptor beside it.
-pub type Message = (ControlMessage, Option<OwnedFd>);
-
 /// Messages of all threads for the supervisor; `main` sends them.
 #[derive(Debug)]
 pub struct Mailbox {
-    messages: Mutex<Vec<Message>>,
+    messages: Mutex<Vec<Outgoing>>,
     wake: EventFd,
 }
 
@@ -49,7 +45,7 @@ impl Mailbox {
     }
 
     /// Puts messages in and wakes `main`.
-    pub fn post(&self, messages: Vec<Message>) {
+    pub fn post(&self, messages: Vec<Outgoing>) {
         if messages.is_empty() {
             return;
         }
@@ -63,7 +59,7 @@ impl Mailbox {
 
     /// Takes everything out.
     #[must_use]
-    pub fn take(&self) -> Vec<Message> {
+    pub fn take(&self) -> Vec<Outgoing> {
         // Nothing to read: it was not asleep.
         let _ = self.wake.read();
         std::mem::take(&mut self.messages.lock().unwrap_or_else(PoisonError::into_inner))

@@ -235,6 +235,7 @@ impl Agent {
             self.link.deadline(),
             self.layers.deadline(),
             self.clock.deadline(),
+            self.streams.deadline(),
             self.ending.as_ref().map(|ending| ending.until),
             (!self.link.was_welcomed()).then_some(self.orphaned_at),
         ];

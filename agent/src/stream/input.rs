@@ -4,6 +4,7 @@ use super::wire::{End, Flow, Wire};
 use super::{Context, Pumped};
 use crate::poller::{Poller, Readiness, Side};
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
 /// An input stream.
 pub struct Input {
@@ -99,7 +100,7 @@ impl Input {
         let Some(wire) = &mut self.wire else {
             return Flow::Blocked;
         };
-        match wire.open() {
+        match wire.open(context.poller) {
             Flow::Moved(_) => {}
             other => return other,
         }
@@ -115,6 +116,11 @@ impl Input {
         self.pending
             .extend_from_slice(&context.scratch[taken..bytes]);
         Flow::Moved(bytes)
+    }
+
+    /// When it must have a turn although nothing is ready.
+    pub fn next_call(&self) -> Option<Instant> {
+        self.wire.as_ref().and_then(Wire::next_call)
     }
 
     /// The process's end.

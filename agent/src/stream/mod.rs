@@ -14,8 +14,9 @@ use beluga_proto::Nonce;
 use beluga_proto::agent::ResumeStream;
 use input::Input;
 use output::Output;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Instant;
 pub use window::OutOfWindow;
 use window::Window;
 use wire::{End, Wire};
@@ -56,6 +57,15 @@ enum Stream {
     Output(Output),
 }
 
+impl Stream {
+    fn next_call(&self) -> Option<Instant> {
+        match self {
+            Self::Input(input) => input.next_call(),
+            Self::Output(output) => output.next_call(),
+        }
+    }
+}
+
 /// Number of a stream, never used twice.
 pub type StreamId = u32;
 
@@ -65,6 +75,8 @@ pub struct Streams {
     next: StreamId,
     streams: BTreeMap<StreamId, Stream>,
     turns: VecDeque<StreamId>,
+    /// Streams whose call was refused, by when they call again.
+    calls: BTreeSet<(Instant, StreamId)>,
     scratch: Vec<u8>,
 }
 
@@ -76,6 +88,7 @@ impl Streams {
             next: 1,
             streams: BTreeMap::new(),
             turns: VecDeque::new(),
+            calls: BTreeSet::new(),
             scratch: Vec::new(),
         }
     }
@@ -86,9 +99,9 @@ impl Streams {
         id
     }
 
-    /// A connection for a stream; none when there is nobody to talk to.
-    fn dial(&self, nonce: &Nonce, poller: &Poller, id: StreamId) -> Option<Wire> {
-        Wire::dial(self.dial, nonce.clone(), poller, id).ok()
+    /// A connection for a stream.
+    fn dial(&self, nonce: &Nonce, poller: &Poller, id: StreamId) -> Wire {
+        Wire::dial(self.dial, nonce.clone(), poller, id)
     }
 
     fn insert(&mut self, id: StreamId, stream: Stream) -> StreamId {
@@ -108,7 +121,7 @@ impl Streams {
         let id = self.next_id();
         let sink = End::new(sink, poller, Token::Stream(id, Side::Local))?;
         let wire = self.dial(nonce, poller, id);
-        Ok(self.insert(id, Stream::Input(Input::new(sink, wire, lasting))))
+        Ok(self.insert(id, Stream::Input(Input::new(sink, Some(wire), lasting))))
     }
 
     /// A stream from a process. `lasting`: acknowledged, outlives its supervisor.
@@ -121,7 +134,7 @@ impl Streams {
     ) -> std::io::Result<StreamId> {
         let id = self.next_id();
         let source = End::new(source, poller, Token::Stream(id, Side::Local))?;
-        let wire = nonce.and_then(|nonce| self.dial(nonce, poller, id));
+        let wire = nonce.map(|nonce| self.dial(nonce, poller, id));
         let output = Output::new(Some(source), wire, Window::default(), lasting);
         Ok(self.insert(id, Stream::Output(output)))
     }
@@ -138,26 +151,30 @@ impl Streams {
         let id = known.unwrap_or_else(|| self.next_id());
         let wire = self.dial(&resume.nonce, poller, id);
         self.turns.push_back(id);
-        match (self.streams.get_mut(&id), wire) {
-            (Some(Stream::Output(output)), Some(wire)) => {
-                output.resume(wire, resume.offset, poller)
+        match self.streams.get_mut(&id) {
+            Some(Stream::Output(output)) => output.resume(wire, resume.offset, poller),
+            Some(Stream::Input(_)) => {
+                wire.close(poller);
+                Ok(())
             }
-            (None, wire) => {
+            None => {
                 let window = Window::at(resume.offset);
-                let ended = Output::new(None, wire, window, false);
+                let ended = Output::new(None, Some(wire), window, false);
                 self.streams.insert(id, Stream::Output(ended));
                 Ok(())
             }
-            _ => Ok(()),
         }
     }
 
     /// Goes on with an input stream over a new connection.
     pub fn resume_input(&mut self, poller: &Poller, id: StreamId, nonce: &Nonce) {
         let wire = self.dial(nonce, poller, id);
-        if let (Some(Stream::Input(input)), Some(wire)) = (self.streams.get_mut(&id), wire) {
-            input.resume(wire, poller);
-            self.turns.push_back(id);
+        match self.streams.get_mut(&id) {
+            Some(Stream::Input(input)) => {
+                input.resume(wire, poller);
+                self.turns.push_back(id);
+            }
+            _ => wire.close(poller),
         }
     }
 
@@ -173,9 +190,26 @@ impl Streams {
         }
     }
 
+    /// When [`Streams::pump`] must be called although nothing is ready.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.calls.first().map(|(at, _)| *at)
+    }
+
+    /// Those whose time has come call again.
+    fn take_calls(&mut self) {
+        while let Some(&(at, id)) = self.calls.first() {
+            if at > Instant::now() {
+                break;
+            }
+            self.calls.pop_first();
+            self.turns.push_back(id);
+        }
+    }
+
     /// Gives every stream that has news one turn. True when some have more to
     /// do, so that the loop must not wait.
     pub fn pump(&mut self, poller: &Poller) -> bool {
+        self.take_calls();
         if self.turns.is_empty() {
             return false;
         }
@@ -197,7 +231,10 @@ impl Streams {
                 None => continue,
             };
             match pumped {
-                Pumped::Waits => {}
+                Pumped::Waits => {
+                    let next_call = self.streams.get(&id).and_then(Stream::next_call);
+                    self.calls.extend(next_call.map(|at| (at, id)));
+                }
                 Pumped::HasMore => self.turns.push_back(id),
                 Pumped::Done => self.close(poller, id),
             }

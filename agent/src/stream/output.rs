@@ -10,6 +10,7 @@ use super::wire::{End, Flow, Wire};
 use super::{Context, Pumped};
 use crate::poller::{Poller, Readiness, Side};
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
 /// Little-endian counts, cut anywhere by the connection.
 #[derive(Debug, Default)]
@@ -91,7 +92,7 @@ impl Output {
         }
         loop {
             let mut moved = 0;
-            match self.open_wire() {
+            match self.open_wire(context.poller) {
                 Flow::Broken | Flow::Ended => {
                     if let Some(done) = self.broken(context.poller) {
                         return done;
@@ -128,12 +129,19 @@ impl Output {
         self.acknowledged.is_none().then_some(Pumped::Done)
     }
 
-    fn open_wire(&mut self) -> Flow {
-        self.wire.as_mut().map_or(Flow::Blocked, Wire::open)
+    fn open_wire(&mut self, poller: &Poller) -> Flow {
+        self.wire
+            .as_mut()
+            .map_or(Flow::Blocked, |wire| wire.open(poller))
     }
 
-    fn is_open(&mut self) -> bool {
-        matches!(self.open_wire(), Flow::Moved(_))
+    fn is_open(&self) -> bool {
+        self.wire.as_ref().is_some_and(Wire::is_open)
+    }
+
+    /// When it must have a turn although nothing is ready.
+    pub fn next_call(&self) -> Option<Instant> {
+        self.wire.as_ref().and_then(Wire::next_call)
     }
 
     fn take_acknowledgements(&mut self, _: &mut Context<'_>) -> Flow {

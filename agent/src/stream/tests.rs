@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 thread_local! {
@@ -272,4 +273,44 @@ fn a_large_transfer_arrives_unchanged() {
         got.extend(take(&mut host));
     }
     assert!(got == sent);
+}
+
+/// Calls that are refused before one is answered.
+static REFUSALS: AtomicU32 = AtomicU32::new(0);
+
+/// Like [`dial`]; a refused call looks as it does with vsock: a socket that
+/// says that it can be written to, and then that the connection was reset.
+fn dial_refused(port: u32) -> std::io::Result<OwnedFd> {
+    let ours = dial(port)?;
+    let refused = REFUSALS.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+    if refused.is_ok() {
+        drop(DIALLED.with_borrow_mut(Vec::pop));
+    }
+    Ok(ours)
+}
+
+#[test]
+fn a_call_that_is_refused_is_repeated_and_nothing_is_lost() {
+    REFUSALS.store(3, SeqCst);
+    let mut bench = Bench::new();
+    bench.streams = Streams::new(dial_refused);
+    let (read, mut process) = pipe();
+    let id = bench
+        .streams
+        .open_output(&bench.poller, read.into(), Some(&nonce(1)), false)
+        .unwrap();
+    process.write_all(b"first words").unwrap();
+    while DIALLED.with_borrow(Vec::is_empty) {
+        bench.turn();
+        if let Some(at) = bench.streams.deadline() {
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        }
+    }
+    bench.turn();
+    let mut host = DIALLED.with_borrow_mut(Vec::pop).unwrap();
+    let got = take(&mut host);
+    assert_eq!(got[..16], [1; 16]);
+    assert_eq!(got[16..], *b"first words");
+    assert!(bench.streams.streams.contains_key(&id));
+    assert_eq!(bench.streams.deadline(), None, "nothing is left to call");
 }

@@ -13,8 +13,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 /// How long a connection may take to say its nonce.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Most connections that have not proved themselves yet.
-const MAX_UNPROVED: usize = 64;
+/// Most connections that have not proved themselves yet: as many as a VMM has
+/// streams. The agent has sent its nonce on a connection before it could learn
+/// that there was no room for it, so room there must be.
+const MAX_UNPROVED: usize = 1024;
+
+/// Descriptors that a supervisor may need: a stream each, as many in the hands
+/// of its clients' tasks, and what it has besides.
+const DESCRIPTORS: u64 = 2 * MAX_UNPROVED as u64 + 256;
 
 /// A nonce, and who waits for the stream that begins with it.
 type Expected = (Nonce, oneshot::Sender<UnixStream>);
@@ -28,6 +34,7 @@ pub struct Streams {
 
 impl Default for Streams {
     fn default() -> Self {
+        raise_descriptor_limit();
         Self {
             expected: Arc::default(),
             unproved: Arc::new(Semaphore::new(MAX_UNPROVED)),
@@ -77,6 +84,20 @@ impl Streams {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Expected>> {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets this process have as many descriptors as its streams may need, or as
+/// many as it may have. With fewer it only serves fewer streams at once.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit
+        .maximum
+        .map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS));
+    if limit.current.is_some_and(|current| current < wanted) {
+        let current = Some(wanted);
+        let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
     }
 }
 

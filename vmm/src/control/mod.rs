@@ -3,7 +3,7 @@
 //! ```text
 //!  Listening ──accept, peer is root or we ourselves──► Connected
 //!      ▲                                                   │
-//!      └── gone, malformed packet, does not read ◄─────────┘
+//!      └── gone, or a packet that is no call ◄─────────────┘
 //!          (every vsock stream is reset)
 //! ```
 //!
@@ -12,14 +12,14 @@
 
 mod connection;
 
-use crate::event_loop::{Mailbox, Message};
+use crate::event_loop::Mailbox;
 use crate::exit::{Journal, chain};
 use crate::sys::socket;
 use crate::vcpu::Board;
 use crate::virtio::block::FileExtent;
 use crate::virtio::mmio::Transport;
 use crate::virtio::{
-    DeviceAnswer, DeviceCall, DeviceError, DeviceKind, EventRegistry, Interest, Token,
+    DeviceAnswer, DeviceCall, DeviceError, DeviceKind, EventRegistry, Interest, Outgoing, Token,
 };
 use beluga_proto::control::{ControlMessage, ControlReply, ControlRequest, VmStatus};
 use beluga_proto::vm::{Extent, VM_VERSION};
@@ -151,10 +151,11 @@ impl Control {
     }
 
     fn serve(&mut self, interest: Interest) {
-        if interest.contains(Interest::OUT) {
+        if interest.intersects(Interest::OUT | Interest::HANG_UP | Interest::ERROR) {
             self.flush();
         }
-        while let Some(connection) = self.connection.as_mut() {
+        // A supervisor that does not read its replies is not asked for calls.
+        while let Some(connection) = self.connection.as_mut().filter(|c| c.takes_calls()) {
             match connection.receive() {
                 Ok(Some(received)) => self.answer(received),
                 Ok(None) => break,
@@ -171,7 +172,11 @@ impl Control {
             Ok((reply, fd)) => (Ok(reply), fd),
             Err(fault) => (Err(fault), None),
         };
-        self.send((ControlMessage::Reply { id, result }, fd));
+        self.send(Outgoing {
+            message: ControlMessage::Reply { id, result },
+            fd,
+            place: None,
+        });
         if stop {
             self.journal()
                 .end(ExitCause::Stopped, "the supervisor said stop".to_owned());
@@ -263,12 +268,10 @@ impl Control {
     /// Sends a message, now or when the supervisor reads again. Without a
     /// supervisor it is dropped, and with it its descriptor: the stream's
     /// other end sees that.
-    fn send(&mut self, message: Message) {
+    fn send(&mut self, message: Outgoing) {
         if let Some(connection) = self.connection.as_mut() {
-            match connection.push(message) {
-                Ok(()) => self.flush(),
-                Err(reason) => self.hang_up(&reason),
-            }
+            connection.push(message);
+            self.flush();
         }
     }
 

@@ -197,25 +197,27 @@ fn take_fds(mut control: &[u8]) -> Vec<OwnedFd> {
     fds
 }
 
+/// Two connected ends.
+#[cfg(test)]
+pub fn pair() -> (OwnedFd, OwnedFd) {
+    let mut fds = [0; 2];
+    // SAFETY: `fds` has room for two numbers.
+    check(unsafe {
+        libc::socketpair(
+            libc::AF_UNIX,
+            libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC,
+            0,
+            fds.as_mut_ptr(),
+        )
+    })
+    .expect("a socket pair");
+    // SAFETY: both are new and nobody else's.
+    fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn pair() -> (OwnedFd, OwnedFd) {
-        let mut fds = [0; 2];
-        // SAFETY: `fds` has room for two numbers.
-        check(unsafe {
-            libc::socketpair(
-                libc::AF_UNIX,
-                libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC,
-                0,
-                fds.as_mut_ptr(),
-            )
-        })
-        .unwrap();
-        // SAFETY: both are new and nobody else's.
-        fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).into()
-    }
 
     #[test]
     fn a_packet_carries_a_descriptor() {

@@ -16,14 +16,13 @@
 //! Longer than other files on purpose: reading, writing and the status machine
 //! are one register map.
 
+use super::Outgoing;
 use super::events::{EventRegistry, Interest, Token};
 use super::{DeviceAnswer, DeviceCall, DeviceError, Interrupt, QueueState, Running};
 use super::{VirtQueue, VirtioDevice};
 use crate::memory::GuestMemory;
-use beluga_proto::ControlMessage;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use virtio_bindings::virtio_config::{
     VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER, VIRTIO_CONFIG_S_DRIVER_OK,
@@ -352,7 +351,7 @@ impl Transport {
     }
 
     /// What the device has to tell the supervisor.
-    pub fn take_messages(&self) -> Vec<(ControlMessage, Option<OwnedFd>)> {
+    pub fn take_messages(&self) -> Vec<Outgoing> {
         self.lock().device.take_messages()
     }
 

@@ -33,6 +33,7 @@ pub mod events;
 pub mod interrupt;
 pub mod mmio;
 pub mod net;
+pub mod outgoing;
 pub mod queue;
 pub mod rng;
 #[cfg(test)]
@@ -41,10 +42,10 @@ pub mod vsock;
 
 pub use events::{EventRegistry, Interest, Token};
 pub use interrupt::Interrupt;
+pub use outgoing::{Outgoing, Place, Places};
 pub use queue::{Chain, QueueState, VirtQueue};
 
 use crate::memory::GuestMemory;
-use beluga_proto::ControlMessage;
 use std::os::fd::OwnedFd;
 
 /// What the devices of one VM have in common with the virtio specification's
@@ -238,7 +239,7 @@ pub trait VirtioDevice: Send {
     /// Messages for the supervisor that came up since the last call (a stream
     /// the guest opened, a stalled disk), each with the descriptor that goes
     /// with it. Asked after every batch of events of the thread.
-    fn take_messages(&mut self) -> Vec<(ControlMessage, Option<OwnedFd>)> {
+    fn take_messages(&mut self) -> Vec<Outgoing> {
         Vec::new()
     }
 

@@ -11,13 +11,14 @@ mod tests;
 
 pub use extents::{ExtentError, Extents, FileExtent};
 
+use super::Outgoing;
 use super::{DeviceAnswer, DeviceCall, DeviceError, DeviceKind, EventRegistry, Interest};
 use super::{Running, Token, VirtioDevice};
 use crate::sys::process::Timer;
 use beluga_proto::ControlMessage;
 use request::{DISCARD_ALIGN, Outcome, RANGE_SECTORS_MAX, RANGES_MAX, Rights, SECTOR, SEG_MAX};
 use serde::{Deserialize, Serialize};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
@@ -273,10 +274,10 @@ impl VirtioDevice for Block {
         }
     }
 
-    fn take_messages(&mut self) -> Vec<(ControlMessage, Option<OwnedFd>)> {
+    fn take_messages(&mut self) -> Vec<Outgoing> {
         std::mem::take(&mut self.messages)
             .into_iter()
-            .map(|message| (message, None))
+            .map(Outgoing::from)
             .collect()
     }
 

@@ -261,7 +261,7 @@ fn a_write_without_space_waits_and_says_so() {
             .device
             .take_messages()
             .into_iter()
-            .map(|(message, _)| message)
+            .map(|outgoing| outgoing.message)
             .collect()
     };
     assert_eq!(messages(&mut disk), [stalled(true)]);

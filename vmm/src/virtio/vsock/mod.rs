@@ -24,17 +24,16 @@ mod tests;
 
 use super::buffer::GuestBuffer;
 use super::{
-    DeviceAnswer, DeviceCall, DeviceError, DeviceKind, EventRegistry, Interest, Running, Token,
-    VirtQueue, VirtioDevice,
+    DeviceAnswer, DeviceCall, DeviceError, DeviceKind, EventRegistry, Interest, Outgoing, Running,
+    Token, VirtQueue, VirtioDevice,
 };
 use crate::memory::GuestMemory;
-use beluga_proto::ControlMessage;
 use packet::{HEADER_LEN, Header};
 use room::Room;
 use state::VsockState;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
-use streams::{Next, Opened, Streams};
+use streams::{Next, Streams};
 use table::FIRST_TOKEN;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::timerfd::TimerFd;
@@ -383,25 +382,8 @@ impl VirtioDevice for Vsock {
         self.reset_pending = false;
     }
 
-    fn take_messages(&mut self) -> Vec<(ControlMessage, Option<OwnedFd>)> {
-        let message = |Opened {
-                           host_port,
-                           guest_port,
-                           socket,
-                       }| {
-            (
-                ControlMessage::VsockOpened {
-                    host_port,
-                    guest_port,
-                },
-                Some(socket),
-            )
-        };
-        self.streams
-            .take_opened()
-            .into_iter()
-            .map(message)
-            .collect()
+    fn take_messages(&mut self) -> Vec<Outgoing> {
+        self.streams.take_opened().into()
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

@@ -10,8 +10,8 @@ use super::packet::{HOST_CID, Header, MAX_PAYLOAD, Op, TYPE_STREAM};
 use super::stream::{Outcome, Phase, Read, Stream};
 use super::table::{Entry, LARGE_ALLOC, Ports, Table};
 use crate::virtio::buffer::GuestBuffer;
-use crate::virtio::{DeviceError, EventRegistry, Interest};
-use beluga_proto::{CONTROL_PORT, STREAM_PORT};
+use crate::virtio::{DeviceError, EventRegistry, Interest, Outgoing, Places};
+use beluga_proto::{CONTROL_PORT, ControlMessage, STREAM_PORT};
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 /// packets are left where they are.
 const MAX_REFUSALS: usize = 256;
 
-/// Streams that the guest opened and the supervisor has not been told of.
+/// Streams that the guest opened and the supervisor has not been told of,
+/// because it does not read as fast. Further calls are refused: a caller whose
+/// call is refused has lost nothing and may call again.
 const MAX_OPENED: usize = 256;
 
 /// Bytes that a stream may send before another one has its turn.
@@ -33,17 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Ports on which the guest may call the host.
 const GUEST_PORTS: [u32; 2] = [CONTROL_PORT, STREAM_PORT];
-
-/// A stream that the guest opened.
-#[derive(Debug)]
-pub struct Opened {
-    /// On which port it called.
-    pub host_port: u32,
-    /// From which port.
-    pub guest_port: u32,
-    /// The supervisor's end.
-    pub socket: OwnedFd,
-}
 
 /// What is to be sent to the guest next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +76,8 @@ pub struct Streams {
     table: Table,
     turns: VecDeque<u32>,
     refusals: VecDeque<Header>,
-    opened: VecDeque<Opened>,
+    opened: VecDeque<Outgoing>,
+    unheard: Places,
     deadlines: BTreeSet<(Instant, u32)>,
     supervisor: bool,
     counts: Counts,
@@ -101,6 +93,7 @@ impl Streams {
             turns: VecDeque::new(),
             refusals: VecDeque::new(),
             opened: VecDeque::new(),
+            unheard: Places::new(MAX_OPENED),
             deadlines: BTreeSet::new(),
             supervisor: false,
             counts: Counts::default(),
@@ -126,7 +119,7 @@ impl Streams {
     }
 
     /// Streams that the guest opened since the last call.
-    pub fn take_opened(&mut self) -> VecDeque<Opened> {
+    pub fn take_opened(&mut self) -> VecDeque<Outgoing> {
         std::mem::take(&mut self.opened)
     }
 
@@ -224,11 +217,10 @@ impl Streams {
 
     /// The guest calls.
     fn open(&mut self, ports: Ports, header: &Header, events: &EventRegistry) {
-        let welcome =
-            self.supervisor && GUEST_PORTS.contains(&ports.host) && self.opened.len() < MAX_OPENED;
-        if !welcome {
+        let welcome = self.supervisor && GUEST_PORTS.contains(&ports.host);
+        let Some(place) = welcome.then(|| self.unheard.take()).flatten() else {
             return self.refuse(header);
-        }
+        };
         match self.insert(ports, Stream::accepted, events) {
             Ok((token, socket)) => {
                 self.counts.accepted += 1;
@@ -236,10 +228,13 @@ impl Streams {
                     host: host_port,
                     guest: guest_port,
                 } = ports;
-                self.opened.push_back(Opened {
-                    host_port,
-                    guest_port,
-                    socket,
+                self.opened.push_back(Outgoing {
+                    message: ControlMessage::VsockOpened {
+                        host_port,
+                        guest_port,
+                    },
+                    fd: Some(socket),
+                    place: Some(place),
                 });
                 if let Some(entry) = self.table.get_mut(token)
                     && entry.stream.credit(header).is_err()

@@ -3,6 +3,7 @@
 use super::packet::{HOST_CID, Op, SHUTDOWN_BOTH, SHUTDOWN_SEND, TYPE_STREAM};
 use super::*;
 use crate::virtio::testing::{Bench, RING_SPACE, Random};
+use beluga_proto::ControlMessage;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -239,21 +240,21 @@ impl Guest {
         let ports = (host_port, guest_port);
         self.sockets.insert(ports, Socket::default());
         self.send(ports, Op::Request, 0, &[]);
-        let socket = self
-            .bench
-            .device
-            .take_messages()
-            .pop()
-            .map(|(message, fd)| {
-                assert_eq!(
-                    message,
-                    ControlMessage::VsockOpened {
-                        host_port,
-                        guest_port
-                    }
-                );
-                UnixStream::from(fd.expect("a descriptor"))
-            });
+        let socket =
+            self.bench
+                .device
+                .take_messages()
+                .pop()
+                .map(|Outgoing { message, fd, .. }| {
+                    assert_eq!(
+                        message,
+                        ControlMessage::VsockOpened {
+                            host_port,
+                            guest_port
+                        }
+                    );
+                    UnixStream::from(fd.expect("a descriptor"))
+                });
         (ports, socket)
     }
 
@@ -511,6 +512,30 @@ fn streams_have_a_limit_and_a_hostile_one_frees_nothing_twice() {
 
 /// Many streams at once, random sizes, random ends: every byte arrives, once,
 /// in order.
+#[test]
+fn a_flood_of_calls_is_refused_at_the_number_that_waits_for_the_supervisor() {
+    let mut guest = Guest::new();
+    let mut waiting = Vec::new();
+    for port in 0..700 {
+        let ports = (1025, 10_000 + port);
+        guest.sockets.insert(ports, Socket::default());
+        guest.send(ports, Op::Request, 0, &[]);
+        // Taken out of the device, and not sent yet.
+        waiting.extend(guest.bench.device.take_messages());
+    }
+    assert_eq!(waiting.len(), 256);
+    let refused = |guest: &Guest| guest.bench.device.streams.counts().refused;
+    assert_eq!(refused(&guest), 444);
+    let (_, far) = guest.open(1025, 20_000);
+    assert!(far.is_none());
+    // The supervisor takes one: there is room for one.
+    let heard = waiting.pop();
+    drop(heard.map(|outgoing| outgoing.place));
+    let (ports, far) = guest.open(1025, 20_001);
+    assert!(far.is_some() && guest.socket(ports).open);
+    assert_eq!(refused(&guest), 445);
+}
+
 #[test]
 fn random_traffic_arrives_unchanged() {
     for seed in 1..=6 {
