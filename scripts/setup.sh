@@ -13,7 +13,7 @@ declare -A packages=(
     [lab]="qemu-system-x86 busybox-static kmod xz-utils zstd python3"
     # What the host side of a pod, its images and their tests call or compare with.
     [product]="gcc libc6-dev e2fsprogs iproute2 nftables"
-    [images]="python3 erofs-utils xz-utils zstd curl iputils-ping procps openssl"
+    [images]="gcc libc6-dev python3 erofs-utils xz-utils zstd curl iputils-ping procps openssl"
 )
 
 # dpkg keeps the state of each package in one line; a removed package with

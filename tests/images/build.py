@@ -21,7 +21,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 
+HERE = pathlib.Path(__file__).resolve().parent
 CACHE = pathlib.Path(os.environ.get("BELUGA_CACHE", "/var/cache/beluga"))
 # Everything is dated alike, so that the same packages give the same bytes.
 EPOCH = 1_700_000_000
@@ -75,7 +77,12 @@ IMAGES = {
             "base-files", "bash", "dash", "coreutils", "grep", "sed", "findutils", "util-linux", "mount", "procps",
             "iproute2", "iputils-ping", "iptables", "nftables", "mawk", "tar", "gzip", "hostname", "libc-bin",
             "netcat-openbsd", "libcap2-bin", "attr", "acl", "python3-minimal", "libpython3.11-stdlib", "strace",
-        ]}],
+            "ipset", "e2fsprogs",
+        ]}, {"programs": {
+            "usr/local/bin/probe": ("probe.c", ["-static"]),
+            "usr/local/bin/probe32": ("probe32.c", ["-m32", "-static", "-nostdlib", "-ffreestanding", "-fno-pie",
+                                                    "-no-pie", "-fno-stack-protector"]),
+        }}],
         "cmd": ["bash"],
     },
 }
@@ -208,6 +215,20 @@ def digest(data):
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+def compiled(source, flags):
+    """The bytes of a program made from one of the C files beside this one."""
+    with tempfile.TemporaryDirectory() as work:
+        out = pathlib.Path(work, "program")
+        subprocess.run(["gcc", "-O1", "-s", "-Wall", *flags, "-o", out, HERE / source], check=True)
+        return out.read_bytes()
+
+
+def sources(recipe):
+    """What the image's own programs are made from."""
+    names = {source for layer in recipe["layers"] for source, _ in layer.get("programs", {}).values()}
+    return b"".join((HERE / name).read_bytes() for name in sorted(names))
+
+
 def layer_tar(recipe, bottom, below, debs_dir):
     layer = Layer()
     if bottom:
@@ -224,6 +245,8 @@ def layer_tar(recipe, bottom, below, debs_dir):
             layer.add(f"usr/sbin/{tool}", tarfile.SYMTYPE, link="xtables-nft-multi", mode=0o777)
         layer.add("usr/bin/nc", tarfile.SYMTYPE, link="nc.openbsd", mode=0o777)
         layer.add("usr/bin/python3", tarfile.SYMTYPE, link="python3.11", mode=0o777)
+    for name, (source, flags) in recipe.get("programs", {}).items():
+        layer.add(name, data=compiled(source, flags), mode=0o755)
     for name, target in recipe.get("links", {}).items():
         layer.add(name, tarfile.SYMTYPE, link=target, mode=0o777)
     for name, (uid, mode) in recipe.get("dirs", {}).items():
@@ -297,7 +320,7 @@ def main():
             recipe = IMAGES[name]
             wanted = sorted({p for layer in recipe["layers"] for p in
                              layer.get("packages", []) + (["busybox-static"] if layer.get("busybox") else [])})
-            key = hashlib.sha256(pathlib.Path(__file__).read_bytes() +
+            key = hashlib.sha256(pathlib.Path(__file__).read_bytes() + sources(recipe) +
                                  json.dumps(closure(wanted)).encode()).hexdigest()[:16]
             made = cache / f"{name}-{key}.tar"
             if not made.exists():
