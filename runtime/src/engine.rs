@@ -13,11 +13,11 @@ pub use gc::gc;
 use crate::api::client::{self, ClientError};
 use crate::host::lock::FileLock;
 use crate::host::{self, HostError, network, process};
-use crate::plan::{self, HostFacts, Identity, ImageFacts, Plan, PlanError};
+use crate::plan::{self, HostFacts, Identity, ImageFacts, Objects, Plan, PlanError};
 use crate::pod::{self, PodState};
 use crate::settings::{Settings, SettingsError};
 use crate::spec::PodSpec;
-use crate::store::status::{PodStatus, ReceiptLine};
+use crate::store::status::{EventKind, PodStatus, ReceiptLine};
 use crate::store::{self, Definition, Life, Record, StoreError};
 use beluga_proto::agent::PodStats;
 use beluga_proto::{FaultCode, PodUid};
@@ -136,6 +136,8 @@ pub struct StartRequest {
     pub spec: PodSpec,
     /// By the containers' image as the manifest writes it.
     pub images: BTreeMap<String, ImageFacts>,
+    /// The ConfigMaps and Secrets that it refers to.
+    pub objects: Objects,
     /// What finding the images took, in nanoseconds.
     pub image_nanos: u64,
 }
@@ -183,13 +185,20 @@ fn make(
     place: network::Place,
     request: StartRequest,
 ) -> Result<(PodView, FileLock), EngineError> {
-    let plan = plan_for(settings, uid, place, &request.spec, &request.images)?;
+    let given = (&request.spec, &request.images, &request.objects);
+    let plan = plan_for(settings, uid, place, given)?;
     let mut state = PodState::new(&plan, pod::now());
     state.status.receipt.push(ReceiptLine {
         phase: "image".to_owned(),
         wall_nanos: request.image_nanos,
         cpu_nanos: None,
     });
+    for warning in &plan.warnings {
+        let (time, message) = (pod::now().unix, warning.message.clone());
+        state
+            .status
+            .push_event(time, EventKind::Warning, &warning.reason, message);
+    }
     let definition = Definition {
         manifest: request.manifest,
         spec: request.spec,
@@ -205,19 +214,19 @@ pub fn preview(
     settings: &Settings,
     spec: &PodSpec,
     images: &BTreeMap<String, ImageFacts>,
+    objects: &Objects,
 ) -> Result<Plan, EngineError> {
     // A UID that says that it is nobody's.
     let uid = PodUid::from_random([0; 16]);
     let place = network::preview(settings, &host::boot_id()).map_err(HostError::from)?;
-    plan_for(settings, &uid, place, spec, images)
+    plan_for(settings, &uid, place, (spec, images, objects))
 }
 
 fn plan_for(
     settings: &Settings,
     uid: &PodUid,
     (network, shared): network::Place,
-    spec: &PodSpec,
-    images: &BTreeMap<String, ImageFacts>,
+    (spec, images, objects): (&PodSpec, &BTreeMap<String, ImageFacts>, &Objects),
 ) -> Result<Plan, EngineError> {
     let parts = settings.parts()?;
     let facts = HostFacts {
@@ -227,6 +236,7 @@ fn plan_for(
         run_dir: settings.run_dir(uid),
         cgroup: cgroup_of(settings).join(uid.as_str()),
         network: Some(shared),
+        node_name: node_name(),
         resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         cpus: std::thread::available_parallelism()
             .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
@@ -239,7 +249,13 @@ fn plan_for(
         namespace: spec.namespace.clone(),
         network: Some(network),
     };
-    Ok(plan::plan(spec, images, &facts, identity)?)
+    Ok(plan::plan(spec, images, objects, &facts, identity)?)
+}
+
+/// The host's name, as a node's.
+fn node_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
 }
 
 /// Cgroup of all pods of a root, relative to the mount.

@@ -15,6 +15,7 @@ pub mod host;
 pub mod link;
 pub mod logs;
 pub mod machine;
+pub mod objects;
 pub mod path_error;
 pub mod plan;
 pub mod pod;

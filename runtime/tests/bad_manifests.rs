@@ -148,8 +148,6 @@ const CASES: &[(&str, &[&str])] = &[
         "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: a\n    image: b\n    env:\n    - {name: \"A=B\", value: x}\n    - name: S\n      valueFrom:\n        secretKeyRef: {name: x, key: y}\n    envFrom:\n    - configMapRef: {name: x}\n",
         &[
             "9:14: spec.containers[0].env[0].name: \"A=B\" must be printable ASCII characters without '='",
-            "12:9: spec.containers[0].env[1].valueFrom.secretKeyRef: not supported yet",
-            "13:5: spec.containers[0].envFrom: not supported yet",
         ],
     ),
     // Known, but not yet; or not at all.
@@ -205,8 +203,8 @@ const CASES: &[(&str, &[&str])] = &[
     (
         "apiVersion: apps/v1\nkind: Deployment\n---\napiVersion: v1\nkind: pod\n---\napiVersion: v2\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: b}]}\n---\nname: x\n---\n- a\n",
         &[
-            "2:7: kind: Deployment is not supported yet; Pod is",
-            "5:7: kind: pod is not supported yet; Pod is (did you mean Pod?)",
+            "2:7: kind: Deployment is not supported yet; Pod, ConfigMap and Secret are",
+            "5:7: kind: pod is not supported yet; Pod, ConfigMap and Secret are (did you mean Pod?)",
             "7:13: apiVersion: a Pod is of apiVersion v1, not \"v2\"",
             "12:1: kind: required: Pod",
             "14:1: expected a Kubernetes object",
@@ -239,6 +237,56 @@ const CASES: &[(&str, &[&str])] = &[
         &["1:4: the YAML tag \"custom\" means nothing here"],
     ),
     ("? [a]\n: b\n", &["1:3: a key must be a text"]),
+    // Configuration.
+    (
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: A}\ndata: {a/b: x, ..c: y, n: 5}\nbinaryData: {k: '!'}\ndate: {}\n",
+        &[
+            "3:18: metadata.name: \"A\" must be lower-case letters, digits, '-' and '.', with a letter or digit at both ends of each part",
+            "4:13: data[a/b]: \"a/b\" must be letters, digits, '-', '_' and '.'",
+            "4:21: data[..c]: \"..c\" must not be '.' or begin with '..'",
+            "4:27: data.n: expected a text, got the number 5 (put it in quotes: \"5\")",
+            "5:17: binaryData.k: is not base64: Invalid symbol 33, offset 0.",
+            "6:1: date: unknown field (did you mean data?)",
+        ],
+    ),
+    (
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {}\ndata: {k: a}\nbinaryData: {k: YQ==}\n",
+        &[
+            "3:1: metadata.name: required: the ConfigMap's name",
+            "5:17: binaryData.k: is a key of data as well",
+        ],
+    ),
+    (
+        "apiVersion: v2\nkind: Secret\nmetadata: {name: s}\ntype: kubernetes.io/tls\nstringData: {tls.crt: x}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\ntype: kubernetes.io/dockerconfigjson\nstringData: {.dockerconfigjson: x}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: t}\ntype: kubernetes.io/basic-auth\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: u}\ntype: kubernetes.io/service-account-token\n",
+        &[
+            "1:1: data[tls.key]: required in a secret of type kubernetes.io/tls",
+            "1:13: apiVersion: a Secret is of apiVersion v1, not \"v2\"",
+            "7:1: data[.dockerconfigjson]: is not JSON",
+            "9:18: metadata.name: \"s\" is the name of another secret of this manifest",
+            "13:1: data: a secret of type kubernetes.io/basic-auth needs username or password",
+            "21:7: type: kubernetes.io/service-account-token is refused: there are no service accounts here",
+        ],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: a\n    image: b\n    env:\n    - {name: A, value: x, valueFrom: {fieldRef: {fieldPath: metadata.name}}}\n    - {name: B, valueFrom: {}}\n    - {name: C, valueFrom: {fieldRef: {fieldPath: metadata.labels, apiVersion: v2}}}\n    - {name: D, valueFrom: {fieldRef: {fieldPath: \"spec.x['y']\"}}}\n    - {name: E, valueFrom: {resourceFieldRef: {resource: limits.gpu, divisor: 3, containerName: z}}}\n    - {name: F, valueFrom: {secretKeyRef: {name: s, key: k/l}, configMapKeyRef: {key: k}}}\n    - {name: G, valueFrom: {fileKeyRef: {key: k, path: p, volumeName: v}}}\n    envFrom:\n    - {prefix: \"a=\"}\n    - {configMapRef: {name: m}, secretRef: {name: s}}\n",
+        &[
+            "9:27: spec.containers[0].env[0].valueFrom: cannot be used together with a value",
+            "10:17: spec.containers[0].env[1].valueFrom: required: fieldRef, resourceFieldRef, configMapKeyRef or secretKeyRef",
+            "11:51: spec.containers[0].env[2].valueFrom.fieldRef.fieldPath: \"metadata.labels\" is not one of metadata.name, metadata.namespace, metadata.uid, spec.nodeName, spec.serviceAccountName, status.podIP, status.podIPs, status.hostIP, status.hostIPs, metadata.labels['KEY'], metadata.annotations['KEY']",
+            "11:80: spec.containers[0].env[2].valueFrom.fieldRef.apiVersion: \"v2\" is not one of v1 (did you mean v1?)",
+            "12:51: spec.containers[0].env[3].valueFrom.fieldRef.fieldPath: spec.x has no keys in brackets",
+            "13:58: spec.containers[0].env[4].valueFrom.resourceFieldRef.resource: \"limits.gpu\" is not one of limits.cpu, limits.memory, limits.ephemeral-storage, requests.cpu, requests.memory, requests.ephemeral-storage (did you mean limits.cpu?)",
+            "13:79: spec.containers[0].env[4].valueFrom.resourceFieldRef.divisor: \"3\" is not one of 1 and 1m",
+            "13:97: spec.containers[0].env[4].valueFrom.resourceFieldRef.containerName: \"z\" is not a container of the pod",
+            "14:17: spec.containers[0].env[5].valueFrom: only one of its fields may be there",
+            "14:58: spec.containers[0].env[5].valueFrom.secretKeyRef.key: \"k/l\" must be letters, digits, '-', '_' and '.'",
+            "14:64: spec.containers[0].env[5].valueFrom.configMapKeyRef.name: required",
+            "15:29: spec.containers[0].env[6].valueFrom.fileKeyRef: not supported yet",
+            "17:7: spec.containers[0].envFrom[0]: required: configMapRef or secretRef",
+            "17:16: spec.containers[0].envFrom[0].prefix: \"a=\" must be printable ASCII characters without '='",
+            "18:7: spec.containers[0].envFrom[1]: only one of configMapRef and secretRef may be there",
+        ],
+    ),
 ];
 
 #[test]

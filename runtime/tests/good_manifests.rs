@@ -1,7 +1,9 @@
 //! Manifests that are taken: the forms in which people write them, what is
 //! filled in, and what is said about them.
 
-use beluga_runtime::spec::{self, Document, Medium, PodName, RestartPolicy, VolumeSource};
+use beluga_runtime::spec::{
+    self, Document, EnvValue, Medium, PodName, RestartPolicy, VolumeSource,
+};
 
 fn parse(text: &str) -> Vec<Document> {
     spec::parse("pod.yaml", text).unwrap_or_else(|error| panic!("{error}"))
@@ -99,7 +101,10 @@ fn anchors_merges_and_several_documents_are_read() {
     assert_eq!(spec.name, PodName::Generate("a-".into()));
     assert_eq!(spec.name.resolve([0, 1, 2, 3, 255]), "a-bcdfq");
     assert_eq!(spec.containers[1].name, "c");
-    assert_eq!(spec.containers[1].env, [("X".into(), "1".into())]);
+    assert_eq!(
+        spec.containers[1].env,
+        [("X".into(), EnvValue::Text("1".into()))]
+    );
 }
 
 #[test]

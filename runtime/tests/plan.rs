@@ -5,8 +5,8 @@ use beluga_proto::PodUid;
 use beluga_proto::pod::Address;
 use beluga_proto::vm::MacAddress;
 use beluga_runtime::plan::{
-    HostFacts, Identity, ImageFacts, LayerFile, NetworkFacts, NetworkIdentity, Plan, PlanError,
-    plan,
+    HostFacts, Identity, ImageFacts, LayerFile, NetworkFacts, NetworkIdentity, Objects, Plan,
+    PlanError, plan,
 };
 use beluga_runtime::spec;
 use std::collections::BTreeMap;
@@ -31,6 +31,7 @@ fn host() -> HostFacts {
             gateway: address(1),
             mtu: 1500,
         }),
+        node_name: "node-1".into(),
         resolv_conf: "# host\nnameserver 127.0.0.53\nnameserver 192.0.2.1\nsearch example.org\n"
             .into(),
         cpus: 2,
@@ -83,13 +84,18 @@ fn images() -> BTreeMap<String, ImageFacts> {
 }
 
 fn planned(text: &str) -> Result<Plan, PlanError> {
-    let documents = spec::parse("pod.yaml", text).expect("a good manifest");
-    plan(&documents[0].spec, &images(), &host(), identity("web"))
+    let read = spec::read("pod.yaml", text).expect("a good manifest");
+    let mut objects = Objects::default();
+    for object in read.objects {
+        objects.insert(object);
+    }
+    let spec = &read.pods[0].spec;
+    plan(spec, &images(), &objects, &host(), identity("web"))
 }
 
 #[test]
 fn plans_are_as_agreed() {
-    for name in ["web", "least", "names"] {
+    for name in ["web", "least", "names", "config"] {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
         let text = std::fs::read_to_string(directory.join(format!("{name}.yaml"))).unwrap();
         let told = serde_saphyr::to_string(&planned(&text).unwrap()).unwrap();
@@ -179,14 +185,28 @@ fn more_layers_than_partitions_are_refused() {
     images.get_mut("tools").unwrap().layers =
         (0..300).map(|at| layer(&at.to_string(), 1)).collect();
     let documents = spec::parse("pod.yaml", &pod("{name: a, image: tools}")).unwrap();
-    let error = plan(&documents[0].spec, &images, &host(), identity("web")).unwrap_err();
+    let error = plan(
+        &documents[0].spec,
+        &images,
+        &Objects::default(),
+        &host(),
+        identity("web"),
+    )
+    .unwrap_err();
     assert_eq!(error, PlanError::Layers { count: 300 });
 }
 
 #[test]
 fn what_cannot_run_is_refused_by_name() {
     let documents = spec::parse("pod.yaml", &pod("{name: a, image: absent}")).unwrap();
-    let error = plan(&documents[0].spec, &images(), &host(), identity("web")).unwrap_err();
+    let error = plan(
+        &documents[0].spec,
+        &images(),
+        &Objects::default(),
+        &host(),
+        identity("web"),
+    )
+    .unwrap_err();
     assert_eq!(
         error.to_string(),
         "container \"a\": the image \"absent\" is not present"
@@ -195,6 +215,13 @@ fn what_cannot_run_is_refused_by_name() {
     let tools = images.get_mut("tools").unwrap();
     (tools.entrypoint, tools.cmd) = (Vec::new(), Vec::new());
     let documents = spec::parse("pod.yaml", &pod("{name: a, image: tools}")).unwrap();
-    let error = plan(&documents[0].spec, &images, &host(), identity("web")).unwrap_err();
+    let error = plan(
+        &documents[0].spec,
+        &images,
+        &Objects::default(),
+        &host(),
+        identity("web"),
+    )
+    .unwrap_err();
     assert!(matches!(error, PlanError::NoCommand { .. }));
 }

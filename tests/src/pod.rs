@@ -88,8 +88,10 @@ impl Beluga {
     #[track_caller]
     pub fn pod(&self, manifest: &str) -> Pod<'_> {
         let ran = self.feed(["apply", "-f", "-"], manifest.as_bytes());
-        let name = ran.out.split_whitespace().next().unwrap_or_default();
-        let name = name.strip_prefix("pod/").unwrap_or(name).to_owned();
+        // Objects that it is configured with may be told before it.
+        let mut words = ran.out.split_whitespace();
+        let name = words.find_map(|word| word.strip_prefix("pod/"));
+        let name = name.unwrap_or_default().to_owned();
         if ran.code != 0 {
             panic!("{ran}");
         }

@@ -113,6 +113,8 @@ async fn replace(settings: &Settings, pod: &PodView) -> Result<(), CliError> {
     let mut spec = pod.spec.clone();
     // A generated name stays what it became.
     spec.name = crate::spec::PodName::Exact(pod.name.clone());
+    let objects = crate::objects::of_pod(settings, &spec)?;
+    engine::preview(settings, &spec, &images, &objects)?;
     let request = StopRequest {
         grace: Some(0),
         delete: true,
@@ -122,6 +124,7 @@ async fn replace(settings: &Settings, pod: &PodView) -> Result<(), CliError> {
         manifest: pod.manifest.clone(),
         spec,
         images,
+        objects,
         image_nanos,
     };
     let mut started = engine::start(settings, request).await?;

@@ -1,7 +1,7 @@
-//! `beluga apply`: the pods of a manifest are there afterwards.
+//! `beluga apply`: what a manifest says is there afterwards.
 
 use super::run::{document_name, dry_run};
-use super::{CliError, exit, manifest};
+use super::{CliError, exit, manifest, objects};
 use crate::engine::{self, PodView, StartRequest};
 use crate::settings::Settings;
 use crate::spec::Document;
@@ -21,21 +21,22 @@ pub struct Args {
 
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
-    let documents = manifest::read(&args.files)?;
+    let (read, resolved) = objects::read(settings, &args.files)?;
+    let documents = read.pods;
     let begun = Instant::now();
     let images = manifest::images(settings, &documents)?;
     let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if args.dry_run {
-        dry_run(settings, &documents, &images)?;
+        dry_run(settings, documents.iter().zip(&resolved), &images)?;
         return Ok(exit::OK);
     }
     let present = engine::list(settings).await?;
     // Nothing is started before everything is known to be right.
-    let mut fresh = Vec::new();
-    for document in documents {
+    let (mut fresh, mut same_pods) = (Vec::new(), Vec::new());
+    for (document, objects) in documents.into_iter().zip(resolved) {
         match existing(&present, &document) {
-            None => fresh.push(document),
-            Some(pod) if same(pod, &document) => say!("pod/{} unchanged", pod.name),
+            None => fresh.push((document, objects)),
+            Some(pod) if same(pod, &document) => same_pods.push(pod.name.clone()),
             Some(pod) => {
                 return Err(CliError::Differs {
                     name: pod.name.clone(),
@@ -43,11 +44,18 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
             }
         }
     }
-    for document in fresh {
+    objects::keep(settings, &read.objects, |object, applied| {
+        say!("{}/{} {applied}", object.kind, object.name);
+    })?;
+    for name in same_pods {
+        say!("pod/{name} unchanged");
+    }
+    for (document, objects) in fresh {
         let request = StartRequest {
             manifest: value(&document),
             spec: document.spec,
             images: images.clone(),
+            objects,
             image_nanos,
         };
         let started = engine::start(settings, request).await?;

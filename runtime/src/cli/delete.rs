@@ -1,20 +1,20 @@
 //! `beluga delete`.
 
 use super::pods::{self, Scope};
-use super::{CliError, exit, manifest};
+use super::{CliError, exit, manifest, objects};
 use crate::engine::{self, PodView, StopRequest};
 use crate::settings::Settings;
-use crate::spec::PodName;
+use crate::spec::{Manifest, ObjectKind, PodName};
 use std::path::PathBuf;
 use tokio::task::LocalSet;
 
 /// Arguments of `delete`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// `pod NAME…` or `pod/NAME…`
+    /// `pod NAME…` or `pod/NAME…`; the same with configmap and secret
     #[arg(value_name = "TYPE [NAME]")]
     what: Vec<String>,
-    /// The pods of a manifest (- is standard input)
+    /// What a manifest says (- is standard input)
     #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "what")]
     files: Vec<PathBuf>,
     /// All pods of the namespace
@@ -38,8 +38,12 @@ pub struct Args {
 
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
+    if let Some((kind, names)) = objects::named(&args.what)? {
+        return delete_objects(settings, &args, kind, &names);
+    }
+    let read = manifest::read(&args.files)?;
     let pods = pods::all(settings, &args.scope).await?;
-    let (chosen, absent) = choose(pods, &args)?;
+    let (chosen, absent) = choose(pods, &args, &read)?;
     let grace = match args.grace_period {
         _ if args.force => Some(0),
         _ if args.now => Some(1),
@@ -71,17 +75,57 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
             }
         })
         .await;
-    match (failed, absent.into_iter().next()) {
-        (Some(error), _) => Err(error),
-        (None, Some(name)) if !args.ignore_not_found => {
-            Err(CliError::NotFound { what: "pod", name })
-        }
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    // After their pods, which may still read them while they end.
+    let mut absent = absent.into_iter().next().map(|name| ("pod", name));
+    for object in &read.objects {
+        let name = (object.namespace.as_str(), object.name.as_str());
+        let gone = objects::delete(settings, object.kind, [name])?;
+        absent = absent.or(gone.map(|name| (object.kind.word(), name)));
+    }
+    match absent {
+        Some((what, name)) if !args.ignore_not_found => Err(CliError::NotFound { what, name }),
+        _ => Ok(exit::OK),
+    }
+}
+
+fn delete_objects(
+    settings: &Settings,
+    args: &Args,
+    kind: ObjectKind,
+    names: &[String],
+) -> Result<u8, CliError> {
+    let namespace = args.scope.namespace.as_str();
+    let absent = if !names.is_empty() {
+        let names = names.iter().map(|name| (namespace, name.as_str()));
+        objects::delete(settings, kind, names)?
+    } else if args.all {
+        let (all, _) = objects::choose(settings, &args.scope, kind, names)?;
+        let names = all.iter().map(|kept| &kept.object);
+        let names = names.map(|one| (one.namespace.as_str(), one.name.as_str()));
+        objects::delete(settings, kind, names)?
+    } else {
+        return Err(CliError::Usage {
+            message: format!("which {kind}s? Name them, or say --all or -f FILE"),
+        });
+    };
+    match absent {
+        Some(name) if !args.ignore_not_found => Err(CliError::NotFound {
+            what: kind.word(),
+            name,
+        }),
         _ => Ok(exit::OK),
     }
 }
 
 /// The pods that are meant, and the names of those that are not there.
-fn choose(pods: Vec<PodView>, args: &Args) -> Result<(Vec<PodView>, Vec<String>), CliError> {
+fn choose(
+    pods: Vec<PodView>,
+    args: &Args,
+    read: &Manifest,
+) -> Result<(Vec<PodView>, Vec<String>), CliError> {
     let usage = |message: &str| CliError::Usage {
         message: message.to_owned(),
     };
@@ -99,9 +143,11 @@ fn choose(pods: Vec<PodView>, args: &Args) -> Result<(Vec<PodView>, Vec<String>)
         let namespace = &args.scope.namespace;
         wanted.extend(names.into_iter().map(|name| (namespace.clone(), name)));
     } else {
-        for document in manifest::read(&args.files)? {
-            match document.spec.name {
-                PodName::Exact(name) => wanted.push((document.spec.namespace, name)),
+        for document in &read.pods {
+            match &document.spec.name {
+                PodName::Exact(name) => {
+                    wanted.push((document.spec.namespace.clone(), name.clone()));
+                }
                 PodName::Generate(_) => {
                     return Err(usage(
                         "a pod with generateName cannot be deleted by its manifest",

@@ -3,7 +3,7 @@
 use super::events as words;
 use super::pods::{self, Scope};
 use super::table::{Table, printable};
-use super::{CliError, exit, get, object, time};
+use super::{CliError, exit, get, object, objects, time};
 use crate::engine::PodView;
 use crate::settings::Settings;
 use crate::spec::{Bytes, Container, Medium, VolumeSource};
@@ -228,9 +228,13 @@ fn container(page: &mut Page, spec: &Container, now: Option<&ContainerStatus>) {
     let env: Vec<String> = spec
         .env
         .iter()
-        .map(|(name, value)| format!("{name}={value}"))
+        .map(|(name, value)| objects::variable(name, value))
         .collect();
     page.list(4, "Environment", &env);
+    let from: Vec<String> = spec.env_from.iter().map(objects::all_keys).collect();
+    if !from.is_empty() {
+        page.list(4, "Environment from", &from);
+    }
     let mounts: Vec<String> = spec
         .mounts
         .iter()

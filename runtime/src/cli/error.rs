@@ -4,6 +4,7 @@ use super::exit;
 use super::style::Style;
 use crate::api::client::ClientError;
 use crate::engine::EngineError;
+use crate::objects::ObjectError;
 use crate::spec::ManifestError;
 use beluga_image::{LoadError, ReferenceError, RemoveError, StoreError};
 use std::error::Error;
@@ -52,6 +53,9 @@ pub enum CliError {
     /// A pod could not be made, reached or ended.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A ConfigMap or Secret.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
     /// What a command names does not exist.
     #[error("{what} {name:?} not found")]
     NotFound {
@@ -114,6 +118,12 @@ fn absent(images: &[(String, String)]) -> String {
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
         Self::Engine(error.into())
+    }
+}
+
+impl From<crate::store::StoreError> for CliError {
+    fn from(error: crate::store::StoreError) -> Self {
+        Self::Object(error.into())
     }
 }
 

@@ -1,12 +1,13 @@
-//! `beluga get pods`, and `beluga ps`.
+//! `beluga get`, and `beluga ps`.
 
 use super::object::{list, object};
 use super::pods::{self, Scope};
 use super::table::Table;
-use super::{CliError, events, exit, time, yaml};
+use super::{CliError, events, exit, objects, time, yaml};
 use crate::engine::PodView;
 use crate::plan::ContainerKind;
 use crate::settings::Settings;
+use crate::spec::ObjectKind;
 use crate::store::status::{ContainerState, ContainerStatus};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ const WATCH_STEP: Duration = Duration::from_millis(200);
 /// Arguments of `get`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// `pods`, `pod NAME…`, `pod/NAME…` or `events`
+    /// `pods`, `pod NAME…`, `pod/NAME…` or `events`; also configmaps and secrets
     #[arg(required = true, value_name = "TYPE [NAME]")]
     what: Vec<String>,
     #[command(flatten)]
@@ -71,6 +72,9 @@ pub async fn get(settings: &Settings, args: Args) -> Result<u8, CliError> {
         } = args.show;
         return events::run(settings, &args.scope, output, no_headers).await;
     }
+    if let Some((kind, names)) = objects::named(&args.what)? {
+        return show_objects(settings, &args, kind, &names);
+    }
     let known = matches!(args.what[0].as_str(), "pod" | "pods" | "po")
         || args.what[0].starts_with("pod/")
         || args.what[0].starts_with("pods/")
@@ -78,13 +82,51 @@ pub async fn get(settings: &Settings, args: Args) -> Result<u8, CliError> {
     if !known {
         return Err(CliError::Usage {
             message: format!(
-                "there are no resources of type {:?}, only pods",
+                "there are no resources of type {:?}, only pods, configmaps and secrets",
                 args.what[0]
             ),
         });
     }
     let names = pods::names(&args.what)?;
     show(settings, &args.scope, &names, &args.show).await
+}
+
+fn show_objects(
+    settings: &Settings,
+    args: &Args,
+    kind: ObjectKind,
+    names: &[String],
+) -> Result<u8, CliError> {
+    let (scope, show) = (&args.scope, &args.show);
+    let (found, absent) = objects::choose(settings, scope, kind, names)?;
+    let value = || match (found.as_slice(), names) {
+        ([one], [_]) => objects::value(one),
+        _ => super::object::list_of(found.iter().map(objects::value).collect()),
+    };
+    match show.output {
+        _ if found.is_empty() && !names.is_empty() => {}
+        Some(Output::Json) => say!("{:#}", value()),
+        Some(Output::Yaml) => put!("{}", yaml(&value())?),
+        Some(Output::Name) => {
+            for kept in &found {
+                say!("{kind}/{}", kept.object.name);
+            }
+        }
+        Some(Output::Wide) | None if found.is_empty() => objects::tell_none(scope),
+        Some(Output::Wide) | None => {
+            let lines = objects::table(&found, kind, scope);
+            for line in lines.iter().skip(usize::from(show.no_headers)) {
+                say!("{line}");
+            }
+        }
+    }
+    match absent {
+        Some(name) if !show.ignore_not_found => Err(CliError::NotFound {
+            what: kind.word(),
+            name,
+        }),
+        _ => Ok(exit::OK),
+    }
 }
 
 /// Runs `ps`.
@@ -161,11 +203,7 @@ fn print(chosen: &[PodView], names: &[String], scope: &Scope, show: &Show) -> Re
         }
         wide if chosen.is_empty() => {
             let _: Option<Output> = wide;
-            if scope.all_namespaces {
-                eprintln!("No resources found");
-            } else {
-                eprintln!("No resources found in {} namespace.", scope.namespace);
-            }
+            objects::tell_none(scope);
         }
         wide => table(chosen, scope, wide.is_some(), show.no_headers),
     }

@@ -4,21 +4,23 @@ use super::CliError;
 use super::style::Style;
 use crate::plan::{ImageFacts, image_facts};
 use crate::settings::Settings;
-use crate::spec::{self, Document, PodSpec};
+use crate::spec::{self, Document, Manifest, PodSpec};
 use beluga_image::{Reference, Store};
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// Reads every document behind `-f`; warnings go to standard error.
-pub fn read(files: &[PathBuf]) -> Result<Vec<Document>, CliError> {
-    let mut found = Vec::new();
+pub fn read(files: &[PathBuf]) -> Result<Manifest, CliError> {
+    let mut found = Manifest::default();
     for file in files {
         for (name, text) in texts(file)? {
-            found.extend(spec::parse(&name, &text)?);
+            let read = spec::read(&name, &text)?;
+            found.pods.extend(read.pods);
+            found.objects.extend(read.objects);
         }
     }
-    warn(&found);
+    warn(&found.pods);
     Ok(found)
 }
 

@@ -35,6 +35,7 @@ mod images;
 mod logs;
 mod manifest;
 mod object;
+mod objects;
 mod output;
 mod pods;
 mod run;
@@ -75,9 +76,9 @@ pub struct Cli {
 enum Verb {
     /// Run pods from a manifest, or one container from an image
     Run(run::Args),
-    /// Make the pods of a manifest
+    /// Make what a manifest says: pods, configmaps, secrets
     Apply(apply::Args),
-    /// List pods
+    /// List pods, configmaps or secrets
     Get(get::Args),
     /// List pods
     Ps(get::PsArgs),
@@ -100,7 +101,7 @@ enum Verb {
     Start(again::StartArgs),
     /// End pods and run them again
     Restart(again::StopArgs),
-    /// End and delete pods
+    /// End and delete pods; delete configmaps or secrets
     Delete(delete::Args),
     /// List the images that are loaded
     Images(images::ListArgs),

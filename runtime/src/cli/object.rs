@@ -32,11 +32,16 @@ pub fn object(pod: &PodView) -> Value {
 
 /// Several objects as one.
 pub fn list(pods: &[PodView]) -> Value {
+    list_of(pods.iter().map(object).collect())
+}
+
+/// Several objects of any kind as one.
+pub fn list_of(items: Vec<Value>) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "List",
         "metadata": {"resourceVersion": ""},
-        "items": pods.iter().map(object).collect::<Vec<_>>(),
+        "items": items,
     })
 }
 

@@ -1,11 +1,11 @@
 //! `beluga run`: pods from a manifest, or one container from an image.
 
 use super::foreground::{self, Options};
-use super::{CliError, exit, manifest, style, yaml};
+use super::{CliError, exit, manifest, objects, style, yaml};
 use crate::engine::{self, StartRequest, StopRequest};
-use crate::plan::ImageFacts;
+use crate::plan::{ImageFacts, Objects};
 use crate::settings::Settings;
-use crate::spec::{self, Document, PodName};
+use crate::spec::{self, Document, Manifest, PodName};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -82,7 +82,7 @@ struct One {
 
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
-    let documents = if let Some(image) = &args.image {
+    let read = if let Some(image) = &args.image {
         let object = object(image, &args)?;
         let text = yaml(&object)?;
         let documents = spec::parse("the command line", &text)?;
@@ -90,17 +90,29 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
             put!("{text}");
             return Ok(exit::OK);
         }
-        documents
+        Manifest {
+            pods: documents,
+            ..Manifest::default()
+        }
     } else {
         manifest::read(&args.files)?
     };
+    if read.pods.is_empty() {
+        return Err(CliError::Usage {
+            message: "there is no pod to run in the manifest; `beluga apply` keeps objects alone"
+                .into(),
+        });
+    }
+    let resolved = objects::resolve(settings, &read)?;
+    let documents = read.pods;
     let begun = Instant::now();
     let images = manifest::images(settings, &documents)?;
     let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if args.dry_run {
-        dry_run(settings, &documents, &images)?;
+        dry_run(settings, documents.iter().zip(&resolved), &images)?;
         return Ok(exit::OK);
     }
+    objects::keep(settings, &read.objects, objects::tell_aside)?;
     clear_ended(settings, &documents).await?;
     let options = Options {
         detach: args.detach,
@@ -110,10 +122,12 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     };
     let requests = documents
         .into_iter()
-        .map(|document| StartRequest {
+        .zip(resolved)
+        .map(|(document, objects)| StartRequest {
             manifest: super::apply::value(&document),
             spec: document.spec,
             images: images.clone(),
+            objects,
             image_nanos,
         })
         .collect();
@@ -121,16 +135,16 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
 }
 
 /// Prints the plan of each pod.
-pub fn dry_run(
+pub fn dry_run<'d>(
     settings: &Settings,
-    documents: &[Document],
+    documents: impl Iterator<Item = (&'d Document, &'d Objects)>,
     images: &BTreeMap<String, ImageFacts>,
 ) -> Result<(), CliError> {
-    for (at, document) in documents.iter().enumerate() {
+    for (at, (document, objects)) in documents.enumerate() {
         if at > 0 {
             say!("---");
         }
-        let plan = engine::preview(settings, &document.spec, images)?;
+        let plan = engine::preview(settings, &document.spec, images, objects)?;
         put!("{}", yaml(&plan)?);
     }
     Ok(())

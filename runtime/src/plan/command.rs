@@ -1,26 +1,30 @@
 //! Command line and environment of a container's process.
 
-use super::guest;
-use super::types::{Identity, ImageFacts};
-use crate::spec::{Container, PodSpec};
+use super::downward::{Facts, text};
+use super::types::{ImageFacts, Warning};
+use super::{PlanError, guest};
+use crate::spec::{ConfigObject, Container, EnvValue, ObjectKind, ValueSource, is_plain_variable};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where programs are looked for when the image does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The environment of the process, and the container's own variables by name
-/// (the only ones that `$(VAR)` sees, as in Kubernetes).
+/// The environment of a container.
+pub struct Environment {
+    /// `NAME=value`, each name once.
+    pub lines: Vec<String>,
+    /// The container's own variables by name: the only ones that `$(VAR)`
+    /// sees, as in Kubernetes.
+    pub own: BTreeMap<String, String>,
+}
+
+/// The environment of the process.
 pub fn environment(
-    spec: &PodSpec,
+    facts: &Facts<'_>,
     container: &Container,
     image: &ImageFacts,
-    identity: &Identity,
-) -> (Vec<String>, BTreeMap<String, String>) {
-    let mut own: BTreeMap<String, String> = BTreeMap::new();
-    for (name, value) in &container.env {
-        let value = expand(value, &own);
-        own.insert(name.clone(), value);
-    }
+) -> Result<Environment, PlanError> {
+    let own = own(facts, container)?;
     let mut all: Vec<(String, String)> = vec![("PATH".into(), DEFAULT_PATH.into())];
     let mut set = |name: &str, value: String| {
         match all.iter_mut().find(|(known, _)| known == name) {
@@ -28,7 +32,7 @@ pub fn environment(
             None => all.push((name.to_owned(), value)),
         };
     };
-    set("HOSTNAME", guest::hostname(spec, identity));
+    set("HOSTNAME", guest::hostname(facts.spec, facts.identity));
     if container.tty {
         set("TERM", "xterm".into());
     }
@@ -38,8 +42,11 @@ pub fn environment(
             set(name, value.to_owned());
         }
     }
+    // What `env` names comes in its order, what comes from whole objects before.
+    let named = |name: &String| container.env.iter().any(|(known, _)| known == name);
+    let listed = container.env.iter().map(|(name, _)| name);
     let mut seen = BTreeSet::new();
-    for (name, _) in &container.env {
+    for name in own.keys().filter(|name| !named(name)).chain(listed) {
         if seen.insert(name)
             && let Some(value) = own.get(name)
         {
@@ -50,7 +57,87 @@ pub fn environment(
         .into_iter()
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
-    (lines, own)
+    Ok(Environment { lines, own })
+}
+
+/// The variables that the manifest gives a container.
+pub fn own(
+    facts: &Facts<'_>,
+    container: &Container,
+) -> Result<BTreeMap<String, String>, PlanError> {
+    let mut own: BTreeMap<String, String> = BTreeMap::new();
+    for from in &container.env_from {
+        let Some(object) = facts.objects.get(from.kind, &from.name) else {
+            if from.optional {
+                continue;
+            }
+            return Err(PlanError::Missing {
+                container: container.name.clone(),
+                what: format!("{} {:?}", from.kind, from.name),
+            });
+        };
+        for (name, key, bytes) in variables(object, &from.prefix) {
+            if is_plain_variable(&name) {
+                let value = text(&container.name, key, from.kind, &from.name, bytes)?;
+                own.insert(name, value);
+            }
+        }
+    }
+    for (name, value) in &container.env {
+        let value = match value {
+            EnvValue::Text(text) => Some(expand(text, &own)),
+            EnvValue::From(ValueSource::Field(field)) => Some(facts.field(field)),
+            EnvValue::From(ValueSource::Resource(field)) => Some(facts.resource(field)),
+            EnvValue::From(ValueSource::Key(key)) => facts.key(&container.name, key)?,
+        };
+        if let Some(value) = value {
+            own.insert(name.clone(), value);
+        }
+    }
+    Ok(own)
+}
+
+/// What an object gives as variables: name, key, value.
+fn variables<'o>(
+    object: &'o ConfigObject,
+    prefix: &'o str,
+) -> impl Iterator<Item = (String, &'o str, &'o [u8])> {
+    object.values().filter_map(move |(key, _)| {
+        let bytes = object.variable(key)?;
+        Some((format!("{prefix}{key}"), key, bytes))
+    })
+}
+
+/// What the user should know of the keys that are no variables.
+pub fn skipped(facts: &Facts<'_>) -> Vec<Warning> {
+    let mut out = Vec::new();
+    for from in facts.spec.all_containers().flat_map(|one| &one.env_from) {
+        let Some(object) = facts.objects.get(from.kind, &from.name) else {
+            continue;
+        };
+        let names: Vec<String> = variables(object, &from.prefix)
+            .map(|(name, ..)| name)
+            .filter(|name| !is_plain_variable(name))
+            .collect();
+        if names.is_empty() {
+            continue;
+        }
+        let what = match from.kind {
+            ObjectKind::ConfigMap => "configMap",
+            ObjectKind::Secret => "secret",
+        };
+        out.push(Warning {
+            reason: "InvalidEnvironmentVariableNames".into(),
+            message: format!(
+                "Keys [{}] from the EnvFrom {what} {}/{} were skipped since they are considered \
+                 invalid environment variable names.",
+                names.join(", "),
+                object.namespace,
+                object.name
+            ),
+        });
+    }
+    out
 }
 
 /// The command line: `command` replaces entrypoint and cmd, `args` replaces

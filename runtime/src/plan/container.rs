@@ -1,8 +1,9 @@
 //! What the agent is told of each container.
 
+use super::downward::Facts;
 use super::layers::Layers;
 use super::size::weight;
-use super::types::{ContainerKind, ContainerPlan, ContainerTemplate, Identity, ImageFacts};
+use super::types::{ContainerKind, ContainerPlan, ContainerTemplate, ImageFacts};
 use super::{PlanError, command, signal};
 use crate::spec::{Container, ContainerSecurity, PodSpec, RestartPolicy, SeccompChoice};
 use beluga_proto::ExecSpec;
@@ -21,11 +22,11 @@ const MIN_QUOTA_MICROS: u64 = 1_000;
 
 /// Plans all containers, init containers first.
 pub fn plan(
-    spec: &PodSpec,
+    facts: &Facts<'_>,
     images: &BTreeMap<String, ImageFacts>,
-    identity: &Identity,
     layers: &mut Layers,
 ) -> Result<Vec<ContainerPlan>, PlanError> {
+    let spec = facts.spec;
     let mut found = Vec::new();
     // All layers are counted before one is refused, so that the error knows how many.
     for container in spec.all_containers() {
@@ -48,7 +49,7 @@ pub fn plan(
                 kind,
                 image: container.image.clone(),
                 image_id: image.id.clone(),
-                template: template(spec, container, image, identity, partitions)?,
+                template: template(facts, container, image, partitions)?,
                 stop_signal: signal::stop(container, image)?,
                 restart,
                 restart_rules: container.restart_rules.clone(),
@@ -78,10 +79,9 @@ fn kind(spec: &PodSpec, container: &Container, init: bool) -> (ContainerKind, Re
 }
 
 fn template(
-    spec: &PodSpec,
+    facts: &Facts<'_>,
     container: &Container,
     image: &ImageFacts,
-    identity: &Identity,
     layers: Vec<u8>,
 ) -> Result<ContainerTemplate, PlanError> {
     let security = &container.security;
@@ -90,8 +90,8 @@ fn template(
         layers,
         writable_limit: container.resources.storage_limit,
         read_only_root: security.read_only_root,
-        process: process(spec, container, image, identity)?,
-        mounts: mounts(spec, container, image, identity)?,
+        process: process(facts, container, image)?,
+        mounts: mounts(facts, container)?,
         cgroup: limits(container),
         privileged: security.privileged,
         mask_paths: !security.privileged && !security.unmasked_proc,
@@ -100,13 +100,12 @@ fn template(
 }
 
 fn process(
-    spec: &PodSpec,
+    facts: &Facts<'_>,
     container: &Container,
     image: &ImageFacts,
-    identity: &Identity,
 ) -> Result<ExecSpec, PlanError> {
-    let (env, own) = command::environment(spec, container, image, identity);
-    let args = command::arguments(container, image, &own);
+    let env = command::environment(facts, container, image)?;
+    let args = command::arguments(container, image, &env.own);
     if args.first().is_none_or(String::is_empty) {
         return Err(PlanError::NoCommand {
             container: container.name.clone(),
@@ -121,13 +120,13 @@ fn process(
         .unwrap_or("/");
     Ok(ExecSpec {
         args,
-        env,
+        env: env.lines,
         cwd: cwd.to_owned(),
         user: UserSpec {
             image_user: image.user.clone(),
             uid: security.run_as.user,
             gid: security.run_as.group,
-            supplementary: spec.supplemental_groups.clone(),
+            supplementary: groups(facts.spec),
             refuse_root: security.run_as.non_root,
         },
         capabilities: capabilities(security),
@@ -150,14 +149,20 @@ fn process(
     })
 }
 
+/// Groups of every process; the one that owns the volumes is among them.
+fn groups(spec: &PodSpec) -> Vec<u32> {
+    let mut groups = spec.supplemental_groups.clone();
+    if let Some(owner) = spec.fs_group
+        && !groups.contains(&owner)
+    {
+        groups.push(owner);
+    }
+    groups
+}
+
 /// Mounts in order of depth, so that none hides one inside it.
-fn mounts(
-    spec: &PodSpec,
-    container: &Container,
-    image: &ImageFacts,
-    identity: &Identity,
-) -> Result<Vec<MountSpec>, PlanError> {
-    let (_, variables) = command::environment(spec, container, image, identity);
+fn mounts(facts: &Facts<'_>, container: &Container) -> Result<Vec<MountSpec>, PlanError> {
+    let variables = command::own(facts, container)?;
     let mut mounts = Vec::with_capacity(container.mounts.len());
     for mount in &container.mounts {
         let sub_path = match &mount.sub_path_expr {

@@ -6,6 +6,7 @@
 
 mod command;
 mod container;
+mod downward;
 mod guest;
 mod image;
 mod layers;
@@ -13,13 +14,14 @@ mod signal;
 mod size;
 mod types;
 
+pub use downward::Objects;
 pub use image::image_facts;
 pub use signal::signal as signal_number;
 pub use size::milli_cpus;
 pub use types::{
     CgroupPlan, ContainerKind, ContainerPlan, ContainerTemplate, DiskPlan, ExtentPlan, HostFacts,
     HostStep, Identity, ImageFacts, LayerFile, NetPlan, NetworkFacts, NetworkIdentity, Plan,
-    SizeSource, SizeTerm, Sizing, VmPlan,
+    SizeSource, SizeTerm, Sizing, VmPlan, Warning,
 };
 
 use crate::spec::{Medium, PodSpec, VolumeSource};
@@ -57,6 +59,22 @@ pub enum PlanError {
         expression: String,
         /// What is wrong.
         why: String,
+    },
+    /// What a variable's value is taken from is not there.
+    #[error("container {container:?}: {what} not found")]
+    Missing {
+        /// Which container.
+        container: String,
+        /// The object or key.
+        what: String,
+    },
+    /// A value that no environment can carry.
+    #[error("container {container:?}: {what} is not text, so it can be a file but not a variable")]
+    NotText {
+        /// Which container.
+        container: String,
+        /// The key.
+        what: String,
     },
     /// The image demands a signal that Linux does not have.
     #[error("container {container:?}: the stop signal {signal:?} of the image is not a signal")]
@@ -107,17 +125,27 @@ const CMDLINE: &str = "quiet earlyprintk=serial,0x3f8,nocfg,keep console=ttynull
                        rcupdate.rcu_expedited=1 cryptomgr.notests noreplace-smp";
 
 /// Decides everything about one pod. `images` is keyed by the containers'
-/// image as the manifest writes it.
+/// image as the manifest writes it; `objects` are those of the pod's namespace.
 pub fn plan(
     spec: &PodSpec,
     images: &BTreeMap<String, ImageFacts>,
+    objects: &Objects,
     host: &HostFacts,
     identity: Identity,
 ) -> Result<Plan, PlanError> {
     let mut layers = Layers::default();
-    let containers = container::plan(spec, images, &identity, &mut layers)?;
     let sizing = size::machine(spec, host)?;
     let scratch_bytes = scratch_bytes(spec, host);
+    let facts = downward::Facts {
+        spec,
+        identity: &identity,
+        host,
+        objects,
+        machine: &sizing,
+        scratch_bytes,
+    };
+    let containers = container::plan(&facts, images, &mut layers)?;
+    let warnings = command::skipped(&facts);
     let scratch = host.pod_dir.join("scratch.img");
     let disks = vec![
         layers.disk(),
@@ -162,6 +190,7 @@ pub fn plan(
         },
         layers: layers.extents(),
         containers,
+        warnings,
         grace_seconds: spec.grace_seconds,
         active_deadline_seconds: spec.active_deadline_seconds,
         identity,

@@ -26,11 +26,23 @@ pub struct Plan {
     pub layers: Vec<LayerExtent>,
     /// Init containers in order, then app containers.
     pub containers: Vec<ContainerPlan>,
+    /// What the user should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
     /// Seconds from the stop signal to SIGKILL.
     pub grace_seconds: u32,
     /// Seconds from the pod's start to its failure, if it still runs then.
     #[serde(default)]
     pub active_deadline_seconds: Option<u32>,
+}
+
+/// Something that the user should know, told as an event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// One word.
+    pub reason: String,
+    /// One sentence.
+    pub message: String,
 }
 
 /// What one pod alone has.
@@ -72,6 +84,8 @@ pub struct HostFacts {
     pub cgroup: PathBuf,
     /// The pod network; `None`: loopback only.
     pub network: Option<NetworkFacts>,
+    /// The host's own name.
+    pub node_name: String,
     /// Content of the host's resolv.conf.
     pub resolv_conf: String,
     /// CPUs of the host.

@@ -1,6 +1,8 @@
 //! The notebook of a check: what is wrong with one document, by field path.
 
+use super::config::Reference;
 use super::issue::Issue;
+use super::object::ObjectKind;
 use super::quantity::Quantity;
 use super::schema::closest;
 use super::yaml::{Node, join};
@@ -13,6 +15,7 @@ pub struct Check<'a> {
     issues: Vec<Issue>,
     ignored: Vec<String>,
     warnings: Vec<String>,
+    references: Vec<Reference>,
 }
 
 impl<'a> Check<'a> {
@@ -25,6 +28,7 @@ impl<'a> Check<'a> {
             issues: Vec::new(),
             ignored: Vec::new(),
             warnings: Vec::new(),
+            references: Vec::new(),
         }
     }
 
@@ -41,6 +45,31 @@ impl<'a> Check<'a> {
             );
         }
         (self.issues, warnings)
+    }
+
+    /// The objects that must be there.
+    pub fn references(&mut self) -> Vec<Reference> {
+        std::mem::take(&mut self.references)
+    }
+
+    /// Notes that the object under `path` must be there, and its key.
+    pub fn refer(
+        &mut self,
+        path: &str,
+        (kind, name): (ObjectKind, &str),
+        key: Option<&str>,
+        is_file: bool,
+    ) {
+        let field = if key.is_some() { "key" } else { "name" };
+        let path = join(path, field);
+        self.references.push(Reference {
+            kind,
+            name: name.to_owned(),
+            key: key.map(ToOwned::to_owned),
+            is_file,
+            at: self.document.locate(&path).report_at(),
+            path,
+        });
     }
 
     /// Notes that the field at `path` is wrong.

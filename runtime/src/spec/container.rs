@@ -4,7 +4,7 @@ use super::check::Check;
 use super::pod::some;
 use super::types::{Container, ContainerPort, PullPolicy, Volume, VolumeMount};
 use super::yaml::join;
-use super::{lifecycle, names, resources, security};
+use super::{env, lifecycle, names, resources, security};
 use beluga_image::Reference;
 use k8s_openapi::api::core::v1 as core;
 use std::collections::BTreeSet;
@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 pub struct Context<'a> {
     /// The pod's volumes.
     pub volumes: &'a [Volume],
+    /// The names of all of the pod's containers.
+    pub containers: &'a [&'a str],
     /// The pod's security context.
     pub security: &'a security::Shared,
     /// The pod names its operating system.
@@ -62,7 +64,18 @@ fn one(
         command: words(path, "command", &container.command, check),
         args: words(path, "args", &container.args, check),
         working_dir: working_dir(path, container.working_dir.as_deref(), check),
-        env: env(path, container.env.as_deref().unwrap_or_default(), check),
+        env_from: env::from_objects(
+            path,
+            container.env_from.as_deref().unwrap_or_default(),
+            check,
+        ),
+        env: env::variables(
+            path,
+            container.env.as_deref().unwrap_or_default(),
+            &container.name,
+            context.containers,
+            check,
+        ),
         ports: ports(path, container.ports.as_deref().unwrap_or_default(), check),
         mounts: mounts(
             path,
@@ -94,7 +107,7 @@ fn refuse(path: &str, container: &core::Container, check: &mut Check<'_>) {
         args: _,
         command: _,
         env: _,
-        env_from,
+        env_from: _,
         image: _,
         image_pull_policy: _,
         lifecycle,
@@ -120,7 +133,6 @@ fn refuse(path: &str, container: &core::Container, check: &mut Check<'_>) {
     check.unsupported(
         path,
         &[
-            ("envFrom", some(env_from)),
             ("livenessProbe", liveness_probe.is_some()),
             ("readinessProbe", readiness_probe.is_some()),
             ("resizePolicy", some(resize_policy)),
@@ -178,44 +190,6 @@ fn working_dir(path: &str, dir: Option<&str>, check: &mut Check<'_>) -> Option<S
         );
     }
     Some(dir.to_owned())
-}
-
-fn env(path: &str, list: &[core::EnvVar], check: &mut Check<'_>) -> Vec<(String, String)> {
-    let mut out = Vec::new();
-    for (at, variable) in list.iter().enumerate() {
-        let core::EnvVar {
-            name,
-            value,
-            value_from,
-        } = variable;
-        let path = format!("{path}.env[{at}]");
-        check.shape(&join(&path, "name"), name, names::variable);
-        if let Some(core::EnvVarSource {
-            config_map_key_ref,
-            field_ref,
-            file_key_ref,
-            resource_field_ref,
-            secret_key_ref,
-        }) = value_from
-        {
-            check.unsupported(
-                &join(&path, "valueFrom"),
-                &[
-                    ("configMapKeyRef", config_map_key_ref.is_some()),
-                    ("fieldRef", field_ref.is_some()),
-                    ("fileKeyRef", file_key_ref.is_some()),
-                    ("resourceFieldRef", resource_field_ref.is_some()),
-                    ("secretKeyRef", secret_key_ref.is_some()),
-                ],
-            );
-        }
-        let value = value.clone().unwrap_or_default();
-        if value.contains('\0') {
-            check.wrong(&join(&path, "value"), "contains a NUL character");
-        }
-        out.push((name.clone(), value));
-    }
-    out
 }
 
 fn ports(path: &str, list: &[core::ContainerPort], check: &mut Check<'_>) -> Vec<ContainerPort> {

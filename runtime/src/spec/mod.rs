@@ -9,12 +9,16 @@
 //! error of a manifest is collected before any is reported.
 
 mod check;
+mod config;
 mod container;
 mod decode;
 mod defaults;
+mod env;
 mod issue;
 mod lifecycle;
+mod meta;
 mod names;
+mod object;
 mod pod;
 mod quantity;
 mod resources;
@@ -24,8 +28,13 @@ mod types;
 mod volume;
 mod yaml;
 
+pub use config::{
+    DownwardPath, DownwardValue, EnvFrom, EnvValue, Field, FileSource, KeyPath, KeyRef, Reference,
+    Resource, ResourceField, ValueSource,
+};
 pub use issue::{Issue, ManifestError, Position, SHOWN_ISSUES};
-pub use names::{label, sub_path, subdomain};
+pub use names::{is_plain_variable, label, sub_path, subdomain};
+pub use object::{ConfigObject, MAX_DATA, OPAQUE, ObjectKind};
 pub use quantity::{Bytes, Quantity, QuantityError};
 pub use types::{
     Container, ContainerPort, ContainerSecurity, Dns, HostAlias, Medium, PodName, PodSpec,
@@ -60,11 +69,29 @@ pub struct Document {
     pub spec: PodSpec,
     /// What the user should know; each one sentence.
     pub warnings: Vec<String>,
+    /// For messages.
+    pub source_name: String,
+    /// The objects that must be there before it is started.
+    pub references: Vec<Reference>,
 }
 
-/// Reads all pods of a manifest. `source_name` is for messages: a file's name
-/// or `standard input`. Errors with everything that is wrong in any document.
+/// All documents of a manifest, each kind in the order of the text.
+#[derive(Debug, Clone, Default)]
+pub struct Manifest {
+    /// The pods.
+    pub pods: Vec<Document>,
+    /// What they are configured with.
+    pub objects: Vec<ConfigObject>,
+}
+
+/// Reads all pods of a manifest that has nothing else in it.
 pub fn parse(source_name: &str, text: &str) -> Result<Vec<Document>, ManifestError> {
+    Ok(read(source_name, text)?.pods)
+}
+
+/// Reads all documents of a manifest. `source_name` is for messages: a file's name
+/// or `standard input`. Errors with everything that is wrong in any document.
+pub fn read(source_name: &str, text: &str) -> Result<Manifest, ManifestError> {
     let refuse = |mut issues: Vec<Issue>| {
         issues.sort();
         issues.dedup();
@@ -81,12 +108,12 @@ pub fn parse(source_name: &str, text: &str) -> Result<Vec<Document>, ManifestErr
             return refuse(issues);
         }
     };
-    let mut found = Vec::new();
+    let mut found = Found::default();
     for tree in flatten(trees, &mut issues) {
         document(&tree, &mut found, &mut issues);
     }
     refuse_equal_names(&found, &mut issues);
-    if issues.is_empty() && found.is_empty() {
+    if issues.is_empty() && found.pods.is_empty() && found.objects.is_empty() {
         issues.push(Issue {
             at: Position { line: 1, column: 1 },
             path: String::new(),
@@ -95,10 +122,28 @@ pub fn parse(source_name: &str, text: &str) -> Result<Vec<Document>, ManifestErr
         });
     }
     if issues.is_empty() {
-        Ok(found.into_iter().map(|(_, document)| document).collect())
+        let named = |(_, document): (Position, Document)| Document {
+            source_name: source_name.to_owned(),
+            ..document
+        };
+        Ok(Manifest {
+            pods: found.pods.into_iter().map(named).collect(),
+            objects: found
+                .objects
+                .into_iter()
+                .map(|(_, object)| object)
+                .collect(),
+        })
     } else {
         refuse(issues)
     }
+}
+
+/// Documents and where their names stand.
+#[derive(Default)]
+struct Found {
+    pods: Vec<(Position, Document)>,
+    objects: Vec<(Position, ConfigObject)>,
 }
 
 /// The documents, with those of each `List` in its place.
@@ -138,53 +183,69 @@ fn issue(tree: &Node, path: &str, message: impl Into<String>) -> Issue {
     }
 }
 
-/// Whether the document is a pod; says so when it is something else.
-fn is_pod(tree: &Node, issues: &mut Vec<Issue>) -> bool {
-    if !matches!(tree.value, Value::Object(_)) {
-        issues.push(issue(tree, "", "expected a Kubernetes object"));
-        return false;
-    }
-    let shown = |text: &str| text.chars().take(60).collect::<String>();
-    match (scalar(tree, "apiVersion"), scalar(tree, "kind")) {
-        (Some("v1"), Some("Pod")) => true,
-        (version, Some("Pod")) => {
-            let message = match version {
-                Some(version) => format!("a Pod is of apiVersion v1, not {:?}", shown(version)),
-                None => "required: v1".into(),
-            };
-            issues.push(issue(tree, "apiVersion", message));
-            // The rest is checked all the same, so that all errors come at once.
-            true
-        }
-        (_, Some(kind)) => {
-            let mut issue = issue(
-                tree,
-                "kind",
-                format!("{} is not supported yet; Pod is", shown(kind)),
-            );
-            if !CORE_KINDS.contains(&kind)
-                && let Some((_, "Pod")) = schema::closest(kind, &["Pod"])
-            {
-                issue.hint = Some("did you mean Pod?".into());
-            }
-            issues.push(issue);
-            false
-        }
-        (_, None) => {
-            issues.push(issue(tree, "kind", "required: Pod"));
-            false
-        }
-    }
+/// What a document is.
+enum Kind {
+    Pod,
+    Object(ObjectKind),
 }
 
-fn document(tree: &Node, found: &mut Vec<(Position, Document)>, issues: &mut Vec<Issue>) {
-    if !is_pod(tree, issues) {
-        return;
+/// The kind of the document; says so when it is one that is not known.
+fn kind(tree: &Node, issues: &mut Vec<Issue>) -> Option<Kind> {
+    if !matches!(tree.value, Value::Object(_)) {
+        issues.push(issue(tree, "", "expected a Kubernetes object"));
+        return None;
     }
+    let shown = |text: &str| text.chars().take(60).collect::<String>();
+    let Some(kind) = scalar(tree, "kind") else {
+        issues.push(issue(tree, "kind", "required: Pod"));
+        return None;
+    };
+    let found = match kind {
+        "Pod" => Kind::Pod,
+        _ => match ObjectKind::of(kind) {
+            Some(object) => Kind::Object(object),
+            None => {
+                let message = format!(
+                    "{} is not supported yet; Pod, ConfigMap and Secret are",
+                    shown(kind)
+                );
+                let mut issue = issue(tree, "kind", message);
+                if !CORE_KINDS.contains(&kind)
+                    && let Some((_, meant)) = schema::closest(kind, &["Pod", "ConfigMap", "Secret"])
+                {
+                    issue.hint = Some(format!("did you mean {meant}?"));
+                }
+                issues.push(issue);
+                return None;
+            }
+        },
+    };
+    match scalar(tree, "apiVersion") {
+        Some("v1") => {}
+        // The rest is checked all the same, so that all errors come at once.
+        Some(version) => {
+            let message = format!("a {kind} is of apiVersion v1, not {:?}", shown(version));
+            issues.push(issue(tree, "apiVersion", message));
+        }
+        None => issues.push(issue(tree, "apiVersion", "required: v1")),
+    }
+    Some(found)
+}
+
+fn document(tree: &Node, found: &mut Found, issues: &mut Vec<Issue>) {
+    let Some(kind) = kind(tree, issues) else {
+        return;
+    };
     // The type checks version and kind once more, with less to say about them.
     let mut tree = tree.clone();
     if let Value::Object(entries) = &mut tree.value {
         entries.retain(|(key, _)| !matches!(key.as_str(), "apiVersion" | "kind"));
+    }
+    let name_at = tree.locate("metadata.name").report_at();
+    if let Kind::Object(kind) = kind {
+        let object = object::convert(kind, &tree, issues);
+        found.objects.extend(object.map(|object| (name_at, object)));
+        return;
     }
     let decoded = decode::decode::<Pod>(&tree);
     issues.extend(decoded.issues);
@@ -194,14 +255,17 @@ fn document(tree: &Node, found: &mut Vec<(Position, Document)>, issues: &mut Vec
     explicit_pull(&pod, &mut check);
     defaults::apply(&mut pod);
     let spec = pod::convert(&pod, &mut check);
+    let references = check.references();
     let (wrong, warnings) = check.finish();
     issues.extend(wrong);
     let document = Document {
         pod: Box::new(pod),
         spec,
         warnings,
+        source_name: String::new(),
+        references,
     };
-    found.push((tree.locate("metadata.name").report_at(), document));
+    found.pods.push((name_at, document));
 }
 
 /// An image cannot be fetched yet, so `Always` means less than it says.
@@ -226,18 +290,30 @@ fn explicit_pull(pod: &Pod, check: &mut check::Check<'_>) {
     }
 }
 
-/// Two pods of one namespace and name in one manifest.
-fn refuse_equal_names(found: &[(Position, Document)], issues: &mut Vec<Issue>) {
+/// Two documents of one kind, namespace and name in one manifest.
+fn refuse_equal_names(found: &Found, issues: &mut Vec<Issue>) {
+    let pods = found
+        .pods
+        .iter()
+        .filter_map(|(at, pod)| match &pod.spec.name {
+            PodName::Exact(name) => Some((at, "pod", pod.spec.namespace.as_str(), name.as_str())),
+            PodName::Generate(_) => None,
+        });
+    let objects = found.objects.iter().map(|(at, one)| {
+        (
+            at,
+            one.kind.word(),
+            one.namespace.as_str(),
+            one.name.as_str(),
+        )
+    });
     let mut seen = BTreeSet::new();
-    for (at, document) in found {
-        if let PodName::Exact(name) = &document.spec.name
-            && !name.is_empty()
-            && !seen.insert((&document.spec.namespace, name))
-        {
+    for (at, kind, namespace, name) in pods.chain(objects) {
+        if !name.is_empty() && !seen.insert((kind, namespace, name)) {
             issues.push(Issue {
                 at: *at,
                 path: "metadata.name".into(),
-                message: format!("{name:?} is the name of another pod of this manifest"),
+                message: format!("{name:?} is the name of another {kind} of this manifest"),
                 hint: None,
             });
         }

@@ -109,6 +109,31 @@ pub fn variable(text: &str) -> Result<(), &'static str> {
     }
 }
 
+/// Key of a ConfigMap or Secret, which is a file's name as well.
+pub fn config_key(text: &str) -> Result<(), &'static str> {
+    if text.len() > 253 {
+        return Err("is longer than 253 characters");
+    }
+    if text == "." || text.starts_with("..") {
+        return Err("must not be '.' or begin with '..'");
+    }
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_good) {
+        Ok(())
+    } else {
+        Err("must be letters, digits, '-', '_' and '.'")
+    }
+}
+
+/// Whether a key may be a variable without being asked for by name: what a
+/// shell could not say is left out of `envFrom`.
+pub fn is_plain_variable(text: &str) -> bool {
+    text != "."
+        && !text.starts_with("..")
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && config_key(text).is_ok()
+}
+
 /// A path below a volume's root.
 pub fn sub_path(text: &str) -> Result<(), &'static str> {
     if text.starts_with('/') {

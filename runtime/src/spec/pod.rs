@@ -7,14 +7,11 @@
 use super::check::Check;
 use super::types::{Dns, HostAlias, PodName, PodSpec, Resources, RestartPolicy};
 use super::yaml::join;
-use super::{container, names, resources, security, volume};
+use super::{container, meta, names, resources, security, volume};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-
-/// Bytes of all annotations together, as in Kubernetes.
-const MAX_ANNOTATIONS: usize = 256 << 10;
 
 /// Converts a pod whose defaults are filled in.
 pub fn convert(pod: &core::Pod, check: &mut Check<'_>) -> PodSpec {
@@ -53,19 +50,22 @@ fn empty() -> PodSpec {
         supplemental_groups: Vec::new(),
         sysctls: BTreeMap::new(),
         resources: Resources::default(),
+        fs_group: None,
+        node_name: None,
+        service_account: None,
     }
 }
 
 fn identity(metadata: &ObjectMeta, check: &mut Check<'_>, out: &mut PodSpec) {
     let ObjectMeta {
-        annotations,
+        annotations: _,        // with the labels
         creation_timestamp: _, // this and others below are the system's own
         deletion_grace_period_seconds: _,
         deletion_timestamp: _,
         finalizers,
         generate_name,
         generation: _,
-        labels,
+        labels: _,
         managed_fields: _,
         name,
         namespace,
@@ -96,26 +96,7 @@ fn identity(metadata: &ObjectMeta, check: &mut Check<'_>, out: &mut PodSpec) {
     };
     out.namespace = namespace.clone().unwrap_or_default();
     check.shape("metadata.namespace", &out.namespace, names::label);
-    out.labels = labels.clone().unwrap_or_default();
-    for (key, value) in &out.labels {
-        let path = join("metadata.labels", key);
-        check.shape(&path, key, names::qualified);
-        if let Err(why) = names::label_value(value) {
-            check.wrong(&path, format!("{value:?} {why}"));
-        }
-    }
-    out.annotations = annotations.clone().unwrap_or_default();
-    let mut total = 0;
-    for (key, value) in &out.annotations {
-        total += key.len() + value.len();
-        check.shape(&join("metadata.annotations", key), key, names::qualified);
-    }
-    if total > MAX_ANNOTATIONS {
-        check.wrong(
-            "metadata.annotations",
-            format!("{total} bytes in all are more than {MAX_ANNOTATIONS}"),
-        );
-    }
+    (out.labels, out.annotations) = meta::labels(metadata, check);
     check.ignore(
         "metadata",
         &[
@@ -182,14 +163,26 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
     out.share_processes = spec.share_process_namespace.unwrap_or_default();
     out.host_aliases = host_aliases(spec, check);
     out.dns = dns(spec, check);
+    let all = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .chain(&spec.containers);
+    let containers: Vec<&str> = all.map(|one| one.name.as_str()).collect();
     out.volumes = volume::convert(spec.volumes.as_deref().unwrap_or_default(), check);
     let shared = security::shared(spec.security_context.as_ref(), check);
     out.supplemental_groups
         .clone_from(&shared.supplemental_groups);
     out.sysctls.clone_from(&shared.sysctls);
+    out.fs_group = shared.fs_group;
+    out.node_name = spec.node_name.clone().filter(|name| !name.is_empty());
+    let account = spec.service_account_name.as_ref();
+    let account = account.or(spec.service_account.as_ref());
+    out.service_account = account.cloned().filter(|name| !name.is_empty());
     let context = container::Context {
         volumes: &out.volumes,
         security: &shared,
+        containers: &containers,
         has_os: spec.os.is_some(),
     };
     if spec.containers.is_empty() {
@@ -222,7 +215,7 @@ fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
         containers: _,
         dns_config: _,
         dns_policy: _,
-        enable_service_links,
+        enable_service_links: _, // there are no services to link to
         ephemeral_containers,
         host_aliases: _,
         host_ipc,
@@ -292,7 +285,6 @@ fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
                 "automountServiceAccountToken",
                 automount_service_account_token.is_some(),
             ),
-            ("enableServiceLinks", enable_service_links.is_some()),
             ("imagePullSecrets", some(image_pull_secrets)),
             ("nodeName", text(node_name)),
             ("nodeSelector", some(node_selector)),

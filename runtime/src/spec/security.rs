@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Shared {
     run_as: RunAs,
     seccomp: Option<SeccompChoice>,
+    /// Owner of the volumes, and a group of every process.
+    pub fs_group: Option<u32>,
     /// Groups of every process.
     pub supplemental_groups: Vec<u32>,
     /// Kernel parameters of the pod.
@@ -45,7 +47,6 @@ pub fn shared(context: Option<&core::PodSecurityContext>, check: &mut Check<'_>)
         &[
             ("appArmorProfile", app_armor_profile.is_some()),
             ("fsGroup", fs_group.is_some()),
-            ("fsGroupChangePolicy", fs_group_change_policy.is_some()),
             ("seLinuxChangePolicy", se_linux_change_policy.is_some()),
             ("seLinuxOptions", se_linux_options.is_some()),
             (
@@ -57,6 +58,12 @@ pub fn shared(context: Option<&core::PodSecurityContext>, check: &mut Check<'_>)
             ("windowsOptions", windows_options.is_some()),
         ],
     );
+    check.choice(
+        &format!("{path}.fsGroupChangePolicy"),
+        fs_group_change_policy.as_deref(),
+        // Volumes are made new for each pod: both come to the same.
+        &[("Always", ()), ("OnRootMismatch", ())],
+    );
     let groups = supplemental_groups.iter().flatten().enumerate();
     Shared {
         run_as: RunAs {
@@ -66,6 +73,7 @@ pub fn shared(context: Option<&core::PodSecurityContext>, check: &mut Check<'_>)
         },
         seccomp: seccomp(path, seccomp_profile.as_ref(), check),
         sysctls: self::sysctls(path, sysctls.as_deref().unwrap_or_default(), check),
+        fs_group: id(path, "fsGroup", *fs_group, check),
         supplemental_groups: groups
             .filter_map(|(at, group)| {
                 id(

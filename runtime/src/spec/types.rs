@@ -1,6 +1,8 @@
 //! [`PodSpec`] and its parts: a checked pod, defaults filled in, nothing in it
 //! that Beluga cannot do.
 
+use super::config::{EnvFrom, EnvValue, ValueSource};
+use super::object::ObjectKind;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -47,6 +49,15 @@ pub struct PodSpec {
     pub sysctls: BTreeMap<String, String>,
     /// What all containers together ask for and may use.
     pub resources: Resources,
+    /// The group that owns the volumes, and that every process is in.
+    #[serde(default)]
+    pub fs_group: Option<u32>,
+    /// What the manifest says the node is called; nothing is scheduled by it.
+    #[serde(default)]
+    pub node_name: Option<String>,
+    /// For who asks: there are no service accounts.
+    #[serde(default)]
+    pub service_account: Option<String>,
 }
 
 /// The name of a pod.
@@ -98,8 +109,11 @@ pub struct Container {
     pub args: Vec<String>,
     /// Instead of the image's; absolute.
     pub working_dir: Option<String>,
-    /// In order; `$(VAR)` not expanded yet.
-    pub env: Vec<(String, String)>,
+    /// Objects all of whose keys are variables, in order; before `env`.
+    #[serde(default)]
+    pub env_from: Vec<EnvFrom>,
+    /// In order.
+    pub env: Vec<(String, EnvValue)>,
     /// Shown; nothing depends on them yet.
     pub ports: Vec<ContainerPort>,
     /// Where volumes go.
@@ -304,6 +318,23 @@ impl PodSpec {
     /// All containers: init containers first, in the order of their start.
     pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
         self.init_containers.iter().chain(&self.containers)
+    }
+
+    /// The ConfigMaps and Secrets that the pod refers to, each once.
+    #[must_use]
+    pub fn objects(&self) -> BTreeSet<(ObjectKind, &str)> {
+        let mut found = BTreeSet::new();
+        for container in self.all_containers() {
+            for from in &container.env_from {
+                found.insert((from.kind, from.name.as_str()));
+            }
+            for (_, value) in &container.env {
+                if let EnvValue::From(ValueSource::Key(key)) = value {
+                    found.insert((key.kind, key.name.as_str()));
+                }
+            }
+        }
+        found
     }
 
     /// The image references that the pod needs, each once.

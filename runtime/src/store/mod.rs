@@ -63,7 +63,7 @@ pub enum StoreError {
         name: String,
     },
     /// The name cannot be a file's.
-    #[error("{name:?} cannot be the name of a pod or namespace")]
+    #[error("{name:?} cannot be the name of an object or namespace")]
     BadName {
         /// What was given.
         name: String,
@@ -333,24 +333,30 @@ fn names_lock(settings: &Settings) -> Result<FileLock, StoreError> {
 }
 
 fn name_path(settings: &Settings, namespace: &str, name: &str) -> Result<PathBuf, StoreError> {
-    for part in [namespace, name] {
-        let is_plain = !part.is_empty()
-            && part.len() <= 253
-            && !part.starts_with('.')
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
-        if !is_plain {
-            return Err(StoreError::BadName {
-                name: part.chars().take(80).collect(),
-            });
-        }
-    }
+    plain_name(namespace)?;
+    plain_name(name)?;
     Ok(settings.root.join("names").join(namespace).join(name))
 }
 
+/// Errors when a name could be a path.
+pub(crate) fn plain_name(name: &str) -> Result<(), StoreError> {
+    let is_plain = !name.is_empty()
+        && name.len() <= 253
+        && !name.starts_with('.')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
+    if is_plain {
+        Ok(())
+    } else {
+        Err(StoreError::BadName {
+            name: name.chars().take(80).collect(),
+        })
+    }
+}
+
 /// Records hold the agent's token, logs what containers say: root's business.
-fn restrict(directory: &Path) -> Result<(), StoreError> {
+pub(crate) fn restrict(directory: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::PermissionsExt as _;
     Ok(
         std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
@@ -358,7 +364,7 @@ fn restrict(directory: &Path) -> Result<(), StoreError> {
     )
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -372,7 +378,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> 
         })
 }
 
-fn to_json<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn to_json<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(value).map_err(|source| StoreError::Malformed {
         path: path.to_owned(),
         source,

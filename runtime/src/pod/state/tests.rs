@@ -93,6 +93,7 @@ fn plan(containers: Vec<ContainerPlan>) -> Plan {
         },
         layers: Vec::new(),
         containers,
+        warnings: Vec::new(),
         grace_seconds: 30,
         active_deadline_seconds: None,
     }
