@@ -40,8 +40,8 @@ test: ## all checks and all stories
 soak: build images ## long runs: many boots, many restarts
 	@tests/run.py --soak
 
-bench: build ## one VM to agent ready: CPU time, exits, private memory, as JSON
-	@tests/lab/lab.sh -- "mount -t debugfs d /sys/kernel/debug; python3 tests/bench/boot.py /run/bench"
+bench: build images ## CPU time, exits, memory, traffic beside QEMU's: a table, and target/bench.json
+	@tests/bench/run.py
 
 fuzz: ## fuzz targets for T seconds each
 	@tests/fuzz.sh $(T)

@@ -102,7 +102,8 @@ pub struct VmStatus {
     pub stamps: Vec<StampedAt>,
     /// `KVM_RUN` exits to the VMM by kind (`io_out`, `mmio_read`, …).
     pub exits: BTreeMap<String, u64>,
-    /// Per device: `interrupts`, `notifications`, `bytes_in`, `bytes_out`, …
+    /// Per device: `interrupts`, `notifications`, `queues` (set up by the guest),
+    /// `bytes_in`, `bytes_out`, …
     pub devices: BTreeMap<String, BTreeMap<String, u64>>,
     /// Last lines of the early console, lossy UTF-8.
     pub console: String,

@@ -367,6 +367,8 @@ impl Transport {
             .collect();
         counters.insert("interrupts".to_owned(), self.interrupt.count());
         counters.insert("notifications".to_owned(), state.notifications);
+        let ready = state.queues.iter().filter(|queue| queue.is_ready());
+        counters.insert("queues".to_owned(), ready.count() as u64);
         counters
     }
 
