@@ -167,6 +167,10 @@ fn sizes_follow_from_the_containers() {
         (1, 512, "default".into(), "default".into())
     );
     assert_eq!(
+        size("{name: a, image: tools, resources: {limits: {memory: 1Mi}}}"),
+        (1, 48, "default".into(), "a 1Mi + 47Mi guest".into())
+    );
+    assert_eq!(
         size("{name: a, image: tools, resources: {limits: {memory: 96Mi, cpu: 1200m}}}"),
         (2, 130, "a 1200m".into(), "a 96Mi + 33Mi guest".into())
     );

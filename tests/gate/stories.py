@@ -38,20 +38,20 @@ class Log:
         self._started = {}
 
     def line(self, text):
-        """Takes one line of output."""
+        """Takes one line of output; a part of some program's line may stand before it."""
         text = text.rstrip("\n")
-        if found := re.match(r"test (\S+) \.\.\. (ok|FAILED)$", text):
+        if found := re.search(r"test (\S+) \.\.\. (ok|FAILED)$", text):
             self._finished(*found.groups())
-        elif found := re.match(r"test (\S+)(?: - .*)? \.\.\. ignored(?:, (.*))?$", text):
+        elif found := re.search(r"test (\S+)(?: - .*)? \.\.\. ignored(?:, (.*))?$", text):
             self._finished(found[1], "ok")
             self.skipped[found[1]] = found[2] or "ignored"
-        elif found := re.match(r"SKIPPED (\S+): (.*)$", text):
+        elif found := re.search(r"SKIPPED (\S+): (.*)$", text):
             self.skipped[found[1]] = found[2]
-        elif (found := re.match(r"STARTED (\S+)$", text)) and found[1] not in self.results:
+        elif (found := re.search(r"STARTED (\S+)$", text)) and found[1] not in self.results:
             self._started[found[1]] = time.time()
         elif text.startswith("lab: "):
             self.lab.append(text.removeprefix("lab: "))
-        elif text == "clean: nothing left over":
+        elif text.endswith("clean: nothing left over"):
             self.clean = True
 
     def _finished(self, name, result):

@@ -82,6 +82,11 @@ class Restarts(unittest.TestCase):
         self.assertEqual(len(asked), 1)
         self.assertEqual(tally.failures, ["the stories left nothing over", "the stories ended well"])
 
+    def test_a_line_begun_by_another_program_hides_no_result(self):
+        lines = finished(*NAMES[:2]) + ["  host   79.1 mstest a::three ... FAILED"] + CLEAN
+        tally, _ = play((lines, 101))
+        self.assertEqual(tally.failures, ["a::three"])
+
     def test_a_skipped_story_is_not_a_passed_one(self):
         lines = ["SKIPPED a::two: no such device"] + finished(*NAMES) + CLEAN
         tally, _ = play((lines, 0))

@@ -3,7 +3,7 @@
 
 use crate::lifecycle::one;
 use beluga_tests::{Beluga, Pod, eventually, run};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Kills the pod's VMM, whose PID its record has.
@@ -75,7 +75,9 @@ fn b04_a_supervisor_killed_in_the_middle_of_a_start_leaks_nothing() {
     let beluga = Beluga::with_busybox();
     let mut start = beluga
         .command(["run", "-d", "-f", "-"])
-        .stdin(std::process::Stdio::piped())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .expect("beluga");
     std::io::Write::write_all(
@@ -146,4 +148,83 @@ fn a_guest_kernel_that_panics_shows_its_console() {
     let empty = b"07070100000000000000000000000000000000000000010000000000000000000000000000000000000000000000000000000b00000000TRAILER!!!\0\0\0\0";
     boot_fails("BELUGA_INITRAMFS", empty, &one("panics", "Never", "true"))
         .complains("Kernel panic");
+}
+
+/// A pod whose container may have `memory` only, and so the machine little more.
+fn tiny(name: &str, memory: &str, line: &str) -> String {
+    let limit = format!("    resources: {{limits: {{memory: {memory}}}}}\n");
+    one(name, "Never", line) + &limit
+}
+
+#[test]
+fn a_machine_too_small_for_its_kernel_is_told_with_the_sum() {
+    // An archive of 64 MiB for a machine of 34.
+    let mut archive = b"070701".to_vec();
+    archive.resize(64 << 20, 0);
+    boot_fails(
+        "BELUGA_INITRAMFS",
+        &archive,
+        &tiny("no-room", "1Mi", "true"),
+    )
+    .complains("MiB of memory and needs at least")
+    .complains("for the initramfs");
+}
+
+#[test]
+fn a_pod_of_one_mebibyte_boots_and_is_held_to_it() {
+    let beluga = Beluga::with_busybox();
+    let line = "echo up; dd if=/dev/zero of=/dev/null bs=16M count=1";
+    let pod = beluga.pod(&tiny("starved", "1Mi", line));
+    pod.eventually("failed", |status| status["phase"] == "Failed");
+    let ended = pod.container("main")["state"]["terminated"].clone();
+    assert_eq!(ended["reason"], "OOMKilled", "{ended:#}");
+    assert!(pod.logs("main").starts_with("up\n"));
+    pod.delete();
+    beluga.is_clean();
+}
+
+/// Starts a pod in the foreground, waits until `ready` and types Ctrl-C once.
+fn interrupted(name: &str, ready: impl Fn(&Beluga) -> bool) {
+    let beluga = Beluga::with_busybox();
+    let manifest = beluga.root().join("pod.yaml");
+    std::fs::write(
+        &manifest,
+        one(name, "Always", "trap 'exit 0' TERM; sleep 600 & wait"),
+    )
+    .expect("root is writable");
+    let mut running = beluga
+        .command(["run", "-f", &manifest.to_string_lossy()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("beluga");
+    eventually("the moment", || ready(&beluga).then_some(()));
+    let pid = running.id().to_string();
+    run(
+        Command::new("kill").args(["-INT", &pid]),
+        Duration::from_secs(5),
+    )
+    .ok();
+    let code = eventually("the end", || running.try_wait().expect("own child"));
+    assert_eq!(code.code(), Some(130), "{code}");
+    beluga.run(["get", "pod", name]).exits(1);
+    std::fs::remove_file(manifest).expect("it is there");
+    beluga.is_clean();
+}
+
+#[test]
+fn ctrl_c_in_the_middle_of_a_start_undoes_it() {
+    interrupted("half-way", |beluga| {
+        let pods = beluga.run(["get", "pods", "-o", "name"]).out;
+        pods.contains("half-way")
+    });
+}
+
+#[test]
+fn ctrl_c_ends_a_pod_in_the_foreground_and_removes_it() {
+    interrupted("foreground", |beluga| {
+        let shown = beluga.run(["get", "pods"]).out;
+        shown.contains("1/1")
+    });
 }

@@ -1,7 +1,8 @@
 //! What is refused, and how: with its place, a non-zero exit, nothing made.
 
 use crate::lifecycle::one;
-use beluga_tests::{Ran, shared};
+use beluga_tests::{Beluga, Ran, SOON, image, run, shared};
+use std::process::Command;
 
 /// Applies a manifest that must be refused.
 fn refused(manifest: &str) -> Ran {
@@ -85,4 +86,23 @@ fn b14_a_name_that_is_taken() {
     assert_ne!(ran.code, 0, "{ran}");
     drop(ran.complains("taken"));
     drop(pod);
+}
+
+#[test]
+fn a_full_disk_at_load_is_told_and_leaves_no_half_image() {
+    let beluga = Beluga::fresh();
+    let root = beluga.root().display().to_string();
+    let sh = |line: String| run(Command::new("sh").args(["-c", &line]), SOON).ok();
+    sh(format!(
+        "mkdir -p {root} && mount -t tmpfs -o size=1M full {root}"
+    ));
+    let load = || beluga.run(["load", "-i", &image("busybox")]);
+    let full = load().exits(1).complains("No space left on device");
+    assert!(full.err.contains(&root), "the place is not named: {full}");
+    sh(format!("mount -o remount,size=16M {root}"));
+    assert!(!beluga.run(["images"]).ok().out.contains("busybox"));
+    beluga.is_clean();
+    drop(load().ok());
+    beluga.run(["images"]).ok().says("busybox");
+    sh(format!("umount {root}"));
 }

@@ -7,6 +7,8 @@
 //!
 //! A limit of the pod itself stands in place of the sum.
 //!
+//! The overhead of a pod of tiny containers is what its machine needs to boot.
+//!
 //! A container counts with its limit or, without one, its request. One that
 //! has neither counts as nothing, but then the machine is never smaller than
 //! the default: it may use whatever is there.
@@ -21,6 +23,11 @@ const DEFAULT_MEMORY_MIB: u64 = 512;
 
 /// MiB that the guest's kernel and agent need beside the containers.
 const GUEST_OVERHEAD_MIB: u32 = 32;
+
+/// Fewest MiB that a machine boots with: the kernel lies from 16 to 33 MiB, and
+/// the initramfs and what a kernel needs to come up come on top. The VMM refuses
+/// less (`TooLittleMemory`), so a pod of tiny containers is given more.
+const LEAST_MEMORY_MIB: u64 = 48;
 
 /// One page structure of 64 bytes per page of 4096: memory costs memory.
 const PAGE_STRUCT_SHARE: u64 = 64;
@@ -92,10 +99,11 @@ pub fn machine(spec: &PodSpec, host: &HostFacts) -> Result<Machine, PlanError> {
             sum: terms(&cpu.terms, milli_cpus),
         })?;
     let containers_mib = memory.total.div_ceil(MIB);
-    let overhead = u64::from(GUEST_OVERHEAD_MIB) + containers_mib / PAGE_STRUCT_SHARE;
+    let mut overhead = u64::from(GUEST_OVERHEAD_MIB) + containers_mib / PAGE_STRUCT_SHARE;
     let counted = if memory.terms.is_empty() {
         0
     } else {
+        overhead = overhead.max(LEAST_MEMORY_MIB.saturating_sub(containers_mib));
         containers_mib + overhead
     };
     // The default holds the overhead already: 512 MiB are 512 MiB.
