@@ -14,6 +14,7 @@ mod agent;
 mod boot;
 mod cgroup;
 mod clock;
+mod files;
 mod layers;
 mod link;
 mod log;

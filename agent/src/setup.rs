@@ -4,9 +4,11 @@
 //! yet that could make a step slow.
 
 use crate::boot::{FILES, SCRATCH, VOLUMES};
+use crate::files::{FileVolume, FilesError};
 use crate::network::{self, NetworkError};
 use crate::quota::{self, ProjectQuota, QuotaError};
-use beluga_proto::pod::VolumeKind;
+use beluga_proto::agent::FilePiece;
+use beluga_proto::pod::{VolumeKind, VolumeSetup};
 use beluga_proto::{Fault, FaultCode, PodSetup};
 use rustix::mount::{MountFlags, mount};
 use rustix::time::{ClockId, Timespec, clock_settime};
@@ -79,12 +81,35 @@ fn step<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> SetupE
 pub struct Storage {
     /// Directory of each volume.
     pub volumes: BTreeMap<String, String>,
+    /// Those that the agent fills.
+    files: BTreeMap<String, FileVolume>,
     /// Whether writable layers lie on the scratch disk.
     pub on_disk: bool,
     last_project: u32,
 }
 
 impl Storage {
+    /// Puts files into a volume.
+    pub fn write_files(
+        &mut self,
+        volume: &str,
+        pieces: &[FilePiece],
+        first: bool,
+        last: bool,
+    ) -> Result<(), Fault> {
+        let Some(found) = self.files.get_mut(volume) else {
+            let message = format!("there is no volume {volume:?} of files");
+            return Err(Fault::new(FaultCode::NotFound, message));
+        };
+        found.write(pieces, first, last).map_err(|error| {
+            let code = match error {
+                FilesError::Path { .. } => FaultCode::InvalidArgument,
+                FilesError::Step { .. } => FaultCode::Internal,
+            };
+            Fault::from_error(code, &error)
+        })
+    }
+
     /// A fresh quota project.
     pub fn project(&mut self, limit_bytes: Option<u64>) -> ProjectQuota {
         self.last_project += 1;
@@ -105,7 +130,7 @@ pub fn set_up(setup: &PodSetup) -> Result<Storage, SetupError> {
     sysctls(setup)?;
     let mut storage = scratch(setup.scratch.as_deref())?;
     for volume in &setup.volumes {
-        let path = volume_directory(&volume.name, &volume.kind, &mut storage)?;
+        let path = volume_directory(volume, &mut storage)?;
         storage.volumes.insert(volume.name.clone(), path);
     }
     Ok(storage)
@@ -253,11 +278,8 @@ fn is_plain_name(name: &str) -> bool {
         && !name.contains(['/', '\0'])
 }
 
-fn volume_directory(
-    name: &str,
-    kind: &VolumeKind,
-    storage: &mut Storage,
-) -> Result<String, SetupError> {
+fn volume_directory(setup: &VolumeSetup, storage: &mut Storage) -> Result<String, SetupError> {
+    let name = setup.name.as_str();
     if !is_plain_name(name) || storage.volumes.contains_key(name) {
         return Err(SetupError::Name {
             what: "volume",
@@ -266,7 +288,7 @@ fn volume_directory(
     }
     // Anybody may write, as in a Kubernetes emptyDir.
     let mode = 0o777;
-    match kind {
+    let path = match &setup.kind {
         VolumeKind::EmptyDir { limit_bytes } if storage.on_disk => {
             let path = format!("{SCRATCH}/volumes/{name}");
             make_directory(&path, mode)?;
@@ -275,15 +297,37 @@ fn volume_directory(
                 volume: name.to_owned(),
                 source,
             })?;
-            Ok(path)
+            path
         }
         VolumeKind::EmptyDir { limit_bytes } | VolumeKind::Memory { limit_bytes } => {
-            let path = format!("{VOLUMES}/{name}");
-            make_directory(&path, mode)?;
-            tmpfs(&path, "0777", *limit_bytes)?;
-            Ok(path)
+            memory_volume(name, *limit_bytes)?
         }
+        VolumeKind::Files => {
+            let path = memory_volume(name, None)?;
+            let volume = FileVolume::new(&path, setup.group);
+            storage.files.insert(name.to_owned(), volume);
+            path
+        }
+    };
+    if let Some(group) = setup.group {
+        give_to_group(&path, group)?;
     }
+    Ok(path)
+}
+
+fn memory_volume(name: &str, limit_bytes: Option<u64>) -> Result<String, SetupError> {
+    let path = format!("{VOLUMES}/{name}");
+    make_directory(&path, 0o777)?;
+    tmpfs(&path, "0777", limit_bytes)?;
+    Ok(path)
+}
+
+/// What is made in the volume is the group's, as the kubelet has it.
+fn give_to_group(path: &str, group: u32) -> Result<(), SetupError> {
+    let what = || format!("give {path} to the group {group}");
+    std::os::unix::fs::chown(path, None, Some(group)).map_err(step(what()))?;
+    // After the owner: a change of it takes the bit away.
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o2777)).map_err(step(what()))
 }
 
 /// The directory for a container's writable layer, where it must be mounted

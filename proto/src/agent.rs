@@ -28,6 +28,7 @@
 //! **Trust.** The supervisor believes nothing here: every frame is bounded,
 //! every identifier checked, every number a hint.
 
+use crate::bytes::Bytes;
 use crate::container::TerminalSize;
 use crate::{ContainerId, ContainerSpec, ExecId, ExecSpec, Fault, Nonce, PodSetup};
 use serde::{Deserialize, Serialize};
@@ -137,6 +138,19 @@ pub enum Request {
         /// Each is mounted when a container first needs it.
         layers: Vec<LayerExtent>,
     },
+    /// Put files into a volume of kind `Files`. What many requests bring, from
+    /// the first to the last, is seen at once and whole, in the place of all
+    /// that was there.
+    WriteFiles {
+        /// The volume's name in the pod.
+        volume: String,
+        /// In order.
+        files: Vec<FilePiece>,
+        /// Begin anew.
+        first: bool,
+        /// There is no more.
+        last: bool,
+    },
     /// Run a container. The reply comes when its program has been executed.
     Start {
         /// What.
@@ -198,6 +212,20 @@ pub enum Request {
     },
     /// Kill what is left, sync, and end the guest.
     Shutdown,
+}
+
+/// A file of a volume, or a part of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilePiece {
+    /// Below the volume's root, without `.` and `..`.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Content.
+    pub content: Bytes,
+    /// To be put behind what earlier pieces have brought.
+    #[serde(default)]
+    pub append: bool,
 }
 
 /// Nonces of the streams to be dialled; `None`: no such stream.

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod bytes;
 pub mod capability;
 pub mod container;
 pub mod control;

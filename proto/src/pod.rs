@@ -72,6 +72,9 @@ pub struct VolumeSetup {
     pub name: String,
     /// What it is.
     pub kind: VolumeKind,
+    /// The group that owns it, and that may do in it what its user may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<u32>,
 }
 
 /// What a volume is made of.
@@ -88,4 +91,6 @@ pub enum VolumeKind {
         /// Its size; none: half of the guest's memory, as tmpfs has it.
         limit_bytes: Option<u64>,
     },
+    /// tmpfs with what `WriteFiles` brings, for containers to read.
+    Files,
 }

@@ -2,9 +2,10 @@
 //! EVOLUTION.md says when that is allowed.
 
 use beluga_proto::agent::{
-    ContainerState, ContainerStats, InterfaceStats, LayerExtent, PodStats, ProcessExit,
+    ContainerState, ContainerStats, FilePiece, InterfaceStats, LayerExtent, PodStats, ProcessExit,
     ProcessStats, ResumeStream, StdioNonces, Target,
 };
+use beluga_proto::bytes::Bytes;
 use beluga_proto::container::{CgroupLimits, MountSpec, Rlimit, Seccomp, TerminalSize, UserSpec};
 use beluga_proto::control::VmStatus;
 use beluga_proto::exit::StampedAt;
@@ -98,10 +99,12 @@ fn setup() -> PodSetup {
                 kind: VolumeKind::EmptyDir {
                     limit_bytes: Some(1 << 20),
                 },
+                group: None,
             },
             VolumeSetup {
                 name: "tmp".into(),
                 kind: VolumeKind::Memory { limit_bytes: None },
+                group: None,
             },
         ],
         share_processes: true,
@@ -158,7 +161,7 @@ fn requests() {
             offset: 4096,
         })
     };
-    let requests: [(&str, Request); 14] = [
+    let requests: [(&str, Request); 15] = [
         ("setup", Request::Setup(Box::new(setup()))),
         (
             "add_layers",
@@ -236,6 +239,20 @@ fn requests() {
             Request::Start {
                 spec: Box::new(lifecycle_spec()),
                 stdio: StdioNonces::default(),
+            },
+        ),
+        (
+            "write_files",
+            Request::WriteFiles {
+                volume: "settings".into(),
+                files: vec![FilePiece {
+                    path: "a/b".into(),
+                    mode: 0o640,
+                    content: Bytes(vec![0, 1, 255]),
+                    append: true,
+                }],
+                first: true,
+                last: false,
             },
         ),
     ];

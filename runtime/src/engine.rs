@@ -187,6 +187,7 @@ fn make(
 ) -> Result<(PodView, FileLock), EngineError> {
     let given = (&request.spec, &request.images, &request.objects);
     let plan = plan_for(settings, uid, place, given)?;
+    let files = plan::files(&request.spec, &request.objects, &plan)?;
     let mut state = PodState::new(&plan, pod::now());
     state.status.receipt.push(ReceiptLine {
         phase: "image".to_owned(),
@@ -206,7 +207,33 @@ fn make(
     };
     let record = Record::new(&definition, boot_id, state);
     let lock = store::create(settings, &definition, &record)?;
+    for (volume, pieces) in files {
+        if let Err(error) = store::files::begin(settings, uid, &volume, &pieces) {
+            let _ = store::remove(settings, &record);
+            return Err(error.into());
+        }
+    }
     Ok((view(record, definition), lock))
+}
+
+/// Brings a pod's volumes in line with objects that have changed; whether
+/// there was anything to do.
+pub async fn update(
+    settings: &Settings,
+    pod: &PodView,
+    objects: &Objects,
+) -> Result<bool, EngineError> {
+    let Some(plan) = &pod.plan else {
+        return Ok(false);
+    };
+    let mut is_news = false;
+    for (volume, pieces) in plan::files(&pod.spec, objects, plan)? {
+        is_news |= store::files::propose(settings, &pod.uid, &volume, &pieces)?;
+    }
+    if is_news && let Reached::Live = reach(settings, &pod.uid).await? {
+        client::refresh(settings, &pod.uid).await?;
+    }
+    Ok(is_news)
 }
 
 /// What would be done for a pod; nothing is made or claimed.

@@ -122,7 +122,6 @@ const CASES: &[(&str, &[&str])] = &[
         "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  volumes:\n  - name: v\n  - name: v\n  - name: c\n    configMap: {name: x}\n  - name: h\n    hostPath:\n      path: /etc\n  - name: m\n    emptyDir: {medium: memory, sizeLimit: many}\n  containers:\n  - name: a\n    image: b\n    volumeMounts:\n    - {name: v, mountPath: /data/}\n    - {name: v, mountPath: //data, subPath: ../x}\n    - {name: v, mountPath: /a/../b}\n    - {name: v}\n",
         &[
             "7:11: spec.volumes[1].name: \"v\" is the name of another volume of the pod",
-            "9:5: spec.volumes[2].configMap: not supported yet",
             "11:5: spec.volumes[3].hostPath: not supported yet",
             "14:24: spec.volumes[4].emptyDir.medium: \"memory\" is not one of \"\", Memory (did you mean Memory?)",
             "14:43: spec.volumes[4].emptyDir.sizeLimit: \"many\" is not a quantity: it must be a number, with a unit like m, k, M, Gi",
@@ -164,7 +163,6 @@ const CASES: &[(&str, &[&str])] = &[
     (
         "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  securityContext: {fsGroup: 5, runAsUser: 0}\n  containers:\n  - name: a\n    image: b\n    securityContext:\n      privileged: true\n      allowPrivilegeEscalation: false\n      runAsNonRoot: true\n      capabilities: {add: [NET_ADMN, CAP_SYS_TIME, FLY]}\n      seccompProfile: {type: Localhost, localhostProfile: x}\n",
         &[
-            "5:30: spec.securityContext.fsGroup: not supported yet",
             "9:5: spec.containers[0].securityContext.runAsUser: 0 is root, which runAsNonRoot forbids",
             "11:33: spec.containers[0].securityContext.allowPrivilegeEscalation: cannot be false while privileged is true",
             "13:28: spec.containers[0].securityContext.capabilities.add[0]: \"NET_ADMN\" is not a capability of Linux (did you mean NET_ADMIN?)",
@@ -285,6 +283,29 @@ const CASES: &[(&str, &[&str])] = &[
             "17:7: spec.containers[0].envFrom[0]: required: configMapRef or secretRef",
             "17:16: spec.containers[0].envFrom[0].prefix: \"a=\" must be printable ASCII characters without '='",
             "18:7: spec.containers[0].envFrom[1]: only one of configMapRef and secretRef may be there",
+        ],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: a, image: b}]\n  volumes:\n  - {name: a, configMap: {defaultMode: 0777, items: [{key: k, path: ../x}, {key: k, path: x, mode: 01000}, {key: /, path: x}]}, emptyDir: {}}\n  - {name: b, secret: {defaultMode: -1, items: [{key: k, path: /x}, {key: k, path: a//b}]}}\n  - name: c\n    projected:\n      sources:\n      - {}\n      - {serviceAccountToken: {path: token}}\n      - {clusterTrustBundle: {path: x}, secret: {name: s}, configMap: {name: m}}\n      - downwardAPI: {items: [{path: p}, {path: p, fieldRef: {fieldPath: spec.nodeName}}, {path: q, resourceFieldRef: {resource: limits.cpu}}]}\n",
+        &[
+            "7:5: spec.volumes[0]: a volume is of one kind only",
+            "7:15: spec.volumes[0].configMap.name: required",
+            "7:69: spec.volumes[0].configMap.items[0].path: \"../x\" must not begin with '..'",
+            "7:100: spec.volumes[0].configMap.items[1].mode: 512 is not a mode from 0 to 0777 (511)",
+            "7:114: spec.volumes[0].configMap.items[2].key: \"/\" must be letters, digits, '-', '_' and '.'",
+            "7:123: spec.volumes[0].configMap.items[2].path: \"x\" is the path of another file of the volume",
+            "8:15: spec.volumes[1].secret.secretName: required",
+            "8:37: spec.volumes[1].secret.defaultMode: -1 is not a mode from 0 to 0777 (511)",
+            "8:64: spec.volumes[1].secret.items[0].path: \"/x\" must be a relative path",
+            "8:84: spec.volumes[1].secret.items[1].path: \"a//b\" must not have empty parts or '.'",
+            "12:9: spec.volumes[2].projected.sources[0]: required: configMap, secret or downwardAPI",
+            "13:10: spec.volumes[2].projected.sources[1].serviceAccountToken: refused: there is no cluster here that could issue it",
+            "14:9: spec.volumes[2].projected.sources[2]: a source is of one kind only",
+            "14:10: spec.volumes[2].projected.sources[2].clusterTrustBundle: refused: there is no cluster here that could issue it",
+            "15:31: spec.volumes[2].projected.sources[3].downwardAPI.items[0]: required: one of fieldRef and resourceFieldRef",
+            "15:49: spec.volumes[2].projected.sources[3].downwardAPI.items[1].path: \"p\" is the path of another file of the volume",
+            "15:74: spec.volumes[2].projected.sources[3].downwardAPI.items[1].fieldRef.fieldPath: \"spec.nodeName\" is not one of metadata.name, metadata.namespace, metadata.uid, metadata.labels, metadata.annotations, metadata.labels['KEY'], metadata.annotations['KEY']",
+            "15:101: spec.volumes[2].projected.sources[3].downwardAPI.items[2].resourceFieldRef.containerName: required: the container's name",
         ],
     ),
 ];

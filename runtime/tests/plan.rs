@@ -6,7 +6,7 @@ use beluga_proto::pod::Address;
 use beluga_proto::vm::MacAddress;
 use beluga_runtime::plan::{
     HostFacts, Identity, ImageFacts, LayerFile, NetworkFacts, NetworkIdentity, Objects, Plan,
-    PlanError, plan,
+    PlanError, files, plan,
 };
 use beluga_runtime::spec;
 use std::collections::BTreeMap;
@@ -81,6 +81,48 @@ fn images() -> BTreeMap<String, ImageFacts> {
         ..ImageFacts::default()
     };
     BTreeMap::from([("tools".to_owned(), tools), ("nginx:1".to_owned(), nginx)])
+}
+
+/// What lies in the volumes of the golden pod: `volume/path mode content`.
+#[test]
+fn volumes_are_filled_from_objects_and_the_pod() {
+    let text = include_str!("golden/config.yaml");
+    let read = spec::read("pod.yaml", text).expect("a good manifest");
+    let mut objects = Objects::default();
+    for object in read.objects {
+        objects.insert(object);
+    }
+    let spec = &read.pods[0].spec;
+    let plan = planned(text).unwrap();
+    let lines: Vec<String> = files(spec, &objects, &plan)
+        .unwrap()
+        .iter()
+        .flat_map(|(volume, pieces)| {
+            pieces.iter().map(move |piece| {
+                let content = String::from_utf8_lossy(&piece.content.0);
+                format!("{volume}/{} {:o} {content:?}", piece.path, piece.mode)
+            })
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            r#"all/cpu 644 "1500""#,
+            r#"all/host 644 "db.example""#,
+            r#"all/labels 644 "app=\"web\"\ntier/x=\"front\"""#,
+            r#"all/note 444 "two\nlines""#,
+            r#"login/keys/pass 440 "secret""#,
+            r#"settings/1bad 640 "left out""#,
+            r#"settings/HOST 640 "db.example""#,
+            r#"settings/bytes 640 "\0\u{1}\u{2}""#,
+            r#"settings/is.good-Too 640 "yes""#,
+        ]
+    );
+    let error = files(spec, &Objects::default(), &plan).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "volume \"settings\": configmap \"settings\" not found"
+    );
 }
 
 fn planned(text: &str) -> Result<Plan, PlanError> {

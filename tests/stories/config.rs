@@ -126,3 +126,161 @@ fn what_refers_to_nothing_is_refused_with_its_place() {
         .complains("secret \"told-login\" not found");
     beluga.is_clean();
 }
+
+const FILES: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: filled, labels: {tier: front}}
+spec:
+  terminationGracePeriodSeconds: 1
+  securityContext: {fsGroup: 2000}
+  volumes:
+  - {name: map, configMap: {name: filled-map}}
+  - {name: secret, secret: {secretName: filled-secret, defaultMode: 0400}}
+  - {name: data, emptyDir: {}}
+  - name: all
+    projected:
+      sources:
+      - configMap: {name: filled-map, items: [{key: key, path: deep/er/key, mode: 0444}]}
+      - secret: {name: nobody, optional: true}
+      - downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}
+  containers:
+  - name: main
+    image: debian
+    command: [sleep, infinity]
+    env: [{name: KEY, valueFrom: {configMapKeyRef: {name: filled-map, key: key}}}]
+    volumeMounts:
+    - {name: map, mountPath: /map}
+    - {name: secret, mountPath: /secret}
+    - {name: all, mountPath: /all}
+    - {name: data, mountPath: /data}
+    - {name: map, mountPath: /etc/single.conf, subPath: key}
+";
+
+const FILLED_WITH: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: filled-map}
+data: {key: first, gone: soon}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: filled-secret}
+stringData: {password: 's3cret'}
+";
+
+/// The pod of these stories, under another name for each.
+fn filled(name: &str) -> String {
+    format!("{FILES}---{FILLED_WITH}").replace("filled", name)
+}
+
+#[test]
+fn b28_volumes_of_files_have_the_kubelets_layout_modes_and_group() {
+    let pod = shared().pod(&filled("filled"));
+    assert_eq!(
+        pod.sh(
+            "main",
+            "cat /map/key /secret/password /all/deep/er/key /etc/single.conf"
+        ),
+        "firsts3cretfirstfirst"
+    );
+    assert_eq!(pod.sh("main", "cat /all/labels"), "tier=\"front\"");
+    assert_eq!(pod.sh("main", "readlink /map/key"), "..data/key");
+    pod.sh(
+        "main",
+        "readlink /map/..data | grep -qE '^\\.\\.20[0-9_]+\\.[0-9]+$'",
+    );
+    let stat = "stat -L -c '%a %g' /map/key /secret/password /all/deep/er/key /data /map";
+    assert_eq!(
+        pod.sh("main", stat),
+        "644 2000\n440 2000\n444 2000\n2777 2000\n2777 2000"
+    );
+    assert_eq!(
+        pod.sh("main", "touch /data/x && stat -c %g /data/x && id -G"),
+        "2000\n0 2000"
+    );
+    pod.try_exec("main", &["touch", "/map/x"])
+        .exits(1)
+        .complains("Read-only file system");
+    shared()
+        .feed(["delete", "-f", "-"], filled("filled").as_bytes())
+        .ok();
+}
+
+#[test]
+fn b28_a_changed_object_reaches_running_pods_whole_and_fires_inotify() {
+    let pod = shared().pod(&filled("renewed"));
+    let watch = "import ctypes,os; c=ctypes.CDLL(None); f=c.inotify_init1(0); c.inotify_add_watch(f,b'/map',0x80); \
+                 print('ready',flush=True); d=os.read(f,256); print('saw', b'..data' in d, flush=True)";
+    pod.sh(
+        "main",
+        &format!(
+            "python3 -c \"{watch}\" >/tmp/i 2>&1 & until grep -q ready /tmp/i; do sleep 0.1; done"
+        ),
+    );
+    let next = FILLED_WITH
+        .replace("first, gone: soon", "second, fresh: here")
+        .replace("s3cret", "n3w");
+    shared()
+        .feed(
+            ["apply", "-f", "-"],
+            next.replace("filled", "renewed").as_bytes(),
+        )
+        .ok()
+        .says("configured");
+    assert_eq!(
+        pod.sh(
+            "main",
+            "cat /map/key /map/fresh /secret/password /all/deep/er/key"
+        ),
+        "secondheren3wsecond"
+    );
+    assert_eq!(
+        pod.sh("main", "ls -A /map | grep -v '^\\.\\.20'"),
+        "..data\nfresh\nkey"
+    );
+    assert_eq!(
+        pod.sh("main", "cat /etc/single.conf; echo $KEY"),
+        "firstfirst"
+    );
+    assert_eq!(
+        pod.sh(
+            "main",
+            "until grep -q saw /tmp/i; do sleep 0.1; done; tail -1 /tmp/i"
+        ),
+        "saw True"
+    );
+    shared()
+        .run(["describe", "pod", "renewed"])
+        .ok()
+        .says("VolumesUpdated");
+    shared()
+        .feed(["delete", "-f", "-"], filled("renewed").as_bytes())
+        .ok();
+}
+
+#[test]
+fn b28_a_megabyte_arrives_whole() {
+    let text = "0123456789abcdef".repeat(65_000);
+    let objects = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: large}}\ndata: {{key: {text:?}}}\n"
+    );
+    let pod = FILES
+        .replace("filled-map", "large")
+        .replace("filled", "large");
+    let pod = pod.replace(
+        "{secretName: large-secret,",
+        "{secretName: large, optional: true,",
+    );
+    let pod = pod.replace(
+        "    env: [{name: KEY, valueFrom: {configMapKeyRef: {name: large, key: key}}}]\n",
+        "",
+    );
+    let pod = shared().pod(&format!("{objects}---{pod}"));
+    assert_eq!(pod.sh("main", "wc -c < /map/key"), text.len().to_string());
+    assert_eq!(
+        pod.sh("main", "tail -c 20 /map/key; ls /secret"),
+        "cdef0123456789abcdef"
+    );
+    shared().run(["delete", "configmap", "large"]).ok();
+}

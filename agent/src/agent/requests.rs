@@ -52,6 +52,16 @@ impl Agent {
                 self.turn_layers();
                 None
             }
+            Request::WriteFiles {
+                volume,
+                files,
+                first,
+                last,
+            } => Some(
+                self.storage
+                    .write_files(&volume, &files, first, last)
+                    .map(|()| Reply::Done),
+            ),
             Request::Start { spec, stdio } => self.start(caller, *spec, stdio).err().map(Err),
             Request::Exec {
                 container,

@@ -123,6 +123,17 @@ pub async fn stop(
     }
 }
 
+/// Brings a pod's volumes up to date with what is on record for them.
+pub async fn refresh(settings: &Settings, uid: &PodUid) -> Result<(), ClientError> {
+    let mut channel = open(settings, uid, ApiRequest::Refresh).await?;
+    match channel.receive().await? {
+        Some(ApiMessage::Done) => Ok(()),
+        Some(ApiMessage::Failed(fault)) => Err(fault.into()),
+        Some(_) => Err(ClientError::Answer),
+        None => Err(ClientError::Closed),
+    }
+}
+
 /// What the guest and its containers use.
 pub async fn stats(settings: &Settings, uid: &PodUid) -> Result<PodStats, ClientError> {
     let mut channel = open(settings, uid, ApiRequest::Stats).await?;

@@ -25,6 +25,9 @@ pub enum ApiRequest {
     Stop(StopRequest),
     /// Tell what the guest and its containers use; answered once.
     Stats,
+    /// Volumes have new content on record: bring the guest up to date. `Done`
+    /// comes when it is.
+    Refresh,
     /// Run a process beside a container's own.
     Exec(ExecRequest),
     /// Join a container's terminal or streams.

@@ -47,6 +47,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     objects::keep(settings, &read.objects, |object, applied| {
         say!("{}/{} {applied}", object.kind, object.name);
     })?;
+    objects::update_pods(settings, &read.objects).await?;
     for name in same_pods {
         say!("pod/{name} unchanged");
     }

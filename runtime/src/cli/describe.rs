@@ -328,13 +328,18 @@ fn volumes(page: &mut Page, pod: &PodView) {
     }
     page.head("Volumes");
     for volume in &pod.spec.volumes {
-        let VolumeSource::EmptyDir { medium, size_limit } = volume.source;
-        let medium = match medium {
-            Medium::Disk => "on the scratch disk",
-            Medium::Memory => "in memory",
+        let text = match &volume.source {
+            VolumeSource::EmptyDir { medium, size_limit } => {
+                let medium = match medium {
+                    Medium::Disk => "on the scratch disk",
+                    Medium::Memory => "in memory",
+                };
+                let limit = size_limit.map_or("no limit".into(), |bytes| Bytes(bytes).to_string());
+                format!("emptyDir, {medium}, {limit}")
+            }
+            VolumeSource::Files { sources, .. } => objects::sources(sources),
         };
-        let limit = size_limit.map_or("no limit".into(), |bytes| Bytes(bytes).to_string());
-        page.field(2, &volume.name, format!("emptyDir, {medium}, {limit}"));
+        page.field(2, &volume.name, text);
     }
 }
 

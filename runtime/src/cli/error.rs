@@ -56,6 +56,15 @@ pub enum CliError {
     /// A ConfigMap or Secret.
     #[error(transparent)]
     Object(#[from] ObjectError),
+    /// A running pod could not be told what has changed.
+    #[error("the volumes of pod {name:?} keep what they have")]
+    NotUpdated {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: EngineError,
+    },
     /// What a command names does not exist.
     #[error("{what} {name:?} not found")]
     NotFound {

@@ -5,12 +5,13 @@ use super::style::Style;
 use super::table::Table;
 use super::time::{age, rfc3339};
 use super::{CliError, manifest};
+use crate::engine;
 use crate::objects::{self, Applied, Kept};
 use crate::plan::Objects;
 use crate::settings::Settings;
 use crate::spec::{
-    ConfigObject, Document, EnvFrom, EnvValue, Issue, Manifest, ManifestError, ObjectKind,
-    ValueSource,
+    ConfigObject, Document, EnvFrom, EnvValue, FileSource, Issue, Manifest, ManifestError,
+    ObjectKind, ValueSource,
 };
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -103,19 +104,40 @@ pub fn keep(
     settings: &Settings,
     fresh: &[ConfigObject],
     tell: impl Fn(&ConfigObject, Applied),
-) -> Result<Vec<(ObjectKind, String, String)>, CliError> {
+) -> Result<(), CliError> {
     for object in fresh {
         objects::admit(settings, object)?;
     }
-    let mut changed = Vec::new();
     for object in fresh {
-        let applied = objects::apply(settings, object)?;
-        tell(object, applied);
-        if applied != Applied::Unchanged {
-            changed.push((object.kind, object.namespace.clone(), object.name.clone()));
+        tell(object, objects::apply(settings, object)?);
+    }
+    Ok(())
+}
+
+/// Brings the volumes of running pods in line with these objects, whether they
+/// have just changed or an earlier attempt has failed.
+pub async fn update_pods(settings: &Settings, fresh: &[ConfigObject]) -> Result<(), CliError> {
+    if fresh.is_empty() {
+        return Ok(());
+    }
+    let _lock = objects::update_lock(settings)?;
+    let mut failed = None;
+    for pod in engine::list(settings).await? {
+        let is_its = |object: &ConfigObject| {
+            let mut made_of = pod.spec.volumes.iter().flat_map(|one| one.source.objects());
+            object.namespace == pod.namespace
+                && made_of.any(|its| its == (object.kind, object.name.as_str()))
+        };
+        if pod.status.phase.is_end() || !fresh.iter().any(is_its) {
+            continue;
+        }
+        let objects = objects::of_pod(settings, &pod.spec)?;
+        if let Err(source) = engine::update(settings, &pod, &objects).await {
+            let name = pod.name.clone();
+            failed.get_or_insert(CliError::NotUpdated { name, source });
         }
     }
-    Ok(changed)
+    failed.map_or(Ok(()), Err)
 }
 
 /// Tells on standard error what has been kept, for commands whose output is
@@ -278,4 +300,25 @@ pub fn all_keys(from: &EnvFrom) -> String {
         prefix => format!(" with prefix {prefix}"),
     };
     format!("{} {}{prefix}{optional}", from.kind, from.name)
+}
+
+/// What a volume of files is made of.
+pub fn sources(sources: &[FileSource]) -> String {
+    let names = sources.iter().map(|source| match source {
+        FileSource::Object {
+            kind,
+            name,
+            optional,
+            ..
+        } => {
+            let optional = if *optional { " (optional)" } else { "" };
+            format!("{kind} {name}{optional}")
+        }
+        FileSource::Downward { items } => {
+            let paths: Vec<&str> = items.iter().map(|item| item.path.as_str()).collect();
+            format!("the pod itself ({})", paths.join(", "))
+        }
+    });
+    let names: Vec<String> = names.collect();
+    format!("files from {}", names.join(", "))
 }

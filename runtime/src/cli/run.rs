@@ -113,6 +113,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         return Ok(exit::OK);
     }
     objects::keep(settings, &read.objects, objects::tell_aside)?;
+    objects::update_pods(settings, &read.objects).await?;
     clear_ended(settings, &documents).await?;
     let options = Options {
         detach: args.detach,

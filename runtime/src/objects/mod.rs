@@ -202,6 +202,12 @@ pub fn of_pod(settings: &Settings, spec: &PodSpec) -> Result<Objects, StoreError
     Ok(objects)
 }
 
+/// Held while running pods are told what has changed, so that the last word is
+/// what is kept.
+pub fn update_lock(settings: &Settings) -> Result<FileLock, StoreError> {
+    lock_file(settings, ".update")
+}
+
 fn root(settings: &Settings) -> PathBuf {
     settings.root.join("objects")
 }
@@ -219,12 +225,16 @@ fn path(
 }
 
 fn lock(settings: &Settings) -> Result<FileLock, StoreError> {
+    lock_file(settings, ".lock")
+}
+
+fn lock_file(settings: &Settings, name: &str) -> Result<FileLock, StoreError> {
     let directory = root(settings);
     std::fs::create_dir_all(&directory)
         .map_err(PathError::on("make", &directory))
         .map_err(StoreError::from)?;
     store::restrict(&directory)?;
-    let path = directory.join(".lock");
+    let path = directory.join(name);
     Ok(FileLock::wait(&path).map_err(PathError::on("lock", &path))?)
 }
 

@@ -5,7 +5,9 @@ use super::layers::Layers;
 use super::size::weight;
 use super::types::{ContainerKind, ContainerPlan, ContainerTemplate, ImageFacts};
 use super::{PlanError, command, signal};
-use crate::spec::{Container, ContainerSecurity, PodSpec, RestartPolicy, SeccompChoice};
+use crate::spec::{
+    Container, ContainerSecurity, PodSpec, RestartPolicy, SeccompChoice, VolumeSource,
+};
 use beluga_proto::ExecSpec;
 use beluga_proto::capability::{CAPABILITIES, DEFAULT_CAPABILITIES};
 use beluga_proto::container::{CgroupLimits, MountSpec, Rlimit, Seccomp, TerminalSize, UserSpec};
@@ -162,6 +164,13 @@ fn groups(spec: &PodSpec) -> Vec<u32> {
 
 /// Mounts in order of depth, so that none hides one inside it.
 fn mounts(facts: &Facts<'_>, container: &Container) -> Result<Vec<MountSpec>, PlanError> {
+    // What the kubelet fills nobody else may write to.
+    let is_filled = |name: &str| {
+        let mut volumes = facts.spec.volumes.iter();
+        volumes.any(|volume| {
+            volume.name == name && matches!(volume.source, VolumeSource::Files { .. })
+        })
+    };
     let variables = command::own(facts, container)?;
     let mut mounts = Vec::with_capacity(container.mounts.len());
     for mount in &container.mounts {
@@ -173,7 +182,7 @@ fn mounts(facts: &Facts<'_>, container: &Container) -> Result<Vec<MountSpec>, Pl
             volume: mount.volume.clone(),
             destination: mount.path.clone(),
             sub_path,
-            read_only: mount.read_only,
+            read_only: mount.read_only || is_filled(&mount.volume),
         });
     }
     mounts.sort_by_key(|mount| mount.destination.matches('/').count());

@@ -2,7 +2,6 @@
 //! its namespace.
 
 use super::PlanError;
-use super::size::Machine;
 use super::types::{HostFacts, Identity};
 use crate::spec::{
     ConfigObject, Container, Field, KeyRef, ObjectKind, PodSpec, Resource, ResourceField,
@@ -35,9 +34,13 @@ impl Objects {
 pub struct Facts<'a> {
     pub spec: &'a PodSpec,
     pub identity: &'a Identity,
-    pub host: &'a HostFacts,
+    /// Not needed for what files are told.
+    pub host: Option<&'a HostFacts>,
     pub objects: &'a Objects,
-    pub machine: &'a Machine,
+    /// CPUs of the machine.
+    pub vcpus: u8,
+    /// Its memory.
+    pub memory_mib: u32,
     /// Size of the scratch disk.
     pub scratch_bytes: u64,
 }
@@ -58,7 +61,8 @@ impl Facts<'_> {
             Field::NodeName => spec
                 .node_name
                 .clone()
-                .unwrap_or_else(|| self.host.node_name.clone()),
+                .or_else(|| Some(self.host?.node_name.clone()))
+                .unwrap_or_default(),
             Field::ServiceAccount => spec
                 .service_account
                 .clone()
@@ -75,7 +79,7 @@ impl Facts<'_> {
 
     /// The host as the pod reaches it.
     fn host_ip(&self) -> IpAddr {
-        let network = self.host.network.as_ref();
+        let network = self.host.and_then(|host| host.network.as_ref());
         network.map_or(Ipv4Addr::LOCALHOST.into(), |shared| shared.gateway.ip)
     }
 
@@ -89,12 +93,12 @@ impl Facts<'_> {
             Resource::Cpu => (
                 resources.and_then(|own| own.cpu_request_milli),
                 resources.and_then(|own| own.cpu_limit_milli),
-                u64::from(self.machine.vcpus) * 1000,
+                u64::from(self.vcpus) * 1000,
             ),
             Resource::Memory => (
                 resources.and_then(|own| own.memory_request),
                 resources.and_then(|own| own.memory_limit),
-                u64::from(self.machine.memory_mib) << 20,
+                u64::from(self.memory_mib) << 20,
             ),
             Resource::EphemeralStorage => (
                 resources.and_then(|own| own.storage_request),

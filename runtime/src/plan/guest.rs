@@ -48,6 +48,7 @@ pub fn setup(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> PodSetup 
             .map(|volume| VolumeSetup {
                 name: volume.name.clone(),
                 kind: kind(&volume.source),
+                group: spec.fs_group,
             })
             .collect(),
         share_processes: spec.share_processes,
@@ -57,14 +58,16 @@ pub fn setup(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> PodSetup 
 }
 
 fn kind(source: &VolumeSource) -> VolumeKind {
-    let VolumeSource::EmptyDir { medium, size_limit } = *source;
-    match medium {
-        Medium::Disk => VolumeKind::EmptyDir {
-            limit_bytes: size_limit,
+    match *source {
+        VolumeSource::EmptyDir { medium, size_limit } => match medium {
+            Medium::Disk => VolumeKind::EmptyDir {
+                limit_bytes: size_limit,
+            },
+            Medium::Memory => VolumeKind::Memory {
+                limit_bytes: size_limit,
+            },
         },
-        Medium::Memory => VolumeKind::Memory {
-            limit_bytes: size_limit,
-        },
+        VolumeSource::Files { .. } => VolumeKind::Files,
     }
 }
 

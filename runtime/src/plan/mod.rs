@@ -7,6 +7,7 @@
 mod command;
 mod container;
 mod downward;
+mod files;
 mod guest;
 mod image;
 mod layers;
@@ -15,6 +16,7 @@ mod size;
 mod types;
 
 pub use downward::Objects;
+pub use files::{MAX_VOLUME, files};
 pub use image::image_facts;
 pub use signal::signal as signal_number;
 pub use size::milli_cpus;
@@ -75,6 +77,22 @@ pub enum PlanError {
         container: String,
         /// The key.
         what: String,
+    },
+    /// What a volume is made of is not there.
+    #[error("volume {volume:?}: {what}")]
+    VolumeSource {
+        /// Which volume.
+        volume: String,
+        /// What is missing.
+        what: String,
+    },
+    /// A volume of files is too large for memory.
+    #[error("volume {volume:?}: its files have {bytes} bytes; at most {MAX_VOLUME} fit")]
+    VolumeSize {
+        /// Which volume.
+        volume: String,
+        /// Bytes of its files.
+        bytes: usize,
     },
     /// The image demands a signal that Linux does not have.
     #[error("container {container:?}: the stop signal {signal:?} of the image is not a signal")]
@@ -139,9 +157,10 @@ pub fn plan(
     let facts = downward::Facts {
         spec,
         identity: &identity,
-        host,
+        host: Some(host),
         objects,
-        machine: &sizing,
+        vcpus: sizing.vcpus,
+        memory_mib: sizing.memory_mib,
         scratch_bytes,
     };
     let containers = container::plan(&facts, images, &mut layers)?;
@@ -215,7 +234,7 @@ fn scratch_bytes(spec: &PodSpec, host: &HostFacts) -> u64 {
                 medium: Medium::Disk,
                 size_limit,
             } => size_limit,
-            VolumeSource::EmptyDir { .. } => None,
+            VolumeSource::EmptyDir { .. } | VolumeSource::Files { .. } => None,
         });
     let layers = spec
         .all_containers()

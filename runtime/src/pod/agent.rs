@@ -80,14 +80,22 @@ impl Supervisor {
         let set_up = self.link.request(Request::Setup(Box::new(guest)));
         let layers = self.plan.layers.clone();
         let layers = self.link.request(Request::AddLayers { layers });
+        let filler = self.filler();
+        let is_filled = filler.is_none();
         self.later(async move {
             let result = match set_up.await {
                 Ok(_) => layers.await.map(drop),
                 Err(fault) => Err(fault),
             };
-            Message::SetUp(result)
+            Message::SetUp(match (result, filler) {
+                (Ok(()), Some(filler)) => filler.fill(true).await.map(drop),
+                (result, _) => result,
+            })
         });
-        self.step(Input::Ready).await;
+        // No container must find its volumes empty.
+        if is_filled {
+            self.step(Input::Ready).await;
+        }
     }
 
     pub(super) async fn start_failed(&mut self, id: ContainerId, fault: Fault) {

@@ -24,6 +24,7 @@ impl Supervisor {
                 self.execs.remove(&exec);
             }
             Call::Attach(request, reply) => self.attach(request, reply),
+            Call::Refresh(reply) => self.refresh(Some(reply)),
             Call::StdinDone(id) => self.runs.close_stdin(&id),
         }
     }

@@ -16,6 +16,7 @@ mod calls;
 mod container;
 mod end;
 mod failure;
+mod files;
 mod output;
 mod run_io;
 mod server;

@@ -29,6 +29,8 @@ pub(super) enum Call {
     ExecGone(ExecId),
     /// Join a container.
     Attach(AttachRequest, oneshot::Sender<Result<Attach, Fault>>),
+    /// Bring volumes up to date.
+    Refresh(oneshot::Sender<Result<(), Fault>>),
     /// The client that fed a container's standard input has gone.
     StdinDone(ContainerId),
 }
@@ -195,6 +197,15 @@ impl Caller {
                     Ok(attach) => self.attach(channel, attach).await,
                     Err(fault) => channel.send(&ApiMessage::Failed(fault), &[]).await,
                 }
+            }
+            ApiRequest::Refresh => {
+                let (reply, answer) = oneshot::channel();
+                self.tell(Call::Refresh(reply));
+                let message = match answer.await.unwrap_or_else(|_| Err(ended())) {
+                    Ok(()) => ApiMessage::Done,
+                    Err(fault) => ApiMessage::Failed(fault),
+                };
+                channel.send(&message, &[]).await
             }
             ApiRequest::Resize { .. } | ApiRequest::Signal { .. } => {
                 let message = "there is no process on this connection";

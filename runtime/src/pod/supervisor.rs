@@ -79,6 +79,8 @@ pub(super) enum Message {
     Listed(Result<Reply, Fault>),
     /// A run's output has ended and is in its log.
     Drained(ContainerId, Option<String>),
+    /// Volumes have new content.
+    Filled(Result<Vec<String>, Fault>),
     /// A client wants something.
     Call(Call),
 }
@@ -113,6 +115,8 @@ pub(super) struct Supervisor {
     /// Events that are in the record but for those that wait for their output.
     pub(super) received: u64,
     pub(super) is_set_up: bool,
+    /// Whose turn it is to fill volumes.
+    pub(super) filling: Arc<tokio::sync::Mutex<()>>,
     pub(super) said_hello: bool,
     pub(super) boot_deadline: Option<u64>,
     pub(super) is_hung: bool,
@@ -130,6 +134,7 @@ impl Supervisor {
             received: record.acked,
             is_set_up: record.life == Life::Running,
             has_receipt: record.life == Life::Running,
+            filling: Arc::default(),
             said_hello: false,
             statuses: watch::Sender::new(record.status().clone()),
             settings,
@@ -313,6 +318,11 @@ impl Supervisor {
                     self.record.life = Life::Running;
                 }
                 self.is_dirty = true;
+                if self.filler().is_some() {
+                    self.step(Input::Ready).await;
+                    // What changed while the volumes were being filled.
+                    self.refresh(None);
+                }
             }
             Message::SetUp(Err(fault)) => {
                 let message = format!("The pod could not be set up in its guest: {fault}");
@@ -340,6 +350,7 @@ impl Supervisor {
                     self.exited(&id).await;
                 }
             }
+            Message::Filled(filled) => self.on_filled(filled),
             Message::Call(call) => self.on_call(call).await,
         }
     }

@@ -52,23 +52,31 @@ impl<'a> Check<'a> {
         std::mem::take(&mut self.references)
     }
 
-    /// Notes that the object under `path` must be there, and its key.
-    pub fn refer(
-        &mut self,
-        path: &str,
-        (kind, name): (ObjectKind, &str),
-        key: Option<&str>,
-        is_file: bool,
-    ) {
+    /// Notes that the object under `path` must be there, and its key, for a
+    /// variable.
+    pub fn refer(&mut self, path: &str, (kind, name): (ObjectKind, &str), key: Option<&str>) {
         let field = if key.is_some() { "key" } else { "name" };
         let path = join(path, field);
         self.references.push(Reference {
             kind,
             name: name.to_owned(),
             key: key.map(ToOwned::to_owned),
-            is_file,
+            is_file: false,
             at: self.document.locate(&path).report_at(),
             path,
+        });
+    }
+
+    /// Notes that the object that is named at `path` must be there, or its key,
+    /// for a file.
+    pub fn refer_to(&mut self, path: &str, (kind, name): (ObjectKind, &str), key: Option<&str>) {
+        self.references.push(Reference {
+            kind,
+            name: name.to_owned(),
+            key: key.map(ToOwned::to_owned),
+            is_file: true,
+            path: path.to_owned(),
+            at: self.document.locate(path).report_at(),
         });
     }
 

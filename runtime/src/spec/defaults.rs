@@ -1,5 +1,6 @@
 //! What an API server fills in where a manifest says nothing.
 
+use super::files::DEFAULT_MODE;
 use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, Pod, Volume};
 
 /// Seconds from the stop signal to SIGKILL.
@@ -29,6 +30,18 @@ pub fn apply(pod: &mut Pod) {
         };
         if *volume == bare {
             volume.empty_dir = Some(EmptyDirVolumeSource::default());
+        }
+        let modes = [
+            volume.config_map.as_mut().map(|one| &mut one.default_mode),
+            volume.secret.as_mut().map(|one| &mut one.default_mode),
+            volume
+                .downward_api
+                .as_mut()
+                .map(|one| &mut one.default_mode),
+            volume.projected.as_mut().map(|one| &mut one.default_mode),
+        ];
+        for mode in modes.into_iter().flatten() {
+            mode.get_or_insert(DEFAULT_MODE);
         }
     }
 }

@@ -130,7 +130,7 @@ fn key_ref(
     check.shape(&join(path, "name"), name, names::subdomain);
     check.shape(&join(path, "key"), key, names::config_key);
     if !optional {
-        check.refer(path, (kind, name), Some(key), false);
+        check.refer(path, (kind, name), Some(key));
     }
     KeyRef {
         kind,
@@ -344,7 +344,7 @@ pub fn from_objects(
         check.shape(&join(&path, "name"), name, names::subdomain);
         let optional = optional.unwrap_or_default();
         if !optional {
-            check.refer(&path, (kind, name), None, false);
+            check.refer(&path, (kind, name), None);
         }
         out.push(EnvFrom {
             kind,

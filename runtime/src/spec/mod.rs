@@ -14,6 +14,7 @@ mod container;
 mod decode;
 mod defaults;
 mod env;
+mod files;
 mod issue;
 mod lifecycle;
 mod meta;

@@ -134,6 +134,23 @@ pub fn is_plain_variable(text: &str) -> bool {
         && config_key(text).is_ok()
 }
 
+/// A file's path below a volume's root, which none of the volume's own may be.
+pub fn file_path(text: &str) -> Result<(), &'static str> {
+    if text.len() > 1024 {
+        return Err("is longer than 1024 characters");
+    }
+    if text.contains('\0') {
+        return Err("contains a NUL character");
+    }
+    if text.starts_with("..") {
+        return Err("must not begin with '..'");
+    }
+    if text.split('/').any(|part| matches!(part, "" | ".")) && !text.starts_with('/') {
+        return Err("must not have empty parts or '.'");
+    }
+    sub_path(text)
+}
+
 /// A path below a volume's root.
 pub fn sub_path(text: &str) -> Result<(), &'static str> {
     if text.starts_with('/') {

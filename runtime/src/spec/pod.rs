@@ -169,7 +169,11 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
         .flatten()
         .chain(&spec.containers);
     let containers: Vec<&str> = all.map(|one| one.name.as_str()).collect();
-    out.volumes = volume::convert(spec.volumes.as_deref().unwrap_or_default(), check);
+    out.volumes = volume::convert(
+        spec.volumes.as_deref().unwrap_or_default(),
+        &containers,
+        check,
+    );
     let shared = security::shared(spec.security_context.as_ref(), check);
     out.supplemental_groups
         .clone_from(&shared.supplemental_groups);

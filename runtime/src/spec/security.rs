@@ -46,7 +46,6 @@ pub fn shared(context: Option<&core::PodSecurityContext>, check: &mut Check<'_>)
         path,
         &[
             ("appArmorProfile", app_armor_profile.is_some()),
-            ("fsGroup", fs_group.is_some()),
             ("seLinuxChangePolicy", se_linux_change_policy.is_some()),
             ("seLinuxOptions", se_linux_options.is_some()),
             (

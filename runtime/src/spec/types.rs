@@ -1,7 +1,7 @@
 //! [`PodSpec`] and its parts: a checked pod, defaults filled in, nothing in it
 //! that Beluga cannot do.
 
-use super::config::{EnvFrom, EnvValue, ValueSource};
+use super::config::{EnvFrom, EnvValue, FileSource, ValueSource};
 use super::object::ObjectKind;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -294,6 +294,13 @@ pub enum VolumeSource {
         /// Bytes.
         size_limit: Option<u64>,
     },
+    /// Files from objects and from the pod itself, for containers to read.
+    Files {
+        /// In order; a later one wins.
+        sources: Vec<FileSource>,
+        /// Permission bits of files that have none of their own.
+        mode: u32,
+    },
 }
 
 /// Where an emptyDir lives.
@@ -334,6 +341,9 @@ impl PodSpec {
                 }
             }
         }
+        for volume in &self.volumes {
+            found.extend(volume.source.objects());
+        }
         found
     }
 
@@ -343,6 +353,20 @@ impl PodSpec {
         self.all_containers()
             .map(|container| container.image.as_str())
             .collect()
+    }
+}
+
+impl VolumeSource {
+    /// The objects that the volume is made of.
+    pub fn objects(&self) -> impl Iterator<Item = (ObjectKind, &str)> {
+        let sources = match self {
+            Self::Files { sources, .. } => sources.as_slice(),
+            Self::EmptyDir { .. } => &[],
+        };
+        sources.iter().filter_map(|source| match source {
+            FileSource::Object { kind, name, .. } => Some((*kind, name.as_str())),
+            FileSource::Downward { .. } => None,
+        })
     }
 }
 

@@ -1,12 +1,16 @@
 //! Volumes of a pod.
 
 use super::check::Check;
-use super::names;
 use super::types::{Medium, Volume, VolumeSource};
+use super::{files, names};
 use k8s_openapi::api::core::v1 as core;
 
 /// Converts the volumes whose defaults are filled in.
-pub fn convert(volumes: &[core::Volume], check: &mut Check<'_>) -> Vec<Volume> {
+pub fn convert(
+    volumes: &[core::Volume],
+    containers: &[&str],
+    check: &mut Check<'_>,
+) -> Vec<Volume> {
     let path = |at: usize| format!("spec.volumes[{at}].name");
     let names = volumes.iter().enumerate();
     check.unique(
@@ -19,13 +23,14 @@ pub fn convert(volumes: &[core::Volume], check: &mut Check<'_>) -> Vec<Volume> {
         .map(|(at, volume)| {
             check.shape(&path(at), &volume.name, names::label);
             refuse(&format!("spec.volumes[{at}]"), volume, check);
+            let path = format!("spec.volumes[{at}]");
+            let files = files::convert(&path, volume, containers, check);
             Volume {
                 name: volume.name.clone(),
-                source: empty_dir(
-                    &format!("spec.volumes[{at}].emptyDir"),
-                    volume.empty_dir.as_ref(),
-                    check,
-                ),
+                source: files.unwrap_or_else(|| {
+                    let path = format!("{path}.emptyDir");
+                    empty_dir(&path, volume.empty_dir.as_ref(), check)
+                }),
             }
         })
         .collect()
@@ -60,9 +65,9 @@ fn refuse(path: &str, volume: &core::Volume, check: &mut Check<'_>) {
         azure_file,
         cephfs,
         cinder,
-        config_map,
+        config_map: _,
         csi,
-        downward_api,
+        downward_api: _,
         empty_dir: _,
         ephemeral,
         fc,
@@ -79,11 +84,11 @@ fn refuse(path: &str, volume: &core::Volume, check: &mut Check<'_>) {
         persistent_volume_claim,
         photon_persistent_disk,
         portworx_volume,
-        projected,
+        projected: _,
         quobyte,
         rbd,
         scale_io,
-        secret,
+        secret: _,
         storageos,
         vsphere_volume,
     } = volume;
@@ -95,9 +100,7 @@ fn refuse(path: &str, volume: &core::Volume, check: &mut Check<'_>) {
             ("azureFile", azure_file.is_some()),
             ("cephfs", cephfs.is_some()),
             ("cinder", cinder.is_some()),
-            ("configMap", config_map.is_some()),
             ("csi", csi.is_some()),
-            ("downwardAPI", downward_api.is_some()),
             ("ephemeral", ephemeral.is_some()),
             ("fc", fc.is_some()),
             ("flexVolume", flex_volume.is_some()),
@@ -112,11 +115,9 @@ fn refuse(path: &str, volume: &core::Volume, check: &mut Check<'_>) {
             ("persistentVolumeClaim", persistent_volume_claim.is_some()),
             ("photonPersistentDisk", photon_persistent_disk.is_some()),
             ("portworxVolume", portworx_volume.is_some()),
-            ("projected", projected.is_some()),
             ("quobyte", quobyte.is_some()),
             ("rbd", rbd.is_some()),
             ("scaleIO", scale_io.is_some()),
-            ("secret", secret.is_some()),
             ("storageos", storageos.is_some()),
             ("vsphereVolume", vsphere_volume.is_some()),
         ],

@@ -11,6 +11,7 @@
 //! undoing a half-made pod is undoing its plan.
 
 pub mod atomic;
+pub mod files;
 pub mod status;
 
 use crate::host::lock::FileLock;
