@@ -112,12 +112,14 @@ apply_patches() {
 }
 
 # Nothing of the machine, the user, the caller's environment or the time gets
-# into the image.
+# into the image. Kconfig would note the versions of tools that this kernel is
+# not built with, and /proc/config.gz carries what it notes.
 kernel_make() {
-    env -i PATH="$PATH" HOME=/nonexistent LC_ALL=C TZ=UTC \
+    env -i PATH="$PATH" HOME="$objects" LC_ALL=C TZ=UTC \
         KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 1970' KBUILD_BUILD_USER=beluga \
         KBUILD_BUILD_HOST=beluga KBUILD_BUILD_VERSION=1 \
-        make -C "$tree" O="$objects" ARCH=x86_64 "$@" </dev/null
+        make -C "$tree" O="$objects" ARCH=x86_64 \
+        RUSTC=none BINDGEN=none PAHOLE=none "$@" </dev/null
 }
 
 configure() {

@@ -43,10 +43,16 @@ const PROCESSES: &[Use] = &[
         "probe calls",
         "copied",
     ),
+    ("32-bit executable", "probe32", "32-bit"),
     (
         "binfmt_misc",
         "mount -t binfmt_misc b /mnt; echo ':k:E::known::/bin/cat:' > /mnt/register; echo shown > /v/a.known; chmod +x /v/a.known; /v/a.known; echo -1 > /mnt/k; umount /mnt",
         "shown",
+    ),
+    (
+        "core dump",
+        "cd /v; ulimit -c unlimited; { sh -c 'kill -ABRT $$'; } 2>/dev/null; head -c 4 core* | tail -c 3; rm core*",
+        "ELF",
     ),
 ];
 
