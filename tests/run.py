@@ -34,8 +34,9 @@ MAY_LINK = {
 }
 MUST_NOT_LINK = {
     "beluga-proto": {"tokio", "clap", "libc", "rustix", "nix"},
-    "beluga-vmm": {"tokio", "clap", "k8s-openapi", "rtnetlink"},
-    "beluga-agent": {"tokio", "clap", "k8s-openapi"},
+    "beluga-vmm": {"tokio", "clap", "k8s-openapi", "netlink-packet-core", "netlink-packet-route", "rtnetlink",
+                   "virtio-vsock"},
+    "beluga-agent": {"tokio", "clap", "k8s-openapi", "netlink-packet-core", "netlink-packet-route", "rtnetlink"},
     "beluga-image": {"tokio"},
     "beluga-tests": {"k8s-openapi"},
 }

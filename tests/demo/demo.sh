@@ -37,6 +37,7 @@ show beluga images
 
 title "a pod of three containers (and one that runs first), from tests/demo/demo.yaml"
 show beluga run -d -f tests/demo/demo.yaml
+show beluga wait --for=condition=Ready --timeout=2m pod/demo
 show beluga get pods -o wide
 ip=$(beluga get pod demo -o json | python3 -c 'import json, sys; print(json.load(sys.stdin)["status"]["podIP"])')
 

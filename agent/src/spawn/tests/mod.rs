@@ -5,7 +5,7 @@ mod fixture;
 use super::*;
 use beluga_proto::FaultCode;
 use beluga_proto::container::{Rlimit, Seccomp, TerminalSize};
-use fixture::{BASE, all_capabilities, fixture, read_terminal, shell, wait};
+use fixture::{BASE, all_capabilities, fixture, read_terminal, shell, skipped, wait};
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -550,7 +550,7 @@ fn layers_are_mounted_once_and_the_writable_layer_has_a_limit() {
         std::env::var("BELUGA_TEST_LAYER"),
         std::env::var("BELUGA_TEST_SCRATCH"),
     ) else {
-        eprintln!("skipped disks: needs BELUGA_TEST_LAYER and BELUGA_TEST_SCRATCH");
+        skipped("disks", "needs BELUGA_TEST_LAYER and BELUGA_TEST_SCRATCH");
         return;
     };
     let dir = format!("{BASE}/disk");
