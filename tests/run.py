@@ -94,6 +94,11 @@ def build(tally):
     tally.check("make images", run(["make", "images"])[0] == 0)
 
 
+def reproducible(tally, what):
+    """The guest's files once more, from another directory and another home."""
+    tally.check(f"the same {what} when built elsewhere", run(["tests/reproducible.sh", what])[0] == 0)
+
+
 def main():
     arguments = sys.argv[1:]
     soak = "--soak" in arguments
@@ -106,6 +111,9 @@ def main():
         static_checks(tally)
         unit_tests(tally)
     build(tally)
+    if not filters:
+        # The kernel costs 12 CPU-minutes.
+        reproducible(tally, "kernel" if soak else "initramfs")
     if tally.failures and not (soak or filters):
         print("\nstories run all the same: a broken check does not hide a broken pod")
     with boots.counted(tally, limited=not soak) as environment:
