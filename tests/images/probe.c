@@ -130,7 +130,6 @@ static void fault(char **arguments)
 static int in_child(void)
 {
 	int status, child = must("fork", fork());
-
 	if (child == 0)
 		return 1;
 	must("wait", waitpid(child, &status, 0));
@@ -314,7 +313,6 @@ static long huge_kib(void)
 	FILE *file = fopen("/proc/self/smaps_rollup", "r");
 	char line[256];
 	long kib = -1;
-
 	while (file && fgets(line, sizeof(line), file))
 		sscanf(line, "AnonHugePages: %ld", &kib);
 	return kib;
