@@ -133,6 +133,13 @@ impl Cgroup {
         Ok(())
     }
 
+    /// A group below it, made when it is missing, without limits of its own.
+    pub fn below(&self, name: &str) -> Result<Self, CgroupError> {
+        let path = format!("{}/{name}", self.path);
+        make(&path)?;
+        Ok(Self { path })
+    }
+
     /// Kills every process in it and below.
     pub fn kill(&self) -> Result<(), CgroupError> {
         write(format!("{}/cgroup.kill", self.path), "1")

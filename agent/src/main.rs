@@ -13,6 +13,7 @@
 mod agent;
 mod boot;
 mod cgroup;
+mod check;
 mod clock;
 mod files;
 mod layers;
@@ -21,6 +22,7 @@ mod log;
 mod network;
 mod pod;
 mod poller;
+mod probe;
 mod quota;
 mod reaper;
 mod setup;

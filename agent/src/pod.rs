@@ -158,11 +158,16 @@ impl Pod {
                 id: exec.to_string(),
             });
         }
-        let found = self.container(container)?;
+        self.first_process(container)
+    }
+
+    /// The first process of a container whose program runs.
+    pub fn first_process(&self, id: &ContainerId) -> Result<u32, PodError> {
+        let found = self.container(id)?;
         match found.phase {
             Phase::Running => Ok(found.pid),
             other => Err(PodError::Phase {
-                id: container.to_string(),
+                id: id.to_string(),
                 phase: other.name(),
             }),
         }

@@ -28,6 +28,8 @@ pub enum Token {
     Spawning(u32),
     /// A stream.
     Stream(u32, Side),
+    /// An attempt of a probe or hook.
+    Check(u32),
 }
 
 impl From<Token> for u64 {
@@ -39,6 +41,7 @@ impl From<Token> for u64 {
             Token::Spawning(pid) => (3, pid),
             Token::Stream(id, Side::Local) => (4, id),
             Token::Stream(id, Side::Wire) => (5, id),
+            Token::Check(id) => (6, id),
         };
         (kind << 32) | u64::from(value)
     }
@@ -54,6 +57,7 @@ impl Token {
             3 => Self::Spawning(value),
             4 => Self::Stream(value, Side::Local),
             5 => Self::Stream(value, Side::Wire),
+            6 => Self::Check(value),
             _ => return None,
         })
     }
@@ -159,6 +163,7 @@ mod tests {
             Token::Spawning(7),
             Token::Stream(u32::MAX, Side::Local),
             Token::Stream(1, Side::Wire),
+            Token::Check(3),
         ] {
             assert_eq!(Token::from_u64(token.into()), Some(token));
         }

@@ -30,6 +30,7 @@
 
 use crate::bytes::Bytes;
 use crate::container::TerminalSize;
+use crate::probe::{Handler, HookKind, ProbeKind};
 use crate::{ContainerId, ContainerSpec, ExecId, ExecSpec, Fault, Nonce, PodSetup};
 use serde::{Deserialize, Serialize};
 
@@ -184,6 +185,19 @@ pub enum Request {
         target: Target,
         /// To what.
         size: TerminalSize,
+    },
+    /// Run a hook of a container. Answered at once; its end is
+    /// [`Event::HookEnded`]. Each hook of a run is run once: asking again, as a
+    /// new supervisor does, changes nothing.
+    Hook {
+        /// Whose.
+        container: ContainerId,
+        /// Which.
+        hook: HookKind,
+        /// What to do.
+        handler: Handler,
+        /// After which it is killed and has failed; none: it may take for ever.
+        timeout_millis: Option<u64>,
     },
     /// Forget an ended container: unmount its root, delete its writable layer.
     Remove {
@@ -350,6 +364,29 @@ pub enum Event {
     OomKilled {
         /// Which.
         container: ContainerId,
+    },
+    /// A probe has news: it passes or fails now, or a first attempt failed that
+    /// changes nothing yet.
+    Probed {
+        /// Whose.
+        container: ContainerId,
+        /// Which.
+        kind: ProbeKind,
+        /// What holds from now on; none: what held before.
+        passed: Option<bool>,
+        /// Failed attempts that have not been told.
+        failures: u32,
+        /// What there is to say about the last one: `failed: …`.
+        message: String,
+    },
+    /// A hook ended.
+    HookEnded {
+        /// Whose.
+        container: ContainerId,
+        /// Which.
+        hook: HookKind,
+        /// Why it counts as failed, if it does.
+        failure: Option<String>,
     },
     /// The agent met something that the operator should know.
     Warning {

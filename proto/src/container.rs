@@ -2,6 +2,7 @@
 //! the image's own files can tell (names of users and groups).
 
 use crate::ContainerId;
+use crate::probe::ProbeSpec;
 use serde::{Deserialize, Serialize};
 
 /// One container to run.
@@ -30,6 +31,12 @@ pub struct ContainerSpec {
     /// Where in the container the file lies whose end is its last message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination_log: Option<String>,
+    /// What is probed while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeSpec>,
+    /// Probes begin when the hook after its start has ended well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub probes_wait: bool,
 }
 
 /// A process in a container: its own first one, or one run beside it.

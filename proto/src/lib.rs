@@ -23,6 +23,7 @@ pub mod fault;
 pub mod frame;
 pub mod id;
 pub mod pod;
+pub mod probe;
 pub mod stamp;
 pub mod vm;
 

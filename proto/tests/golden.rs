@@ -10,6 +10,7 @@ use beluga_proto::container::{CgroupLimits, MountSpec, Rlimit, Seccomp, Terminal
 use beluga_proto::control::VmStatus;
 use beluga_proto::exit::StampedAt;
 use beluga_proto::pod::{Address, Interface, Route, VolumeKind, VolumeSetup};
+use beluga_proto::probe::{Handler, HookKind, ProbeKind, ProbeSpec};
 use beluga_proto::vm::{
     DiskConfig, Extent, FdNumber, MacAddress, NetConfig, VM_VERSION, VsockConfig,
 };
@@ -137,11 +138,48 @@ fn spec() -> ContainerSpec {
         privileged: false,
         mask_paths: true,
         termination_log: None,
+        probes: Vec::new(),
+        probes_wait: false,
     }
 }
 
 fn lifecycle_spec() -> ContainerSpec {
+    let probe = |kind, handler| ProbeSpec {
+        kind,
+        handler,
+        initial_delay_seconds: 5,
+        period_seconds: 10,
+        timeout_seconds: 1,
+        success_threshold: 1,
+        failure_threshold: 3,
+    };
     ContainerSpec {
+        probes: vec![
+            probe(
+                ProbeKind::Startup,
+                Handler::Tcp {
+                    host: None,
+                    port: 6379,
+                },
+            ),
+            probe(
+                ProbeKind::Readiness,
+                Handler::Http {
+                    host: Some([127, 0, 0, 1].into()),
+                    port: 80,
+                    path: "/ready?x=1".into(),
+                    headers: vec![("Host".into(), "web".into())],
+                },
+            ),
+            probe(
+                ProbeKind::Liveness,
+                Handler::Grpc {
+                    port: 9000,
+                    service: "web".into(),
+                },
+            ),
+        ],
+        probes_wait: true,
         termination_log: Some("/dev/termination-log".into()),
         ..spec()
     }
@@ -161,7 +199,7 @@ fn requests() {
             offset: 4096,
         })
     };
-    let requests: [(&str, Request); 15] = [
+    let requests: [(&str, Request); 17] = [
         ("setup", Request::Setup(Box::new(setup()))),
         (
             "add_layers",
@@ -253,6 +291,26 @@ fn requests() {
                 }],
                 first: true,
                 last: false,
+            },
+        ),
+        (
+            "hook_exec",
+            Request::Hook {
+                container: container(),
+                hook: HookKind::PreStop,
+                handler: Handler::Exec {
+                    command: vec!["nginx".into(), "-s".into(), "quit".into()],
+                },
+                timeout_millis: Some(30_000),
+            },
+        ),
+        (
+            "hook_sleep",
+            Request::Hook {
+                container: container(),
+                hook: HookKind::PostStart,
+                handler: Handler::Sleep { seconds: 5 },
+                timeout_millis: None,
             },
         ),
     ];
@@ -350,6 +408,24 @@ fn agent_frames() {
                 container: container(),
                 exit,
                 message: Some("disk full\n".into()),
+            },
+        ),
+        (
+            "probed",
+            Event::Probed {
+                container: container(),
+                kind: ProbeKind::Liveness,
+                passed: Some(false),
+                failures: 3,
+                message: "failed: no such file".into(),
+            },
+        ),
+        (
+            "hook_ended",
+            Event::HookEnded {
+                container: container(),
+                hook: HookKind::PostStart,
+                failure: Some("exited with 1".into()),
             },
         ),
     ];

@@ -155,8 +155,6 @@ const CASES: &[(&str, &[&str])] = &[
         &[
             "5:16: spec.hostNetwork: refused: a pod runs in a machine of its own and cannot share the host's",
             "6:18: spec.restartPolicy: \"never\" is not one of Always, OnFailure, Never (did you mean Never?)",
-            "10:5: spec.containers[0].livenessProbe: not supported yet",
-            "12:17: spec.containers[0].lifecycle.preStop: not supported yet",
         ],
     ),
     // Security.

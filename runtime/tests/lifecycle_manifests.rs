@@ -1,5 +1,6 @@
 //! What manifests may say of a container's life, and what of it is wrong.
 
+use beluga_proto::probe::Handler;
 use beluga_runtime::spec::{self, RestartPolicy, TerminationMessage};
 
 fn told(text: &str) -> Vec<String> {
@@ -61,6 +62,73 @@ fn wrong_ends_are_told_with_their_places() {
             "18:5: spec.containers[1].restartPolicyRules: must stand beside a restartPolicy of the container",
             "18:44: spec.containers[1].restartPolicyRules[0].exitCodes.values: required: at least one exit code",
             "21:29: spec.containers[2].lifecycle.stopSignal: needs spec.os.name (write os: {name: linux} in spec)",
+        ]
+    );
+}
+
+#[test]
+fn probes_and_hooks_are_read_with_kubernetes_defaults() {
+    let spec = pod(
+        "  containers:\n  - name: a\n    image: b\n    ports: [{name: web, containerPort: 8080}]\n    startupProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 7}\n    readinessProbe: {httpGet: {port: web, path: a b, host: 10.0.0.1, httpHeaders: [{name: X, value: y}]}, successThreshold: 2}\n    livenessProbe: {grpc: {port: 9}, timeoutSeconds: 0, periodSeconds: 5, failureThreshold: 9, initialDelaySeconds: 3}\n    lifecycle: {postStart: {httpGet: {port: web}}, preStop: {sleep: {seconds: 30}}}\n",
+    );
+    let probes = &spec.containers[0].probes;
+    let startup = probes.startup.as_ref().unwrap();
+    assert_eq!(
+        (startup.grace_seconds, startup.failure_threshold),
+        (Some(7), 3)
+    );
+    let readiness = probes.readiness.as_ref().unwrap();
+    assert_eq!(readiness.success_threshold, 2);
+    assert_eq!(readiness.target, "http-get http://10.0.0.1:web/a b");
+    let get = Handler::Http {
+        host: Some([10, 0, 0, 1].into()),
+        port: 8080,
+        path: "/a%20b".into(),
+        headers: vec![("X".into(), "y".into())],
+    };
+    assert_eq!(readiness.handler, get);
+    let liveness = probes.liveness.as_ref().unwrap();
+    let times = (
+        liveness.initial_delay_seconds,
+        liveness.period_seconds,
+        liveness.timeout_seconds,
+        liveness.failure_threshold,
+    );
+    assert_eq!(times, (3, 5, 1, 9));
+    assert_eq!(liveness.target, "grpc <pod>:9 ");
+    let hooks = &spec.containers[0].hooks;
+    assert_eq!(hooks.pre_stop, Some(Handler::Sleep { seconds: 30 }));
+    assert!(matches!(
+        hooks.post_start,
+        Some(Handler::Http { port: 8080, .. })
+    ));
+}
+
+#[test]
+fn wrong_probes_and_hooks_are_told_with_their_places() {
+    let told = refused(
+        "  initContainers:\n  - {name: i, image: b, livenessProbe: {exec: {command: [a]}}}\n  containers:\n  - name: a\n    image: b\n    livenessProbe: {exec: {command: []}, successThreshold: 2}\n    readinessProbe: {terminationGracePeriodSeconds: 1, periodSeconds: -1}\n    startupProbe: {exec: {command: [a]}, tcpSocket: {port: 1}, terminationGracePeriodSeconds: 0}\n    lifecycle:\n      postStart: {tcpSocket: {port: 80}}\n      preStop: {sleep: {seconds: 31}}\n  - name: b\n    image: b\n    livenessProbe: {httpGet: {port: web, scheme: HTTPS, host: example.org, httpHeaders: [{name: \"a b\", value: \"x\\ny\"}]}}\n    readinessProbe: {tcpSocket: {port: 70000}}\n    startupProbe: {grpc: {port: 0}}\n",
+    );
+    assert_eq!(
+        told,
+        [
+            "6:25: spec.initContainers[0].livenessProbe: may not be set for init containers without restartPolicy=Always",
+            "10:28: spec.containers[0].livenessProbe.exec.command: required: the program to run",
+            "10:60: spec.containers[0].livenessProbe.successThreshold: must be 1 for this probe",
+            "11:5: spec.containers[0].readinessProbe: required: one of exec, httpGet, tcpSocket, grpc",
+            "11:53: spec.containers[0].readinessProbe.terminationGracePeriodSeconds: must not be set for readinessProbes",
+            "11:71: spec.containers[0].readinessProbe.periodSeconds: -1 is not a number from 0 to 2147483647",
+            "12:5: spec.containers[0].startupProbe: only one of exec, httpGet, tcpSocket, grpc may be set",
+            "12:95: spec.containers[0].startupProbe.terminationGracePeriodSeconds: must be greater than 0",
+            "14:19: spec.containers[0].lifecycle.postStart.tcpSocket: refused: no Kubernetes has ever run such a hook",
+            "15:34: spec.containers[0].lifecycle.preStop.sleep.seconds: 31 is not from 0 to the terminationGracePeriodSeconds (30)",
+            "18:37: spec.containers[1].livenessProbe.httpGet.port: \"web\" is not the name of a port of the container",
+            "18:50: spec.containers[1].livenessProbe.httpGet.scheme: HTTPS is not supported: what probes runs inside the pod's machine and has no TLS (probe a port without TLS, or use exec or tcpSocket)",
+            "18:63: spec.containers[1].livenessProbe.httpGet.host: \"example.org\" is not an IP address or localhost",
+            "18:97: spec.containers[1].livenessProbe.httpGet.httpHeaders[0].name: \"a b\" is no name of an HTTP header",
+            "18:111: spec.containers[1].livenessProbe.httpGet.httpHeaders[0].value: contains a control character",
+            "19:40: spec.containers[1].readinessProbe.tcpSocket.port: 70000 is not a port from 1 to 65535",
+            "20:33: spec.containers[1].startupProbe.grpc.port: 0 is not a port from 1 to 65535",
         ]
     );
 }

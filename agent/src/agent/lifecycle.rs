@@ -56,6 +56,9 @@ impl Agent {
         };
         self.poller.remove(starting.spawning.status_fd());
         self.pod.executed(pid);
+        if let Some(Owner::Container(id)) = self.pod.owner(pid) {
+            self.checks.started(id);
+        }
         if let Some(terminal) = terminal {
             self.connect_terminal(pid, terminal, &starting);
         }
@@ -112,6 +115,9 @@ impl Agent {
             self.deleted(&deletion, process.code == 0);
             return;
         }
+        if self.check_exited(pid, process.code) {
+            return;
+        }
         if self.starting.get(&pid).is_some_and(|s| s.failed.is_none()) {
             // Its last words are in the socket already.
             self.spawning_has_news(pid);
@@ -141,6 +147,7 @@ impl Agent {
         }
         match owner {
             Some(Owner::Container(id)) => {
+                self.end_checks(&id);
                 if let Some(container) = self.containers.remove(&id) {
                     self.discard(&id, container, None);
                 }
@@ -203,6 +210,7 @@ impl Agent {
     }
 
     fn container_ending(&mut self, id: &ContainerId) {
+        self.end_checks(id);
         self.look_for_oom(id);
         let Some(container) = self.containers.get_mut(id) else {
             return;

@@ -6,6 +6,7 @@
 //! that builds a container's root ([`crate::spawn`]), and the one that deletes
 //! a writable layer.
 
+mod checks;
 mod lifecycle;
 mod requests;
 mod stdio;
@@ -23,6 +24,7 @@ use crate::sys;
 use crate::watch::Watches;
 use beluga_proto::agent::StdioNonces;
 use beluga_proto::{CONTROL_PORT, ContainerId, ExecId, Fault, Stamp};
+use checks::Checks;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -110,6 +112,7 @@ pub struct Agent {
     layers: Layers,
     clock: Clock,
     watches: Watches,
+    checks: Checks,
     pod: Pod,
     storage: Storage,
     containers: BTreeMap<ContainerId, Container>,
@@ -140,6 +143,7 @@ impl Agent {
             layers: Layers::default(),
             clock: Clock::new(),
             watches,
+            checks: Checks::default(),
             pod: Pod::default(),
             storage: Storage::default(),
             containers: BTreeMap::new(),
@@ -160,6 +164,7 @@ impl Agent {
             // The link comes last of those that have something to say.
             self.turn_children();
             self.turn_layers();
+            self.turn_checks();
             self.clock.turn();
             self.turn_link()?;
             let more = self.streams.pump(&self.poller);
@@ -189,6 +194,7 @@ impl Agent {
             Token::Watch => self.cgroups_changed(),
             Token::Spawning(pid) => self.spawning_has_news(pid),
             Token::Stream(id, side) => self.streams.mark(id, side, readiness),
+            Token::Check(id) => self.check_has_news(id),
         }
     }
 
@@ -236,6 +242,7 @@ impl Agent {
             self.layers.deadline(),
             self.clock.deadline(),
             self.streams.deadline(),
+            self.checks.deadline(),
             self.ending.as_ref().map(|ending| ending.until),
             (!self.link.was_welcomed()).then_some(self.orphaned_at),
         ];

@@ -19,7 +19,7 @@ use beluga_proto::{
     Request, Stamp,
 };
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A limit that was reached, or else a fault of the agent or the guest's
 /// kernel, with its causes.
@@ -80,6 +80,16 @@ impl Agent {
             Request::Resize { target, size } => {
                 Some(self.resize(&target, size).map(|()| Reply::Done))
             }
+            Request::Hook {
+                container,
+                hook,
+                handler,
+                timeout_millis,
+            } => {
+                let timeout = timeout_millis.map(Duration::from_millis);
+                let begun = self.hook(&container, hook, &handler, timeout);
+                Some(begun.map(|()| Reply::Done))
+            }
             Request::Remove { container } => self.remove(caller, &container).err().map(Err),
             Request::ResumeOutput {
                 container,
@@ -114,6 +124,9 @@ impl Agent {
     fn set_up(&mut self, setup: &PodSetup) -> Result<(), Fault> {
         self.pod.admit_setup()?;
         self.storage = setup::set_up(setup)?;
+        let cards = setup.interfaces.iter();
+        let mut addresses = cards.flat_map(|card| &card.addresses);
+        self.checks.address = addresses.next().map(|address| address.ip);
         if setup.share_processes {
             let group = Cgroup::named("pause");
             group.create(&Default::default()).map_err(failed)?;
@@ -198,6 +211,7 @@ impl Agent {
         self.pod
             .container_spawned(spec.id.clone(), spec.name.clone(), pid);
         self.containers.insert(spec.id.clone(), container);
+        self.checks.add(spec);
         Ok(())
     }
 

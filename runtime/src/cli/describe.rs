@@ -225,6 +225,7 @@ fn container(page: &mut Page, spec: &Container, now: Option<&ContainerStatus>) {
         page.field(4, "Restart Count", now.restarts.to_string());
     }
     amounts(page, spec);
+    probes(page, spec);
     let env: Vec<String> = spec
         .env
         .iter()
@@ -292,6 +293,32 @@ fn termination(page: &mut Page, end: &Termination) {
     }
     page.optional(6, "Started", end.started.map(time::rfc3339).as_ref());
     page.field(6, "Finished", time::rfc3339(end.finished));
+}
+
+/// Probes in kubectl's words.
+fn probes(page: &mut Page, spec: &Container) {
+    let probes = &spec.probes;
+    for (name, probe) in [
+        ("Liveness", &probes.liveness),
+        ("Readiness", &probes.readiness),
+        ("Startup", &probes.startup),
+    ] {
+        if let Some(probe) = probe {
+            page.field(
+                4,
+                name,
+                format!(
+                    "{} delay={}s timeout={}s period={}s #success={} #failure={}",
+                    probe.target,
+                    probe.initial_delay_seconds,
+                    probe.timeout_seconds,
+                    probe.period_seconds,
+                    probe.success_threshold,
+                    probe.failure_threshold
+                ),
+            );
+        }
+    }
 }
 
 fn amounts(page: &mut Page, spec: &Container) {

@@ -4,9 +4,9 @@ use super::downward::Facts;
 use super::layers::Layers;
 use super::size::weight;
 use super::types::{ContainerKind, ContainerPlan, ContainerTemplate, ImageFacts};
-use super::{PlanError, command, signal};
+use super::{PlanError, command, probes, signal};
 use crate::spec::{
-    Container, ContainerSecurity, PodSpec, RestartPolicy, SeccompChoice, VolumeSource,
+    Container, ContainerSecurity, PodSpec, Probe, RestartPolicy, SeccompChoice, VolumeSource,
 };
 use beluga_proto::ExecSpec;
 use beluga_proto::capability::{CAPABILITIES, DEFAULT_CAPABILITIES};
@@ -47,6 +47,7 @@ pub fn plan(
         .map(|(at, (container, image, places))| {
             let (kind, restart) = kind(spec, container, at < inits);
             let partitions = layers.check(&places)?;
+            let grace = |probe: &Option<Probe>| probe.as_ref().and_then(|one| one.grace_seconds);
             Ok(ContainerPlan {
                 kind,
                 image: container.image.clone(),
@@ -56,6 +57,9 @@ pub fn plan(
                 restart,
                 restart_rules: container.restart_rules.clone(),
                 message_or_output: container.termination_message.or_output,
+                hooks: container.hooks.clone(),
+                startup_grace_seconds: grace(&container.probes.startup),
+                liveness_grace_seconds: grace(&container.probes.liveness),
                 stdin_once: container.stdin_once,
             })
         })
@@ -98,6 +102,7 @@ fn template(
         privileged: security.privileged,
         mask_paths: !security.privileged && !security.unmasked_proc,
         termination_log: Some(container.termination_message.path.clone()),
+        probes: probes::plan(container, &command::own(facts, container)?),
     })
 }
 

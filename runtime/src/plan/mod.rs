@@ -11,6 +11,7 @@ mod files;
 mod guest;
 mod image;
 mod layers;
+mod probes;
 mod signal;
 mod size;
 mod types;

@@ -1,9 +1,10 @@
 //! [`Plan`] and what goes into one.
 
-use crate::spec::{RestartPolicy, RestartRule};
+use crate::spec::{Hooks, RestartPolicy, RestartRule};
 use beluga_proto::agent::LayerExtent;
 use beluga_proto::container::{CgroupLimits, MountSpec};
 use beluga_proto::pod::Address;
+use beluga_proto::probe::{ProbeKind, ProbeSpec};
 use beluga_proto::vm::MacAddress;
 use beluga_proto::{ContainerId, ContainerSpec, ExecSpec, PodSetup, PodUid};
 use serde::{Deserialize, Serialize};
@@ -317,6 +318,15 @@ pub struct ContainerPlan {
     /// After a failure without a last message, the end of its output is one.
     #[serde(default)]
     pub message_or_output: bool,
+    /// What is done when it has started and before it is stopped.
+    #[serde(default)]
+    pub hooks: Hooks,
+    /// Seconds from the stop signal to SIGKILL after a failed startup probe.
+    #[serde(default)]
+    pub startup_grace_seconds: Option<u32>,
+    /// Seconds from the stop signal to SIGKILL after a failed liveness probe.
+    #[serde(default)]
+    pub liveness_grace_seconds: Option<u32>,
     /// End standard input when the first client that attached goes.
     pub stdin_once: bool,
 }
@@ -357,6 +367,9 @@ pub struct ContainerTemplate {
     /// Where in the container its last message is written.
     #[serde(default)]
     pub termination_log: Option<String>,
+    /// What is probed while it runs.
+    #[serde(default)]
+    pub probes: Vec<ProbeSpec>,
 }
 
 impl ContainerTemplate {
@@ -375,11 +388,28 @@ impl ContainerTemplate {
             privileged: self.privileged,
             mask_paths: self.mask_paths,
             termination_log: self.termination_log.clone(),
+            probes: self.probes.clone(),
+            probes_wait: false,
         }
     }
 }
 
 impl ContainerPlan {
+    /// What the agent is told for the run `id`.
+    #[must_use]
+    pub fn run(&self, id: ContainerId) -> ContainerSpec {
+        ContainerSpec {
+            probes_wait: self.hooks.post_start.is_some(),
+            ..self.template.with_id(id)
+        }
+    }
+
+    /// Whether it has a probe of this kind.
+    #[must_use]
+    pub fn has_probe(&self, kind: ProbeKind) -> bool {
+        self.template.probes.iter().any(|probe| probe.kind == kind)
+    }
+
     /// Its name in the pod.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -3,7 +3,7 @@
 
 use super::now;
 use super::run_io::LastWords;
-use super::state::{Input, Stage};
+use super::state::{Input, ProbeNews, Stage};
 use super::supervisor::{Message, Supervisor};
 use crate::link::{self, Link, LinkEvent};
 use crate::logs;
@@ -149,6 +149,29 @@ impl Supervisor {
                     self.warn("OOMKilling", message);
                 }
             }
+            Event::Probed {
+                container: id,
+                kind,
+                passed,
+                failures,
+                message,
+            } => {
+                let news = ProbeNews {
+                    kind,
+                    passed,
+                    failures,
+                    message: told(message),
+                };
+                self.step(Input::Probed { id, news }).await;
+            }
+            Event::HookEnded {
+                container: id,
+                hook,
+                failure,
+            } => {
+                let failed = failure.is_some();
+                self.step(Input::HookEnded { id, hook, failed }).await;
+            }
             Event::Warning { message } => self.warn("Agent", link::printable(message)),
             Event::Unknown => {}
         }
@@ -206,6 +229,7 @@ impl Supervisor {
         }
         self.step(Input::Tick).await;
         self.repeat_stop_signals();
+        self.repeat_hooks();
     }
 
     /// A stop signal may have been lost with the connection.
@@ -222,4 +246,13 @@ impl Supervisor {
             }));
         }
     }
+}
+
+/// Most bytes of a probe's words that an event keeps: a record holds many.
+const MAX_PROBE_WORDS: usize = 1024;
+
+/// What a probe has said, fit for an event.
+fn told(mut message: String) -> String {
+    message.truncate(message.floor_char_boundary(MAX_PROBE_WORDS));
+    link::printable(message)
 }

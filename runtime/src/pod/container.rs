@@ -4,6 +4,7 @@ use crate::plan::{ContainerKind, ContainerPlan};
 use crate::settings::Backoff;
 use crate::spec::{RestartPolicy, RestartRule};
 use beluga_proto::ContainerId;
+use beluga_proto::probe::ProbeKind;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -26,6 +27,53 @@ pub(super) enum Run {
     Over,
 }
 
+/// What the manifest says of a container's life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Life {
+    pub(super) startup: bool,
+    pub(super) readiness: bool,
+    pub(super) post_start: bool,
+    pub(super) pre_stop: bool,
+    pub(super) startup_grace: Option<u32>,
+    pub(super) liveness_grace: Option<u32>,
+}
+
+/// Which hook of a run is under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "hook", rename_all = "snake_case")]
+pub(super) enum Hook {
+    /// None yet.
+    #[default]
+    None,
+    /// Since its program was executed, in nanoseconds since 1970.
+    PostStart {
+        /// When.
+        since: u64,
+    },
+    /// The stop signal waits for it.
+    PreStop,
+    /// The stop signal waits for nothing.
+    Done,
+}
+
+/// A run that is being ended for its own sake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Doom {
+    /// When it is killed, by `CLOCK_BOOTTIME`.
+    pub(super) kill_at: u64,
+    /// Whether that has been done.
+    pub(super) killed: bool,
+    /// It is started again whatever its exit code.
+    pub(super) restarts: bool,
+}
+
+/// What the probes of a run say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Passes {
+    pub(super) startup: bool,
+    pub(super) readiness: bool,
+}
+
 /// A container's place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Slot {
@@ -43,6 +91,18 @@ pub(super) struct Slot {
     pub(super) stop_sent: bool,
     /// Restarts since it last ran for long.
     back_offs: u32,
+    /// What the manifest says of its life.
+    #[serde(default)]
+    pub(super) life: Life,
+    #[serde(default)]
+    pub(super) hook: Hook,
+    #[serde(default)]
+    pub(super) doom: Option<Doom>,
+    #[serde(default)]
+    pub(super) passes: Passes,
+    /// Some run of it has passed its startup probe, if it has one.
+    #[serde(default)]
+    pub(super) has_started_up: bool,
     /// Ended with 0 the last time.
     ended_well: bool,
 }
@@ -60,6 +120,18 @@ impl Slot {
             was_started: false,
             stop_sent: false,
             back_offs: 0,
+            life: Life {
+                startup: plan.has_probe(ProbeKind::Startup),
+                readiness: plan.has_probe(ProbeKind::Readiness),
+                post_start: plan.hooks.post_start.is_some(),
+                pre_stop: plan.hooks.pre_stop.is_some(),
+                startup_grace: plan.startup_grace_seconds,
+                liveness_grace: plan.liveness_grace_seconds,
+            },
+            hook: Hook::None,
+            doom: None,
+            passes: Passes::default(),
+            has_started_up: false,
             ended_well: false,
         }
     }
@@ -69,18 +141,33 @@ impl Slot {
         matches!(self.run, Run::Starting | Run::Running)
     }
 
+    /// Whether its program has been executed and has not ended.
+    pub(super) fn is_up(&self) -> bool {
+        match self.run {
+            Run::Running => true,
+            Run::Starting => self.hook != Hook::None,
+            Run::Idle | Run::Waiting { .. } | Run::Over => false,
+        }
+    }
+
     /// Whether the ones after it may start: it has ended well, or is a sidecar
-    /// that was started.
+    /// that was started and has passed its startup probe.
     pub(super) fn lets_others_start(&self) -> bool {
         match self.kind {
             ContainerKind::Init => self.run == Run::Over && self.ended_well,
-            ContainerKind::Sidecar | ContainerKind::App => self.was_started,
+            ContainerKind::Sidecar | ContainerKind::App => {
+                self.was_started && (!self.life.startup || self.has_started_up)
+            }
         }
     }
 
     /// Notes an end and says whether the container runs again.
     pub(super) fn runs_again(&mut self, exit_code: i32) -> bool {
         self.ended_well = exit_code == 0;
+        // It was ended to be started again, whatever it made of that.
+        if self.doom.take().is_some_and(|doom| doom.restarts) {
+            return true;
+        }
         if self.kind == ContainerKind::Init && self.ended_well {
             return false;
         }

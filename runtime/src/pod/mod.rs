@@ -6,7 +6,7 @@
 //! supervisor carries out: [`begin`] how it comes to its pod, [`vm`], [`agent`]
 //! and [`calls`] what the VMM, the agent and clients say, [`end`] how it lets
 //! go. [`boot`] makes host objects and the VM, [`run_io`] carries the
-//! containers' streams, [`server`] talks to clients. A supervisor that starts
+//! containers' streams, [`hooks`] has hooks run, [`server`] talks to clients. A supervisor that starts
 //! on a pod which has run before takes it over.
 
 mod agent;
@@ -17,6 +17,7 @@ mod container;
 mod end;
 mod failure;
 mod files;
+mod hooks;
 mod output;
 mod run_io;
 mod server;

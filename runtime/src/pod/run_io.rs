@@ -168,7 +168,7 @@ impl Supervisor {
         let (stderr_nonce, stderr) = stderr.unzip();
         let (stdin_nonce, stdin) = stdin.unzip();
         let start = Request::Start {
-            spec: Box::new(container.template.with_id(id.clone())),
+            spec: Box::new(container.run(id.clone())),
             stdio: StdioNonces {
                 stdin: stdin_nonce,
                 stdout: Some(stdout_nonce),

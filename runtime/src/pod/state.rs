@@ -16,6 +16,7 @@
 
 mod advance;
 mod deadline;
+mod life;
 mod stop;
 
 use super::container::{Run, Slot};
@@ -26,9 +27,14 @@ use crate::store::status::{
 };
 use beluga_proto::ContainerId;
 use beluga_proto::agent::ProcessExit;
+use beluga_proto::probe::HookKind;
 use deadline::Deadline;
+pub use life::ProbeNews;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+
+/// SIGKILL on Linux.
+const SIGKILL: i32 = 9;
 
 /// Reason of an end that is no end of a program.
 const START_ERROR: &str = "StartError";
@@ -77,6 +83,22 @@ pub enum Input {
         /// Its last message.
         message: Option<String>,
     },
+    /// A probe of a container has news.
+    Probed {
+        /// The run.
+        id: ContainerId,
+        /// What.
+        news: ProbeNews,
+    },
+    /// A hook of a container has ended.
+    HookEnded {
+        /// The run.
+        id: ContainerId,
+        /// Which.
+        hook: HookKind,
+        /// It has not done what it should.
+        failed: bool,
+    },
     /// A deadline of [`PodState::wake_at`] has come.
     Tick,
     /// Somebody wants the pod to end.
@@ -111,6 +133,15 @@ pub enum Action {
         signal: i32,
         /// To every process of it.
         all: bool,
+    },
+    /// Run a hook of the manifest.
+    Hook {
+        /// In this run.
+        id: ContainerId,
+        /// Which.
+        hook: HookKind,
+        /// How long it may take.
+        timeout: Option<Duration>,
     },
     /// Forget an ended run.
     Remove {
@@ -197,7 +228,9 @@ impl PodState {
                     self.deadline.begins(now);
                 }
             }
-            Input::Started { id } => self.started(&id, now),
+            Input::Started { id } => self.started(&id, now, &mut actions),
+            Input::Probed { id, news } => self.probed(&id, news, now, &mut actions),
+            Input::HookEnded { id, hook, failed } => self.hook_ended(&id, hook, failed, now),
             Input::StartFailed {
                 id,
                 exit_code,
@@ -243,8 +276,11 @@ impl PodState {
             Stage::Stopping { kill_at, .. } => Some(kill_at),
             _ => None,
         };
+        let dooms = self.slots.iter().filter(|slot| slot.is_up());
+        let dooms = dooms.filter_map(|slot| slot.doom.filter(|doom| !doom.killed));
         let deadline = self.deadline.at.filter(|_| !self.is_stopping());
-        waits.chain(kill).chain(deadline).min()
+        let all = waits.chain(kill).chain(deadline);
+        all.chain(dooms.map(|doom| doom.kill_at)).min()
     }
 
     /// The place in the plan of a run, and how often the container ran before.
@@ -269,7 +305,7 @@ impl PodState {
     #[must_use]
     pub fn is_running(&self, id: &ContainerId) -> bool {
         self.index_of(id)
-            .is_some_and(|index| self.slots[index].run == Run::Running)
+            .is_some_and(|index| self.slots[index].is_up())
     }
 
     /// Running containers that have been asked to end, with their signals.
@@ -277,7 +313,7 @@ impl PodState {
     pub fn stop_signals(&self) -> Vec<(ContainerId, i32)> {
         self.slots
             .iter()
-            .filter(|slot| slot.run == Run::Running && slot.stop_sent)
+            .filter(|slot| slot.is_up() && slot.stop_sent)
             .filter_map(|slot| slot.id.clone().map(|id| (id, slot.stop_signal)))
             .collect()
     }
@@ -290,26 +326,6 @@ impl PodState {
         self.slots
             .iter()
             .position(|slot| slot.id.as_ref() == Some(id))
-    }
-
-    fn started(&mut self, id: &ContainerId, now: Now) {
-        let Some(index) = self.index_of(id) else {
-            return;
-        };
-        let slot = &mut self.slots[index];
-        if slot.run != Run::Starting {
-            return;
-        }
-        slot.run = Run::Running;
-        slot.started_boot = now.boot;
-        slot.was_started = true;
-        let status = &mut self.status.containers[index];
-        status.state = ContainerState::Running { started: now.unix };
-        status.started = true;
-        status.ready = slot.kind != ContainerKind::Init;
-        let message = format!("Started container {}", status.name);
-        self.status
-            .push_event(now.unix, EventKind::Normal, "Started", message);
     }
 
     fn ended(&mut self, id: &ContainerId, mut end: Termination, now: Now, backoff: &Backoff) {
@@ -325,7 +341,7 @@ impl PodState {
         self.tell_end(index, &end, now);
         let is_stopping = self.is_stopping();
         let slot = &mut self.slots[index];
-        let again = !is_stopping && slot.runs_again(end.exit_code);
+        let again = slot.runs_again(end.exit_code) && !is_stopping;
         let status = &mut self.status.containers[index];
         status.started = false;
         status.ready = slot.kind == ContainerKind::Init && end.exit_code == 0;

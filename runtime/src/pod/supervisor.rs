@@ -17,6 +17,7 @@ use crate::settings::{Settings, SettingsError};
 use crate::store::status::{EventKind, PodStatus};
 use crate::store::{self, Life, Record, StoreError};
 use beluga_proto::agent::{ProcessExit, Target};
+use beluga_proto::probe::HookKind;
 use beluga_proto::{ContainerId, ControlMessage, ExecId, Fault, Reply, Request};
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -77,6 +78,8 @@ pub(super) enum Message {
     Started(ContainerId, Result<Reply, Fault>),
     /// The agent answered to `List`.
     Listed(Result<Reply, Fault>),
+    /// The agent would not run a hook.
+    HookRefused(ContainerId, HookKind),
     /// A run's output has ended and is in its log.
     Drained(ContainerId, Option<String>),
     /// Volumes have new content.
@@ -257,6 +260,7 @@ impl Supervisor {
                         all,
                     }));
                 }
+                Action::Hook { id, hook, timeout } => self.run_hook(&id, hook, timeout),
                 Action::Remove { id } => {
                     self.runs.forget(&id);
                     drop(self.link.request(Request::Remove { container: id }));
@@ -341,6 +345,10 @@ impl Supervisor {
             Message::Listed(_) => {
                 let message = "The agent does not say what runs".to_owned();
                 self.fail("AgentLost", message).await;
+            }
+            Message::HookRefused(id, hook) => {
+                let failed = true;
+                self.step(Input::HookEnded { id, hook, failed }).await;
             }
             Message::Drained(id, error) => {
                 if let Some(error) = error {

@@ -4,7 +4,7 @@ use super::check::Check;
 use super::pod::some;
 use super::types::{Container, ContainerPort, PullPolicy, Volume, VolumeMount};
 use super::yaml::join;
-use super::{env, lifecycle, names, resources, security};
+use super::{env, lifecycle, names, probe, resources, security};
 use beluga_image::Reference;
 use k8s_openapi::api::core::v1 as core;
 use std::collections::BTreeSet;
@@ -19,6 +19,8 @@ pub struct Context<'a> {
     pub security: &'a security::Shared,
     /// The pod names its operating system.
     pub has_os: bool,
+    /// Seconds from the pod's stop signal to SIGKILL.
+    pub grace_seconds: u32,
 }
 
 /// Converts the containers of one list of the pod.
@@ -48,6 +50,11 @@ fn one(
     let (restart_policy, sidecar) = lifecycle::restart(path, policy, init, check);
     let lifecycle = container.lifecycle.as_ref();
     let stop_signal = lifecycle.and_then(|lifecycle| lifecycle.stop_signal.as_deref());
+    let owner = probe::Owner {
+        container,
+        ends: init && !sidecar,
+        grace_seconds: context.grace_seconds,
+    };
     check.shape(&join(path, "name"), &container.name, names::label);
     Container {
         name: container.name.clone(),
@@ -98,6 +105,8 @@ fn one(
         restart_rules: lifecycle::restart_rules(path, container, check),
         stop_signal: lifecycle::stop_signal(path, stop_signal, context.has_os, check),
         termination_message: lifecycle::termination_message(path, container, check),
+        probes: probe::probes(path, &owner, check),
+        hooks: probe::hooks(path, &owner, check),
     }
 }
 
@@ -110,17 +119,17 @@ fn refuse(path: &str, container: &core::Container, check: &mut Check<'_>) {
         env_from: _,
         image: _,
         image_pull_policy: _,
-        lifecycle,
-        liveness_probe,
+        lifecycle: _,
+        liveness_probe: _,
         name: _,
         ports: _,
-        readiness_probe,
+        readiness_probe: _,
         resize_policy,
         resources: _,
         restart_policy: _,
         restart_policy_rules: _,
         security_context: _,
-        startup_probe,
+        startup_probe: _,
         stdin: _,
         stdin_once: _,
         termination_message_path: _,
@@ -133,27 +142,10 @@ fn refuse(path: &str, container: &core::Container, check: &mut Check<'_>) {
     check.unsupported(
         path,
         &[
-            ("livenessProbe", liveness_probe.is_some()),
-            ("readinessProbe", readiness_probe.is_some()),
             ("resizePolicy", some(resize_policy)),
-            ("startupProbe", startup_probe.is_some()),
             ("volumeDevices", some(volume_devices)),
         ],
     );
-    if let Some(lifecycle) = lifecycle {
-        let core::Lifecycle {
-            post_start,
-            pre_stop,
-            stop_signal: _,
-        } = lifecycle;
-        check.unsupported(
-            &join(path, "lifecycle"),
-            &[
-                ("postStart", post_start.is_some()),
-                ("preStop", pre_stop.is_some()),
-            ],
-        );
-    }
 }
 
 fn image(path: &str, text: &str, check: &mut Check<'_>) -> String {

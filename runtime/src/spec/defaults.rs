@@ -1,7 +1,9 @@
 //! What an API server fills in where a manifest says nothing.
 
 use super::files::DEFAULT_MODE;
-use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, Pod, Volume};
+use k8s_openapi::api::core::v1::{
+    Container, EmptyDirVolumeSource, HTTPGetAction, Pod, Probe, Volume,
+};
 
 /// Seconds from the stop signal to SIGKILL.
 const GRACE_SECONDS: i64 = 30;
@@ -60,6 +62,18 @@ fn container_defaults(container: &mut Container) {
         };
         fill(&mut container.image_pull_policy, policy);
     }
+    let probes = [
+        &mut container.startup_probe,
+        &mut container.readiness_probe,
+        &mut container.liveness_probe,
+    ];
+    probes.into_iter().flatten().for_each(probe_defaults);
+    if let Some(lifecycle) = &mut container.lifecycle {
+        let hooks = [&mut lifecycle.post_start, &mut lifecycle.pre_stop];
+        for hook in hooks.into_iter().flatten() {
+            hook.http_get.iter_mut().for_each(http_defaults);
+        }
+    }
     for port in container.ports.iter_mut().flatten() {
         fill(&mut port.protocol, "TCP");
     }
@@ -73,6 +87,28 @@ fn container_defaults(container: &mut Container) {
                 .or_insert_with(|| limit.clone());
         }
     }
+}
+
+fn probe_defaults(probe: &mut Probe) {
+    for (field, value) in [
+        (&mut probe.timeout_seconds, 1),
+        (&mut probe.period_seconds, 10),
+        (&mut probe.success_threshold, 1),
+        (&mut probe.failure_threshold, 3),
+    ] {
+        if field.unwrap_or_default() == 0 {
+            *field = Some(value);
+        }
+    }
+    probe.http_get.iter_mut().for_each(http_defaults);
+    if let Some(grpc) = &mut probe.grpc {
+        grpc.service.get_or_insert_default();
+    }
+}
+
+fn http_defaults(get: &mut HTTPGetAction) {
+    fill(&mut get.path, "/");
+    fill(&mut get.scheme, "HTTP");
 }
 
 /// Whether an image reference has no digest and no tag but `latest`.

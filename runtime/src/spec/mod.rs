@@ -21,6 +21,7 @@ mod meta;
 mod names;
 mod object;
 mod pod;
+mod probe;
 mod quantity;
 mod resources;
 mod schema;
@@ -38,9 +39,9 @@ pub use names::{is_plain_variable, label, sub_path, subdomain};
 pub use object::{ConfigObject, MAX_DATA, OPAQUE, ObjectKind};
 pub use quantity::{Bytes, Quantity, QuantityError};
 pub use types::{
-    Container, ContainerPort, ContainerSecurity, Dns, HostAlias, Medium, PodName, PodSpec,
-    PullPolicy, Resources, RestartPolicy, RestartRule, RunAs, SeccompChoice, TerminationMessage,
-    Volume, VolumeMount, VolumeSource,
+    Container, ContainerPort, ContainerSecurity, Dns, Hooks, HostAlias, Medium, PodName, PodSpec,
+    Probe, Probes, PullPolicy, Resources, RestartPolicy, RestartRule, RunAs, SeccompChoice,
+    TerminationMessage, Volume, VolumeMount, VolumeSource,
 };
 pub use yaml::MAX_TEXT;
 

@@ -3,6 +3,7 @@
 
 use super::config::{EnvFrom, EnvValue, FileSource, ValueSource};
 use super::object::ObjectKind;
+use beluga_proto::probe::Handler;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -142,6 +143,53 @@ pub struct Container {
     /// Where its last message comes from.
     #[serde(default)]
     pub termination_message: TerminationMessage,
+    /// What is probed while it runs.
+    #[serde(default)]
+    pub probes: Probes,
+    /// What is done when it has started and before it is stopped.
+    #[serde(default)]
+    pub hooks: Hooks,
+}
+
+/// The probes of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probes {
+    /// Whether it has started; the others wait for it.
+    pub startup: Option<Probe>,
+    /// Whether it can serve.
+    pub readiness: Option<Probe>,
+    /// Whether it has to be restarted.
+    pub liveness: Option<Probe>,
+}
+
+/// One probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// What is done; `$(VAR)` of a command is not expanded yet.
+    pub handler: Handler,
+    /// The same as `describe` shows it.
+    pub target: String,
+    /// From the container's start to the first attempt.
+    pub initial_delay_seconds: u32,
+    /// From one attempt to the next.
+    pub period_seconds: u32,
+    /// After which an attempt has failed.
+    pub timeout_seconds: u32,
+    /// Successes in a row after which it passes.
+    pub success_threshold: u32,
+    /// Failures in a row after which it does not.
+    pub failure_threshold: u32,
+    /// Instead of the pod's, from the stop signal to SIGKILL.
+    pub grace_seconds: Option<u32>,
+}
+
+/// The hooks of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hooks {
+    /// When its program has been executed.
+    pub post_start: Option<Handler>,
+    /// Before its stop signal.
+    pub pre_stop: Option<Handler>,
 }
 
 /// Exit codes after which a container is started again.

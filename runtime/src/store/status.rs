@@ -190,11 +190,23 @@ pub struct VmEnd {
 impl PodStatus {
     /// Appends an event, or counts the last one up when it is the same again.
     pub fn push_event(&mut self, time: u64, kind: EventKind, reason: &str, message: String) {
+        self.push_events(time, kind, reason, message, 1);
+    }
+
+    /// The same for one that happened `count` times.
+    pub fn push_events(
+        &mut self,
+        time: u64,
+        kind: EventKind,
+        reason: &str,
+        message: String,
+        count: u32,
+    ) {
         if let Some(last) = self.events.last_mut()
             && last.reason == reason
             && last.message == message
         {
-            last.count = last.count.saturating_add(1);
+            last.count = last.count.saturating_add(count);
             last.time = time;
             return;
         }
@@ -206,7 +218,7 @@ impl PodStatus {
             kind,
             reason: reason.to_owned(),
             message,
-            count: 1,
+            count,
         });
     }
 
@@ -237,13 +249,14 @@ impl PodStatus {
     /// The four conditions that Kubernetes shows, with whether each holds.
     #[must_use]
     pub fn conditions(&self) -> [(&'static str, bool); 4] {
-        let ready_of = |init: bool| {
-            self.containers
-                .iter()
-                .filter(|container| (container.kind != ContainerKind::App) == init)
-                .all(|container| container.ready)
-        };
-        let apps_ready = ready_of(false) && self.phase == Phase::Running;
+        let all = || self.containers.iter();
+        let lasting = || all().filter(|container| container.kind != ContainerKind::Init);
+        let apps_ready = lasting().all(|one| one.ready) && self.phase == Phase::Running;
+        let initialized = all().all(|container| match container.kind {
+            ContainerKind::Init => container.ready,
+            ContainerKind::Sidecar => container.started,
+            ContainerKind::App => true,
+        });
         // Once an app container has run, how a sidecar ended changes nothing.
         let app_ran = self
             .containers
@@ -251,7 +264,7 @@ impl PodStatus {
             .any(|container| container.kind == ContainerKind::App && container.id.is_some());
         [
             ("PodScheduled", true),
-            ("Initialized", app_ran || ready_of(true)),
+            ("Initialized", app_ran || initialized),
             ("ContainersReady", apps_ready),
             ("Ready", apps_ready && self.deleted.is_none()),
         ]

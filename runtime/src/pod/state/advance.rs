@@ -24,6 +24,7 @@ impl PodState {
                 self.start_due(now, actions, |_| true);
             }
         }
+        self.advance_doomed(now, actions);
         if matches!(self.stage, Stage::Stopping { .. }) {
             self.advance_stop(now, actions);
         }
@@ -84,9 +85,7 @@ impl PodState {
             status.restarts = status.restarts.saturating_add(1);
         }
         let id = crate::pod::random_container_id();
-        slot.id = Some(id.clone());
-        slot.run = Run::Starting;
-        slot.stop_sent = false;
+        slot.begin_run(id.clone());
         status.id = Some(id.clone());
         actions.push(Action::Start { index, id });
     }

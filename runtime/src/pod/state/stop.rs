@@ -1,12 +1,11 @@
 //! How a pod ends: everybody is asked, then killed; or its VM ends under it.
 
-use super::{Action, Now, PodState, Run, Slot, Stage};
+use super::super::container::Hook;
+use super::life::LEAST_WINDOW;
+use super::{Action, Now, PodState, Run, SIGKILL, Slot, Stage};
 use crate::plan::ContainerKind;
 use crate::store::status::{ContainerState, EventKind, Termination};
 use std::time::Duration;
-
-/// SIGKILL on Linux.
-const SIGKILL: i32 = 9;
 
 /// How long after SIGKILL a container may take to be reported as ended before
 /// the VM is ended over its head.
@@ -91,20 +90,70 @@ impl PodState {
             actions.push(Action::EndVm);
             return;
         }
-        if kill_at <= now.boot {
-            self.stage = Stage::Stopping {
-                kill_at: now.after(KILL_PATIENCE),
-                killed: true,
-            };
-            for slot in self.slots.iter().filter(|slot| slot.run == Run::Running) {
-                actions.extend(slot.id.clone().map(|id| Action::Signal {
-                    id,
-                    signal: SIGKILL,
-                    all: true,
-                }));
-            }
+        if kill_at <= now.boot && !self.end_hooks(killed, now, actions) {
+            self.kill(now, actions);
             return;
         }
+        self.begin_hooks(kill_at, killed, now, actions);
+        self.signal_whose_turn_it_is(killed, actions);
+    }
+
+    /// The grace period is over, and hooks have taken all of it: their
+    /// containers get the stop signal and a moment, as the kubelet has it.
+    fn end_hooks(&mut self, killed: bool, now: Now, actions: &mut Vec<Action>) -> bool {
+        let mut any = false;
+        for slot in &mut self.slots {
+            if !killed && slot.is_up() && slot.hook == Hook::PreStop && !slot.stop_sent {
+                any = true;
+                actions.extend(slot.id.clone().map(|id| slot.signalled(id)));
+            }
+        }
+        if any {
+            self.stage = Stage::Stopping {
+                kill_at: now.after(LEAST_WINDOW),
+                killed,
+            };
+        }
+        any
+    }
+
+    fn kill(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.stage = Stage::Stopping {
+            kill_at: now.after(KILL_PATIENCE),
+            killed: true,
+        };
+        for slot in self.slots.iter().filter(|slot| slot.is_up()) {
+            actions.extend(slot.id.clone().map(|id| Action::Signal {
+                id,
+                signal: SIGKILL,
+                all: true,
+            }));
+        }
+    }
+
+    /// Everybody's end begins at once with the hook before the stop signal,
+    /// whoever's turn it is.
+    fn begin_hooks(&mut self, kill_at: u64, killed: bool, now: Now, actions: &mut Vec<Action>) {
+        let mut told = Vec::new();
+        for (slot, status) in self.slots.iter_mut().zip(&self.status.containers) {
+            let begins = !matches!(slot.hook, Hook::PreStop | Hook::Done) && !slot.stop_sent;
+            let (true, Some(id)) = (begins && slot.is_up(), slot.id.clone()) else {
+                continue;
+            };
+            // After a kill the rest get no courtesy.
+            let until = if killed { now.boot } else { kill_at };
+            actions.extend(slot.begin_pre_stop(&id, until, now));
+            if slot.doom.is_none() {
+                told.push(format!("Stopping container {}", status.name));
+            }
+        }
+        for message in told {
+            self.status
+                .push_event(now.unix, EventKind::Normal, "Killing", message);
+        }
+    }
+
+    fn signal_whose_turn_it_is(&mut self, killed: bool, actions: &mut Vec<Action>) {
         let main_lives = self
             .slots
             .iter()
@@ -120,21 +169,20 @@ impl PodState {
                 Some(index) == last_sidecar
             };
             // One that is still starting is signalled when it has started.
-            if is_its_turn && slot.run == Run::Running && !slot.stop_sent {
-                slot.stop_sent = true;
-                let signal = slot.stop_signal;
-                // After a kill the rest get no second courtesy.
-                let (signal, all) = if killed {
-                    (SIGKILL, true)
-                } else {
-                    (signal, false)
-                };
-                actions.extend(slot.id.clone().map(|id| Action::Signal { id, signal, all }));
-                let name = &self.status.containers[index].name;
-                let message = format!("Stopping container {name}");
-                self.status
-                    .push_event(now.unix, EventKind::Normal, "Killing", message);
+            if !is_its_turn || !slot.is_up() || slot.stop_sent || slot.hook == Hook::PreStop {
+                continue;
             }
+            let Some(id) = slot.id.clone() else { continue };
+            let stop = slot.signalled(id.clone());
+            actions.push(if killed {
+                Action::Signal {
+                    id,
+                    signal: SIGKILL,
+                    all: true,
+                }
+            } else {
+                stop
+            });
         }
     }
 

@@ -3,6 +3,7 @@
 use super::*;
 
 mod ends;
+mod life;
 
 use crate::plan::{ContainerPlan, ContainerTemplate, Identity, SizeSource, Sizing, VmPlan};
 use crate::spec::RestartPolicy;
@@ -41,11 +42,15 @@ fn container(name: &str, kind: ContainerKind, restart: RestartPolicy) -> Contain
             privileged: false,
             mask_paths: true,
             termination_log: None,
+            probes: Vec::new(),
         },
         stop_signal: SIGTERM,
         restart,
         restart_rules: Vec::new(),
         message_or_output: false,
+        hooks: crate::spec::Hooks::default(),
+        startup_grace_seconds: None,
+        liveness_grace_seconds: None,
         stdin_once: false,
     }
 }
@@ -140,6 +145,7 @@ impl Bench {
                 format!("start {}", self.state.status.containers[*index].name)
             }
             Action::Signal { id, signal, .. } => format!("signal {} {signal}", name(id)),
+            Action::Hook { id, hook, .. } => format!("hook {} {hook:?}", name(id)),
             Action::Remove { .. } => "remove".to_owned(),
             Action::EndVm => "end".to_owned(),
         }

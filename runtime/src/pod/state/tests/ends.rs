@@ -3,7 +3,7 @@
 use super::*;
 use crate::spec::RestartRule;
 
-fn bench(plan: &Plan) -> Bench {
+pub(super) fn bench(plan: &Plan) -> Bench {
     Bench {
         state: PodState::new(plan, Now { boot: 0, unix: 0 }),
         time: 0,
@@ -12,7 +12,7 @@ fn bench(plan: &Plan) -> Bench {
     }
 }
 
-fn event(pod: &Bench, reason: &str) -> Option<String> {
+pub(super) fn event(pod: &Bench, reason: &str) -> Option<String> {
     let events = pod.state.status.events.iter();
     events
         .rev()
