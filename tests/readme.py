@@ -201,7 +201,7 @@ def run_all():
             found.append(wrong)
         if command.line.startswith("make install"):
             environment = installed_environment()
-    places = ("/var/lib/beluga", "/run/beluga", "/run/beluga-subnets", "/usr/local/lib/beluga", "/usr/local/bin/beluga")
+    places = ("/var/lib/beluga", "/run/beluga", "/usr/local/lib/beluga", "/usr/local/bin/beluga")
     left = [place for place in places if os.path.exists(place)]
     return found + exit_codes(environment | {"PATH": f"{LAB_BINARIES}:{environment['PATH']}"}) + [
         f"{place} is left over" for place in left]
