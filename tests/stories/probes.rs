@@ -178,7 +178,7 @@ spec:
   containers:
   - name: web
     image: nginx
-    command: [sh, -c, 'echo hello > /var/www/html/index.html; exec nginx -g "daemon off;"']
+    command: [sh, -c, 'echo hello > /var/www/html/index.html; exec nginx -g \"daemon off;\"']
     ports: [{{containerPort: 80, name: http}}]
     readinessProbe: {{httpGet: {{port: http}}, {timing}}}
     livenessProbe: {{httpGet: {{path: /nope, port: 80, host: localhost}}, {timing}}}
