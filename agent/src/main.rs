@@ -15,6 +15,7 @@ mod boot;
 mod cgroup;
 mod check;
 mod clock;
+mod disk;
 mod files;
 mod layers;
 mod link;

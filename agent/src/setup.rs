@@ -4,6 +4,7 @@
 //! yet that could make a step slow.
 
 use crate::boot::{FILES, SCRATCH, VOLUMES};
+use crate::disk;
 use crate::files::{FileVolume, FilesError};
 use crate::network::{self, NetworkError};
 use crate::quota::{self, ProjectQuota, QuotaError};
@@ -301,6 +302,18 @@ fn volume_directory(setup: &VolumeSetup, storage: &mut Storage) -> Result<String
         }
         VolumeKind::EmptyDir { limit_bytes } | VolumeKind::Memory { limit_bytes } => {
             memory_volume(name, *limit_bytes)?
+        }
+        VolumeKind::Disk { device } => {
+            let path = format!("{VOLUMES}/{name}");
+            make_directory(&path, 0o700)?;
+            disk::mount_at(device, &path)
+                .map_err(step(format!("mount the disk {device} of volume {name}")))?;
+            if let Some(group) = setup.group {
+                disk::give_to_group(&path, group)
+                    .map_err(step(format!("give volume {name} to the group {group}")))?;
+            }
+            // What is on it stays as it is.
+            return Ok(path);
         }
         VolumeKind::Files => {
             let path = memory_volume(name, None)?;

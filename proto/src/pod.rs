@@ -91,6 +91,11 @@ pub enum VolumeKind {
         /// Its size; none: half of the guest's memory, as tmpfs has it.
         limit_bytes: Option<u64>,
     },
+    /// A disk with an ext4 file system, which outlives the pod.
+    Disk {
+        /// Name under /dev (`vdc`).
+        device: String,
+    },
     /// tmpfs with what `WriteFiles` brings, for containers to read.
     Files,
 }

@@ -3,6 +3,7 @@
 //! Every function first makes sure that pods whose supervisor died have a new
 //! one. There is no daemon behind this: records and locks are all there is.
 
+pub mod claims;
 mod gc;
 mod owner;
 
@@ -16,7 +17,7 @@ use crate::host::{self, HostError, network, process};
 use crate::plan::{self, HostFacts, Identity, ImageFacts, Objects, Plan, PlanError};
 use crate::pod::{self, PodState};
 use crate::settings::{Settings, SettingsError};
-use crate::spec::PodSpec;
+use crate::spec::{ObjectKind, PodSpec};
 use crate::store::status::{EventKind, PodStatus, ReceiptLine};
 use crate::store::{self, Definition, Life, Record, StoreError};
 use beluga_proto::agent::PodStats;
@@ -59,6 +60,16 @@ pub enum EngineError {
         #[source]
         source: std::io::Error,
     },
+    /// A disk that it needs is another pod's.
+    #[error(
+        "persistentvolumeclaim {claim:?} is in use by the pod {holder:?}; a disk belongs to one pod at a time"
+    )]
+    ClaimHeld {
+        /// The claim.
+        claim: String,
+        /// The pod that has it.
+        holder: String,
+    },
     /// It is not there.
     #[error("there is no pod {uid}")]
     Absent {
@@ -85,7 +96,7 @@ impl EngineError {
             Self::Store(StoreError::NameTaken { .. }) => FaultCode::AlreadyExists,
             Self::Store(StoreError::BadName { .. }) | Self::Plan(_) => FaultCode::InvalidArgument,
             Self::Absent { .. } => FaultCode::NotFound,
-            Self::Ended { .. } => FaultCode::FailedPrecondition,
+            Self::Ended { .. } | Self::ClaimHeld { .. } => FaultCode::FailedPrecondition,
             Self::Host(HostError::Network(
                 network::NetworkError::Full | network::NetworkError::NoSubnet,
             )) => FaultCode::ResourceExhausted,
@@ -206,6 +217,8 @@ fn make(
         plan,
     };
     let record = Record::new(&definition, boot_id, state);
+    // No other pod may come to hold its claims between the look and the record.
+    let _claims = claims::take(settings, &definition.spec)?;
     let lock = store::create(settings, &definition, &record)?;
     for (volume, pieces) in files {
         if let Err(error) = store::files::begin(settings, uid, &volume, &pieces) {
@@ -263,6 +276,7 @@ fn plan_for(
         run_dir: settings.run_dir(uid),
         cgroup: cgroup_of(settings).join(uid.as_str()),
         network: Some(shared),
+        claims_dir: crate::objects::directory(settings, &spec.namespace, ObjectKind::Claim),
         node_name: node_name(),
         resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         cpus: std::thread::available_parallelism()

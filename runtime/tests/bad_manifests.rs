@@ -199,8 +199,8 @@ const CASES: &[(&str, &[&str])] = &[
     (
         "apiVersion: apps/v1\nkind: Deployment\n---\napiVersion: v1\nkind: pod\n---\napiVersion: v2\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: b}]}\n---\nname: x\n---\n- a\n",
         &[
-            "2:7: kind: Deployment is not supported yet; Pod, ConfigMap and Secret are",
-            "5:7: kind: pod is not supported yet; Pod, ConfigMap and Secret are (did you mean Pod?)",
+            "2:7: kind: Deployment is not supported yet; Pod, ConfigMap, Secret and PersistentVolumeClaim are",
+            "5:7: kind: pod is not supported yet; Pod, ConfigMap, Secret and PersistentVolumeClaim are (did you mean Pod?)",
             "7:13: apiVersion: a Pod is of apiVersion v1, not \"v2\"",
             "12:1: kind: required: Pod",
             "14:1: expected a Kubernetes object",
@@ -304,6 +304,20 @@ const CASES: &[(&str, &[&str])] = &[
             "15:49: spec.volumes[2].projected.sources[3].downwardAPI.items[1].path: \"p\" is the path of another file of the volume",
             "15:74: spec.volumes[2].projected.sources[3].downwardAPI.items[1].fieldRef.fieldPath: \"spec.nodeName\" is not one of metadata.name, metadata.namespace, metadata.uid, metadata.labels, metadata.annotations, metadata.labels['KEY'], metadata.annotations['KEY']",
             "15:101: spec.volumes[2].projected.sources[3].downwardAPI.items[2].resourceFieldRef.containerName: required: the container's name",
+        ],
+    ),
+    (
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: a}\nspec:\n  accessModes: [ReadWriteMany, Often]\n  volumeMode: Block\n  selector: {}\n  resources: {requests: {storage: 1Mi}}\n---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: b}\nspec: {}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: a, image: b}]\n  volumes: [{name: v, persistentVolumeClaim: {claimName: A}, emptyDir: {}}]\n",
+        &[
+            "5:17: spec.accessModes[0]: ReadWriteMany is refused: a disk belongs to one pod's machine at a time",
+            "5:32: spec.accessModes[1]: \"Often\" is not one of ReadWriteOnce, ReadWriteOncePod",
+            "6:15: spec.volumeMode: not supported yet",
+            "7:3: spec.selector: not supported yet",
+            "8:35: spec.resources.requests.storage: 1048576 bytes are too little for a file system (8Mi)",
+            "13:1: spec.accessModes: required: ReadWriteOnce or ReadWriteOncePod",
+            "13:1: spec.resources.requests.storage: required: the size of the disk",
+            "20:13: spec.volumes[0]: a volume is of one kind only",
+            "20:58: spec.volumes[0].persistentVolumeClaim.claimName: \"A\" must be lower-case letters, digits, '-' and '.', with a letter or digit at both ends of each part",
         ],
     ),
 ];

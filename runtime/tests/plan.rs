@@ -31,6 +31,7 @@ fn host() -> HostFacts {
             gateway: address(1),
             mtu: 1500,
         }),
+        claims_dir: "/claims".into(),
         node_name: "node-1".into(),
         resolv_conf: "# host\nnameserver 127.0.0.53\nnameserver 192.0.2.1\nsearch example.org\n"
             .into(),

@@ -284,3 +284,77 @@ fn b28_a_megabyte_arrives_whole() {
     );
     shared().run(["delete", "configmap", "large"]).ok();
 }
+
+const CLAIM: &str = "
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: kept}
+spec: {accessModes: [ReadWriteOncePod], resources: {requests: {storage: 64Mi}}}
+";
+
+/// A pod that has the claim, once as it is and once below a directory.
+fn claimant(name: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  terminationGracePeriodSeconds: 1
+  securityContext: {{fsGroup: 2000}}
+  volumes: [{{name: disk, persistentVolumeClaim: {{claimName: kept}}}}]
+  containers:
+  - name: main
+    image: busybox
+    command: [sleep, infinity]
+    volumeMounts:
+    - {{name: disk, mountPath: /data}}
+    - {{name: disk, mountPath: /sub, subPath: one/two}}
+"
+    )
+}
+
+#[test]
+fn b32_a_claim_outlives_its_pods_and_has_one_at_a_time() {
+    let first = shared().pod(&format!("{CLAIM}---{}", claimant("claims-a")));
+    first.sh(
+        "main",
+        "echo text > /data/file; echo below > /sub/file; sync",
+    );
+    assert_eq!(
+        first.sh("main", "stat -c %g /data /data/file"),
+        "2000\n2000"
+    );
+    shared()
+        .run(["get", "pvc"])
+        .ok()
+        .says("kept")
+        .says("64Mi")
+        .says("RWOP");
+    let second = claimant("claims-b");
+    let refused = shared()
+        .feed(["apply", "-f", "-"], second.as_bytes())
+        .exits(1);
+    drop(refused.complains("claims-a"));
+    shared()
+        .run(["delete", "pvc", "kept"])
+        .exits(1)
+        .complains("claims-a");
+    first
+        .try_exec(
+            "main",
+            &["dd", "if=/dev/zero", "of=/data/fill", "bs=1M", "count=100"],
+        )
+        .exits(1)
+        .complains("No space left");
+    first.sh("main", "rm /data/fill");
+    first.delete();
+    let second = shared().pod(&second);
+    assert_eq!(
+        second.sh("main", "cat /data/file /data/one/two/file"),
+        "text\nbelow"
+    );
+    second.delete();
+    shared().run(["delete", "pvc", "kept"]).ok().says("deleted");
+    shared().run(["get", "pvc", "kept"]).exits(1);
+}

@@ -365,6 +365,10 @@ fn volumes(page: &mut Page, pod: &PodView) {
                 format!("emptyDir, {medium}, {limit}")
             }
             VolumeSource::Files { sources, .. } => objects::sources(sources),
+            VolumeSource::Claim { name, read_only } => {
+                let access = if *read_only { ", read-only" } else { "" };
+                format!("persistentVolumeClaim {name}{access}")
+            }
         };
         page.field(2, &volume.name, text);
     }

@@ -82,7 +82,7 @@ pub async fn get(settings: &Settings, args: Args) -> Result<u8, CliError> {
     if !known {
         return Err(CliError::Usage {
             message: format!(
-                "there are no resources of type {:?}, only pods, configmaps and secrets",
+                "there are no resources of type {:?}, only pods, configmaps, secrets and persistentvolumeclaims",
                 args.what[0]
             ),
         });

@@ -1,4 +1,4 @@
-//! ConfigMaps and Secrets on the command line.
+//! ConfigMaps, Secrets and claims on the command line.
 
 use super::pods::Scope;
 use super::style::Style;
@@ -21,6 +21,7 @@ pub fn kind(word: &str) -> Option<ObjectKind> {
     match word {
         "configmap" | "configmaps" | "cm" => Some(ObjectKind::ConfigMap),
         "secret" | "secrets" => Some(ObjectKind::Secret),
+        "persistentvolumeclaim" | "persistentvolumeclaims" | "pvc" => Some(ObjectKind::Claim),
         _ => None,
     }
 }
@@ -206,30 +207,56 @@ pub fn value(kept: &Kept) -> Value {
             }
             out["type"] = json!(object.secret_type);
         }
+        ObjectKind::Claim => {
+            if let Some(claim) = &object.claim {
+                let size = crate::spec::Bytes(claim.bytes).to_string();
+                let modes = &claim.access_modes;
+                out["spec"] = json!({
+                    "accessModes": modes,
+                    "resources": {"requests": {"storage": size}},
+                    "volumeMode": "Filesystem",
+                });
+                out["status"] = json!({
+                    "phase": "Bound",
+                    "accessModes": modes,
+                    "capacity": {"storage": size},
+                });
+            }
+        }
     }
     out
 }
 
 /// The lines of a table of objects of one kind.
 pub fn table(found: &[Kept], kind: ObjectKind, scope: &Scope) -> Vec<String> {
-    let mut heads = vec!["NAME", "DATA", "AGE"];
-    if kind == ObjectKind::Secret {
-        heads.insert(1, "TYPE");
-    }
+    let mut heads = match kind {
+        ObjectKind::ConfigMap => vec!["NAME", "DATA", "AGE"],
+        ObjectKind::Secret => vec!["NAME", "TYPE", "DATA", "AGE"],
+        ObjectKind::Claim => vec!["NAME", "STATUS", "CAPACITY", "ACCESS MODES", "AGE"],
+    };
     if scope.all_namespaces {
         heads.insert(0, "NAMESPACE");
     }
     let mut table = Table::new(&heads);
     for kept in found {
         let object = &kept.object;
-        let mut row = vec![
-            object.name.clone(),
-            object.count().to_string(),
-            age(kept.created),
-        ];
-        if kind == ObjectKind::Secret {
-            row.insert(1, object.secret_type.clone().unwrap_or_default());
+        let mut row = vec![object.name.clone()];
+        match (kind, &object.claim) {
+            (ObjectKind::Claim, Some(claim)) => {
+                let short = claim.access_modes.iter().map(|mode| match mode.as_str() {
+                    "ReadWriteOnce" => "RWO",
+                    _ => "RWOP",
+                });
+                row.push("Bound".to_owned());
+                row.push(crate::spec::Bytes(claim.bytes).to_string());
+                row.push(short.collect::<Vec<_>>().join(","));
+            }
+            _ => {
+                row.extend(object.secret_type.clone());
+                row.push(object.count().to_string());
+            }
         }
+        row.push(age(kept.created));
         if scope.all_namespaces {
             row.insert(0, object.namespace.clone());
         }
@@ -246,6 +273,12 @@ pub fn delete<'n>(
 ) -> Result<Option<String>, CliError> {
     let mut absent = None;
     for (namespace, name) in names {
+        if kind == ObjectKind::Claim
+            && let Some(holder) = engine::claims::holder(settings, namespace, name)?
+        {
+            let claim = name.to_owned();
+            return Err(engine::EngineError::ClaimHeld { claim, holder }.into());
+        }
         if objects::delete(settings, namespace, kind, name)? {
             say!("{kind} \"{name}\" deleted");
         } else if absent.is_none() {

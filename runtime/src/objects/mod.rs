@@ -1,11 +1,13 @@
-//! ConfigMaps and Secrets: kept by namespace and name, whatever pods there are.
+//! ConfigMaps, Secrets and claims: kept by namespace and name, whatever pods there are.
 //!
 //! ```text
 //! <root>/objects/<namespace>/<configmap|secret>/<name>.json   replaced whole
+//! <root>/objects/<namespace>/persistentvolumeclaim/<name>.img the claim's disk
 //! <root>/objects/.lock                                        held by whoever writes
 //! ```
 
 use crate::host::lock::FileLock;
+use crate::host::scratch::{self, ScratchError};
 use crate::path_error::PathError;
 use crate::plan::Objects;
 use crate::settings::Settings;
@@ -32,6 +34,17 @@ pub enum ObjectError {
         name: String,
         /// `data`, `immutable`.
         field: &'static str,
+    },
+    /// The disk of a claim.
+    #[error(transparent)]
+    Disk(#[from] ScratchError),
+    /// A claim stays as large as it was made.
+    #[error(
+        "persistentvolumeclaim {name:?} is there with another size or access mode, which cannot change yet; delete it with its data, or use another name"
+    )]
+    Claim {
+        /// Its name.
+        name: String,
     },
     /// A secret has one type for life.
     #[error("secret {name:?} is of type {present}; its type cannot be changed to {wanted}")]
@@ -99,6 +112,11 @@ fn may_follow(present: &ConfigObject, next: &ConfigObject) -> Result<(), ObjectE
     if present.immutable && (&present.text, &present.binary) != (&next.text, &next.binary) {
         return Err(immutable("data"));
     }
+    if present.claim != next.claim {
+        return Err(ObjectError::Claim {
+            name: next.name.clone(),
+        });
+    }
     if present.secret_type != next.secret_type {
         return Err(ObjectError::Type {
             name: next.name.clone(),
@@ -139,6 +157,9 @@ pub fn apply(settings: &Settings, object: &ConfigObject) -> Result<Applied, Obje
         std::fs::create_dir_all(directory)
             .map_err(PathError::on("make", directory))
             .map_err(StoreError::from)?;
+    }
+    if let (Some(claim), Applied::Created) = (&object.claim, applied) {
+        scratch::create_lasting(&path.with_extension("img"), claim.bytes)?;
     }
     let bytes = store::to_json(&path, &kept)?;
     atomic::replace_durably(&path, &bytes)
@@ -185,7 +206,12 @@ pub fn delete(
     let path = path(settings, namespace, kind, name)?;
     let _lock = lock(settings)?;
     match std::fs::remove_file(&path) {
-        Ok(()) => Ok(true),
+        Ok(()) => {
+            if kind == ObjectKind::Claim {
+                PathError::remove_file(&path.with_extension("img"))?;
+            }
+            Ok(true)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(PathError::on("remove", &path)(error).into()),
     }
@@ -208,8 +234,19 @@ pub fn update_lock(settings: &Settings) -> Result<FileLock, StoreError> {
     lock_file(settings, ".update")
 }
 
+/// Held while it is decided which pod has a claim.
+pub fn claims_lock(settings: &Settings) -> Result<FileLock, StoreError> {
+    lock_file(settings, ".claims")
+}
+
 fn root(settings: &Settings) -> PathBuf {
     settings.root.join("objects")
+}
+
+/// Where the objects of a namespace and kind lie.
+#[must_use]
+pub fn directory(settings: &Settings, namespace: &str, kind: ObjectKind) -> PathBuf {
+    root(settings).join(namespace).join(kind.word())
 }
 
 fn path(
@@ -220,7 +257,7 @@ fn path(
 ) -> Result<PathBuf, StoreError> {
     store::plain_name(namespace)?;
     store::plain_name(name)?;
-    let directory = root(settings).join(namespace).join(kind.word());
+    let directory = directory(settings, namespace, kind);
     Ok(directory.join(format!("{name}.json")))
 }
 

@@ -124,7 +124,7 @@ pub fn skipped(facts: &Facts<'_>) -> Vec<Warning> {
         }
         let what = match from.kind {
             ObjectKind::ConfigMap => "configMap",
-            ObjectKind::Secret => "secret",
+            ObjectKind::Secret | ObjectKind::Claim => "secret",
         };
         out.push(Warning {
             reason: "InvalidEnvironmentVariableNames".into(),

@@ -173,7 +173,12 @@ fn mounts(facts: &Facts<'_>, container: &Container) -> Result<Vec<MountSpec>, Pl
     let is_filled = |name: &str| {
         let mut volumes = facts.spec.volumes.iter();
         volumes.any(|volume| {
-            volume.name == name && matches!(volume.source, VolumeSource::Files { .. })
+            let is_fixed = match volume.source {
+                VolumeSource::Files { .. } => true,
+                VolumeSource::Claim { read_only, .. } => read_only,
+                VolumeSource::EmptyDir { .. } => false,
+            };
+            volume.name == name && is_fixed
         })
     };
     let variables = command::own(facts, container)?;

@@ -133,7 +133,7 @@ fn of_object(
             None => {
                 let what = match object.kind {
                     ObjectKind::ConfigMap => "configmap references non-existent config key",
-                    ObjectKind::Secret => "references non-existent secret key",
+                    ObjectKind::Secret | ObjectKind::Claim => "references non-existent secret key",
                 };
                 return Err(missing(volume, format!("{what}: {}", item.key)));
             }

@@ -1,5 +1,6 @@
 //! What the agent is told of the pod: names, addresses, volumes.
 
+use super::claims;
 use super::types::{HostFacts, Identity};
 use crate::spec::{Medium, PodSpec, VolumeSource};
 use beluga_proto::PodSetup;
@@ -47,7 +48,7 @@ pub fn setup(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> PodSetup 
             .iter()
             .map(|volume| VolumeSetup {
                 name: volume.name.clone(),
-                kind: kind(&volume.source),
+                kind: kind(spec, &volume.source),
                 group: spec.fs_group,
             })
             .collect(),
@@ -57,17 +58,20 @@ pub fn setup(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> PodSetup 
     }
 }
 
-fn kind(source: &VolumeSource) -> VolumeKind {
-    match *source {
+fn kind(spec: &PodSpec, source: &VolumeSource) -> VolumeKind {
+    match source {
         VolumeSource::EmptyDir { medium, size_limit } => match medium {
             Medium::Disk => VolumeKind::EmptyDir {
-                limit_bytes: size_limit,
+                limit_bytes: *size_limit,
             },
             Medium::Memory => VolumeKind::Memory {
-                limit_bytes: size_limit,
+                limit_bytes: *size_limit,
             },
         },
         VolumeSource::Files { .. } => VolumeKind::Files,
+        VolumeSource::Claim { name, .. } => VolumeKind::Disk {
+            device: claims::device(spec, name),
+        },
     }
 }
 

@@ -4,6 +4,7 @@
 //! and an identity go in, a [`Plan`] comes out. A dry run, a golden test and a
 //! bug report are this one text.
 
+mod claims;
 mod command;
 mod container;
 mod downward;
@@ -16,6 +17,7 @@ mod signal;
 mod size;
 mod types;
 
+pub use claims::MAX_CLAIMS;
 pub use downward::Objects;
 pub use files::{MAX_VOLUME, files};
 pub use image::image_facts;
@@ -86,6 +88,12 @@ pub enum PlanError {
         volume: String,
         /// What is missing.
         what: String,
+    },
+    /// More disks than a machine can have.
+    #[error("the pod has {count} volumes of persistentVolumeClaims; at most {MAX_CLAIMS} fit")]
+    Claims {
+        /// How many.
+        count: usize,
     },
     /// A volume of files is too large for memory.
     #[error("volume {volume:?}: its files have {bytes} bytes; at most {MAX_VOLUME} fit")]
@@ -167,7 +175,7 @@ pub fn plan(
     let containers = container::plan(&facts, images, &mut layers)?;
     let warnings = command::skipped(&facts);
     let scratch = host.pod_dir.join("scratch.img");
-    let disks = vec![
+    let mut disks = vec![
         layers.disk(),
         DiskPlan {
             id: "scratch".into(),
@@ -182,6 +190,7 @@ pub fn plan(
             flush: false,
         },
     ];
+    disks.extend(claims::disks(&facts)?);
     let network = host.network.as_ref().zip(identity.network.as_ref());
     Ok(Plan {
         host: host_steps(host, &identity, &sizing, scratch_bytes),
@@ -235,7 +244,9 @@ fn scratch_bytes(spec: &PodSpec, host: &HostFacts) -> u64 {
                 medium: Medium::Disk,
                 size_limit,
             } => size_limit,
-            VolumeSource::EmptyDir { .. } | VolumeSource::Files { .. } => None,
+            VolumeSource::EmptyDir { .. }
+            | VolumeSource::Files { .. }
+            | VolumeSource::Claim { .. } => None,
         });
     let layers = spec
         .all_containers()

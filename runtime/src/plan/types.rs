@@ -85,6 +85,8 @@ pub struct HostFacts {
     pub cgroup: PathBuf,
     /// The pod network; `None`: loopback only.
     pub network: Option<NetworkFacts>,
+    /// Where the disks of the namespace's claims lie.
+    pub claims_dir: PathBuf,
     /// The host's own name.
     pub node_name: String,
     /// Content of the host's resolv.conf.

@@ -74,7 +74,11 @@ pub fn convert(
         let sources = projected(&path, sources, containers, &mut places, check);
         found.push((sources, mode(&path, "defaultMode", *default_mode, check)));
     }
-    if found.len() + usize::from(volume.empty_dir.is_some()) > 1 {
+    if found.len()
+        + usize::from(volume.empty_dir.is_some())
+        + usize::from(volume.persistent_volume_claim.is_some() && !found.is_empty())
+        > 1
+    {
         check.wrong(path, "a volume is of one kind only");
     }
     let (sources, mode) = found.into_iter().next()?;

@@ -9,6 +9,7 @@
 //! error of a manifest is collected before any is reported.
 
 mod check;
+mod claim;
 mod config;
 mod container;
 mod decode;
@@ -30,6 +31,7 @@ mod types;
 mod volume;
 mod yaml;
 
+pub use claim::ClaimSpec;
 pub use config::{
     DownwardPath, DownwardValue, EnvFrom, EnvValue, Field, FileSource, KeyPath, KeyRef, Reference,
     Resource, ResourceField, ValueSource,
@@ -61,6 +63,9 @@ const CORE_KINDS: [&str; 9] = [
     "Service",
     "ServiceAccount",
 ];
+
+/// Kinds that are understood.
+const KINDS: [&str; 4] = ["Pod", "ConfigMap", "Secret", "PersistentVolumeClaim"];
 
 /// One pod of a manifest.
 #[derive(Debug, Clone)]
@@ -208,12 +213,12 @@ fn kind(tree: &Node, issues: &mut Vec<Issue>) -> Option<Kind> {
             Some(object) => Kind::Object(object),
             None => {
                 let message = format!(
-                    "{} is not supported yet; Pod, ConfigMap and Secret are",
+                    "{} is not supported yet; Pod, ConfigMap, Secret and PersistentVolumeClaim are",
                     shown(kind)
                 );
                 let mut issue = issue(tree, "kind", message);
                 if !CORE_KINDS.contains(&kind)
-                    && let Some((_, meant)) = schema::closest(kind, &["Pod", "ConfigMap", "Secret"])
+                    && let Some((_, meant)) = schema::closest(kind, &KINDS)
                 {
                     issue.hint = Some(format!("did you mean {meant}?"));
                 }

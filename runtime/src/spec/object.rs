@@ -1,6 +1,7 @@
 //! ConfigMap and Secret documents: what pods are configured with.
 
 use super::check::Check;
+use super::claim::{self, ClaimSpec};
 use super::decode;
 use super::meta;
 use super::yaml::{Node, Value, join};
@@ -25,6 +26,9 @@ pub enum ObjectKind {
     ConfigMap,
     /// Values are shown in base64 only.
     Secret,
+    /// A disk that outlives pods.
+    #[serde(rename = "persistentvolumeclaim")]
+    Claim,
 }
 
 impl ObjectKind {
@@ -34,6 +38,7 @@ impl ObjectKind {
         match self {
             Self::ConfigMap => "ConfigMap",
             Self::Secret => "Secret",
+            Self::Claim => "PersistentVolumeClaim",
         }
     }
 
@@ -43,12 +48,13 @@ impl ObjectKind {
         match self {
             Self::ConfigMap => "configmap",
             Self::Secret => "secret",
+            Self::Claim => "persistentvolumeclaim",
         }
     }
 
     /// The kind of a document.
     pub(super) fn of(kind: &str) -> Option<Self> {
-        [Self::ConfigMap, Self::Secret]
+        [Self::ConfigMap, Self::Secret, Self::Claim]
             .into_iter()
             .find(|one| one.kind() == kind)
     }
@@ -60,10 +66,10 @@ impl fmt::Display for ObjectKind {
     }
 }
 
-/// A ConfigMap or a Secret, checked.
+/// A ConfigMap, a Secret or a claim, checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigObject {
-    /// Which of the two.
+    /// Which of them.
     pub kind: ObjectKind,
     /// `default` when the document names none.
     pub namespace: String,
@@ -81,6 +87,9 @@ pub struct ConfigObject {
     pub text: BTreeMap<String, String>,
     /// A ConfigMap's `binaryData`; a secret's `data`.
     pub binary: BTreeMap<String, ByteString>,
+    /// Of a claim: what it asks for.
+    #[serde(default)]
+    pub claim: Option<ClaimSpec>,
 }
 
 impl ConfigObject {
@@ -104,6 +113,7 @@ impl ConfigObject {
         match self.kind {
             ObjectKind::ConfigMap => self.text.get(key).map(String::as_bytes),
             ObjectKind::Secret => self.binary.get(key).map(|bytes| &*bytes.0),
+            ObjectKind::Claim => None,
         }
     }
 
@@ -121,6 +131,7 @@ pub(super) fn convert(kind: ObjectKind, tree: &Node, issues: &mut Issues) -> Opt
     let mut object = match kind {
         ObjectKind::ConfigMap => config_map(&tree, issues),
         ObjectKind::Secret => secret(&tree, issues),
+        ObjectKind::Claim => claim::convert(&tree, issues),
     }?;
     if object.namespace.is_empty() {
         object.namespace = "default".into();
@@ -136,6 +147,7 @@ fn unfold_base64(tree: &mut Node, kind: ObjectKind, issues: &mut Issues) {
     let field = match kind {
         ObjectKind::ConfigMap => "binaryData",
         ObjectKind::Secret => "data",
+        ObjectKind::Claim => return,
     };
     let Value::Object(entries) = &mut tree.value else {
         return;
@@ -202,6 +214,7 @@ fn config_map(tree: &Node, issues: &mut Issues) -> Option<ConfigObject> {
         secret_type: None,
         text,
         binary,
+        claim: None,
     })
 }
 
@@ -243,6 +256,7 @@ fn secret(tree: &Node, issues: &mut Issues) -> Option<ConfigObject> {
         secret_type: Some(secret_type),
         text: BTreeMap::new(),
         binary,
+        claim: None,
     })
 }
 

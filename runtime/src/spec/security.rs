@@ -60,7 +60,8 @@ pub fn shared(context: Option<&core::PodSecurityContext>, check: &mut Check<'_>)
     check.choice(
         &format!("{path}.fsGroupChangePolicy"),
         fs_group_change_policy.as_deref(),
-        // Volumes are made new for each pod: both come to the same.
+        // Most volumes are made new for each pod, and then both come to the
+        // same; a disk is given to the group whole, which is never less.
         &[("Always", ()), ("OnRootMismatch", ())],
     );
     let groups = supplemental_groups.iter().flatten().enumerate();

@@ -349,6 +349,13 @@ pub enum VolumeSource {
         /// Permission bits of files that have none of their own.
         mode: u32,
     },
+    /// A disk that outlives the pod.
+    Claim {
+        /// The claim's name.
+        name: String,
+        /// For containers to read only.
+        read_only: bool,
+    },
 }
 
 /// Where an emptyDir lives.
@@ -409,12 +416,17 @@ impl VolumeSource {
     pub fn objects(&self) -> impl Iterator<Item = (ObjectKind, &str)> {
         let sources = match self {
             Self::Files { sources, .. } => sources.as_slice(),
-            Self::EmptyDir { .. } => &[],
+            Self::EmptyDir { .. } | Self::Claim { .. } => &[],
         };
-        sources.iter().filter_map(|source| match source {
+        let claim = match self {
+            Self::Claim { name, .. } => Some((ObjectKind::Claim, name.as_str())),
+            Self::Files { .. } | Self::EmptyDir { .. } => None,
+        };
+        let files = sources.iter().filter_map(|source| match source {
             FileSource::Object { kind, name, .. } => Some((*kind, name.as_str())),
             FileSource::Downward { .. } => None,
-        })
+        });
+        files.chain(claim)
     }
 }
 

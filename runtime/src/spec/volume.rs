@@ -1,6 +1,7 @@
 //! Volumes of a pod.
 
 use super::check::Check;
+use super::object::ObjectKind;
 use super::types::{Medium, Volume, VolumeSource};
 use super::{files, names};
 use k8s_openapi::api::core::v1 as core;
@@ -27,13 +28,33 @@ pub fn convert(
             let files = files::convert(&path, volume, containers, check);
             Volume {
                 name: volume.name.clone(),
-                source: files.unwrap_or_else(|| {
-                    let path = format!("{path}.emptyDir");
-                    empty_dir(&path, volume.empty_dir.as_ref(), check)
-                }),
+                source: files
+                    .or_else(|| claim(&path, volume, check))
+                    .unwrap_or_else(|| {
+                        let path = format!("{path}.emptyDir");
+                        empty_dir(&path, volume.empty_dir.as_ref(), check)
+                    }),
             }
         })
         .collect()
+}
+
+/// A disk that outlives the pod.
+fn claim(path: &str, volume: &core::Volume, check: &mut Check<'_>) -> Option<VolumeSource> {
+    let core::PersistentVolumeClaimVolumeSource {
+        claim_name,
+        read_only,
+    } = volume.persistent_volume_claim.as_ref()?;
+    let name_path = format!("{path}.persistentVolumeClaim.claimName");
+    check.shape(&name_path, claim_name, names::subdomain);
+    check.refer_to(&name_path, (ObjectKind::Claim, claim_name), None);
+    if volume.empty_dir.is_some() {
+        check.wrong(path, "a volume is of one kind only");
+    }
+    Some(VolumeSource::Claim {
+        name: claim_name.clone(),
+        read_only: read_only.unwrap_or_default(),
+    })
 }
 
 fn empty_dir(
@@ -81,7 +102,7 @@ fn refuse(path: &str, volume: &core::Volume, check: &mut Check<'_>) {
         iscsi,
         name: _,
         nfs,
-        persistent_volume_claim,
+        persistent_volume_claim: _,
         photon_persistent_disk,
         portworx_volume,
         projected: _,
@@ -112,7 +133,6 @@ fn refuse(path: &str, volume: &core::Volume, check: &mut Check<'_>) {
             ("image", image.is_some()),
             ("iscsi", iscsi.is_some()),
             ("nfs", nfs.is_some()),
-            ("persistentVolumeClaim", persistent_volume_claim.is_some()),
             ("photonPersistentDisk", photon_persistent_disk.is_some()),
             ("portworxVolume", portworx_volume.is_some()),
             ("quobyte", quobyte.is_some()),

@@ -1,0 +1,93 @@
+//! Volumes that are disks of their own and outlive the pod.
+
+use rustix::fs::{AtFlags, CWD, Gid};
+use rustix::mount::{MountFlags, mount};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// What a group that owns a volume may do with its files, and with its
+/// directories besides: `rwMask`, and `execMask` with setgid, of
+/// pkg/volume/volume_linux.go.
+const GROUP_FILE: u32 = 0o660;
+const GROUP_DIRECTORY: u32 = 0o2110;
+
+/// Mounts the file system of a disk.
+pub fn mount_at(device: &str, path: &str) -> io::Result<()> {
+    let is_plain = !device.is_empty() && device.bytes().all(|b| b.is_ascii_alphanumeric());
+    if !is_plain {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let device = format!("/dev/{device}");
+    Ok(mount(
+        &*device,
+        path,
+        "ext4",
+        MountFlags::NOATIME,
+        c"discard",
+    )?)
+}
+
+/// Gives all that is on a volume to a group, as the kubelet does before the
+/// pod's first container: nothing runs that could put a link in the way. Not
+/// by recursion: containers of an earlier pod may have made it deep.
+pub fn give_to_group(root: &str, group: u32) -> io::Result<()> {
+    let mut waiting: Vec<PathBuf> = vec![root.into()];
+    while let Some(path) = waiting.pop() {
+        let kind = give(&path, group)?;
+        if kind.is_dir() {
+            for entry in std::fs::read_dir(&path)? {
+                waiting.push(entry?.path());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn give(path: &Path, group: u32) -> io::Result<std::fs::FileType> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    rustix::fs::chownat(CWD, path, None, Some(Gid::from_raw(group)), flags)?;
+    // After the owner: a change of it takes bits away.
+    let found = std::fs::symlink_metadata(path)?;
+    if !found.is_symlink() {
+        let more = if found.is_dir() { GROUP_DIRECTORY } else { 0 };
+        let mode = (found.permissions().mode() & 0o7777) | GROUP_FILE | more;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    Ok(found.file_type())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_gets_files_directories_and_links_but_not_what_links_lead_to() {
+        let root = std::env::temp_dir().join(format!("beluga-disk-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&root);
+        let outside = root.join("outside");
+        let volume = root.join("volume");
+        std::fs::create_dir_all(volume.join("d/e")).unwrap();
+        std::fs::write(volume.join("d/e/f"), "x").unwrap();
+        std::fs::write(&outside, "x").unwrap();
+        let mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode(&outside, 0o600);
+        mode(&volume.join("d/e/f"), 0o604);
+        mode(&volume.join("d"), 0o700);
+        std::os::unix::fs::symlink(&outside, volume.join("link")).unwrap();
+        let own = rustix::process::getegid().as_raw();
+        give_to_group(volume.to_str().unwrap(), own).unwrap();
+        let of = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(of(&volume.join("d/e/f")), 0o664);
+        assert_eq!(of(&volume.join("d")), 0o2770);
+        assert_eq!(of(&outside), 0o600);
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn a_device_is_no_path() {
+        assert!(mount_at("../x", "/nowhere").is_err() && mount_at("", "/nowhere").is_err());
+    }
+}
