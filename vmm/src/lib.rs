@@ -17,6 +17,7 @@ pub mod console;
 pub mod control;
 pub mod event_loop;
 pub mod exit;
+pub mod footprint;
 pub mod kvm_stats;
 pub mod loader;
 pub mod log;

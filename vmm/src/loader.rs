@@ -3,7 +3,8 @@
 
 use crate::arch::x86_64::HIGH_MEMORY;
 use crate::arch::x86_64::entry::Entry;
-use crate::memory::{GAP_START, GuestMemory};
+use crate::footprint::sparse_frames;
+use crate::memory::{self, GAP_START, GuestMemory};
 use crate::sys::mapping::Mapping;
 use linux_loader::loader::bootparam::setup_header;
 use linux_loader::loader::{BzImage, Elf, KernelLoader, KernelLoaderResult, PvhBootCapability};
@@ -235,6 +236,9 @@ fn load_kernel(memory: &GuestMemory, file: &File, bytes: u64) -> Result<Kernel, 
     })?;
     let image = &mut Image(Cursor::new(mapping.bytes()));
     if is_elf {
+        for frame in sparse_frames(mapping.bytes()) {
+            memory::small_pages(memory, frame);
+        }
         let loaded = Elf::load(memory, None, image, None).map_err(damaged)?;
         return elf_kernel(&loaded);
     }

@@ -6,6 +6,7 @@
 //!                               0xFEC0_0000 IOAPIC, 0xFEE0_0000 LAPIC
 //! ```
 
+use std::ops::Range;
 use vm_memory::{
     GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
 };
@@ -78,15 +79,23 @@ pub fn register(vm: &kvm_ioctls::VmFd, memory: &GuestMemory) -> Result<(), kvm_i
 /// Huge pages for all of it. Leaving out the first 2 MiB saves the clearing of
 /// one, and costs 300 page faults at boot.
 fn advise_huge_pages(region: &GuestRegionMmap<()>) {
-    // SAFETY: the range is the region's own mapping; the advice changes no
-    // content.
-    let result = unsafe {
-        libc::madvise(
-            region.as_ptr().cast(),
-            region.len() as usize,
-            libc::MADV_HUGEPAGE,
-        )
-    };
+    advise(region.as_ptr(), region.len() as usize, libc::MADV_HUGEPAGE);
+}
+
+/// Small pages for a range of which little will be touched. A range that is not
+/// all memory is left as it is.
+pub fn small_pages(memory: &GuestMemory, range: Range<u64>) {
+    let length = range.end.saturating_sub(range.start) as usize;
+    if let Ok(slice) = memory.get_slice(GuestAddress(range.start), length) {
+        let guard = slice.ptr_guard_mut();
+        advise(guard.as_ptr(), length, libc::MADV_NOHUGEPAGE);
+    }
+}
+
+fn advise(start: *mut u8, length: usize, advice: libc::c_int) {
+    // SAFETY: both callers give a range of a region's own mapping; the advice
+    // changes no content.
+    let result = unsafe { libc::madvise(start.cast(), length, advice) };
     // A host kernel without huge pages refuses; the guest runs all the same.
     let _ = result;
 }

@@ -89,7 +89,7 @@ impl Net {
             tap,
             mac,
             mtu,
-            offered: offload::offered(uso),
+            offered: offload::offered(uso, mtu),
             mergeable: false,
             longest: offload::longest_packet(0, mtu),
             readable: false,

@@ -38,10 +38,9 @@ pub mod bit {
 }
 
 /// What every card offers.
-const ALWAYS: [u32; 12] = [
+const ALWAYS: [u32; 11] = [
     bit::CSUM,
     bit::GUEST_CSUM,
-    bit::MTU,
     bit::MAC,
     bit::GUEST_TSO4,
     bit::GUEST_TSO6,
@@ -56,13 +55,23 @@ const ALWAYS: [u32; 12] = [
 /// What a card offers when its tap knows UDP segmentation (Linux 6.2).
 const WITH_USO: [u32; 3] = [bit::GUEST_USO4, bit::GUEST_USO6, bit::HOST_USO];
 
-/// Feature bits to offer.
+/// The MTU of every card that says nothing else.
+const ETHERNET_MTU: u16 = 1500;
+
+/// Feature bits to offer. The MTU is told only where it is not Ethernet's own:
+/// Linux reads it twice at start, and each read is an exit.
 #[must_use]
-pub fn offered(uso: bool) -> u64 {
+pub fn offered(uso: bool, mtu: u16) -> u64 {
     let extra = if uso { &WITH_USO[..] } else { &[] };
+    let mtu_bit: &[u32] = if mtu == ETHERNET_MTU {
+        &[]
+    } else {
+        &[bit::MTU]
+    };
     ALWAYS
         .iter()
         .chain(extra)
+        .chain(mtu_bit)
         .fold(0, |all, bit| all | 1 << bit)
 }
 
@@ -124,9 +133,11 @@ mod tests {
 
     #[test]
     fn all_that_is_offered_is_taken_up() {
-        let all = offered(true);
+        let all = offered(true, 1500);
         assert_eq!(tap_flags(all), 0x6f);
         assert_eq!(longest_packet(tap_flags(all), 1500), 12 + 22 + 65_536);
-        assert_eq!(offered(false) & (1 << bit::HOST_USO), 0);
+        assert_eq!(offered(false, 1500) & (1 << bit::HOST_USO), 0);
+        assert_eq!(offered(false, 1500) & (1 << bit::MTU), 0);
+        assert_ne!(offered(false, 9000) & (1 << bit::MTU), 0);
     }
 }
