@@ -1,40 +1,17 @@
-//! The bytes of every message, held against files. `BLESS=1` writes them anew;
-//! EVOLUTION.md says when that is allowed.
+//! Supervisor ⇄ agent.
 
+use super::check;
 use beluga_proto::agent::{
     ContainerState, ContainerStats, FilePiece, InterfaceStats, LayerExtent, PodStats, ProcessExit,
     ProcessStats, ResumeStream, StdioNonces, Target,
 };
 use beluga_proto::bytes::Bytes;
 use beluga_proto::container::{CgroupLimits, MountSpec, Rlimit, Seccomp, TerminalSize, UserSpec};
-use beluga_proto::control::VmStatus;
-use beluga_proto::exit::StampedAt;
 use beluga_proto::pod::{Address, Interface, Route, VolumeKind, VolumeSetup};
 use beluga_proto::probe::{Handler, HookKind, ProbeKind, ProbeSpec};
-use beluga_proto::vm::{
-    DiskConfig, Extent, FdNumber, MacAddress, NetConfig, VM_VERSION, VsockConfig,
-};
+use beluga_proto::vm::MacAddress;
 use beluga_proto::*;
-use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
-use std::fmt::Debug;
-use std::path::Path;
-
-fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, message: &T) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("golden/v1/{name}.json"));
-    let bytes = serde_json::to_string(message).expect("serialises") + "\n";
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::write(&path, &bytes).expect("golden file is writable");
-    }
-    let golden = std::fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}; run with BLESS=1", path.display()));
-    assert_eq!(
-        bytes, golden,
-        "{name}: the bytes changed; read EVOLUTION.md"
-    );
-    let back: T = serde_json::from_str(&golden).expect("golden bytes decode");
-    assert_eq!(&back, message, "{name}: decodes to something else");
-}
 
 fn container() -> ContainerId {
     ContainerId::from_random([0xc1; 16])
@@ -459,137 +436,5 @@ fn stats() -> PodStats {
                 command: "sh".into(),
             }],
         }],
-    }
-}
-
-fn stamps() -> Vec<StampedAt> {
-    vec![StampedAt {
-        stamp: Stamp::Init,
-        nanos: 1,
-        cpu_nanos: 2,
-        exits: 3,
-    }]
-}
-
-#[test]
-fn the_machine() {
-    let disk = |id: &str, read_only: bool| DiskConfig {
-        id: id.into(),
-        read_only,
-        extents: vec![Extent {
-            fd: FdNumber(10),
-            offset: 0,
-            length: 4096,
-        }],
-        discard: !read_only,
-        flush: false,
-    };
-    check(
-        "vm_config",
-        &VmConfig {
-            version: VM_VERSION,
-            name: "web".into(),
-            vcpus: 2,
-            memory_mib: 256,
-            kernel: FdNumber(3),
-            initramfs: FdNumber(4),
-            cmdline: "quiet panic=-1".into(),
-            disks: vec![disk("layers", true), disk("scratch", false)],
-            nets: vec![NetConfig {
-                id: "eth0".into(),
-                tap: FdNumber(5),
-                mac: MacAddress([2, 0, 10, 88, 0, 2]),
-                mtu: 1500,
-            }],
-            vsock: Some(VsockConfig { guest_cid: 3 }),
-            rng: true,
-            balloon: true,
-            control: FdNumber(6),
-            exit_record: FdNumber(7),
-        },
-    );
-    check(
-        "exit_record",
-        &ExitRecord {
-            cause: ExitCause::KernelPanic,
-            detail: "the guest kernel panicked".into(),
-            end: None,
-            stamps: stamps(),
-            exits: BTreeMap::from([("io_out".into(), 9)]),
-            console: "Kernel panic - not syncing\n".into(),
-        },
-    );
-}
-
-#[test]
-fn control() {
-    let requests = [
-        ("status", ControlRequest::Status),
-        ("pause", ControlRequest::Pause),
-        ("resume", ControlRequest::Resume),
-        (
-            "grow_disk",
-            ControlRequest::GrowDisk {
-                disk: "layers".into(),
-                extents: vec![Extent {
-                    fd: FdNumber(0),
-                    offset: 0,
-                    length: 4096,
-                }],
-            },
-        ),
-        ("connect_vsock", ControlRequest::ConnectVsock { port: 5000 }),
-        ("stop", ControlRequest::Stop),
-    ];
-    for (id, (name, request)) in (1..).zip(requests) {
-        check(&format!("control_{name}"), &ControlCall { id, request });
-    }
-    let status = VmStatus {
-        version: VM_VERSION,
-        paused: false,
-        stamps: stamps(),
-        exits: BTreeMap::from([("mmio_read".into(), 4)]),
-        devices: BTreeMap::from([("layers".into(), BTreeMap::from([("interrupts".into(), 5)]))]),
-        console: String::new(),
-    };
-    let messages = [
-        (
-            "done",
-            ControlMessage::Reply {
-                id: 1,
-                result: Ok(ControlReply::Done),
-            },
-        ),
-        (
-            "status_reply",
-            ControlMessage::Reply {
-                id: 2,
-                result: Ok(ControlReply::Status(Box::new(status))),
-            },
-        ),
-        (
-            "fault",
-            ControlMessage::Reply {
-                id: 3,
-                result: Err(Fault::new(FaultCode::NotFound, "no disk \"x\"")),
-            },
-        ),
-        (
-            "vsock_opened",
-            ControlMessage::VsockOpened {
-                host_port: 1024,
-                guest_port: 99,
-            },
-        ),
-        (
-            "disk_stalled",
-            ControlMessage::DiskStalled {
-                disk: "scratch".into(),
-                stalled: true,
-            },
-        ),
-    ];
-    for (name, message) in messages {
-        check(&format!("control_message_{name}"), &message);
     }
 }
