@@ -25,6 +25,7 @@
 //! by a guest's number, read each descriptor once, and bound the work of one
 //! call (see [`VirtQueue::pop`]).
 
+pub mod again;
 pub mod balloon;
 pub mod block;
 pub mod buffer;
@@ -40,6 +41,7 @@ pub mod rng;
 pub mod testing;
 pub mod vsock;
 
+pub use again::Again;
 pub use events::{EventRegistry, Interest, Token};
 pub use interrupt::Interrupt;
 pub use outgoing::{Outgoing, Place, Places};

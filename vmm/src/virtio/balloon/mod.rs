@@ -4,7 +4,9 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Chain, DeviceError, DeviceKind, EventRegistry, Running, VirtioDevice};
+use super::{
+    Again, Chain, DeviceError, DeviceKind, EventRegistry, Interest, Running, Token, VirtioDevice,
+};
 use crate::memory::GuestMemory;
 use crate::sys::balloon::{PAGE, discard};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
@@ -29,7 +31,7 @@ const MAX_PAGES: usize = 1024;
 const MAX_REPORTED: usize = 64;
 
 /// Most requests served in one call; then the thread turns to other devices.
-const MAX_BATCH: usize = 64;
+const MAX_BATCH: usize = 8;
 
 /// The balloon.
 #[derive(Debug, Default)]
@@ -38,6 +40,7 @@ pub struct Balloon {
     actual: u32,
     inflated: u64,
     reported: u64,
+    again: Again,
 }
 
 impl Balloon {
@@ -122,18 +125,16 @@ impl VirtioDevice for Balloon {
     }
 
     fn queue_notified(&mut self, running: &mut Running<'_>, index: usize) {
-        let mut served = 0;
-        while let Some(queue) = running.queues.get_mut(index) {
-            let Some(chain) = (served < MAX_BATCH)
-                .then(|| queue.pop(running.memory))
-                .flatten()
-            else {
-                if queue.rearm(running.memory) && served < MAX_BATCH {
+        for _ in 0..MAX_BATCH {
+            let Some(queue) = running.queues.get_mut(index) else {
+                return;
+            };
+            let Some(chain) = queue.pop(running.memory) else {
+                if queue.rearm(running.memory) {
                     continue;
                 }
-                break;
+                return running.signal_used(index);
             };
-            served += 1;
             let head = chain.head_index();
             match index {
                 INFLATE => self.inflate(running.memory, chain),
@@ -144,9 +145,17 @@ impl VirtioDevice for Balloon {
             running.queues[index].add_used(running.memory, head, 0);
         }
         running.signal_used(index);
+        self.again.ask(running.events);
     }
 
-    fn reset(&mut self, _events: &EventRegistry) {
+    fn ready(&mut self, running: &mut Running<'_>, _token: Token, _interest: Interest) {
+        for index in [INFLATE, DEFLATE, REPORTING] {
+            self.queue_notified(running, index);
+        }
+    }
+
+    fn reset(&mut self, events: &EventRegistry) {
+        self.again.reset(events);
         self.actual = 0;
     }
 

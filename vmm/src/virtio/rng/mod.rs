@@ -3,7 +3,9 @@
 #[cfg(test)]
 mod tests;
 
-use super::{DeviceError, DeviceKind, EventRegistry, Running, VirtioDevice};
+use super::{
+    Again, DeviceError, DeviceKind, EventRegistry, Interest, Running, Token, VirtioDevice,
+};
 use crate::sys::random;
 use vm_memory::{Bytes, GuestAddress};
 
@@ -15,12 +17,13 @@ const QUEUE_SIZE: u16 = 16;
 const MAX_REQUEST: usize = 512;
 
 /// Most requests served in one call; then the thread turns to other devices.
-const MAX_BATCH: usize = 2 * QUEUE_SIZE as usize;
+const MAX_BATCH: usize = QUEUE_SIZE as usize / 2;
 
 /// The entropy device.
 #[derive(Debug, Default)]
 pub struct Rng {
     bytes_in: u64,
+    again: Again,
 }
 
 impl Rng {
@@ -81,22 +84,22 @@ impl VirtioDevice for Rng {
         if index != 0 {
             return;
         }
-        let mut served = 0;
-        while served < MAX_BATCH {
-            if self.serve(running) {
-                served += 1;
-            } else if !running.queues[0].rearm(running.memory) {
-                break;
+        for _ in 0..MAX_BATCH {
+            if !self.serve(running) && !running.queues[0].rearm(running.memory) {
+                return running.signal_used(0);
             }
         }
-        if served == MAX_BATCH {
-            // A driver that refills for ever notifies again for the next one.
-            let _ = running.queues[0].rearm(running.memory);
-        }
         running.signal_used(0);
+        self.again.ask(running.events);
     }
 
-    fn reset(&mut self, _events: &EventRegistry) {}
+    fn ready(&mut self, running: &mut Running<'_>, _token: Token, _interest: Interest) {
+        self.queue_notified(running, 0);
+    }
+
+    fn reset(&mut self, events: &EventRegistry) {
+        self.again.reset(events);
+    }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         vec![("bytes_in", self.bytes_in)]

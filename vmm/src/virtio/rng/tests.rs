@@ -29,6 +29,24 @@ fn a_request_is_filled_up_to_the_bound_and_not_beyond() {
 }
 
 #[test]
+fn what_is_left_after_a_turn_is_served_without_another_notification() {
+    let mut bench = Bench::new(Rng::new(), 1, 0);
+    for _ in 0..QUEUE_SIZE {
+        bench.drivers[0]
+            .offer(&[(BUFFERS, 64, true)])
+            .expect("room");
+    }
+    bench.kick(0);
+    let served =
+        |bench: &mut Bench<Rng>| std::iter::from_fn(|| bench.drivers[0].take_used()).count();
+    assert_eq!(served(&mut bench), MAX_BATCH);
+    bench.pump(2000);
+    assert_eq!(served(&mut bench), MAX_BATCH);
+    let (max, none) = (usize::from(QUEUE_SIZE), 0);
+    assert_eq!((2 * MAX_BATCH, served(&mut bench)), (max, none));
+}
+
+#[test]
 fn what_cannot_be_written_is_given_back_empty() {
     let mut bench = Bench::new(Rng::new(), 1, 0);
     bench.drivers[0]
