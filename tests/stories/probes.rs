@@ -178,7 +178,7 @@ spec:
   containers:
   - name: web
     image: nginx
-    command: [sh, -c, 'echo hello > /var/www/html/index.html; exec nginx -g \"daemon off;\"']
+    command: [sh, -c, 'mkdir -p /var/www/html; echo hello > /var/www/html/index.html; exec nginx -g \"daemon off;\"']
     ports: [{{containerPort: 80, name: http}}]
     readinessProbe: {{httpGet: {{port: http}}, {timing}}}
     livenessProbe: {{httpGet: {{path: /nope, port: 80, host: localhost}}, {timing}}}
@@ -239,4 +239,18 @@ fn b08_a_failed_start_hook_ends_the_container() {
     let said = shared().run(["describe", "pod", "b08-post-start"]).ok();
     said.says("FailedPostStartHook")
         .says("PostStartHook failed");
+}
+
+#[test]
+fn b08_grpc_probes_speak_the_health_protocol() {
+    let pod = shared().pod(include_str!("../pods/grpc.yaml"));
+    let unhealthy = "Liveness probe failed: service unhealthy (responded with \"NOT_SERVING\")";
+    eventually("the liveness probe was answered", || {
+        let said = shared().run(["describe", "pod", pod.name()]).out;
+        said.contains(unhealthy).then_some(())
+    });
+    shared()
+        .run(["describe", "pod", pod.name()])
+        .ok()
+        .says("grpc <pod>:9000 ready delay=0s timeout=20s period=1s #success=1 #failure=1000");
 }

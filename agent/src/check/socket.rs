@@ -69,8 +69,14 @@ impl Socket {
             self.connected = rustix::net::getpeername(&self.socket).is_ok();
         }
         if self.connected {
-            self.flush().map_err(told)?;
+            let sent = self.flush();
+            // A server may answer and close before it has heard everything.
             ended = self.receive(answer).map_err(told)?;
+            match sent {
+                Err(errno) if answer.is_empty() => return Err(told(errno)),
+                Err(_) => ended = true,
+                Ok(()) => {}
+            }
         }
         Ok(State {
             connected: self.connected,
