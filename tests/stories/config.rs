@@ -358,3 +358,21 @@ fn b32_a_claim_outlives_its_pods_and_has_one_at_a_time() {
     shared().run(["delete", "pvc", "kept"]).ok().says("deleted");
     shared().run(["get", "pvc", "kept"]).exits(1);
 }
+
+#[test]
+fn b28_a_changed_object_reaches_a_pod_whose_supervisor_was_killed() {
+    let pod = shared().pod(&filled("orphan"));
+    crate::crashes::kill_supervisor(&pod);
+    let next = filled("orphan").replace("key: first", "key: second");
+    let told = shared().feed(["apply", "-f", "-"], next.as_bytes()).ok();
+    drop(
+        told.says("configmap/orphan-map configured")
+            .says("pod/orphan unchanged"),
+    );
+    assert_eq!(pod.sh("main", "cat /map/key"), "second");
+    pod.delete();
+    let objects = FILLED_WITH.replace("filled", "orphan");
+    shared()
+        .feed(["delete", "-f", "-"], objects.as_bytes())
+        .ok();
+}

@@ -24,7 +24,7 @@ fn kill_vmm(beluga: &Beluga, pod: &Pod) {
 }
 
 /// Kills the pod's supervisor.
-fn kill_supervisor(pod: &Pod) {
+pub fn kill_supervisor(pod: &Pod) {
     let pattern = format!("supervise.*{}", pod.field("/metadata/uid"));
     run(
         Command::new("pkill").args(["-KILL", "-f", &pattern]),

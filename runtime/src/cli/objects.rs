@@ -272,6 +272,11 @@ pub fn delete<'n>(
     names: impl IntoIterator<Item = (&'n str, &'n str)>,
 ) -> Result<Option<String>, CliError> {
     let mut absent = None;
+    // No pod may come to hold a claim between the look and the end of it.
+    let _claims = match kind {
+        ObjectKind::Claim => Some(objects::claims_lock(settings)?),
+        ObjectKind::ConfigMap | ObjectKind::Secret => None,
+    };
     for (namespace, name) in names {
         if kind == ObjectKind::Claim
             && let Some(holder) = engine::claims::holder(settings, namespace, name)?

@@ -341,6 +341,8 @@ impl Supervisor {
             Message::Started(id, Err(fault)) => self.start_failed(id, fault).await,
             Message::Listed(Ok(Reply::Containers { containers })) => {
                 self.reconcile(containers).await;
+                // What the one before us did not finish telling.
+                self.refresh(None);
             }
             Message::Listed(_) => {
                 let message = "The agent does not say what runs".to_owned();

@@ -1,8 +1,9 @@
 //! Containers of a pod.
 
 use super::check::Check;
+use super::config::Volume;
 use super::pod::some;
-use super::types::{Container, ContainerPort, PullPolicy, Volume, VolumeMount};
+use super::types::{Container, ContainerPort, PullPolicy, VolumeMount};
 use super::yaml::join;
 use super::{env, lifecycle, names, probe, resources, security};
 use beluga_image::Reference;

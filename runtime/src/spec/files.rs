@@ -1,9 +1,8 @@
 //! Volumes of files: ConfigMaps, Secrets, the pod itself, and all of them in one.
 
 use super::check::Check;
-use super::config::{DownwardPath, DownwardValue, FileSource, KeyPath};
+use super::config::{DownwardPath, DownwardValue, FileSource, KeyPath, VolumeSource};
 use super::object::ObjectKind;
-use super::types::VolumeSource;
 use super::yaml::join;
 use super::{env, names};
 use k8s_openapi::api::core::v1 as core;

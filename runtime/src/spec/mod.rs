@@ -33,17 +33,17 @@ mod yaml;
 
 pub use claim::ClaimSpec;
 pub use config::{
-    DownwardPath, DownwardValue, EnvFrom, EnvValue, Field, FileSource, KeyPath, KeyRef, Reference,
-    Resource, ResourceField, ValueSource,
+    DownwardPath, DownwardValue, EnvFrom, EnvValue, Field, FileSource, KeyPath, KeyRef, Medium,
+    Reference, Resource, ResourceField, ValueSource, Volume, VolumeSource,
 };
 pub use issue::{Issue, ManifestError, Position, SHOWN_ISSUES};
 pub use names::{is_plain_variable, label, sub_path, subdomain};
 pub use object::{ConfigObject, MAX_DATA, OPAQUE, ObjectKind};
 pub use quantity::{Bytes, Quantity, QuantityError};
 pub use types::{
-    Container, ContainerPort, ContainerSecurity, Dns, Hooks, HostAlias, Medium, PodName, PodSpec,
-    Probe, Probes, PullPolicy, Resources, RestartPolicy, RestartRule, RunAs, SeccompChoice,
-    TerminationMessage, Volume, VolumeMount, VolumeSource,
+    Container, ContainerPort, ContainerSecurity, Dns, Hooks, HostAlias, PodName, PodSpec, Probe,
+    Probes, PullPolicy, Resources, RestartPolicy, RestartRule, RunAs, SeccompChoice,
+    TerminationMessage, VolumeMount,
 };
 pub use yaml::MAX_TEXT;
 

@@ -1,7 +1,7 @@
 //! [`PodSpec`] and its parts: a checked pod, defaults filled in, nothing in it
 //! that Beluga cannot do.
 
-use super::config::{EnvFrom, EnvValue, FileSource, ValueSource};
+use super::config::{EnvFrom, EnvValue, ValueSource, Volume};
 use super::object::ObjectKind;
 use beluga_proto::probe::Handler;
 use serde::{Deserialize, Serialize};
@@ -322,51 +322,6 @@ pub enum SeccompChoice {
     Unconfined,
 }
 
-/// A volume of the pod.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Volume {
-    /// Unique in the pod.
-    pub name: String,
-    /// What it is made of.
-    pub source: VolumeSource,
-}
-
-/// What a volume is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum VolumeSource {
-    /// Empty at the pod's start, gone at its end.
-    EmptyDir {
-        /// On the scratch disk or in memory.
-        medium: Medium,
-        /// Bytes.
-        size_limit: Option<u64>,
-    },
-    /// Files from objects and from the pod itself, for containers to read.
-    Files {
-        /// In order; a later one wins.
-        sources: Vec<FileSource>,
-        /// Permission bits of files that have none of their own.
-        mode: u32,
-    },
-    /// A disk that outlives the pod.
-    Claim {
-        /// The claim's name.
-        name: String,
-        /// For containers to read only.
-        read_only: bool,
-    },
-}
-
-/// Where an emptyDir lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Medium {
-    /// The scratch disk.
-    Disk,
-    /// tmpfs.
-    Memory,
-}
-
 /// Names for an address, in /etc/hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostAlias {
@@ -408,25 +363,6 @@ impl PodSpec {
         self.all_containers()
             .map(|container| container.image.as_str())
             .collect()
-    }
-}
-
-impl VolumeSource {
-    /// The objects that the volume is made of.
-    pub fn objects(&self) -> impl Iterator<Item = (ObjectKind, &str)> {
-        let sources = match self {
-            Self::Files { sources, .. } => sources.as_slice(),
-            Self::EmptyDir { .. } | Self::Claim { .. } => &[],
-        };
-        let claim = match self {
-            Self::Claim { name, .. } => Some((ObjectKind::Claim, name.as_str())),
-            Self::Files { .. } | Self::EmptyDir { .. } => None,
-        };
-        let files = sources.iter().filter_map(|source| match source {
-            FileSource::Object { kind, name, .. } => Some((*kind, name.as_str())),
-            FileSource::Downward { .. } => None,
-        });
-        files.chain(claim)
     }
 }
 

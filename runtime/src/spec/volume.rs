@@ -1,8 +1,8 @@
 //! Volumes of a pod.
 
 use super::check::Check;
+use super::config::{Medium, Volume, VolumeSource};
 use super::object::ObjectKind;
-use super::types::{Medium, Volume, VolumeSource};
 use super::{files, names};
 use k8s_openapi::api::core::v1 as core;
 
