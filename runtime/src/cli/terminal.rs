@@ -3,10 +3,11 @@
 
 use super::CliError;
 use beluga_proto::container::TerminalSize;
+use rustix::io::Errno;
+use rustix::pipe::{SpliceFlags, splice};
 use rustix::termios::{self, OptionalActions, Termios};
-use std::fs::File;
 use std::io::{self, IsTerminal as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -75,9 +76,8 @@ pub fn stdin_is_terminal() -> bool {
 pub fn send_input(to: OwnedFd) -> Result<(), CliError> {
     blocking(&to)?;
     thread::spawn(move || {
-        let mut to = File::from(to);
         // The process may end before its input does.
-        drop(copy(&mut io::stdin().lock(), &mut to, &AtomicU64::new(0)));
+        let _ = feed(rustix::stdio::stdin(), to.as_fd());
         let _ = rustix::net::shutdown(&to, rustix::net::Shutdown::Write);
         // Kept open until the program ends: closing it would tear down the
         // stream of a terminal, whose two directions are one.
@@ -101,13 +101,13 @@ impl Outputs {
         self.open.push(Arc::clone(&open));
         let moved = Arc::clone(&self.moved);
         thread::spawn(move || {
-            let mut from = File::from(from);
-            // A reader of ours that is gone, or a pod that is: both end it.
-            let _ = if error {
-                copy(&mut from, &mut io::stderr().lock(), &moved)
+            let to = if error {
+                rustix::stdio::stderr()
             } else {
-                copy(&mut from, &mut io::stdout().lock(), &moved)
+                rustix::stdio::stdout()
             };
+            // A reader of ours that is gone, or a pod that is: both end it.
+            let _ = copy(from.as_fd(), to, &moved);
             open.store(false, Ordering::Release);
         });
         Ok(())
@@ -131,22 +131,108 @@ impl Outputs {
     }
 }
 
-fn copy(from: &mut impl io::Read, to: &mut impl io::Write, moved: &AtomicU64) -> io::Result<()> {
+/// Moves bytes to the source's end.
+fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, moved: &AtomicU64) -> rustix::io::Result<()> {
     let mut buffer = vec![0u8; CHUNK];
     loop {
-        let length = match from.read(&mut buffer) {
+        let length = match rustix::io::read(from, &mut buffer[..]) {
             Ok(0) => return Ok(()),
             Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno),
         };
-        to.write_all(&buffer[..length])?;
-        to.flush()?;
+        let mut unsent = &buffer[..length];
+        while !unsent.is_empty() {
+            match rustix::io::write(to, unsent) {
+                Ok(written) => unsent = &unsent[written..],
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
         moved.fetch_add(length as u64, Ordering::Relaxed);
+    }
+}
+
+/// Moves bytes to a socket, to the source's end: from a pipe without a look at
+/// them. Not the other way round: a splice into a pipe that waits for bytes
+/// keeps the pipe's reader from those that are in it.
+fn feed(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    loop {
+        match splice(from, None, to, None, CHUNK, SpliceFlags::MOVE) {
+            Ok(0) => return Ok(()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(Errno::INVAL) => return copy(from, to, &AtomicU64::new(0)),
+            Err(errno) => return Err(errno),
+        }
     }
 }
 
 fn blocking(fd: &OwnedFd) -> Result<(), CliError> {
     rustix::io::ioctl_fionbio(fd, false)
         .map_err(|error| CliError::io("prepare a stream", error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+
+    type Mover = fn(BorrowedFd<'_>, BorrowedFd<'_>);
+
+    fn copied(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
+        copy(from, to, &AtomicU64::new(0)).expect("copied");
+    }
+
+    fn fed(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
+        feed(from, to).expect("fed");
+    }
+
+    /// Moves 300 kB; their first word arrives before the rest is sent.
+    fn arrives(
+        mover: Mover,
+        (mut source, from): (impl io::Write + Send, OwnedFd),
+        (to, mut sink): (OwnedFd, impl io::Read),
+    ) {
+        let sent: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+        let (first, rest) = sent.split_at(5);
+        let mut got = vec![0; 5];
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                mover(from.as_fd(), to.as_fd());
+                drop(to);
+            });
+            source.write_all(first).expect("somebody reads");
+            sink.read_exact(&mut got).expect("the first word");
+            scope.spawn(|| {
+                source.write_all(rest).expect("somebody reads");
+                drop(source);
+            });
+            sink.read_to_end(&mut got).expect("an end");
+        });
+        assert!(got == sent);
+    }
+
+    #[test]
+    fn bytes_move_between_pipes_sockets_and_files_as_they_come() {
+        let pipe = || std::io::pipe().expect("a pipe");
+        let socket = || UnixStream::pair().expect("sockets");
+        let ((pipe_out, pipe_in), (ours, theirs)) = (pipe(), socket());
+        arrives(fed, (pipe_in, pipe_out.into()), (ours.into(), theirs));
+        let ((pipe_out, pipe_in), (ours, theirs)) = (pipe(), socket());
+        arrives(copied, (ours, theirs.into()), (pipe_in.into(), pipe_out));
+        let (from, to) = (socket(), socket());
+        arrives(fed, (from.0, from.1.into()), (to.0.into(), to.1));
+        let path = std::env::temp_dir().join(format!("copy-{}", std::process::id()));
+        std::fs::write(&path, b"from a file").expect("a file");
+        let (to, mut sink) = socket();
+        let file = File::open(&path).expect("a file");
+        fed(file.as_fd(), to.as_fd());
+        drop(to);
+        let mut got = String::new();
+        sink.read_to_string(&mut got).expect("an end");
+        assert_eq!(got, "from a file");
+        std::fs::remove_file(path).expect("removed");
+    }
 }
