@@ -5,6 +5,12 @@ use std::io;
 
 const MOUNT: &str = "/sys/fs/cgroup";
 const POD: &str = "/sys/fs/cgroup/pod";
+/// Bytes written here are reclaimed from what the containers hold.
+pub const RECLAIM: &str = "/sys/fs/cgroup/pod/memory.reclaim";
+/// Memory of all containers by kind.
+pub const POD_MEMORY: &str = "/sys/fs/cgroup/pod/memory.stat";
+/// CPU time of all containers.
+pub const POD_CPU: &str = "/sys/fs/cgroup/pod/cpu.stat";
 /// The agent's own.
 const AGENT: &str = "/sys/fs/cgroup/agent";
 /// Length of `cpu.max`'s period in microseconds.
@@ -165,14 +171,24 @@ impl Cgroup {
         format!("{}/cgroup.events", self.path)
     }
 
-    /// PIDs of its processes (not of groups below), at most `limit`.
+    /// PIDs of the processes in it and below, at most `limit`.
     pub fn processes(&self, limit: usize) -> Vec<u32> {
-        std::fs::read_to_string(format!("{}/cgroup.procs", self.path))
-            .unwrap_or_default()
-            .lines()
-            .filter_map(|line| line.parse().ok())
-            .take(limit)
-            .collect()
+        let mut found = Vec::new();
+        let mut groups = vec![(self.path.clone(), 0)];
+        let mut visited = 0;
+        while let Some((path, depth)) = groups.pop() {
+            let text = std::fs::read_to_string(format!("{path}/cgroup.procs")).unwrap_or_default();
+            let pids = text.lines().filter_map(|line| line.parse::<u32>().ok());
+            found.extend(pids.take(limit - found.len()));
+            visited += 1;
+            if found.len() == limit || visited == MAX_GROUPS {
+                break;
+            }
+            if depth < MAX_DEPTH {
+                groups.extend(below(&path).map(|path| (path, depth + 1)));
+            }
+        }
+        found
     }
 
     /// Removes the group and what a privileged container made below it.
@@ -182,20 +198,29 @@ impl Cgroup {
     }
 }
 
-/// Deepest nesting below a container's group that is cleaned up.
+/// Deepest nesting below a container's group that is looked into.
 const MAX_DEPTH: usize = 32;
+
+/// Most groups of a container that are searched for processes: a container that
+/// makes more does not stall the agent.
+const MAX_GROUPS: usize = 1024;
+
+/// Paths of the groups right below one.
+fn below(path: &str) -> impl Iterator<Item = String> {
+    std::fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path().to_string_lossy().into_owned())
+}
 
 fn remove_tree(path: &str, depth: usize) {
     if std::fs::remove_dir(path).is_ok() || depth == MAX_DEPTH {
         return;
     }
-    let Ok(entries) = std::fs::read_dir(path) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_tree(&entry.path().to_string_lossy(), depth + 1);
-        }
+    for group in below(path) {
+        remove_tree(&group, depth + 1);
     }
     let _ = std::fs::remove_dir(path);
 }
@@ -257,6 +282,23 @@ mod tests {
                 ("pids.max", "7".to_owned()),
             ]
         );
+    }
+
+    #[test]
+    fn processes_of_groups_below_are_found_too() {
+        // Any directories will do: only their files are read.
+        let base = std::env::temp_dir().join(format!("cgroup-{}", std::process::id()));
+        std::fs::create_dir_all(base.join("a/b")).unwrap();
+        for (group, pids) in [("", "1\n2\n"), ("a", ""), ("a/b", "7\n8\n9\n")] {
+            std::fs::write(base.join(group).join("cgroup.procs"), pids).unwrap();
+        }
+        let group = Cgroup {
+            path: base.to_string_lossy().into_owned(),
+        };
+        assert_eq!(group.processes(usize::MAX), [1, 2, 7, 8, 9]);
+        assert_eq!(group.processes(4), [1, 2, 7, 8]);
+        assert_eq!(group.processes(2), [1, 2]);
+        std::fs::remove_dir_all(base).unwrap();
     }
 
     #[test]

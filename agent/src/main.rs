@@ -26,6 +26,7 @@ mod poller;
 mod probe;
 mod quota;
 mod reaper;
+mod reclaim;
 mod setup;
 mod spawn;
 mod stats;

@@ -205,23 +205,29 @@ impl Pod {
         self.owners.get(&pid)
     }
 
-    /// The helper has become the program.
-    pub fn executed(&mut self, pid: u32) {
-        match self.owners.get(&pid) {
-            Some(Owner::Container(id)) => {
+    /// The helper has become the program, which has a PID of its own or the
+    /// helper's.
+    pub fn executed(&mut self, helper: u32, pid: u32) {
+        let Some(owner) = self.owners.remove(&helper) else {
+            return;
+        };
+        match &owner {
+            Owner::Container(id) => {
                 if let Some(container) = self.containers.get_mut(id)
                     && container.phase == Phase::Starting
                 {
                     container.phase = Phase::Running;
+                    container.pid = pid;
                 }
             }
-            Some(Owner::Exec(id)) => {
+            Owner::Exec(id) => {
                 if let Some(exec) = self.execs.get_mut(id) {
                     exec.running = true;
+                    exec.pid = pid;
                 }
             }
-            None => {}
         }
+        self.owners.insert(pid, owner);
     }
 
     /// The helper could not become the program: what it was for is no more.
@@ -356,7 +362,7 @@ mod tests {
         let mut pod = Pod::default();
         pod.is_set_up_now();
         pod.container_spawned(id(1), "web".to_owned(), 10);
-        pod.executed(10);
+        pod.executed(10, 10);
         pod
     }
 
@@ -448,7 +454,7 @@ mod tests {
         let target = Target::Container { id: id(1) };
         assert_eq!(pod.signal_target(&target), Ok((10, false)));
         assert_eq!(pod.exited(10, EXIT), Some(Owner::Container(id(1))));
-        pod.executed(10);
+        pod.executed(10, 10);
         assert_eq!(pod.phase(&id(1)), Ok(Phase::Ending(EXIT)));
     }
 }

@@ -6,6 +6,7 @@ mod config;
 mod crashes;
 mod exec;
 mod guest;
+mod idle;
 mod lifecycle;
 mod logical_host;
 mod object;

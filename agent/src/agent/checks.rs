@@ -264,7 +264,7 @@ impl Agent {
         };
         let group: Cgroup = owner.cgroup.below(purpose.name()).map_err(|e| error(&e))?;
         let plan = SpawnPlan {
-            place: Place::Join { pid },
+            place: Place::Join { pid, unseen: false },
             process: ExecSpec {
                 args: args.to_vec(),
                 ..subject.process.clone()

@@ -40,6 +40,12 @@ impl Agent {
         match starting.spawning.poll() {
             Progress::Pending => {}
             Progress::Executed { terminal } => self.executed(pid, terminal),
+            Progress::Failed(fault) if starting.handed_over => {
+                self.poller.remove(starting.spawning.status_fd());
+                if let Some(starting) = self.starting.remove(&pid) {
+                    self.start_failed(pid, starting.caller, fault);
+                }
+            }
             Progress::Failed(fault) => {
                 self.poller.remove(starting.spawning.status_fd());
                 starting.failed = Some(fault);
@@ -50,12 +56,16 @@ impl Agent {
         }
     }
 
-    fn executed(&mut self, pid: u32, terminal: Option<OwnedFd>) {
-        let Some(starting) = self.starting.remove(&pid) else {
+    fn executed(&mut self, helper: u32, terminal: Option<OwnedFd>) {
+        let Some(starting) = self.starting.remove(&helper) else {
             return;
         };
+        let pid = starting.spawning.pid;
         self.poller.remove(starting.spawning.status_fd());
-        self.pod.executed(pid);
+        self.pod.executed(helper, pid);
+        if starting.kill {
+            signal_process(pid, libc::SIGKILL);
+        }
         if let Some(Owner::Container(id)) = self.pod.owner(pid) {
             self.checks.started(id);
         }
@@ -118,9 +128,14 @@ impl Agent {
         if self.check_exited(pid, process.code) {
             return;
         }
-        if self.starting.get(&pid).is_some_and(|s| s.failed.is_none()) {
+        if self.pod.owner(pid).is_none() {
+            self.hear_all();
+        } else if self.starting.get(&pid).is_some_and(|s| s.failed.is_none()) {
             // Its last words are in the socket already.
             self.spawning_has_news(pid);
+        }
+        if self.has_handed_over(process) {
+            return;
         }
         if let Some(starting) = self.starting.remove(&pid) {
             let fault = starting.failed.unwrap_or_else(|| {
@@ -137,6 +152,27 @@ impl Agent {
             return;
         }
         self.first_process_ended(process);
+    }
+
+    /// A process that nobody knows may be one that a helper has handed over to
+    /// and that has executed and ended since: the status sockets tell.
+    fn hear_all(&mut self) {
+        let waiting = self.starting.iter().filter(|(_, s)| s.failed.is_none());
+        let waiting: Vec<u32> = waiting.map(|(pid, _)| *pid).collect();
+        for helper in waiting {
+            self.spawning_has_news(helper);
+        }
+    }
+
+    /// Whether a helper that is gone has left its work to another process.
+    fn has_handed_over(&mut self, process: Gone) -> bool {
+        match self.starting.get_mut(&process.pid) {
+            Some(starting) if starting.spawning.hands_over && starting.failed.is_none() => {
+                starting.handed_over = process.code == 0;
+                starting.handed_over
+            }
+            _ => false,
+        }
     }
 
     fn start_failed(&mut self, pid: u32, caller: Caller, fault: Fault) {

@@ -17,6 +17,7 @@ use crate::layers::Layers;
 use crate::link::{Caller, Dial, Link};
 use crate::pod::Pod;
 use crate::poller::{Poller, Readiness, Token};
+use crate::reclaim::Reclaim;
 use crate::setup::Storage;
 use crate::spawn::Spawning;
 use crate::stream::Streams;
@@ -89,6 +90,11 @@ struct Starting {
     nonces: StdioNonces,
     /// Set when it cannot come to be any more: what to answer when it is gone.
     failed: Option<Fault>,
+    /// The helper has ended; the process that goes on in its place has yet to
+    /// say that it executes.
+    handed_over: bool,
+    /// It is to be killed as soon as it has a PID.
+    kill: bool,
 }
 
 /// A deletion under way in a child.
@@ -111,6 +117,7 @@ pub struct Agent {
     streams: Streams,
     layers: Layers,
     clock: Clock,
+    reclaim: Reclaim,
     watches: Watches,
     checks: Checks,
     pod: Pod,
@@ -142,6 +149,7 @@ impl Agent {
             streams: Streams::new(dial),
             layers: Layers::default(),
             clock: Clock::new(),
+            reclaim: Reclaim::new(),
             watches,
             checks: Checks::default(),
             pod: Pod::default(),
@@ -166,6 +174,7 @@ impl Agent {
             self.turn_layers();
             self.turn_checks();
             self.clock.turn();
+            self.reclaim.turn();
             self.turn_link()?;
             let more = self.streams.pump(&self.poller);
             if let Some(end) = self.end() {
@@ -241,6 +250,7 @@ impl Agent {
             self.link.deadline(),
             self.layers.deadline(),
             self.clock.deadline(),
+            self.reclaim.deadline(),
             self.streams.deadline(),
             self.checks.deadline(),
             self.ending.as_ref().map(|ending| ending.until),

@@ -203,6 +203,8 @@ impl Agent {
             caller,
             nonces,
             failed: None,
+            handed_over: false,
+            kill: false,
         };
         // Without a watch its end is still seen by the reaper.
         if let Err(error) = starting.watch(self) {
@@ -282,7 +284,10 @@ impl Agent {
             }
         };
         let plan = SpawnPlan {
-            place: Place::Join { pid: first },
+            place: Place::Join {
+                pid: first,
+                unseen: true,
+            },
             cgroup: cgroup::of_process(first).unwrap_or_else(|| group.path().to_owned()),
             privileged: false,
             mask_paths: false,
@@ -305,6 +310,8 @@ impl Agent {
             caller,
             nonces,
             failed: None,
+            handed_over: false,
+            kill: false,
         };
         starting
             .watch(self)
@@ -324,6 +331,12 @@ impl Agent {
             // The helper would die of it instead of the program handling it.
             let message = "its program does not run yet";
             return Err(Fault::new(FaultCode::FailedPrecondition, message));
+        }
+        if let Some(starting) = self.starting.get_mut(&pid)
+            && starting.handed_over
+        {
+            starting.kill = true;
+            return Ok(());
         }
         match target {
             Target::Container { id } if all => self.signal_all(id, signal),

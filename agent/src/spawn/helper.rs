@@ -1,5 +1,8 @@
 //! The helper's own flow: from the plan to execve, in an order that matters.
 //!
+//! A PID namespace with processes in it is entered last of all, by a new process:
+//! whoever may trace there (CAP_SYS_PTRACE) would otherwise get at the guest's
+//! root, descriptors and rights through the helper (CVE-2016-9962 and its kin).
 //! What needs the guest's tree comes first, then the root, then what needs the
 //! container's tree, and rights are given up last. Nothing of the container's
 //! is executed or trusted on the way; every path goes through [`super::resolve`].
@@ -16,6 +19,7 @@ use beluga_proto::ExecSpec;
 use beluga_proto::container::Seccomp;
 use rustix::fs::{Dev, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::MountPropagationFlags;
+use rustix::pipe::PipeFlags;
 use rustix::process::{DumpableBehavior, Gid, Uid};
 use rustix::thread::{ThreadNameSpaceType, UnshareFlags};
 use std::fs::File;
@@ -66,7 +70,6 @@ fn run(reporter: &Reporter) -> Result<std::convert::Infallible, HelperError> {
     let plan: SpawnPlan = serde_json::from_slice(&json).map_err(|error| HelperError::Invalid {
         what: format!("the plan cannot be read: {error}"),
     })?;
-    rustix::process::setsid().to("lead a session")?;
     std::fs::write(
         "/proc/self/oom_score_adj",
         plan.process.oom_score_adj.to_string(),
@@ -74,8 +77,9 @@ fn run(reporter: &Reporter) -> Result<std::convert::Infallible, HelperError> {
     .to("set oom_score_adj")?;
     let scene = match &plan.place {
         Place::Create(root) => create(&plan, root)?,
-        Place::Join { .. } => join(&plan)?,
+        Place::Join { unseen, .. } => join(&plan, *unseen)?,
     };
+    let has_terminal = scene.terminal.is_some();
     let program = program::prepare(&plan.process, &scene.identity.home)?;
     program::enter(&scene.directory, &plan.process.cwd)?;
     if let Some(terminal) = &scene.terminal {
@@ -90,9 +94,36 @@ fn run(reporter: &Reporter) -> Result<std::convert::Infallible, HelperError> {
     give_up_rights(&plan.process, &scene.identity)?;
     drop(scene);
     close_all_but(reporter.as_fd())?;
+    if matches!(plan.place, Place::Join { unseen: true, .. }) {
+        continue_among_them(reporter)?;
+    }
+    rustix::process::setsid().to("lead a session")?;
+    if has_terminal {
+        terminal::control()?;
+    }
     rustix::process::umask(Mode::from(0o022));
     sys::reset_signals();
     Err(program.execute(reporter))
+}
+
+/// Goes on as a new process, which is born in the PID namespace that was joined
+/// and so visible there: with the container's root, rights and nothing else.
+/// This one, which has seen the guest, ends unseen.
+///
+/// The new one waits until this one has let go of the status socket, so that
+/// the socket's end is its own.
+fn continue_among_them(reporter: &Reporter) -> Result<(), HelperError> {
+    let (wait, go) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).to("make a pipe")?;
+    if sys::fork_sibling().to("make a process")? {
+        reporter.close();
+        let sent = rustix::io::write(&go, &[1]);
+        sys::exit(i32::from(sent.is_err()));
+    }
+    drop(go);
+    match rustix::io::read(&wait, &mut [0u8; 1]) {
+        Ok(1) => Ok(()),
+        _ => sys::exit(127),
+    }
 }
 
 /// A root entered, and what was found in it.
@@ -147,13 +178,13 @@ fn create(plan: &SpawnPlan, new: &RootPlan) -> Result<Scene, HelperError> {
     })
 }
 
-fn join(plan: &SpawnPlan) -> Result<Scene, HelperError> {
+fn join(plan: &SpawnPlan, unseen: bool) -> Result<Scene, HelperError> {
     let process = sys::inherited(JOIN_FD).to("take over the process to join")?;
-    rustix::thread::move_into_thread_name_spaces(
-        process.as_fd(),
-        ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::CONTROL_GROUP,
-    )
-    .to("join the container's namespaces")?;
+    let mut namespaces = ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::CONTROL_GROUP;
+    // Only for this process's children: see above.
+    namespaces.set(ThreadNameSpaceType::PROCESS_ID, unseen);
+    rustix::thread::move_into_thread_name_spaces(process.as_fd(), namespaces)
+        .to("join the container's namespaces")?;
     drop(process);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let tree = rustix::fs::open("/", flags, Mode::empty()).to("open the container's root")?;

@@ -12,18 +12,21 @@
 //!
 //! The agent never waits: [`start`] returns as soon as the helper exists, and
 //! [`Spawning::poll`] is called when its status socket is readable. The helper
-//! is a direct child of PID 1 and keeps its PID to the end: the reaper sees the
-//! program's exit under the PID that [`Spawning::pid`] has.
+//! is a direct child of PID 1. A container's first process keeps its PID to the
+//! end. The helper of a command beside it ends, and a sibling goes on in its
+//! place, whose PID [`Spawning::pid`] gives from then on: so the container's
+//! processes never see one that has the guest's root.
 //!
 //! The helper is executed, not only forked, so that no copy of the agent's
 //! memory (nonces, tokens) is ever inside a container's namespaces; and it is
 //! executed from a detached read-only mount, so that a container that reaches
 //! `/proc/PID/exe` of it cannot write to the agent's file (CVE-2019-5736).
 //!
-//! One limit: a process that joins a container is in its PID namespace before
-//! it has changed its root. A container with `CAP_SYS_PTRACE` can trace it in
-//! that moment and reach what the guest's root reaches, as a privileged one can
-//! at any time. The wall between tenants is the virtual machine, not this.
+//! Two limits. With a PID namespace that containers share, a further container's
+//! helper is in it before it has changed its root, since /proc shows the
+//! namespace of who mounts it; and so is that of a probe's or hook's command,
+//! which keeps its PID. A container that has `CAP_SYS_PTRACE` can trace it in
+//! that moment.
 
 mod dev;
 mod error;
@@ -79,8 +82,11 @@ pub enum Stdio {
 /// A process on its way to its program.
 #[derive(Debug)]
 pub struct Spawning {
-    /// Its PID in the first PID namespace.
+    /// Its PID in the first PID namespace: the helper's, or from
+    /// [`Progress::Executed`] on the program's.
     pub pid: u32,
+    /// The helper ends with code 0 when another process goes on.
+    pub hands_over: bool,
     status: OwnedFd,
     terminal: Option<OwnedFd>,
     executing: bool,
@@ -142,10 +148,13 @@ pub fn start(plan: &SpawnPlan, stdio: Stdio) -> Result<Spawning, SpawnError> {
     rustix::io::pwrite(&memory, &json, 0)
         .map_err(|errno| SpawnError::os("write the plan", errno))?;
     let (status, theirs) = status::pair()?;
-    // Which process's PID namespace it is born into, and which it joins.
-    let (pid_namespace, join) = match &plan.place {
-        Place::Create(root) => (root.shared_pid.map(pidfd).transpose()?, None),
-        Place::Join { pid } => (Some(pidfd(*pid)?), Some(pidfd(*pid)?)),
+    let (birth, join) = match &plan.place {
+        Place::Create(root) => match root.shared_pid {
+            Some(pid) => (Birth::Among(pidfd(pid)?), None),
+            None => (Birth::First, None),
+        },
+        Place::Join { pid, unseen: true } => (Birth::Unseen, Some(pidfd(*pid)?)),
+        Place::Join { pid, unseen: false } => (Birth::Among(pidfd(*pid)?), Some(pidfd(*pid)?)),
     };
     let streams = match &stdio {
         Stdio::Pipes {
@@ -167,9 +176,10 @@ pub fn start(plan: &SpawnPlan, stdio: Stdio) -> Result<Spawning, SpawnError> {
         Some(theirs.as_fd()),
         join.as_ref().map(AsFd::as_fd),
     ];
-    let pid = launch_helper(&[], &descriptors, &plan.cgroup, pid_namespace.as_ref())?;
+    let pid = launch_helper(&[], &descriptors, &plan.cgroup, &birth)?;
     Ok(Spawning {
         pid,
+        hands_over: matches!(birth, Birth::Unseen),
         status,
         terminal: None,
         executing: false,
@@ -179,16 +189,25 @@ pub fn start(plan: &SpawnPlan, stdio: Stdio) -> Result<Spawning, SpawnError> {
 /// Starts the first process of a PID namespace that containers share: it
 /// reaps, sleeps, and has neither rights nor files. Its PID is given back.
 pub fn start_pause(cgroup: &str) -> Result<u32, SpawnError> {
-    launch_helper(&[helper::PAUSE_ARG], &[], cgroup, None)
+    launch_helper(&[helper::PAUSE_ARG], &[], cgroup, &Birth::First)
 }
 
-/// Executes the helper as a child: in the PID namespace of a process, or as
-/// the first one of a new PID namespace.
+/// In which PID namespace a helper is born.
+enum Birth {
+    /// As the first one of a new namespace.
+    First,
+    /// Where this process is: no container sees it.
+    Unseen,
+    /// In that of this process.
+    Among(OwnedFd),
+}
+
+/// Executes the helper as a child.
 fn launch_helper(
     args: &[&str],
     descriptors: &[Option<BorrowedFd<'_>>],
     cgroup: &str,
-    pid_namespace: Option<&OwnedFd>,
+    birth: &Birth,
 ) -> Result<u32, SpawnError> {
     let args: Vec<CString> = std::iter::once(&HELPER_ARG0)
         .chain(args)
@@ -198,16 +217,16 @@ fn launch_helper(
     let cgroup = rustix::fs::open(cgroup, flags, Mode::empty())
         .map_err(|errno| SpawnError::os("open the cgroup of a process", errno))?;
     let program = program_file()?;
-    let home = match pid_namespace {
-        Some(namespace) => Some(enter_pid_namespace(namespace)?),
-        None => None,
+    let home = match birth {
+        Birth::Among(process) => Some(enter_pid_namespace(process)?),
+        Birth::First | Birth::Unseen => None,
     };
     let pid = launch(&Launch {
         program: program.as_fd(),
         args: &args,
         descriptors,
         cgroup: cgroup.as_fd(),
-        new_pid_namespace: pid_namespace.is_none(),
+        new_pid_namespace: matches!(birth, Birth::First),
     })
     .map_err(|error| SpawnError::os("make a process", error));
     if let Some(home) = home {

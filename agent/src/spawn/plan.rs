@@ -29,6 +29,8 @@ pub enum Place {
     Join {
         /// That process in the first PID namespace; alive, or not yet reaped.
         pid: u32,
+        /// Not seen there before it executes, at the price of another PID.
+        unseen: bool,
     },
 }
 

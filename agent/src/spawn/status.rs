@@ -28,6 +28,9 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd), SpawnError> {
         None,
     )
     .map_err(|errno| SpawnError::os("make a status socket", errno))?;
+    // Says which process will execute, as the agent knows it.
+    rustix::net::sockopt::set_socket_passcred(&agent, true)
+        .map_err(|errno| SpawnError::os("ask for the sender's PID", errno))?;
     rustix::io::ioctl_fionbio(&agent, true)
         .map_err(|errno| SpawnError::os("make a status socket non-blocking", errno))?;
     Ok((agent, helper))
@@ -47,6 +50,13 @@ impl Reporter {
     /// The socket: the one descriptor that stays open until exec.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Closes the socket, which must not be used any more in this process.
+    pub fn close(&self) {
+        use std::os::fd::AsRawFd;
+        let fd = self.socket.as_raw_fd();
+        let _ = crate::sys::spawn::close_range(fd, fd);
     }
 
     /// The next thing is execve.
@@ -83,7 +93,8 @@ impl Spawning {
     pub fn poll(&mut self) -> Progress {
         let mut buffer = vec![0u8; LONGEST];
         loop {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut space =
+                [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1), ScmCredentials(1))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let received = rustix::net::recvmsg(
                 &self.status,
@@ -97,9 +108,8 @@ impl Spawning {
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(errno) => return died(&format!("its status cannot be read: {errno}")),
             };
-            if let Some(fd) = only_descriptor(&mut control) {
-                self.terminal = Some(fd);
-            }
+            let (fd, sender) = beside(&mut control);
+            self.terminal = fd.or(self.terminal.take());
             if received.flags.contains(ReturnFlags::TRUNC) {
                 return died("it sent more than a status");
             }
@@ -110,7 +120,10 @@ impl Spawning {
                     };
                 }
                 None => return died("it ended without a word"),
-                Some((&EXECUTING, _)) => self.executing = true,
+                Some((&EXECUTING, _)) => {
+                    self.executing = true;
+                    self.pid = sender.unwrap_or(self.pid);
+                }
                 Some((&TERMINAL, _)) => {}
                 Some((&FAULT, json)) => return Progress::Failed(fault(json)),
                 Some(_) => return died("it sent an unknown status"),
@@ -119,11 +132,19 @@ impl Spawning {
     }
 }
 
-fn only_descriptor(control: &mut RecvAncillaryBuffer<'_>) -> Option<OwnedFd> {
-    control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    })
+/// The descriptor that came beside a packet, and the sender's PID here.
+fn beside(control: &mut RecvAncillaryBuffer<'_>) -> (Option<OwnedFd>, Option<u32>) {
+    let (mut fd, mut sender) = (None, None);
+    for message in control.drain() {
+        match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fd = fds.next(),
+            RecvAncillaryMessage::ScmCredentials(credentials) => {
+                sender = u32::try_from(credentials.pid.as_raw_nonzero().get()).ok();
+            }
+            _ => {}
+        }
+    }
+    (fd, sender)
 }
 
 fn fault(json: &[u8]) -> Fault {

@@ -59,10 +59,14 @@ pub fn mount_console(devices: &OwnedFd, slave: &OwnedFd) -> Result<(), HelperErr
     cover(&mount, &place).to("mount /dev/console")
 }
 
-/// Makes the terminal the controlling one and the three standard streams. The
-/// process must lead a session already.
+/// Makes the terminal on standard input the controlling one. The process must
+/// lead a session already.
+pub fn control() -> Result<(), HelperError> {
+    rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).to("take the controlling terminal")
+}
+
+/// Makes the terminal the three standard streams.
 pub fn take(slave: &OwnedFd) -> Result<(), HelperError> {
-    rustix::process::ioctl_tiocsctty(slave).to("take the controlling terminal")?;
     rustix::stdio::dup2_stdin(slave).to("take standard input")?;
     rustix::stdio::dup2_stdout(slave).to("take standard output")?;
     rustix::stdio::dup2_stderr(slave).to("take standard error")

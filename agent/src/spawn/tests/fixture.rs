@@ -174,7 +174,7 @@ impl Fixture {
     /// A process beside another one.
     pub fn join(&self, pid: u32, process: ExecSpec) -> SpawnPlan {
         SpawnPlan {
-            place: Place::Join { pid },
+            place: Place::Join { pid, unseen: true },
             ..self.plan(process)
         }
     }

@@ -1,0 +1,201 @@
+//! Cold page cache of an idle pod goes back: to the guest's free memory, and
+//! from there, by free-page reporting, to the host.
+//!
+//! Every few seconds one look: when the containers have hardly computed since
+//! the last one, nobody waited for memory or disks, and what was reclaimed
+//! before has not been read again, a part of what is left is reclaimed. A pod
+//! that has nothing to give, or wants it back, is looked at ever less often.
+
+use crate::cgroup::{self, RECLAIM};
+use std::time::{Duration, Instant};
+
+/// From one look to the next while there is something to give.
+const SHORTEST: Duration = Duration::from_secs(5);
+/// The same where there was nothing to give for long.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Cache that is left alone in bytes: what runs now and then, runs from it.
+const FLOOR: u64 = 4 << 20;
+/// Least and most bytes of one step.
+const STEP: std::ops::RangeInclusive<u64> = 1 << 20..=32 << 20;
+/// Idle: no more than one part in so many of a CPU was used.
+const IDLE_SHARE: u32 = 20;
+/// Pages read again between two looks that are no sign of a working set.
+const FEW_PAGES: u64 = 256;
+
+/// What the kernel says of the pod's containers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Usage {
+    /// CPU time in microseconds.
+    cpu_micros: u64,
+    /// Pages that had to be read again after they were reclaimed.
+    refaults: u64,
+    /// Page cache in bytes.
+    cache: u64,
+    /// Somebody waited for memory or disks within the last ten seconds.
+    pressed: bool,
+}
+
+/// What a look comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// So many bytes are reclaimed.
+    Reclaim(u64),
+    /// Now is not the time.
+    Busy,
+    /// There is nothing to be had.
+    Nothing,
+}
+
+/// Who looks.
+#[derive(Debug)]
+pub struct Reclaim {
+    next: Instant,
+    pause: Duration,
+    seen: Usage,
+    /// What the last look came to.
+    last: Step,
+}
+
+impl Reclaim {
+    /// Looks for the first time when the pod has had time to start.
+    pub fn new() -> Self {
+        Self {
+            next: Instant::now() + LONGEST / 4,
+            pause: SHORTEST,
+            seen: Usage::default(),
+            last: Step::Nothing,
+        }
+    }
+
+    /// When [`Reclaim::turn`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        Some(self.next)
+    }
+
+    /// Looks, if it is time.
+    pub fn turn(&mut self) {
+        let now = Instant::now();
+        if now < self.next {
+            return;
+        }
+        let usage = read().unwrap_or(self.seen);
+        let seen = std::mem::replace(&mut self.seen, usage);
+        let step = step(seen, usage, self.pause);
+        let in_vain = matches!(self.last, Step::Reclaim(_)) && usage.cache >= seen.cache;
+        self.pause = match step {
+            Step::Reclaim(_) if !in_vain => SHORTEST,
+            // It is awake anyway.
+            Step::Busy => 2 * SHORTEST,
+            Step::Reclaim(_) | Step::Nothing => (self.pause * 2).min(LONGEST),
+        };
+        self.next = now + self.pause;
+        self.last = step;
+        if let Step::Reclaim(bytes) = step {
+            // It may wait for dirty pages to be written: a child does it. Less
+            // than was asked for is an error, and as good.
+            let write = move || std::fs::write(RECLAIM, bytes.to_string()).is_ok();
+            let _ = crate::sys::in_child(write);
+        }
+    }
+}
+
+/// How much to reclaim after `pause`, if anything.
+fn step(before: Usage, now: Usage, pause: Duration) -> Step {
+    let used = Duration::from_micros(now.cpu_micros.saturating_sub(before.cpu_micros));
+    let idle = used < pause / IDLE_SHARE;
+    let missed = now.refaults.saturating_sub(before.refaults) > FEW_PAGES;
+    if !idle || now.pressed {
+        return Step::Busy;
+    }
+    let bytes = (now.cache.saturating_sub(FLOOR) / 2).min(*STEP.end());
+    if missed || bytes < *STEP.start() {
+        return Step::Nothing;
+    }
+    Step::Reclaim(bytes)
+}
+
+/// None before there is a pod, and on a kernel that does not account for waits.
+fn read() -> Option<Usage> {
+    let text = std::fs::read_to_string(cgroup::POD_MEMORY).ok()?;
+    let number = |name| cgroup::lookup(&text, name).unwrap_or(0);
+    Some(Usage {
+        cpu_micros: cgroup::counter(cgroup::POD_CPU, "usage_usec")?,
+        refaults: number("workingset_refault_file"),
+        cache: number("inactive_file") + number("active_file"),
+        pressed: is_pressed("/proc/pressure/memory")? || is_pressed("/proc/pressure/io")?,
+    })
+}
+
+fn is_pressed(path: &str) -> Option<bool> {
+    pressed(&std::fs::read_to_string(path).ok()?)
+}
+
+/// From `some avg10=0.00 avg60=…`: whether somebody waited for more than a
+/// hundredth of the last ten seconds.
+fn pressed(text: &str) -> Option<bool> {
+    let share = text
+        .strip_prefix("some avg10=")?
+        .split_whitespace()
+        .next()?;
+    Some(share.parse::<f32>().ok()? >= 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: Usage = Usage {
+        cpu_micros: 1_000_000,
+        refaults: 100,
+        cache: 0,
+        pressed: false,
+    };
+    const IDLE: Usage = Usage {
+        cpu_micros: 1_100_000,
+        refaults: 100,
+        cache: 40 << 20,
+        pressed: false,
+    };
+
+    fn after(now: Usage) -> Step {
+        step(BEFORE, now, SHORTEST)
+    }
+
+    #[test]
+    fn an_idle_pod_gives_half_of_its_cache_at_a_time_down_to_a_floor() {
+        assert_eq!(after(IDLE), Step::Reclaim(18 << 20));
+        let cache = 1 << 30;
+        assert_eq!(after(Usage { cache, ..IDLE }), Step::Reclaim(32 << 20));
+        for cache in [5 << 20, 1 << 20] {
+            assert_eq!(after(Usage { cache, ..IDLE }), Step::Nothing);
+        }
+    }
+
+    #[test]
+    fn a_busy_pod_and_one_that_misses_its_cache_keep_it() {
+        let busy = Usage {
+            cpu_micros: 1_300_000,
+            ..IDLE
+        };
+        let missing = Usage {
+            refaults: 400,
+            ..IDLE
+        };
+        let pressed = Usage {
+            pressed: true,
+            ..IDLE
+        };
+        assert_eq!(after(busy), Step::Busy);
+        assert_eq!(after(pressed), Step::Busy);
+        assert_eq!(after(missing), Step::Nothing);
+    }
+
+    #[test]
+    fn waits_are_read_as_the_kernel_writes_them() {
+        let text =
+            |share| format!("some avg10={share} avg60=0.00 avg300=0.00 total=1\nfull avg10=");
+        assert_eq!(pressed(&text("0.00")), Some(false));
+        assert_eq!(pressed(&text("12.50")), Some(true));
+        assert_eq!(pressed(""), None);
+    }
+}
