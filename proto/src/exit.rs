@@ -27,6 +27,8 @@ pub enum ExitCause {
     BadConfig,
     /// The kernel or the initramfs could not be loaded: nothing was started.
     BadImage,
+    /// The guest's memory does not hold kernel and initramfs: nothing was started.
+    TooLittleMemory,
     /// The host refused what the VM needs (KVM, memory, a descriptor).
     HostError,
     /// A cause that this version does not know.

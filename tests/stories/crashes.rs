@@ -167,7 +167,8 @@ fn a_machine_too_small_for_its_kernel_is_told_with_the_sum() {
         &tiny("no-room", "1Mi", "true"),
     )
     .complains("MiB of memory and needs at least")
-    .complains("for the initramfs");
+    .complains("for the initramfs")
+    .complains("larger resources.limits.memory");
 }
 
 #[test]

@@ -227,7 +227,9 @@ pub fn reason(end: &VmEnd) -> &'static str {
         Some(ExitCause::TripleFault) => "GuestTripleFault",
         Some(ExitCause::KvmError) => "KvmError",
         Some(ExitCause::Stopped) => "Stopped",
-        Some(ExitCause::BadConfig | ExitCause::BadImage) => "CannotBoot",
+        Some(ExitCause::BadConfig | ExitCause::BadImage | ExitCause::TooLittleMemory) => {
+            "CannotBoot"
+        }
         Some(ExitCause::HostError) => "HostError",
         Some(ExitCause::Unknown) => "Unknown",
     }

@@ -46,6 +46,9 @@ fn advice(end: &VmEnd, booted: bool) -> Option<&'static str> {
             "check that the guest kernel and the initramfs are the ones of this version \
              (beluga doctor); BELUGA_KERNEL and BELUGA_INITRAMFS name others",
         ),
+        Some(ExitCause::TooLittleMemory) => {
+            Some("give its containers a larger resources.limits.memory")
+        }
         Some(ExitCause::BadConfig) => {
             Some("check that beluga and beluga-vmm are of one version (beluga version)")
         }

@@ -71,6 +71,7 @@ impl MachineError {
     pub fn cause(&self) -> ExitCause {
         match self {
             Self::Config(_) | Self::Device { .. } | Self::Boot(_) => ExitCause::BadConfig,
+            Self::Image(ImageError::TooLittleMemory { .. }) => ExitCause::TooLittleMemory,
             Self::Image(_) => ExitCause::BadImage,
             _ => ExitCause::HostError,
         }
