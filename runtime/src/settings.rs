@@ -167,6 +167,7 @@ impl Settings {
         let program =
             std::env::current_exe().map_err(|source| SettingsError::SelfPath { source })?;
         let beside = program.parent().unwrap_or(Path::new("/"));
+        let above = beside.parent().unwrap_or(beside);
         let find = |part, variable, name: &str| {
             if let Some(path) = path_variable(variable) {
                 return existing(part, variable, vec![path]);
@@ -176,8 +177,8 @@ impl Settings {
                 variable,
                 vec![
                     beside.join(name),
-                    beside.join("../lib/beluga").join(name),
-                    beside.join("../guest").join(name),
+                    above.join("lib/beluga").join(name),
+                    above.join("guest").join(name),
                 ],
             )
         };
