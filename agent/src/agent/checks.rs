@@ -8,7 +8,6 @@ use crate::spawn::{Place, SpawnPlan};
 use beluga_proto::container::ContainerSpec;
 use beluga_proto::probe::{Handler, HookKind, ProbeKind, ProbeSpec};
 use beluga_proto::{ContainerId, Event, ExecSpec, Fault};
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -18,12 +17,14 @@ pub struct Checks {
     /// The pod's own address.
     pub address: Option<IpAddr>,
     last: u32,
-    subjects: BTreeMap<ContainerId, Subject>,
-    running: BTreeMap<u32, Running>,
+    // Few of each: a map's code would be larger than what it saves.
+    subjects: Vec<Subject>,
+    running: Vec<Running>,
 }
 
 /// A container that runs.
 struct Subject {
+    id: ContainerId,
     /// How its own process is run: commands are run alike.
     process: ExecSpec,
     spec: Vec<ProbeSpec>,
@@ -32,11 +33,12 @@ struct Subject {
     /// From its start.
     probes: Vec<Probe>,
     /// Hooks that have been asked for.
-    hooks: BTreeSet<HookKind>,
+    hooks: Vec<HookKind>,
 }
 
 /// An attempt and what it is for.
 struct Running {
+    id: u32,
     container: ContainerId,
     purpose: Purpose,
     timeout: Option<Duration>,
@@ -81,8 +83,8 @@ impl Subject {
 impl Checks {
     /// When the next thing is to be done.
     pub fn deadline(&self) -> Option<Instant> {
-        let due = self.subjects.values().flat_map(Subject::due);
-        let running = self.running.values().filter_map(|one| one.check.deadline());
+        let due = self.subjects.iter().flat_map(Subject::due);
+        let running = self.running.iter().filter_map(|one| one.check.deadline());
         due.map(|(_, at)| at).chain(running).min()
     }
 
@@ -92,19 +94,20 @@ impl Checks {
         process.tty = None;
         process.stdin = false;
         let subject = Subject {
+            id: spec.id.clone(),
             process,
             spec: spec.probes.clone(),
             waits: spec.probes_wait,
             probes: Vec::new(),
-            hooks: BTreeSet::new(),
+            hooks: Vec::new(),
         };
-        self.subjects.insert(spec.id.clone(), subject);
+        self.subjects.push(subject);
     }
 
     /// A container's program runs.
     pub fn started(&mut self, id: &ContainerId) {
         let now = Instant::now();
-        let subject = self.subjects.get_mut(id);
+        let subject = self.subject(id);
         if let Some(subject) = subject.filter(|subject| !subject.waits) {
             let specs = std::mem::take(&mut subject.spec).into_iter();
             subject.probes = specs.map(|spec| Probe::new(spec, now)).collect();
@@ -113,10 +116,14 @@ impl Checks {
 
     /// The hook after a container's start has ended well.
     fn stop_waiting(&mut self, id: &ContainerId) {
-        if let Some(subject) = self.subjects.get_mut(id) {
+        if let Some(subject) = self.subject(id) {
             subject.waits = false;
         }
         self.started(id);
+    }
+
+    fn subject(&mut self, id: &ContainerId) -> Option<&mut Subject> {
+        self.subjects.iter_mut().find(|subject| subject.id == *id)
     }
 
     fn address(&self, host: Option<IpAddr>, port: u16) -> SocketAddr {
@@ -134,9 +141,9 @@ impl Agent {
         }
         let subjects = self.checks.subjects.iter();
         let due: Vec<(ContainerId, ProbeKind)> = subjects
-            .flat_map(|(id, subject)| {
+            .flat_map(|subject| {
                 let due = subject.due().filter(move |(_, at)| *at <= now);
-                due.map(|(kind, _)| (id.clone(), kind))
+                due.map(|(kind, _)| (subject.id.clone(), kind))
             })
             .collect();
         for (id, kind) in due {
@@ -144,7 +151,7 @@ impl Agent {
         }
         let running = self.checks.running.iter_mut();
         let over: Vec<(u32, Outcome)> = running
-            .filter_map(|(id, one)| Some((*id, one.check.look_at_clock(now, one.timeout)?)))
+            .filter_map(|one| Some((one.id, one.check.look_at_clock(now, one.timeout)?)))
             .collect();
         for (id, outcome) in over {
             self.check_ended(id, outcome);
@@ -152,7 +159,7 @@ impl Agent {
     }
 
     fn begin_probe(&mut self, id: &ContainerId, kind: ProbeKind, now: Instant) {
-        let subject = self.checks.subjects.get_mut(id);
+        let subject = self.checks.subject(id);
         let mut probes = subject.into_iter().flat_map(|subject| &mut subject.probes);
         let Some(probe) = probes.find(|probe| probe.spec.kind == kind) else {
             return;
@@ -172,10 +179,11 @@ impl Agent {
         timeout: Option<Duration>,
     ) -> Result<(), Fault> {
         self.pod.first_process(id)?;
-        let Some(subject) = self.checks.subjects.get_mut(id) else {
+        let Some(subject) = self.checks.subject(id) else {
             return Ok(());
         };
-        if subject.hooks.insert(hook) {
+        if !subject.hooks.contains(&hook) {
+            subject.hooks.push(hook);
             self.begin_check(id, Purpose::Hook(hook), handler, timeout);
         }
         Ok(())
@@ -194,12 +202,13 @@ impl Agent {
             Ok(check) => {
                 let container = container.clone();
                 let running = Running {
+                    id,
                     container,
                     purpose,
                     timeout,
                     check,
                 };
-                self.checks.running.insert(id, running);
+                self.checks.running.push(running);
                 // It may be over already.
                 self.check_has_news(id);
             }
@@ -257,7 +266,7 @@ impl Agent {
         let error = |error: &dyn std::error::Error| Outcome::Errored(crate::log::chain(error));
         let pid = self.pod.first_process(container).map_err(|e| error(&e))?;
         let (Some(subject), Some(owner)) = (
-            self.checks.subjects.get(container),
+            self.checks.subject(container),
             self.containers.get(container),
         ) else {
             return Err(Outcome::Errored("the container has ended".to_owned()));
@@ -278,7 +287,7 @@ impl Agent {
 
     /// A descriptor of an attempt is ready.
     pub(super) fn check_has_news(&mut self, id: u32) {
-        let Some(running) = self.checks.running.get_mut(&id) else {
+        let Some(running) = self.checks.running.iter_mut().find(|one| one.id == id) else {
             return;
         };
         let timeout = running.timeout;
@@ -290,7 +299,7 @@ impl Agent {
     /// A process is gone; whether it was an attempt's.
     pub(super) fn check_exited(&mut self, pid: u32, code: i32) -> bool {
         let mut running = self.checks.running.iter_mut();
-        let ended = running.find_map(|(id, one)| Some((*id, one.check.exited(pid, code)?)));
+        let ended = running.find_map(|one| Some((one.id, one.check.exited(pid, code)?)));
         let Some((id, outcome)) = ended else {
             return false;
         };
@@ -299,7 +308,9 @@ impl Agent {
     }
 
     fn check_ended(&mut self, id: u32, outcome: Outcome) {
-        if let Some(mut running) = self.checks.running.remove(&id) {
+        let running = &mut self.checks.running;
+        if let Some(at) = running.iter().position(|one| one.id == id) {
+            let mut running = running.swap_remove(at);
             running.check.end(&self.poller);
             self.tell_check(&running.container, running.purpose, outcome);
         }
@@ -321,7 +332,7 @@ impl Agent {
                 })
             }
             Purpose::Probe(kind) => {
-                let subject = self.checks.subjects.get_mut(container);
+                let subject = self.checks.subject(container);
                 let mut probes = subject.into_iter().flat_map(|subject| &mut subject.probes);
                 let probe = probes.find(|probe| probe.spec.kind == kind);
                 let news = probe.and_then(|probe| probe.ended(outcome));
@@ -342,19 +353,13 @@ impl Agent {
     /// A container ends: nothing of it is probed any more. Its processes are
     /// killed with it.
     pub(super) fn end_checks(&mut self, container: &ContainerId) {
-        self.checks.subjects.remove(container);
-        let of = |(_, running): &(&u32, &Running)| running.container == *container;
-        let ids: Vec<u32> = self
-            .checks
-            .running
-            .iter()
-            .filter(of)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in ids {
-            if let Some(mut running) = self.checks.running.remove(&id) {
-                running.check.give_up(&self.poller);
+        let checks = &mut self.checks;
+        checks.subjects.retain(|subject| subject.id != *container);
+        for one in &mut checks.running {
+            if one.container == *container {
+                one.check.give_up(&self.poller);
             }
         }
+        checks.running.retain(|one| one.container != *container);
     }
 }
