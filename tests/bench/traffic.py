@@ -69,11 +69,10 @@ class Syscalls:
 
 
 def drain(stream, got):
-    while True:
-        data = stream.recv(1 << 20)
-        if not data:
-            return
-        got[0] += len(data)
+    """Reads to the end, then closes: the guest waits for that."""
+    with stream:
+        while data := stream.recv(1 << 20):
+            got[0] += len(data)
 
 
 def beluga(kind, mib, files, cmdline, count):
