@@ -37,7 +37,7 @@ demo: build images ## run a pod of three containers and show it
 test: ## all checks and all stories
 	@tests/run.py
 
-soak: build images ## long runs: many boots, many restarts
+soak: build images ## long runs: 1 GiB through a container and back, a second build of the kernel
 	@tests/run.py --soak
 
 bench: build images ## CPU time, exits, memory, traffic beside QEMU's: a table, and target/bench.json

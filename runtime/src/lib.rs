@@ -8,6 +8,17 @@
 //! [`spec`] reads what people write, [`plan`] decides everything and does
 //! nothing, the rest of the crate carries a plan out and keeps the pod.
 
+/// Prints a line on standard error. Nobody there to read it, or a full disk
+/// under it, is no reason to die, as it is for `eprintln!`.
+macro_rules! tell {
+    ($($text:tt)*) => {
+        drop(std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("{}\n", format_args!($($text)*)),
+        ))
+    };
+}
+
 pub mod api;
 pub mod cli;
 pub mod engine;

@@ -50,6 +50,8 @@ fn b05_a_killed_vmm_fails_the_pod_within_a_second_and_leaves_nothing() {
         status.to_string().contains("VMM") || status.to_string().contains("Vmm"),
         "{status:#}"
     );
+    // Nothing of it is left while its record still is.
+    beluga.is_clean();
     pod.delete();
     beluga.is_clean();
 }

@@ -114,6 +114,18 @@ fn b09_a_command_that_is_not_there_is_127_and_one_that_may_not_run_is_126() {
     let run = |command: &str| shared().run(["run", "--rm", "busybox", "--", command]);
     run("/nonexistent").exits(127).complains("/nonexistent");
     run("/etc/passwd").exits(126).complains("/etc/passwd");
+    // In the background as well: nobody would look for it otherwise.
+    let line = [
+        "run",
+        "-d",
+        "--name",
+        "never-up",
+        "busybox",
+        "--",
+        "/nonexistent",
+    ];
+    shared().run(line).exits(127).complains("/nonexistent");
+    shared().run(["delete", "pod", "never-up"]).ok();
 }
 
 #[test]

@@ -4,15 +4,19 @@ use crate::lifecycle::one;
 use beluga_tests::{Beluga, Ran, SOON, image, run, shared};
 use std::process::Command;
 
-/// Applies a manifest that must be refused.
+/// Applies a manifest that must be refused, with its place, in an instance of
+/// its own: afterwards there is no pod, and nothing else.
 fn refused(manifest: &str) -> Ran {
-    let before = shared().run(["get", "pods", "-o", "name"]).ok().out;
-    let ran = shared().feed(["apply", "-f", "-"], manifest.as_bytes());
+    let beluga = Beluga::fresh();
+    let ran = beluga.feed(["apply", "-f", "-"], manifest.as_bytes());
     assert_ne!(ran.code, 0, "{ran}");
-    assert!(
-        !before.lines().any(|line| line.ends_with("/refused")),
-        "{before}"
-    );
+    let has_place = ran.err.split_whitespace().any(|word| {
+        let parts: Vec<&str> = word.trim_end_matches(':').rsplit(':').collect();
+        parts.len() > 2 && parts[..2].iter().all(|part| part.parse::<u32>().is_ok())
+    });
+    assert!(has_place, "no line and column\n{ran}");
+    assert_eq!(beluga.run(["get", "pods", "-o", "name"]).ok().out, "");
+    beluga.is_clean();
     ran
 }
 

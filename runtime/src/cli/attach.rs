@@ -38,7 +38,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     }
     let tty = args.tty && has_tty;
     if args.tty && !has_tty {
-        eprintln!("Unable to use a TTY - container {name} did not allocate one");
+        tell!("Unable to use a TTY - container {name} did not allocate one");
     }
     let request = AttachRequest {
         container: Some(name),
@@ -46,7 +46,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     };
     let session = engine::attach(settings, &pod.uid, request).await?;
     let raw = if tty && args.stdin {
-        eprintln!("If you don't see a command prompt, try pressing enter.");
+        tell!("If you don't see a command prompt, try pressing enter.");
         Some(Raw::enter()?)
     } else {
         None

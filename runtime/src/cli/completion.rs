@@ -17,11 +17,9 @@ pub struct Args {
     reason = "every verb has the same shape for the dispatcher"
 )]
 pub fn run(args: &Args) -> Result<u8, CliError> {
-    clap_complete::generate(
-        args.shell,
-        &mut Cli::command(),
-        "beluga",
-        &mut std::io::stdout(),
-    );
+    // Into memory first: its writer panics where a write fails.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "beluga", &mut script);
+    put!("{}", String::from_utf8_lossy(&script));
     Ok(exit::OK)
 }

@@ -29,8 +29,8 @@ pub enum CliError {
     /// Images that the store does not have.
     #[error("{}", absent(.images))]
     ImagesAbsent {
-        /// Container and image, as the manifest writes them.
-        images: Vec<(String, String)>,
+        /// At least one.
+        images: Vec<AbsentImage>,
     },
     /// A name of an image that is none.
     #[error(transparent)]
@@ -113,14 +113,32 @@ pub enum CliError {
     },
 }
 
-fn absent(images: &[(String, String)]) -> String {
-    let list: Vec<String> = images
+/// An image that a pod needs and the store does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AbsentImage {
+    /// Whose.
+    pub container: String,
+    /// As the manifest writes it.
+    pub image: String,
+    /// File, line, column and field; none on a command line.
+    pub place: Option<String>,
+}
+
+fn absent(images: &[AbsentImage]) -> String {
+    let lines: Vec<String> = images
         .iter()
-        .map(|(container, image)| format!("{image:?} (container {container:?})"))
+        .map(|one| match &one.place {
+            Some(place) => format!("{place}: the image {:?} is not present", one.image),
+            None => format!("the image {:?} is not present", one.image),
+        })
         .collect();
-    match list.as_slice() {
-        [one] => format!("the image {one} is not present"),
-        _ => format!("these images are not present: {}", list.join(", ")),
+    match lines.as_slice() {
+        [one] => one.clone(),
+        _ => format!(
+            "{} images are not present\n  {}",
+            lines.len(),
+            lines.join("\n  ")
+        ),
     }
 }
 
@@ -178,14 +196,19 @@ impl CliError {
 
     /// Prints the error, its causes and what to do.
     pub fn print(&self, style: &Style) {
-        eprintln!("{} {self}", style.bad("error:"));
+        // Manifests and archives choose words of it.
+        let shown = |text: &str| -> String {
+            let lines: Vec<String> = text.lines().map(super::table::printable).collect();
+            lines.join("\n")
+        };
+        tell!("{} {}", style.bad("error:"), shown(&self.to_string()));
         let mut above = self.to_string();
         let mut cause = self.source();
         while let Some(error) = cause {
             let text = error.to_string();
             // A transparent wrapper says the same as what it wraps.
             if text != above {
-                eprintln!("  {} {text}", style.dim("caused by:"));
+                tell!("  {} {}", style.dim("caused by:"), shown(&text));
             }
             above = text;
             cause = error.source();
@@ -195,13 +218,13 @@ impl CliError {
             ..
         } = self
         {
-            eprintln!("  {}", style.dim("last lines of the guest's console:"));
+            tell!("  {}", style.dim("last lines of the guest's console:"));
             for line in console.lines() {
-                eprintln!("    {}", super::table::printable(line));
+                tell!("    {}", super::table::printable(line));
             }
         }
         if let Some(hint) = self.hint() {
-            eprintln!("  {} {hint}", style.dim("try:"));
+            tell!("  {} {}", style.dim("try:"), shown(&hint));
         }
     }
 }

@@ -31,7 +31,7 @@ pub async fn run(
             }
         }
         Some(Output::Wide) | None if events.is_empty() => {
-            eprintln!("No events found in {} namespace.", scope.namespace);
+            tell!("No events found in {} namespace.", scope.namespace);
         }
         Some(Output::Wide) | None => table(&events, scope, no_headers),
     }

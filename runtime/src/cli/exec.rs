@@ -78,7 +78,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
 /// where input comes from somewhere else.
 fn wants_terminal(stdin: bool) -> bool {
     if stdin && !terminal::stdin_is_terminal() {
-        eprintln!("Unable to use a TTY - input is not a terminal or the right kind of file");
+        tell!("Unable to use a TTY - input is not a terminal or the right kind of file");
         return false;
     }
     true

@@ -209,7 +209,8 @@ impl Session {
             }
             self.progress();
             if self.options.detach && self.announced {
-                return Ok(exit::OK);
+                // One that never came up is an error here as well.
+                return self.failure().map_or(Ok(exit::OK), Err);
             }
             if attached.is_none() && !self.options.detach {
                 self.print()?;
@@ -275,12 +276,12 @@ impl Session {
         let style = Style::stderr();
         let name = &self.pod.name;
         let grace = if count > 1 {
-            eprintln!("{}", style.dim(&format!("pod/{name}: killing")));
+            tell!("{}", style.dim(&format!("pod/{name}: killing")));
             Some(0)
         } else {
             let seconds = self.pod.spec.grace_seconds;
             let line = format!("pod/{name}: stopping, {seconds} s at most (Ctrl-C again kills it)");
-            eprintln!("{}", style.dim(&line));
+            tell!("{}", style.dim(&line));
             None
         };
         let (settings, pod) = (self.settings.clone(), self.pod.clone());
@@ -301,7 +302,7 @@ impl Session {
             self.shown += 1;
             if !quiet && !self.announced {
                 let took = time::short(line.wall_nanos);
-                eprintln!("{}", style.dim(&format!("  {:<10} {took:>8}", line.phase)));
+                tell!("{}", style.dim(&format!("  {:<10} {took:>8}", line.phase)));
             }
         }
         if self.announced || self.status.phase == Phase::Pending {
@@ -333,7 +334,7 @@ impl Session {
         if self.options.detach {
             say!("{line}");
         } else if !quiet && !self.status.receipt.is_empty() {
-            eprintln!("{}", style.dim(&line));
+            tell!("{}", style.dim(&line));
         }
     }
 

@@ -3,7 +3,7 @@
 use super::object::{list, object};
 use super::pods::{self, Scope};
 use super::table::Table;
-use super::{CliError, events, exit, objects, time, yaml};
+use super::{CliError, events, exit, objects, output, time, yaml};
 use crate::engine::PodView;
 use crate::plan::ContainerKind;
 use crate::settings::Settings;
@@ -183,6 +183,9 @@ async fn watch(
             table(&news, scope, false, true);
         }
         before = now;
+        if output::is_unread() {
+            return Ok(exit::OK);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `-f`: the pods of files, directories and standard input, with their images.
 
 use super::CliError;
+use super::error::AbsentImage;
 use super::style::Style;
 use crate::plan::{ImageFacts, image_facts};
 use crate::settings::Settings;
@@ -27,7 +28,7 @@ pub fn read(files: &[PathBuf]) -> Result<Manifest, CliError> {
 fn warn(documents: &[Document]) {
     let style = Style::stderr();
     for warning in documents.iter().flat_map(|document| &document.warnings) {
-        eprintln!("{} {warning}", style.warn("warning:"));
+        tell!("{} {warning}", style.warn("warning:"));
     }
 }
 
@@ -68,12 +69,31 @@ fn bounded(from: impl std::io::Read, name: &Path) -> Result<String, CliError> {
     Ok(text)
 }
 
+/// The name of a manifest that was made from a command line.
+pub const COMMAND_LINE: &str = "the command line";
+
 /// The images of all documents' pods, or an error that names each one that is absent.
 pub fn images(
     settings: &Settings,
     documents: &[Document],
 ) -> Result<BTreeMap<String, ImageFacts>, CliError> {
-    images_of(settings, documents.iter().map(|document| &document.spec))
+    let found = images_of(settings, documents.iter().map(|document| &document.spec));
+    let Err(CliError::ImagesAbsent { mut images }) = found else {
+        return found;
+    };
+    for absent in &mut images {
+        // The first document that names it; a command line has no lines.
+        absent.place = documents.iter().find_map(|document| {
+            let mut all = document.spec.all_containers();
+            let is_it = |one: &&crate::spec::Container| {
+                one.name == absent.container && one.image == absent.image
+            };
+            let place = document.image_places.get(&all.find(is_it)?.name)?;
+            let source = &document.source_name;
+            (source != COMMAND_LINE).then(|| format!("{source}:{place}"))
+        });
+    }
+    Err(CliError::ImagesAbsent { images })
 }
 
 /// The images of pods, or an error that names each one that is absent.
@@ -83,15 +103,19 @@ pub fn images_of<'p>(
 ) -> Result<BTreeMap<String, ImageFacts>, CliError> {
     let store = Store::open(settings.images())?;
     let mut present = BTreeMap::new();
-    let mut absent: Vec<(String, String)> = Vec::new();
+    let mut absent: Vec<AbsentImage> = Vec::new();
     for container in specs.into_iter().flat_map(PodSpec::all_containers) {
         let image = &container.image;
-        if present.contains_key(image) || absent.iter().any(|(_, known)| known == image) {
+        if present.contains_key(image) || absent.iter().any(|known| known.image == *image) {
             continue;
         }
         match store.resolve(&image.parse::<Reference>()?)? {
             Some(found) => drop(present.insert(image.clone(), image_facts(&found))),
-            None => absent.push((container.name.clone(), image.clone())),
+            None => absent.push(AbsentImage {
+                container: container.name.clone(),
+                image: image.clone(),
+                place: None,
+            }),
         }
     }
     if absent.is_empty() {

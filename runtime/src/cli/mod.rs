@@ -3,17 +3,14 @@
 /// Prints a line. A reader that has gone, like `head`, is no error.
 macro_rules! say {
     ($($text:tt)*) => {
-        drop(std::io::Write::write_fmt(
-            &mut std::io::stdout(),
-            format_args!("{}\n", format_args!($($text)*)),
-        ))
+        $crate::cli::output::write(format_args!("{}\n", format_args!($($text)*)))
     };
 }
 
 /// Prints a text that ends its own lines.
 macro_rules! put {
     ($($text:tt)*) => {
-        drop(std::io::Write::write_fmt(&mut std::io::stdout(), format_args!($($text)*)))
+        $crate::cli::output::write(format_args!($($text)*))
     };
 }
 
@@ -131,7 +128,7 @@ pub fn main() -> ExitCode {
             let result = runtime.block_on(dispatch(&settings, cli.verb));
             // A read of standard input on a thread cannot be waited for.
             runtime.shutdown_background();
-            result
+            output::finish().and(result)
         });
     match result {
         Ok(code) => ExitCode::from(code),

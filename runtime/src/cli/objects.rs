@@ -146,7 +146,7 @@ pub async fn update_pods(settings: &Settings, fresh: &[ConfigObject]) -> Result<
 pub fn tell_aside(object: &ConfigObject, applied: Applied) {
     if applied != Applied::Unchanged {
         let line = format!("{}/{} {applied}", object.kind, object.name);
-        eprintln!("{}", Style::stderr().dim(&line));
+        tell!("{}", Style::stderr().dim(&line));
     }
 }
 
@@ -296,9 +296,9 @@ pub fn delete<'n>(
 /// What a table of something that is not there says.
 pub fn tell_none(scope: &Scope) {
     if scope.all_namespaces {
-        eprintln!("No resources found");
+        tell!("No resources found");
     } else {
-        eprintln!("No resources found in {} namespace.", scope.namespace);
+        tell!("No resources found in {} namespace.", scope.namespace);
     }
 }
 

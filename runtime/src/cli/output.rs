@@ -1,9 +1,42 @@
 //! What containers print, onto the terminal: whole lines, each with its
 //! container's prefix where there are several.
 
+use super::CliError;
 use super::style::Style;
 use super::tailing::Line;
+use std::fmt;
 use std::io::{self, Write as _};
+use std::sync::{Mutex, PoisonError};
+
+/// The first error of writing to standard output.
+static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// Writes to standard output. What goes wrong is [`finish`]'s to tell.
+pub fn write(text: fmt::Arguments<'_>) {
+    if let Err(error) = io::stdout().write_fmt(text) {
+        FAILED
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(error);
+    }
+}
+
+/// Whether nobody reads standard output any more.
+pub fn is_unread() -> bool {
+    let failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
+    failed.as_ref().is_some_and(reader_gone)
+}
+
+/// Writes what is left. Output that is lost, on a full disk for one, makes a
+/// command fail; a reader that has seen enough does not.
+pub fn finish() -> Result<(), CliError> {
+    let flushed = io::stdout().flush();
+    let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
+    match failed.take().or(flushed.err()) {
+        Some(error) if !reader_gone(&error) => Err(CliError::io("write the output", error)),
+        _ => Ok(()),
+    }
+}
 
 /// How lines are printed.
 pub struct Printer {

@@ -89,7 +89,7 @@ pub fn container<'p>(pod: &'p PodView, named: Option<&str>) -> Result<&'p str, C
         name: String::new(),
     })?;
     if names.len() > 1 {
-        eprintln!("Defaulted container {first:?} out of: {}", names.join(", "));
+        tell!("Defaulted container {first:?} out of: {}", names.join(", "));
     }
     Ok(first)
 }

@@ -85,7 +85,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     let read = if let Some(image) = &args.image {
         let object = object(image, &args)?;
         let text = yaml(&object)?;
-        let documents = spec::parse("the command line", &text)?;
+        let documents = spec::parse(manifest::COMMAND_LINE, &text)?;
         if args.dry_run {
             put!("{text}");
             return Ok(exit::OK);
@@ -168,7 +168,7 @@ async fn clear_ended(settings: &Settings, documents: &[Document]) -> Result<(), 
         {
             let style = style::Style::stderr();
             let line = format!("pod/{} had ended and is replaced", pod.name);
-            eprintln!("{}", style.dim(&line));
+            tell!("{}", style.dim(&line));
             let request = StopRequest {
                 grace: Some(0),
                 delete: true,

@@ -70,7 +70,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         }
     }
     if samples.is_empty() {
-        eprintln!("No running pods found.");
+        tell!("No running pods found.");
         return Ok(exit::OK);
     }
     let table = if args.containers {

@@ -149,7 +149,8 @@ const GUEST_CID: u32 = 3;
 /// is registered, at two exits a byte.
 const CMDLINE: &str = "quiet earlyprintk=serial,0x3f8,nocfg,keep console=ttynull panic=-1 \
                        reboot=t no_timer_check tsc=reliable random.trust_cpu=on \
-                       rcupdate.rcu_expedited=1 cryptomgr.notests noreplace-smp";
+                       rcupdate.rcu_expedited=1 cryptomgr.notests noreplace-smp \
+                       dummy.numdummies=0";
 
 /// Decides everything about one pod. `images` is keyed by the containers'
 /// image as the manifest writes it; `objects` are those of the pod's namespace.

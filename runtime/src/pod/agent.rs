@@ -69,7 +69,7 @@ impl Supervisor {
             }
             LinkEvent::Event { seq, event, .. } => self.on_event(seq, event).await,
             // It dials again, or its VM has ended, which shows at once.
-            LinkEvent::Lost { why, .. } => eprintln!("the connection to the agent is gone: {why}"),
+            LinkEvent::Lost { why, .. } => tell!("the connection to the agent is gone: {why}"),
         }
     }
 

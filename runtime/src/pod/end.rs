@@ -94,7 +94,7 @@ impl Supervisor {
         self.record.life = Life::Ending;
         self.is_dirty = true;
         if let Err(error) = self.save() {
-            eprintln!("{}", crate::error_chain(&error));
+            tell!("{}", crate::error_chain(&error));
         }
     }
 

@@ -92,7 +92,7 @@ pub(crate) fn random_exec_id() -> ExecId {
 pub fn supervise_main<S: AsRef<OsStr>>(args: &[S]) -> ExitCode {
     let args: Vec<OsString> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
     let Some(start) = Start::parse(&args) else {
-        eprintln!("beluga supervise is started by beluga itself");
+        tell!("beluga supervise is started by beluga itself");
         return ExitCode::from(2);
     };
     // Its own session: no terminal's signals reach it.
@@ -103,14 +103,14 @@ pub fn supervise_main<S: AsRef<OsStr>>(args: &[S]) -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("cannot start: {error}");
+            tell!("cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(run(start)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}", crate::error_chain(&error));
+            tell!("{}", crate::error_chain(&error));
             ExitCode::FAILURE
         }
     }

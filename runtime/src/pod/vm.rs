@@ -67,7 +67,7 @@ impl Supervisor {
                 self.control = None;
                 self.has_receipt = true;
                 if self.record.life != Life::Ending {
-                    eprintln!("{}", crate::error_chain(&error));
+                    tell!("{}", crate::error_chain(&error));
                     self.end_deadline.get_or_insert(after(now(), STOP_PATIENCE));
                 }
             }

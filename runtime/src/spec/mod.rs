@@ -48,7 +48,7 @@ pub use types::{
 pub use yaml::MAX_TEXT;
 
 use k8s_openapi::api::core::v1::Pod;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use yaml::{Node, Value};
 
 /// Kinds of the core group that people keep in one file with their pods.
@@ -80,6 +80,9 @@ pub struct Document {
     pub source_name: String,
     /// The objects that must be there before it is started.
     pub references: Vec<Reference>,
+    /// Where each container's image is written, by the container's name:
+    /// `9:12: spec.containers[0].image`.
+    pub image_places: BTreeMap<String, String>,
 }
 
 /// All documents of a manifest, each kind in the order of the text.
@@ -263,6 +266,7 @@ fn document(tree: &Node, found: &mut Found, issues: &mut Vec<Issue>) {
     defaults::apply(&mut pod);
     let spec = pod::convert(&pod, &mut check);
     let references = check.references();
+    let image_places = image_places(&spec, &tree);
     let (wrong, warnings) = check.finish();
     issues.extend(wrong);
     let document = Document {
@@ -271,8 +275,25 @@ fn document(tree: &Node, found: &mut Found, issues: &mut Vec<Issue>) {
         warnings,
         source_name: String::new(),
         references,
+        image_places,
     };
     found.pods.push((name_at, document));
+}
+
+fn image_places(spec: &PodSpec, tree: &Node) -> BTreeMap<String, String> {
+    let lists = [
+        ("spec.initContainers", &spec.init_containers),
+        ("spec.containers", &spec.containers),
+    ];
+    let all = lists.into_iter().flat_map(|(list, containers)| {
+        let numbered = containers.iter().enumerate();
+        numbered.map(move |(at, container)| (format!("{list}[{at}].image"), container))
+    });
+    all.map(|(path, container)| {
+        let Position { line, column } = tree.locate(&path).report_at();
+        (container.name.clone(), format!("{line}:{column}: {path}"))
+    })
+    .collect()
 }
 
 /// An image cannot be fetched yet, so `Always` means less than it says.

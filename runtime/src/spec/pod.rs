@@ -147,7 +147,7 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
         }
         u32::try_from(seconds).ok()
     });
-    if let Some(hostname) = &spec.hostname {
+    if let Some(hostname) = spec.hostname.as_ref().filter(|name| !name.is_empty()) {
         check.shape("spec.hostname", hostname, names::label);
         out.hostname = Some(hostname.clone());
     }

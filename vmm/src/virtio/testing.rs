@@ -229,3 +229,14 @@ impl<D: VirtioDevice> Bench<D> {
         count
     }
 }
+
+/// Rounds of a fuzz target: so many, or as many as fit into `FUZZ_SECONDS`.
+pub fn rounds(usual: u32) -> impl Iterator<Item = u32> {
+    let seconds = std::env::var("FUZZ_SECONDS").ok();
+    let seconds = seconds.and_then(|text| text.parse().ok());
+    let begun = std::time::Instant::now();
+    (0..).take_while(move |round| match seconds {
+        Some(seconds) => begun.elapsed() < std::time::Duration::from_secs(seconds),
+        None => *round < usual,
+    })
+}

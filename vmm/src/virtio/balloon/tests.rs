@@ -1,7 +1,7 @@
 //! The device against a driver in plain memory.
 
 use super::*;
-use crate::virtio::testing::{Bench, RING_SPACE, Random};
+use crate::virtio::testing::{Bench, RING_SPACE, Random, rounds};
 
 /// Page numbers stand here.
 const LIST: u64 = 3 * RING_SPACE;
@@ -91,9 +91,9 @@ fn the_configuration_keeps_what_the_driver_says() {
 
 /// Rings of random rubbish: nothing panics.
 #[test]
-fn rubbish_in_memory_does_no_harm() {
+fn fuzz_rubbish_in_memory_does_no_harm() {
     let mut random = Random::new(13);
-    for _ in 0..300 {
+    for _ in rounds(300) {
         let mut bench = bench();
         for at in 0..8 {
             let _ = bench.drivers[INFLATE].offer(&[(LIST, 1024, false)]);

@@ -1,7 +1,7 @@
 //! The device against a driver in plain memory.
 
 use super::*;
-use crate::virtio::testing::{Bench, RING_SPACE, Random};
+use crate::virtio::testing::{Bench, RING_SPACE, Random, rounds};
 
 const BUFFERS: u64 = RING_SPACE;
 
@@ -69,9 +69,9 @@ fn what_cannot_be_written_is_given_back_empty() {
 
 /// Rings of random rubbish: nothing panics.
 #[test]
-fn rubbish_in_memory_does_no_harm() {
+fn fuzz_rubbish_in_memory_does_no_harm() {
     let mut random = Random::new(11);
-    for _ in 0..500 {
+    for _ in rounds(500) {
         let mut bench = Bench::new(Rng::new(), 1, 0);
         for at in 0..8 {
             let _ = bench.drivers[0].offer(&[(BUFFERS + at * 64, 64, true), (BUFFERS, 64, true)]);

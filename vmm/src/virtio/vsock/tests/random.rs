@@ -1,6 +1,7 @@
 //! Traffic and rubbish by chance.
 
 use super::*;
+use crate::virtio::testing::rounds;
 
 #[test]
 fn random_traffic_arrives_unchanged() {
@@ -98,9 +99,9 @@ fn random_traffic(random: &mut Random) {
 
 /// Rings and packets of random rubbish: nothing panics, nothing grows.
 #[test]
-fn rubbish_in_memory_does_no_harm() {
+fn fuzz_rubbish_in_memory_does_no_harm() {
     let mut random = Random::new(99);
-    for round in 0..400 {
+    for round in rounds(400) {
         let mut guest = Guest::new();
         let mut ends = Vec::new();
         for port in 0..4 {
