@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// How long a connection may take to prove itself.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,6 +68,7 @@ pub struct Pending {
 #[derive(Debug, Clone)]
 pub struct Link {
     shared: Arc<Mutex<Shared>>,
+    is_connected: watch::Sender<bool>,
     events: mpsc::UnboundedSender<LinkEvent>,
 }
 
@@ -87,8 +88,17 @@ impl Link {
     pub fn new(events: mpsc::UnboundedSender<LinkEvent>) -> Self {
         Self {
             shared: Arc::default(),
+            is_connected: watch::Sender::new(false),
             events,
         }
+    }
+
+    /// Waits until there is a connection, for so long at most. Between two
+    /// supervisors there is none: the agent dials the new one by and by.
+    pub async fn connected(&self, patience: Duration) {
+        let mut is_connected = self.is_connected.subscribe();
+        let connected = is_connected.wait_for(|is_connected| *is_connected);
+        let _ = tokio::time::timeout(patience, connected).await;
     }
 
     /// Reads the hello of a new control connection, and passes it on.
@@ -117,6 +127,7 @@ impl Link {
             (shared.connection, Arc::clone(&shared.queued))
         };
         self.send(welcome);
+        self.is_connected.send_replace(true);
         let (read, write) = pending.stream.into_split();
         let link = self.clone();
         tokio::spawn(async move {
@@ -236,6 +247,7 @@ impl Link {
                 return;
             }
             shared.writer = None;
+            self.is_connected.send_replace(false);
             fail_all(&mut shared);
         }
         let _ = self.events.send(LinkEvent::Lost { connection, why });

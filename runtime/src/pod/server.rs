@@ -18,6 +18,9 @@ use tokio::task::JoinSet;
 /// How long the streams of a started process may take to be dialled.
 const STREAM_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long the agent may take to find a new supervisor.
+const AGENT_PATIENCE: Duration = Duration::from_secs(10);
+
 /// What a client asks of the owner of the pod.
 #[derive(Debug)]
 pub(super) enum Call {
@@ -164,6 +167,12 @@ impl Caller {
         let Some(request) = channel.receive::<ApiRequest>().await? else {
             return Ok(());
         };
+        if matches!(
+            request,
+            ApiRequest::Exec(_) | ApiRequest::Stats | ApiRequest::Refresh
+        ) {
+            self.agent_there().await;
+        }
         match request {
             ApiRequest::Watch => self.watch(channel).await,
             ApiRequest::Stop(request) => {
@@ -212,6 +221,15 @@ impl Caller {
                 let fault = Fault::new(FaultCode::FailedPrecondition, message);
                 channel.send(&ApiMessage::Failed(fault), &[]).await
             }
+        }
+    }
+
+    /// A supervisor that has just taken its pod over is asked before the agent
+    /// has found it: what concerns the agent waits for it.
+    async fn agent_there(&self) {
+        let has_booted = self.statuses.borrow().started.is_some();
+        if has_booted {
+            self.link.connected(AGENT_PATIENCE).await;
         }
     }
 
