@@ -119,7 +119,7 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  volumes:\n  - name: v\n  - name: v\n  - name: c\n    configMap: {name: x}\n  - name: h\n    hostPath:\n      path: /etc\n  - name: m\n    emptyDir: {medium: memory, sizeLimit: many}\n  containers:\n  - name: a\n    image: b\n    volumeMounts:\n    - {name: v, mountPath: /data/}\n    - {name: v, mountPath: //data, subPath: ../x}\n    - {name: v, mountPath: /a/../b}\n    - {name: v}\n",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  volumes:\n  - name: v\n  - name: v\n  - name: c\n    configMap: {name: x}\n  - name: h\n    hostPath:\n      path: /etc\n  - name: m\n    emptyDir: {medium: memory, sizeLimit: many}\n  containers:\n  - name: a\n    image: b\n    volumeMounts:\n    - {name: v, mountPath: /data/}\n    - {name: v, mountPath: //data, subPath: ../x}\n    - {name: v, mountPath: /a/../b}\n    - {name: v}\n    - {name: v, mountPath: /proc/1/x}\n",
         &[
             "7:11: spec.volumes[1].name: \"v\" is the name of another volume of the pod",
             "11:5: spec.volumes[3].hostPath: not supported yet",
@@ -129,6 +129,7 @@ const CASES: &[(&str, &[&str])] = &[
             "20:45: spec.containers[0].volumeMounts[1].subPath: \"../x\" must not contain '..'",
             "21:28: spec.containers[0].volumeMounts[2].mountPath: \"/a/../b\" is not a place for a volume",
             "22:7: spec.containers[0].volumeMounts[3].mountPath: required: where the volume goes",
+            "23:28: spec.containers[0].volumeMounts[4].mountPath: nothing can be mounted over or into /proc",
         ],
     ),
     // Ports and environment.

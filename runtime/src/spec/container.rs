@@ -329,6 +329,9 @@ fn destination(
     }
     // As the kubelet does with a relative one.
     let absolute = format!("/{}", parts.join("/"));
+    if parts.first() == Some(&"proc") {
+        check.wrong(path, "nothing can be mounted over or into /proc");
+    }
     if !taken.insert(absolute.clone()) {
         check.wrong(
             path,
