@@ -18,7 +18,7 @@ IMAGES = TARGET / "images"
 # A lab host that hangs must not hang the gate.
 SECONDS = 45 * 60
 # How often a lab host that died is replaced.
-RESTARTS = 2
+RESTARTS = 4
 # tests/lab/lab.sh: the lab host did not come up, or died under the command.
 LAB_DIED = 125
 LAB_GAVE_UP = 124
