@@ -7,14 +7,17 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TARGET = ROOT / "target"
 
 
-def run(command, on_line=None, **options):
-    """Runs a command, its output shown as it comes; gives (status, output)."""
+def run(command, on_line=None, mark=" ", **options):
+    """Runs a command, its output shown as it comes; gives (status, output).
+
+    `mark` is a character that tells its lines from those of another command.
+    """
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True, errors="replace", **options)
     lines = []
     for line in process.stdout:
         lines.append(line)
-        print("  | " + line, end="", flush=True)
+        print(f" {mark}| {line}", end="", flush=True)
         if on_line:
             on_line(line)
     return process.wait(), "".join(lines)

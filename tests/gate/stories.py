@@ -1,10 +1,12 @@
 """The stories: chosen here, run in the lab host by tests/stories.sh.
 
-An emulated lab host may die under the stories. Those that have not finished
-are then run once more in a new one, and the summary says so; the result of a
+Where the lab host is emulated it has one CPU, and there are two of them side by
+side. One may die under its stories. Those that have not
+finished are then run in a new one, and the summary says so; the result of a
 story that has finished stands, good or bad.
 """
 
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -17,8 +19,13 @@ from .process import ROOT, TARGET, quiet, run
 IMAGES = TARGET / "images"
 # A lab host that hangs must not hang the gate.
 SECONDS = 45 * 60
-# How often a lab host that died is replaced.
-RESTARTS = 4
+# Emulated lab hosts that share the stories.
+LABS = 2
+# How often each of them is replaced when it has died.
+RESTARTS = 2
+# What a story takes there, in seconds: those worth knowing, and the others.
+TAKES = {"exec::soak::a_gibibyte_arrives_unchanged": 140, "idle::an_idle_pod_gives_its_page_cache_back": 40}
+TAKES_MOSTLY = 6
 # tests/lab/lab.sh: the lab host did not come up, or died under the command.
 LAB_DIED = 125
 LAB_GAVE_UP = 124
@@ -29,9 +36,11 @@ SLOWEST = 5
 
 
 class Log:
-    """What the stories have printed so far, line by line."""
+    """What the stories of one lab host have printed so far, line by line."""
 
-    def __init__(self):
+    def __init__(self, mark=" "):
+        # Stands before each of its lines on the screen.
+        self.mark = mark
         self.results, self.skipped, self.took = {}, {}, {}
         self.clean = False
         self.lab = []
@@ -64,11 +73,6 @@ class Log:
         running = sorted(self._started)
         self._started, self.lab, self.clean = {}, [], False
         return running
-
-    def slowest(self):
-        """The stories that took longest, as text."""
-        ranked = sorted(self.took.items(), key=lambda item: -item[1])[:SLOWEST]
-        return ", ".join(f"{name} {seconds:.0f} s" for name, seconds in ranked)
 
 
 def binary():
@@ -110,12 +114,29 @@ def load_images(tally, work):
                     quiet([TARGET / "release/beluga", "load", "-i", image], env=instance))
 
 
+def shares(names):
+    """The stories of each lab host; those of one module share pods and stay together."""
+    if quiet(["tests/lab/lab.sh", "--able"]):
+        return [names]
+    modules = {}
+    for name in names:
+        modules.setdefault(name.partition("::")[0], []).append(name)
+
+    def takes(some):
+        return sum(TAKES.get(name, TAKES_MOSTLY) for name in some)
+
+    parts = [[] for _ in range(LABS)]
+    for module in sorted(modules.values(), key=takes, reverse=True):
+        min(parts, key=takes).extend(module)
+    return [part for part in parts if part]
+
+
 def attempt(stories, work, names, log, seconds, environment):
     """Runs the named stories in one lab host; gives lab.sh's status."""
     environment = {**environment, "LAB_TIMEOUT": str(max(60, int(seconds))), "STORIES": str(stories),
                    "WORK": str(work), "BELUGA_TEST_IMAGES": str(IMAGES)}
     command = ["tests/lab/lab.sh", "--", "tests/stories.sh", "--exact", *names]
-    return run(command, on_line=log.line, env=environment)[0]
+    return run(command, on_line=log.line, mark=log.mark, env=environment)[0]
 
 
 def attempts(tally, stories, work, names, log, environment):
@@ -136,19 +157,34 @@ def attempts(tally, stories, work, names, log, environment):
         print(f"\n!! {note}; {len(names) - len(log.results)} stories are run in a new one", flush=True)
 
 
-def report(tally, names, log, status):
+def side_by_side(tally, stories, work, names, environment):
+    """Runs the stories in as many lab hosts as fit; gives (names, log, status) of each."""
+    parts = shares(names)
+    logs = [Log(chr(ord("a") + i) if len(parts) > 1 else " ") for i in range(len(parts))]
+    with concurrent.futures.ThreadPoolExecutor(len(parts)) as pool:
+        statuses = pool.map(lambda part, log: attempts(tally, stories, work, part, log, environment), parts, logs)
+        return list(zip(parts, logs, statuses))
+
+
+def report(tally, runs):
     """Counts the results; a story that did not print `ok` has not passed."""
-    tally.skips += sorted(log.skipped.items())
-    tally.passed += sum(log.results.get(name) == "ok" and name not in log.skipped for name in names)
-    tally.failures += [name for name in names if log.results.get(name) == "FAILED"]
-    missing = [name for name in names if name not in log.results]
-    tally.check("every story gave its result", names and not missing, f"no result of {', '.join(missing) or 'any'}")
-    tally.check("the stories left nothing over", log.clean, "see the end of their output")
+    missing, took = [], {}
+    for names, log, _ in runs:
+        tally.skips += sorted(log.skipped.items())
+        tally.passed += sum(log.results.get(name) == "ok" and name not in log.skipped for name in names)
+        tally.failures += [name for name in names if log.results.get(name) == "FAILED"]
+        missing += [name for name in names if name not in log.results]
+        took |= log.took
+    tally.check("every story gave its result", runs and not missing, f"no result of {', '.join(missing) or 'any'}")
+    tally.check("the stories left nothing over", all(log.clean for _, log, _ in runs), "see the end of their output")
     why = {LAB_DIED: "the lab host died too often", LAB_GAVE_UP: f"not done within {SECONDS} s"}
-    as_told = {0, TEST_FAILED} if "FAILED" in log.results.values() else {0}
-    tally.check("the stories ended well", status in as_told, why.get(status, f"exit status {status}"))
-    if log.took:
-        tally.notes.append(f"slowest stories: {log.slowest()}")
+    wrong = [status for _, log, status in runs
+             if status not in ({0, TEST_FAILED} if "FAILED" in log.results.values() else {0})]
+    tally.check("the stories ended well", not wrong,
+                ", ".join(why.get(status, f"exit status {status}") for status in wrong))
+    if took:
+        slowest = sorted(took.items(), key=lambda item: -item[1])[:SLOWEST]
+        tally.notes.append("slowest stories: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in slowest))
 
 
 def run_all(tally, soak, filters, environment):
@@ -159,10 +195,10 @@ def run_all(tally, soak, filters, environment):
         return
     if not (soak or filters):
         tally.skips += list(unproven())
-    names, log = chosen(stories, soak, filters), Log()
+    names = chosen(stories, soak, filters)
     if not tally.check("there are stories to run", names, f"none is named like {' or '.join(filters) or 'soak::'}"):
         return
     with tempfile.TemporaryDirectory(prefix="beluga-stories-", dir=TARGET) as work:
         load_images(tally, work)
-        status = attempts(tally, stories, pathlib.Path(work), names, log, environment)
-    report(tally, names, log, status)
+        runs = side_by_side(tally, stories, pathlib.Path(work), names, environment)
+    report(tally, runs)

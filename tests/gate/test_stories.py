@@ -28,7 +28,7 @@ def play(*labs):
 
     with mock.patch.object(stories, "attempt", attempt), contextlib.redirect_stdout(io.StringIO()):
         status = stories.attempts(tally, None, None, NAMES, log, {})
-        stories.report(tally, NAMES, log, status)
+        stories.report(tally, [(NAMES, log, status)])
     return tally, asked
 
 
@@ -52,7 +52,7 @@ class Restarts(unittest.TestCase):
         first = finished("a::one") + ["STARTED a::two", DIED]
         tally, asked = play((first, 125), (finished("a::two", "a::three") + CLEAN, 0))
         self.assertEqual((tally.failures, asked), ([], [NAMES, ["a::two", "a::three"]]))
-        self.assertIn("lab restart 1 of at most 4: the lab host died under the command (QEMU ended with status 139)",
+        self.assertIn("lab restart 1 of at most 2: the lab host died under the command (QEMU ended with status 139)",
                       tally.notes[0])
         self.assertIn("while a::two ran", tally.notes[0])
 
@@ -91,6 +91,39 @@ class Restarts(unittest.TestCase):
         lines = ["SKIPPED a::two: no such device"] + finished(*NAMES) + CLEAN
         tally, _ = play((lines, 0))
         self.assertEqual((tally.skips, tally.passed), ([("a::two", "no such device")], len(NAMES) - 1 + 3))
+
+
+class Shares(unittest.TestCase):
+    """Which lab host runs what."""
+
+    def share(self, names, able=False):
+        with mock.patch.object(stories, "quiet", lambda _: able):
+            return stories.shares(names)
+
+    def test_a_module_stays_together_and_all_are_run_once(self):
+        names = [f"{module}::{i}" for module, count in (("a", 9), ("b", 4), ("c", 3)) for i in range(count)]
+        parts = self.share(names)
+        self.assertEqual(sorted(sum(parts, [])), sorted(names))
+        self.assertEqual([{name[0] for name in part} for part in parts], [{"a"}, {"b", "c"}])
+
+    def test_a_long_story_weighs_more(self):
+        long = "exec::soak::a_gibibyte_arrives_unchanged"
+        self.assertEqual(self.share(["a::1", "a::2", "b::1", long]), [[long], ["a::1", "a::2", "b::1"]])
+
+    def test_one_module_needs_one_lab_host(self):
+        self.assertEqual(self.share(NAMES), [NAMES])
+
+    def test_on_hardware_all_run_in_one_place(self):
+        self.assertEqual(self.share(["a::1", "b::1"], able=True), [["a::1", "b::1"]])
+
+    def test_what_one_lab_host_fails_the_other_does_not_hide(self):
+        tally, logs = Tally(), [stories.Log("a"), stories.Log("b")]
+        for log, lines in zip(logs, (finished("a::one") + CLEAN, finished("b::one", result="FAILED"))):
+            for line in lines:
+                log.line(line)
+        with contextlib.redirect_stdout(io.StringIO()):
+            stories.report(tally, [(["a::one"], logs[0], 0), (["b::one"], logs[1], 101)])
+        self.assertEqual((tally.passed, tally.failures), (1 + 2, ["b::one", "the stories left nothing over"]))
 
 
 if __name__ == "__main__":

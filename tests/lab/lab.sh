@@ -4,11 +4,12 @@
 #   tests/lab/lab.sh [--] COMMAND [ARGUMENT…]     streams and exit status are the command's
 #   tests/lab/lab.sh 'SHELL LINE'                 likewise
 #   tests/lab/lab.sh --shell                      an interactive shell there
+#   tests/lab/lab.sh --able                       status 0: this machine's KVM runs guests, nothing is emulated
 #
 # On a machine whose own KVM can run a guest, the command runs right here, with
 # the same environment. README.md tells what the lab host is and has.
 #
-#   LAB_MEMORY (6G)  LAB_CPUS (2)   size of the lab host
+#   LAB_MEMORY (6G)  LAB_CPUS (1)   size of the lab host
 #   LAB_TIMEOUT (1800)              seconds until the command is given up: status 124
 #   LAB_ICOUNT=1                    time is an instruction count: one CPU, slow, exact
 #   LAB_FORCE=1                     the lab host even where KVM is able
@@ -86,7 +87,7 @@ write_run() {
 # descriptors; without ioeventfd a write in the lab host returns only when QEMU
 # has passed it on, so nothing is lost when the machine ends.
 describe_machine() {
-    local shell_mode=$1 cpus=${LAB_CPUS:-2} accel=tcg,thread=multi clock=
+    local shell_mode=$1 cpus=${LAB_CPUS:-1} accel=tcg,thread=multi clock=
     machine=()
     if [ -n "${LAB_ICOUNT:-}" ]; then
         cpus=1 accel=tcg,thread=single
@@ -226,6 +227,7 @@ main() {
     local shell_mode=
     case ${1:-} in
     --shell) shell_mode=1; shift ;;
+    --able) kvm_is_able; exit ;;
     --) shift ;;
     -h | --help | "") sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0"; [ -n "${1:-}" ]; exit ;;
     esac

@@ -95,8 +95,9 @@ fn sixty_four_commands_at_once_are_all_answered() {
 
 /// So many MiB through `cat` and back, compared on arrival. What it costs in
 /// memory does not depend on how much it is: after a little has warmed all
-/// buffers, the rest makes nobody's peak grow by more than 4 MiB, two huge
-/// pages. The VMM's memory includes the guest's, and so the agent's.
+/// buffers, the rest makes the peak of the command line and of the supervisor
+/// grow by at most 4 MiB, two huge pages. The VMM's memory includes the guest's,
+/// and so the agent's; a guest kernel at work touches a few huge pages more.
 fn there_and_back(mib: usize) {
     let cat = |mib: usize| {
         let mut command = shared().command(["exec", "-i", name(), "--", "cat"]);
@@ -117,7 +118,8 @@ fn there_and_back(mib: usize) {
     let bounded = peaks
         .iter()
         .zip(grown)
-        .all(|(now, then)| *now <= then + 4096);
+        .zip([4096, 16_384, 4096])
+        .all(|((now, then), more)| *now <= then + more);
     assert!(bounded, "{line}; before: {grown:?} KiB");
     assert_eq!(POD.container("main")["restartCount"], 0);
 }

@@ -161,7 +161,10 @@ fn b09_a_kill_is_137_and_orphans_are_reaped() {
 #[test]
 fn b09_a_signal_from_outside_is_137() {
     let pod = shared().pod(&one("b09-outside", "Never", "sleep 600 & wait $!"));
-    pod.sh("main", "kill -9 $(pidof sleep)");
+    // With the last of its own processes the container ends, and with it this
+    // shell: whether it can say 0 before that is chance.
+    let killer = pod.try_exec("main", &["sh", "-c", "kill -9 $(pidof sleep)"]);
+    assert!(matches!(killer.code, 0 | 137), "{killer:?}");
     pod.eventually("ended", |status| status["phase"] != "Running");
     assert_eq!(
         pod.container("main")["state"]["terminated"]["exitCode"],
