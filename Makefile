@@ -11,7 +11,7 @@ T ?= 60
 
 TARGET := target
 GUEST := $(TARGET)/guest
-BINARIES := $(TARGET)/release/beluga $(TARGET)/release/beluga-vmm
+BINARIES := $(TARGET)/release/beluga $(TARGET)/release/beluga-vmm $(TARGET)/release/beluga-share
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build guest images demo test soak bench fuzz lab lab-run install uninstall clean
@@ -26,7 +26,7 @@ guest: setup ## guest kernel and initramfs (the kernel is cached outside the che
 	@rootfs/build.sh
 
 build: guest ## the binaries and the guest
-	@cargo build --release --locked -q -p beluga-runtime -p beluga-vmm
+	@cargo build --release --locked -q -p beluga-runtime -p beluga-vmm -p beluga-share
 
 images: setup ## test images from Debian's packages
 	@tests/images/build.py $(TARGET)/images

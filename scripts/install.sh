@@ -3,7 +3,7 @@
 #
 #   scripts/install.sh [--remove] PREFIX
 #
-# PREFIX/bin/beluga, PREFIX/lib/beluga/{beluga-vmm,vmlinux,initramfs.cpio},
+# PREFIX/bin/beluga, PREFIX/lib/beluga/{beluga-vmm,beluga-share,vmlinux,initramfs.cpio},
 # shell completions under PREFIX/share. PREFIX/lib/beluga/installed lists the
 # files and the directories that were made for them: what lay there before stays.
 set -euo pipefail
@@ -19,6 +19,7 @@ list=$prefix/lib/beluga/installed
 parts=(
     "$target/release/beluga 755 /bin/beluga"
     "$target/release/beluga-vmm 755 /lib/beluga/beluga-vmm"
+    "$target/release/beluga-share 755 /lib/beluga/beluga-share"
     "$target/guest/vmlinux 644 /lib/beluga/vmlinux"
     "$target/guest/initramfs.cpio 644 /lib/beluga/initramfs.cpio"
 )

@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export FUZZ_SECONDS=${1:-60}
-crates=(-p beluga-proto -p beluga-image -p beluga-runtime -p beluga-vmm -p beluga-agent)
+crates=(-p beluga-proto -p beluga-image -p beluga-runtime -p beluga-vmm -p beluga-agent -p beluga-share)
 cargo test --locked --release -q "${crates[@]}" fuzz -- --nocapture
 if cargo +nightly --version >/dev/null 2>&1; then
     RUSTFLAGS=-Zsanitizer=address cargo +nightly test --locked -q --target x86_64-unknown-linux-gnu \

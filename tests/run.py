@@ -30,6 +30,7 @@ MAY_LINK = {
     "beluga-vmm": {"beluga-proto"},
     "beluga-agent": {"beluga-proto"},
     "beluga-runtime": {"beluga-proto", "beluga-image"},
+    "beluga-share": set(),
     "beluga-tests": set(),
 }
 MUST_NOT_LINK = {
@@ -38,6 +39,7 @@ MUST_NOT_LINK = {
                    "virtio-vsock"},
     "beluga-agent": {"tokio", "clap", "k8s-openapi", "netlink-packet-core", "netlink-packet-route", "rtnetlink"},
     "beluga-image": {"tokio"},
+    "beluga-share": {"tokio", "clap", "kvm-ioctls", "vm-memory", "serde", "serde_json"},
     "beluga-tests": {"k8s-openapi"},
 }
 

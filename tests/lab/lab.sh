@@ -32,6 +32,7 @@ once_more="the command is run once more in a new lab host"
 product=(
     bin/beluga "$target/release/beluga"
     bin/beluga-vmm "$target/release/beluga-vmm"
+    bin/beluga-share "$target/release/beluga-share"
     bin/beluga-agent "$target/guest/beluga-agent"
     lib/beluga/vmlinux "$target/guest/vmlinux"
     lib/beluga/initramfs.cpio "$target/guest/initramfs.cpio"
