@@ -3,18 +3,20 @@
 //! Every function first makes sure that pods whose supervisor died have a new
 //! one. There is no daemon behind this: records and locks are all there is.
 
+mod change;
 pub mod claims;
 mod gc;
 mod owner;
 
 pub use crate::api::client::{AttachSession, ExecSession, Remote, Update, Watch};
 pub use crate::api::{AttachRequest, ExecRequest, StopRequest};
+pub use change::{ChangeOf, change};
 pub use gc::gc;
 
 use crate::api::client::{self, ClientError};
 use crate::host::lock::FileLock;
 use crate::host::{self, HostError, network, process};
-use crate::plan::{self, HostFacts, Identity, ImageFacts, Objects, Plan, PlanError};
+use crate::plan::{self, HostFacts, Identity, ImageFacts, NetworkFacts, Objects, Plan, PlanError};
 use crate::pod::{self, PodState};
 use crate::settings::{Settings, SettingsError};
 use crate::spec::{ObjectKind, PodSpec};
@@ -76,6 +78,18 @@ pub enum EngineError {
         /// Which.
         uid: PodUid,
     },
+    /// It was changed, and is as it was before.
+    #[error("{message}; the pod is as it was before")]
+    RolledBack {
+        /// Why.
+        message: String,
+    },
+    /// It is not any more what the change was made for.
+    #[error("the pod {name} has been changed meanwhile; look at it and try again")]
+    ChangedMeanwhile {
+        /// Which.
+        name: String,
+    },
     /// It has ended.
     #[error("the pod {name} has ended ({phase})")]
     Ended {
@@ -96,7 +110,10 @@ impl EngineError {
             Self::Store(StoreError::NameTaken { .. }) => FaultCode::AlreadyExists,
             Self::Store(StoreError::BadName { .. }) | Self::Plan(_) => FaultCode::InvalidArgument,
             Self::Absent { .. } => FaultCode::NotFound,
-            Self::Ended { .. } | Self::ClaimHeld { .. } => FaultCode::FailedPrecondition,
+            Self::Ended { .. }
+            | Self::ClaimHeld { .. }
+            | Self::ChangedMeanwhile { .. }
+            | Self::RolledBack { .. } => FaultCode::FailedPrecondition,
             Self::Host(HostError::Network(
                 network::NetworkError::Full | network::NetworkError::NoSubnet,
             )) => FaultCode::ResourceExhausted,
@@ -212,6 +229,7 @@ fn make(
             .push_event(time, EventKind::Warning, &warning.reason, message);
     }
     let definition = Definition {
+        generation: 0,
         manifest: request.manifest,
         spec: request.spec,
         plan,
@@ -268,22 +286,7 @@ fn plan_for(
     (network, shared): network::Place,
     (spec, images, objects): (&PodSpec, &BTreeMap<String, ImageFacts>, &Objects),
 ) -> Result<Plan, EngineError> {
-    let parts = settings.parts()?;
-    let facts = HostFacts {
-        kernel: parts.kernel,
-        initramfs: parts.initramfs,
-        pod_dir: settings.pod_dir(uid),
-        run_dir: settings.run_dir(uid),
-        cgroup: cgroup_of(settings).join(uid.as_str()),
-        network: Some(shared),
-        claims_dir: crate::objects::directory(settings, &spec.namespace, ObjectKind::Claim),
-        node_name: node_name(),
-        resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
-        cpus: std::thread::available_parallelism()
-            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
-        memory_mib: host_memory_mib(),
-        scratch_bytes: SCRATCH_BYTES,
-    };
+    let facts = host_facts(settings, uid, &spec.namespace, shared)?;
     let identity = Identity {
         uid: uid.clone(),
         name: spec.name.resolve(pod::random_bytes()),
@@ -291,6 +294,30 @@ fn plan_for(
         network: Some(network),
     };
     Ok(plan::plan(spec, images, objects, &facts, identity)?)
+}
+
+fn host_facts(
+    settings: &Settings,
+    uid: &PodUid,
+    namespace: &str,
+    network: NetworkFacts,
+) -> Result<HostFacts, EngineError> {
+    let parts = settings.parts()?;
+    Ok(HostFacts {
+        kernel: parts.kernel,
+        initramfs: parts.initramfs,
+        pod_dir: settings.pod_dir(uid),
+        run_dir: settings.run_dir(uid),
+        cgroup: cgroup_of(settings).join(uid.as_str()),
+        network: Some(network),
+        claims_dir: crate::objects::directory(settings, namespace, ObjectKind::Claim),
+        node_name: node_name(),
+        resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        cpus: std::thread::available_parallelism()
+            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
+        memory_mib: host_memory_mib(),
+        scratch_bytes: SCRATCH_BYTES,
+    })
 }
 
 /// The host's name, as a node's.

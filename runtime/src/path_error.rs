@@ -27,6 +27,12 @@ impl PathError {
         }
     }
 
+    /// Whether the file or directory is not there.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+
     /// Removes a file; one that is not there is no error.
     pub fn remove_file(path: &Path) -> Result<(), Self> {
         match std::fs::remove_file(path) {

@@ -6,7 +6,7 @@ use beluga_proto::pod::Address;
 use beluga_proto::vm::MacAddress;
 use beluga_runtime::plan::{
     HostFacts, Identity, ImageFacts, LayerFile, NetworkFacts, NetworkIdentity, Objects, Plan,
-    PlanError, files, plan,
+    PlanError, amend, difference, files, plan, with_layers_of,
 };
 use beluga_runtime::spec;
 use std::collections::BTreeMap;
@@ -224,6 +224,57 @@ fn sizes_follow_from_the_containers() {
         ),
         (1, 512, "default".into(), "a 96Mi + 33Mi guest".into())
     );
+}
+
+/// The plan of one container on another image, in the place of `present`.
+fn amended(present: &Plan, text: &str, images: &BTreeMap<String, ImageFacts>) -> Plan {
+    let mut documents = spec::parse("pod.yaml", text).expect("a good manifest");
+    let spec = documents.remove(0).spec;
+    let changed = ["b".to_owned()].into();
+    amend(
+        present,
+        &spec,
+        &changed,
+        images,
+        &Objects::default(),
+        &host(),
+    )
+    .expect("it can be planned")
+}
+
+#[test]
+fn layers_of_a_changed_container_come_behind_those_that_are_there() {
+    let before = pod("{name: a, image: 'nginx:1'}, {name: b, image: tools}");
+    let present = planned(&before).unwrap();
+    let mut images = images();
+    // An image whose name means something else now: `a` keeps what it has.
+    images.get_mut("nginx:1").unwrap().layers = vec![layer("moved", 9)];
+    let more = ImageFacts {
+        id: "sha256:more".into(),
+        cmd: vec!["more".into()],
+        layers: vec![layer("nginx", 3), layer("more", 5)],
+        ..ImageFacts::default()
+    };
+    images.insert("more".into(), more);
+    let next = amended(&present, &before.replace("tools", "more"), &images);
+    assert_eq!(next.containers[0], present.containers[0]);
+    assert_eq!(next.containers[1].template.layers, [2, 3]);
+    assert_eq!(next.layers[..2], present.layers[..]);
+    assert_eq!(
+        (next.layers[2].offset, next.layers[2].length),
+        (13 * 4096, 5 * 4096)
+    );
+    assert_eq!(difference(&present, &next).unwrap().replaced, [1]);
+    // Undone, the disk stays as long as it is, and the next change goes on from there.
+    let back = with_layers_of(&present, &next);
+    assert_eq!(
+        (&back.containers, &back.layers),
+        (&present.containers, &next.layers)
+    );
+    assert!(difference(&next, &present).is_err());
+    assert_eq!(difference(&next, &back).unwrap().replaced, [1]);
+    assert_eq!(back.vm.disks[1..], present.vm.disks[1..]);
+    assert_eq!((&next.guest, &next.host), (&present.guest, &present.host));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Run by `make test` in the lab host; `tests/run.py FILTER` runs a few.
 
+mod change;
 mod config;
 mod crashes;
 mod exec;

@@ -1,7 +1,8 @@
 //! The client's side: one function per request.
 
 use super::{
-    ApiMessage, ApiRequest, AttachRequest, Channel, ChannelError, ExecRequest, StopRequest,
+    ApiMessage, ApiRequest, AttachRequest, ChangeRequest, Channel, ChannelError, ExecRequest,
+    StopRequest,
 };
 use crate::settings::Settings;
 use crate::store::status::PodStatus;
@@ -125,7 +126,20 @@ pub async fn stop(
 
 /// Brings a pod's volumes up to date with what is on record for them.
 pub async fn refresh(settings: &Settings, uid: &PodUid) -> Result<(), ClientError> {
-    let mut channel = open(settings, uid, ApiRequest::Refresh).await?;
+    done(settings, uid, ApiRequest::Refresh).await
+}
+
+/// Makes a running pod what a proposal says. Returns when that has begun.
+pub async fn change(
+    settings: &Settings,
+    uid: &PodUid,
+    request: ChangeRequest,
+) -> Result<(), ClientError> {
+    done(settings, uid, ApiRequest::Change(request)).await
+}
+
+async fn done(settings: &Settings, uid: &PodUid, request: ApiRequest) -> Result<(), ClientError> {
+    let mut channel = open(settings, uid, request).await?;
     match channel.receive().await? {
         Some(ApiMessage::Done) => Ok(()),
         Some(ApiMessage::Failed(fault)) => Err(fault.into()),

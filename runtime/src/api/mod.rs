@@ -28,6 +28,9 @@ pub enum ApiRequest {
     /// Volumes have new content on record: bring the guest up to date. `Done`
     /// comes when it is.
     Refresh,
+    /// Make the running pod what a proposal says; `Done` when that has begun,
+    /// the rest shows in the status.
+    Change(ChangeRequest),
     /// Run a process beside a container's own.
     Exec(ExecRequest),
     /// Join a container's terminal or streams.
@@ -51,6 +54,15 @@ pub struct StopRequest {
     pub grace: Option<u32>,
     /// Remove the record and the logs as well.
     pub delete: bool,
+}
+
+/// A change of a running pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeRequest {
+    /// Name of the proposal in the pod's directory.
+    pub proposal: String,
+    /// Seconds that its containers may take until they are ready.
+    pub patience_seconds: u32,
 }
 
 /// A process to run beside a container's own.

@@ -1,5 +1,6 @@
 //! `beluga apply`: what a manifest says is there afterwards.
 
+use super::change::{self, Changed, PATIENCE};
 use super::run::{document_name, dry_run};
 use super::{CliError, exit, manifest, objects};
 use crate::engine::{self, PodView, StartRequest};
@@ -17,6 +18,9 @@ pub struct Args {
     /// Print the plan and do nothing
     #[arg(long)]
     dry_run: bool,
+    /// How long containers that are replaced may take until they are ready, like 2m
+    #[arg(long, default_value = PATIENCE, value_parser = change::patience)]
+    timeout: std::time::Duration,
 }
 
 /// Runs the verb.
@@ -32,15 +36,13 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     }
     let present = engine::list(settings).await?;
     // Nothing is started before everything is known to be right.
-    let (mut fresh, mut same_pods) = (Vec::new(), Vec::new());
+    let (mut fresh, mut there) = (Vec::new(), Vec::new());
     for (document, objects) in documents.into_iter().zip(resolved) {
         match existing(&present, &document) {
             None => fresh.push((document, objects)),
-            Some(pod) if same(pod, &document) => same_pods.push(pod.name.clone()),
             Some(pod) => {
-                return Err(CliError::Differs {
-                    name: pod.name.clone(),
-                });
+                change::admit(pod, &document)?;
+                there.push((pod, document));
             }
         }
     }
@@ -48,8 +50,12 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         say!("{}/{} {applied}", object.kind, object.name);
     })?;
     objects::update_pods(settings, &read.objects).await?;
-    for name in same_pods {
-        say!("pod/{name} unchanged");
+    for (pod, document) in there {
+        let word = match change::to_document(settings, pod, &document, args.timeout).await? {
+            Changed::Unchanged => "unchanged",
+            Changed::Configured => "configured",
+        };
+        say!("pod/{} {word}", pod.name);
     }
     for (document, objects) in fresh {
         let request = StartRequest {
@@ -76,9 +82,4 @@ pub fn existing<'p>(present: &'p [PodView], document: &Document) -> Option<&'p P
     present
         .iter()
         .find(|pod| pod.namespace == document.spec.namespace && pod.name == name)
-}
-
-/// Whether a pod is what the document says.
-fn same(pod: &PodView, document: &Document) -> bool {
-    pod.spec == document.spec
 }

@@ -80,10 +80,15 @@ pub enum CliError {
         message: String,
     },
     /// A pod of that name is there with another manifest.
-    #[error("pod {name:?} exists already and differs from the manifest")]
+    #[error(
+        "pod {name:?} exists already and differs from the manifest: {} cannot change while it runs",
+        if .fields.is_empty() { "something".to_owned() } else { .fields.join(", ") }
+    )]
     Differs {
         /// Its name.
         name: String,
+        /// Some of the fields.
+        fields: Vec<String>,
     },
     /// What was waited for did not come.
     #[error("timed out waiting for {what}")]
@@ -187,7 +192,9 @@ impl CliError {
                     .into(),
             ),
             Self::NotFound { what: "pod", .. } => Some("beluga get pods -A".into()),
-            Self::Differs { name } => Some(format!("beluga delete pod {name}, then apply again")),
+            Self::Differs { name, .. } => {
+                Some(format!("beluga delete pod {name}, then apply again"))
+            }
             Self::PodFailed { name, .. } => Some(format!("beluga describe pod {name}")),
             Self::Engine(error) => error.hint(),
             _ => None,

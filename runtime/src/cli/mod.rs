@@ -17,6 +17,7 @@ macro_rules! put {
 mod again;
 mod apply;
 mod attach;
+mod change;
 mod completion;
 mod delete;
 mod describe;
@@ -37,6 +38,7 @@ mod output;
 mod pods;
 mod run;
 mod selector;
+mod set;
 mod style;
 mod table;
 mod tailing;
@@ -87,6 +89,8 @@ enum Verb {
     Exec(exec::Args),
     /// Join a running container's streams
     Attach(attach::Args),
+    /// Replace containers of running pods by others
+    Set(set::Args),
     /// Wait until something is true of pods
     Wait(wait::Args),
     /// Show what pods and containers use
@@ -149,6 +153,7 @@ async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {
         Verb::Logs(args) => logs::run(settings, args).await,
         Verb::Exec(args) => exec::run(settings, args).await,
         Verb::Attach(args) => attach::run(settings, args).await,
+        Verb::Set(args) => set::run(settings, args).await,
         Verb::Wait(args) => wait::run(settings, args).await,
         Verb::Top(args) => top::run(settings, args).await,
         Verb::Stop(args) => again::stop(settings, args).await,

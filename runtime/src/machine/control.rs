@@ -4,12 +4,12 @@ use crate::host::socket::with_address;
 use beluga_proto::control::{MAX_FDS, MAX_PACKET};
 use beluga_proto::{ControlCall, ControlMessage, ControlRequest};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags,
-    SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -85,6 +85,15 @@ impl Control {
 
     /// Sends a request; the number under which its reply comes.
     pub async fn send(&mut self, request: ControlRequest) -> Result<u64, ControlError> {
+        self.send_with(request, &[]).await
+    }
+
+    /// The same with descriptors beside it, at most [`MAX_FDS`].
+    pub async fn send_with(
+        &mut self,
+        request: ControlRequest,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<u64, ControlError> {
         self.calls += 1;
         let call = ControlCall {
             id: self.calls,
@@ -93,8 +102,15 @@ impl Control {
         let bytes = serde_json::to_vec(&call).map_err(|source| ControlError::Packet { source })?;
         self.socket
             .async_io(Interest::WRITABLE, |socket| {
-                let sent = rustix::net::send(socket, &bytes, SendFlags::NOSIGNAL)?;
-                Ok(sent)
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+                let mut ancillary = SendAncillaryBuffer::new(&mut space);
+                let rights = SendAncillaryMessage::ScmRights(fds);
+                if !fds.is_empty() && !ancillary.push(rights) {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
+                let flags = SendFlags::NOSIGNAL;
+                let slice = [IoSlice::new(&bytes)];
+                Ok(rustix::net::sendmsg(socket, &slice, &mut ancillary, flags)?)
             })
             .await
             .map_err(socket_error("write to"))?;

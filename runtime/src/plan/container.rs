@@ -22,29 +22,32 @@ const CPU_PERIOD_MICROS: u64 = 100_000;
 /// Smallest quota that the kernel takes, in microseconds.
 const MIN_QUOTA_MICROS: u64 = 1_000;
 
-/// Plans all containers, init containers first.
+/// Plans those containers of which `is_wanted` says so, init containers first.
 pub fn plan(
     facts: &Facts<'_>,
     images: &BTreeMap<String, ImageFacts>,
     layers: &mut Layers,
+    is_wanted: impl Fn(&Container) -> bool,
 ) -> Result<Vec<ContainerPlan>, PlanError> {
     let spec = facts.spec;
     let mut found = Vec::new();
     // All layers are counted before one is refused, so that the error knows how many.
-    for container in spec.all_containers() {
+    for (at, container) in spec.all_containers().enumerate() {
+        if !is_wanted(container) {
+            continue;
+        }
         let image = images
             .get(&container.image)
             .ok_or_else(|| PlanError::Image {
                 container: container.name.clone(),
                 image: container.image.clone(),
             })?;
-        found.push((container, image, layers.add(&image.layers)));
+        found.push((at, container, image, layers.add(&image.layers)));
     }
     let inits = spec.init_containers.len();
     found
         .into_iter()
-        .enumerate()
-        .map(|(at, (container, image, places))| {
+        .map(|(at, container, image, places)| {
             let (kind, restart) = kind(spec, container, at < inits);
             let partitions = layers.check(&places)?;
             let grace = |probe: &Option<Probe>| probe.as_ref().and_then(|one| one.grace_seconds);

@@ -5,12 +5,18 @@ use super::PlanError;
 use super::types::{DiskPlan, ExtentPlan, LayerFile};
 use beluga_proto::agent::LayerExtent;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Name of the disk.
+pub const DISK: &str = "layers";
 
 /// Layers in the order in which containers named them first.
 #[derive(Debug, Default)]
 pub struct Layers {
-    files: Vec<LayerFile>,
-    places: BTreeMap<String, usize>,
+    /// Their extents, in order of partitions from 1.
+    extents: Vec<ExtentPlan>,
+    /// Equal layers have one file in the store.
+    places: BTreeMap<PathBuf, usize>,
 }
 
 impl Layers {
@@ -21,12 +27,26 @@ impl Layers {
         layers
             .iter()
             .map(|layer| {
-                *self.places.entry(layer.diff_id.clone()).or_insert_with(|| {
-                    self.files.push(layer.clone());
-                    self.files.len()
+                *self.places.entry(layer.path.clone()).or_insert_with(|| {
+                    self.extents.push(ExtentPlan {
+                        path: layer.path.clone(),
+                        offset: 0,
+                        length: layer.bytes,
+                    });
+                    self.extents.len()
                 })
             })
             .collect()
+    }
+
+    /// Those of a disk that is in use: they stay where they are, and others
+    /// come behind them.
+    pub fn of(disk: &DiskPlan) -> Self {
+        let numbered = (1..).zip(&disk.extents);
+        Self {
+            places: numbered.map(|(at, one)| (one.path.clone(), at)).collect(),
+            extents: disk.extents.clone(),
+        }
     }
 
     /// Partition numbers of the width that the protocol has.
@@ -36,24 +56,16 @@ impl Layers {
             .map(|place| u8::try_from(*place))
             .collect::<Result<_, _>>()
             .map_err(|_| PlanError::Layers {
-                count: self.files.len(),
+                count: self.extents.len(),
             })
     }
 
     /// The disk, one extent per layer.
     pub fn disk(&self) -> DiskPlan {
         DiskPlan {
-            id: "layers".into(),
+            id: DISK.into(),
             read_only: true,
-            extents: self
-                .files
-                .iter()
-                .map(|file| ExtentPlan {
-                    path: file.path.clone(),
-                    offset: 0,
-                    length: file.bytes,
-                })
-                .collect(),
+            extents: self.extents.clone(),
             discard: false,
             flush: false,
         }
@@ -61,15 +73,15 @@ impl Layers {
 
     /// Where each partition lies on the disk.
     pub fn extents(&self) -> Vec<LayerExtent> {
-        let numbered = (1..=u8::MAX).zip(&self.files);
+        let numbered = (1..=u8::MAX).zip(&self.extents);
         numbered
             .scan(0u64, |offset, (partition, file)| {
                 let extent = LayerExtent {
                     partition,
                     offset: *offset,
-                    length: file.bytes,
+                    length: file.length,
                 };
-                *offset += file.bytes;
+                *offset += file.length;
                 Some(extent)
             })
             .collect()

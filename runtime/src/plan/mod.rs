@@ -4,6 +4,7 @@
 //! and an identity go in, a [`Plan`] comes out. A dry run, a golden test and a
 //! bug report are this one text.
 
+mod change;
 mod claims;
 mod command;
 mod container;
@@ -17,10 +18,12 @@ mod signal;
 mod size;
 mod types;
 
+pub use change::{Difference, amend, difference, with_layers_of};
 pub use claims::MAX_CLAIMS;
 pub use downward::Objects;
 pub use files::{MAX_VOLUME, files};
 pub use image::image_facts;
+pub use layers::DISK as LAYER_DISK;
 pub use signal::signal as signal_number;
 pub use size::milli_cpus;
 pub use types::{
@@ -173,7 +176,7 @@ pub fn plan(
         memory_mib: sizing.memory_mib,
         scratch_bytes,
     };
-    let containers = container::plan(&facts, images, &mut layers)?;
+    let containers = container::plan(&facts, images, &mut layers, |_| true)?;
     let warnings = command::skipped(&facts);
     let scratch = host.pod_dir.join("scratch.img");
     let mut disks = vec![

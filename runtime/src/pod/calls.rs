@@ -25,6 +25,9 @@ impl Supervisor {
             }
             Call::Attach(request, reply) => self.attach(request, reply),
             Call::Refresh(reply) => self.refresh(Some(reply)),
+            Call::Change(request, reply) => {
+                let _ = reply.send(self.change(&request).await);
+            }
             Call::StdinDone(id) => self.runs.close_stdin(&id),
         }
     }

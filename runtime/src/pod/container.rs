@@ -74,6 +74,43 @@ pub(super) struct Passes {
     pub(super) readiness: bool,
 }
 
+/// What a container's next run takes from its plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Face {
+    /// As the manifest writes it.
+    pub image: String,
+    /// `sha256:…`.
+    pub image_id: String,
+    stop_signal: i32,
+    life: Life,
+}
+
+impl Face {
+    /// That of a container as it is planned.
+    #[must_use]
+    pub fn new(plan: &ContainerPlan) -> Self {
+        Self {
+            image: plan.image.clone(),
+            image_id: plan.image_id.clone(),
+            stop_signal: plan.stop_signal,
+            life: Life::new(plan),
+        }
+    }
+}
+
+impl Life {
+    fn new(plan: &ContainerPlan) -> Self {
+        Self {
+            startup: plan.has_probe(ProbeKind::Startup),
+            readiness: plan.has_probe(ProbeKind::Readiness),
+            post_start: plan.hooks.post_start.is_some(),
+            pre_stop: plan.hooks.pre_stop.is_some(),
+            startup_grace: plan.startup_grace_seconds,
+            liveness_grace: plan.liveness_grace_seconds,
+        }
+    }
+}
+
 /// A container's place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Slot {
@@ -103,8 +140,11 @@ pub(super) struct Slot {
     /// Some run of it has passed its startup probe, if it has one.
     #[serde(default)]
     pub(super) has_started_up: bool,
+    /// What its next run is to be instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<Face>,
     /// Ended with 0 the last time.
-    ended_well: bool,
+    pub(super) ended_well: bool,
 }
 
 impl Slot {
@@ -120,14 +160,8 @@ impl Slot {
             was_started: false,
             stop_sent: false,
             back_offs: 0,
-            life: Life {
-                startup: plan.has_probe(ProbeKind::Startup),
-                readiness: plan.has_probe(ProbeKind::Readiness),
-                post_start: plan.hooks.post_start.is_some(),
-                pre_stop: plan.hooks.pre_stop.is_some(),
-                startup_grace: plan.startup_grace_seconds,
-                liveness_grace: plan.liveness_grace_seconds,
-            },
+            life: Life::new(plan),
+            next: None,
             hook: Hook::None,
             doom: None,
             passes: Passes::default(),
@@ -159,6 +193,31 @@ impl Slot {
                 self.was_started && (!self.life.startup || self.has_started_up)
             }
         }
+    }
+
+    /// What it is now.
+    pub(super) fn face(&self, image: String, image_id: String) -> Face {
+        Face {
+            image,
+            image_id,
+            stop_signal: self.stop_signal,
+            life: self.life,
+        }
+    }
+
+    /// From now on its runs are of another plan: what was learned about the old
+    /// one is forgotten. The next run begins at once.
+    pub(super) fn turns_into(&mut self, next: Face) {
+        self.next = Some(next);
+        self.back_offs = 0;
+        self.has_started_up = false;
+    }
+
+    /// Takes over what the run that begins is to be; its images.
+    pub(super) fn turn(&mut self) -> Option<(String, String)> {
+        let face = self.next.take()?;
+        (self.stop_signal, self.life) = (face.stop_signal, face.life);
+        Some((face.image, face.image_id))
     }
 
     /// Notes an end and says whether the container runs again.

@@ -13,6 +13,7 @@ mod agent;
 mod begin;
 mod boot;
 mod calls;
+mod change;
 mod container;
 mod end;
 mod failure;
@@ -25,6 +26,7 @@ mod state;
 mod supervisor;
 mod vm;
 
+pub use container::Face;
 pub use state::{Action, Input, Now, PodState, Stage};
 
 use crate::host::lock::FileLock;

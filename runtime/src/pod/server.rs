@@ -3,7 +3,9 @@
 
 use super::run_io::Stdin;
 use super::supervisor::Message;
-use crate::api::{ApiMessage, ApiRequest, AttachRequest, Channel, ExecRequest, StopRequest};
+use crate::api::{
+    ApiMessage, ApiRequest, AttachRequest, ChangeRequest, Channel, ExecRequest, StopRequest,
+};
 use crate::link::{Link, Streams};
 use crate::store::status::{ContainerState, PodStatus};
 use beluga_proto::agent::{ProcessExit, StdioNonces, Target};
@@ -34,6 +36,8 @@ pub(super) enum Call {
     Attach(AttachRequest, oneshot::Sender<Result<Attach, Fault>>),
     /// Bring volumes up to date.
     Refresh(oneshot::Sender<Result<(), Fault>>),
+    /// Make the running pod what a proposal says.
+    Change(ChangeRequest, oneshot::Sender<Result<(), Fault>>),
     /// The client that fed a container's standard input has gone.
     StdinDone(ContainerId),
 }
@@ -169,7 +173,7 @@ impl Caller {
         };
         if matches!(
             request,
-            ApiRequest::Exec(_) | ApiRequest::Stats | ApiRequest::Refresh
+            ApiRequest::Exec(_) | ApiRequest::Stats | ApiRequest::Refresh | ApiRequest::Change(_)
         ) {
             self.agent_there().await;
         }
@@ -207,14 +211,10 @@ impl Caller {
                     Err(fault) => channel.send(&ApiMessage::Failed(fault), &[]).await,
                 }
             }
-            ApiRequest::Refresh => {
-                let (reply, answer) = oneshot::channel();
-                self.tell(Call::Refresh(reply));
-                let message = match answer.await.unwrap_or_else(|_| Err(ended())) {
-                    Ok(()) => ApiMessage::Done,
-                    Err(fault) => ApiMessage::Failed(fault),
-                };
-                channel.send(&message, &[]).await
+            ApiRequest::Refresh => self.done(channel, Call::Refresh).await,
+            ApiRequest::Change(request) => {
+                self.done(channel, |reply| Call::Change(request, reply))
+                    .await
             }
             ApiRequest::Resize { .. } | ApiRequest::Signal { .. } => {
                 let message = "there is no process on this connection";
@@ -222,6 +222,21 @@ impl Caller {
                 channel.send(&ApiMessage::Failed(fault), &[]).await
             }
         }
+    }
+
+    /// Asks the owner for something that is done or refused.
+    async fn done(
+        &self,
+        channel: &Channel,
+        call: impl FnOnce(oneshot::Sender<Result<(), Fault>>) -> Call,
+    ) -> Result<(), crate::api::ChannelError> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(call(reply));
+        let message = match answer.await.unwrap_or_else(|_| Err(ended())) {
+            Ok(()) => ApiMessage::Done,
+            Err(fault) => ApiMessage::Failed(fault),
+        };
+        channel.send(&message, &[]).await
     }
 
     /// A supervisor that has just taken its pod over is asked before the agent

@@ -17,9 +17,10 @@
 mod advance;
 mod deadline;
 mod life;
+mod rollout;
 mod stop;
 
-use super::container::{Run, Slot};
+use super::container::{Face, Run, Slot};
 use crate::plan::{ContainerKind, Plan};
 use crate::settings::Backoff;
 use crate::store::status::{
@@ -30,6 +31,7 @@ use beluga_proto::agent::ProcessExit;
 use beluga_proto::probe::HookKind;
 use deadline::Deadline;
 pub use life::ProbeNews;
+use rollout::Rollout;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -101,6 +103,15 @@ pub enum Input {
     },
     /// A deadline of [`PodState::wake_at`] has come.
     Tick,
+    /// Containers are to run from something else, which is at hand.
+    Replace {
+        /// Which change of the pod this is.
+        generation: u64,
+        /// By their places.
+        next: Vec<(usize, Face)>,
+        /// How long they may take until they are ready.
+        patience: Duration,
+    },
     /// Somebody wants the pod to end.
     Stop {
         /// From the stop signal to SIGKILL.
@@ -148,6 +159,10 @@ pub enum Action {
         /// Which.
         id: ContainerId,
     },
+    /// A change is being undone: from now on the plan before it holds.
+    RollBack,
+    /// A change is over: the plan before it is of no use any more.
+    Settle,
     /// End the VM: nothing runs in it any more.
     EndVm,
 }
@@ -184,6 +199,8 @@ pub struct PodState {
     grace_seconds: u32,
     #[serde(default)]
     deadline: Deadline,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rollout: Option<Rollout>,
     slots: Vec<Slot>,
 }
 
@@ -213,6 +230,7 @@ impl PodState {
             },
             grace_seconds: plan.grace_seconds,
             deadline: Deadline::new(plan),
+            rollout: None,
             slots: plan.containers.iter().map(Slot::new).collect(),
         }
     }
@@ -253,6 +271,11 @@ impl PodState {
                 self.ended(&id, end, now, backoff);
             }
             Input::Tick => {}
+            Input::Replace {
+                generation,
+                next,
+                patience,
+            } => self.replace(generation, next, patience, now),
             Input::Stop { grace } => self.stop(grace, now),
             Input::VmEnded { reason, message } => self.vm_ended(reason, message, now),
         }
@@ -280,6 +303,7 @@ impl PodState {
         let dooms = dooms.filter_map(|slot| slot.doom.filter(|doom| !doom.killed));
         let deadline = self.deadline.at.filter(|_| !self.is_stopping());
         let all = waits.chain(kill).chain(deadline);
+        let all = all.chain(self.rollout_wakes_at());
         all.chain(dooms.map(|doom| doom.kill_at)).min()
     }
 

@@ -15,7 +15,7 @@ use crate::machine::{Machine, MachineError};
 use crate::plan::Plan;
 use crate::settings::{Settings, SettingsError};
 use crate::store::status::{EventKind, PodStatus};
-use crate::store::{self, Life, Record, StoreError};
+use crate::store::{self, Life, Planned, Record, StoreError};
 use beluga_proto::agent::{ProcessExit, Target};
 use beluga_proto::probe::HookKind;
 use beluga_proto::{ContainerId, ControlMessage, ExecId, Fault, Reply, Request};
@@ -84,6 +84,8 @@ pub(super) enum Message {
     Drained(ContainerId, Option<String>),
     /// Volumes have new content.
     Filled(Result<Vec<String>, Fault>),
+    /// The layers of a change are in the guest, or cannot be.
+    Layered(u64, Result<(), Fault>),
     /// A client wants something.
     Call(Call),
 }
@@ -102,6 +104,8 @@ enum Wake {
 pub(super) struct Supervisor {
     pub(super) settings: Settings,
     pub(super) plan: Plan,
+    /// Which definition the plan is from.
+    pub(super) generation: u64,
     pub(super) record: Record,
     pub(super) link: Link,
     pub(super) streams: Streams,
@@ -130,7 +134,12 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(settings: Settings, record: Record, plan: Plan, lock: FileLock) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        record: Record,
+        planned: Planned,
+        lock: FileLock,
+    ) -> Self {
         let (messages, inbox) = mpsc::unbounded_channel();
         let (events, link_events) = mpsc::unbounded_channel();
         Self {
@@ -141,7 +150,8 @@ impl Supervisor {
             said_hello: false,
             statuses: watch::Sender::new(record.status().clone()),
             settings,
-            plan,
+            plan: planned.plan,
+            generation: planned.generation,
             record,
             link: Link::new(events),
             streams: Streams::default(),
@@ -265,6 +275,8 @@ impl Supervisor {
                     self.runs.forget(&id);
                     drop(self.link.request(Request::Remove { container: id }));
                 }
+                Action::RollBack => self.roll_back(),
+                Action::Settle => self.settle(),
                 Action::EndVm => {}
             }
         }
@@ -343,6 +355,7 @@ impl Supervisor {
                 self.reconcile(containers).await;
                 // What the one before us did not finish telling.
                 self.refresh(None);
+                self.go_on_with_change().await;
             }
             Message::Listed(_) => {
                 let message = "The agent does not say what runs".to_owned();
@@ -361,6 +374,7 @@ impl Supervisor {
                 }
             }
             Message::Filled(filled) => self.on_filled(filled),
+            Message::Layered(generation, result) => self.layered(generation, result).await,
             Message::Call(call) => self.on_call(call).await,
         }
     }

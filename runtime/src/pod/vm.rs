@@ -9,9 +9,10 @@ use crate::store::Life;
 use crate::store::status::{EventKind, ReceiptLine};
 use beluga_proto::control::VmStatus;
 use beluga_proto::{
-    CONTROL_PORT, ControlMessage, ControlReply, ControlRequest, STREAM_PORT, Stamp,
+    CONTROL_PORT, ControlMessage, ControlReply, ControlRequest, Fault, FaultCode, STREAM_PORT,
+    Stamp,
 };
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 impl Supervisor {
@@ -89,6 +90,33 @@ impl Supervisor {
             match next {
                 Ok(message) => self.on_packet(message).await,
                 Err(_) => self.has_receipt = true,
+            }
+        }
+    }
+
+    /// Asks the VMM something and waits for the answer, which takes it no time.
+    pub(super) async fn ask_vmm(
+        &mut self,
+        request: ControlRequest,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<ControlReply, Fault> {
+        let gone = || Fault::new(FaultCode::Unavailable, "the pod's VMM does not answer");
+        let control = self.control.as_mut().ok_or_else(gone)?;
+        let call = control
+            .send_with(request, fds)
+            .await
+            .map_err(|error| Fault::from_error(FaultCode::Unavailable, &error))?;
+        let until = tokio::time::Instant::now() + STATUS_PATIENCE;
+        loop {
+            let next = tokio::time::timeout_at(until, packet(self.control.as_ref())).await;
+            match next.map_err(|_| gone())? {
+                Ok((ControlMessage::Reply { id, result }, _)) if id == call => return result,
+                Err(error) => {
+                    self.on_packet(Err(error)).await;
+                    return Err(gone());
+                }
+                // Boxed: one that ends the pod may come here again.
+                other => Box::pin(self.on_packet(other)).await,
             }
         }
     }

@@ -14,6 +14,7 @@ mod config;
 mod container;
 mod decode;
 mod defaults;
+mod difference;
 mod env;
 mod files;
 mod issue;
@@ -36,6 +37,7 @@ pub use config::{
     DownwardPath, DownwardValue, EnvFrom, EnvValue, Field, FileSource, KeyPath, KeyRef, Medium,
     Reference, Resource, ResourceField, ValueSource, Volume, VolumeSource,
 };
+pub use difference::{Difference, difference, fixed_paths};
 pub use issue::{Issue, ManifestError, Position, SHOWN_ISSUES};
 pub use names::{is_plain_variable, label, sub_path, subdomain};
 pub use object::{ConfigObject, MAX_DATA, OPAQUE, ObjectKind};

@@ -1,7 +1,8 @@
 //! Pod records: what a supervisor, its successor and every command agree on.
 //!
 //! ```text
-//! <root>/pods/<uid>/definition.json  manifest, spec and plan; written once, before anything is made
+//! <root>/pods/<uid>/definition.json  manifest, spec and plan; written before anything is made, and by
+//!                                    the pod's owner when the running pod is changed
 //! <root>/pods/<uid>/record.json      life, VM, token, status; replaced whole at each change
 //! <root>/pods/<uid>/owner.lock       held by the pod's supervisor: whoever gets it owns the pod
 //! <root>/pods/<uid>/exit.json        the VMM's own exit record
@@ -11,6 +12,7 @@
 //! undoing a half-made pod is undoing its plan.
 
 pub mod atomic;
+pub mod change;
 pub mod files;
 pub mod status;
 
@@ -71,9 +73,12 @@ pub enum StoreError {
     },
 }
 
-/// What never changes about a pod.
+/// What a pod is to be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Definition {
+    /// Counts the changes of the running pod.
+    #[serde(default)]
+    pub generation: u64,
     /// The manifest as the API type has it, defaults filled in.
     pub manifest: serde_json::Value,
     /// The same, checked.
@@ -105,6 +110,17 @@ pub struct ProcessRef {
     pub start_ticks: u64,
 }
 
+/// A change that has begun and that no container shows yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingChange {
+    /// Which.
+    pub generation: u64,
+    /// Places of the containers that are replaced.
+    pub replaced: Vec<usize>,
+    /// Seconds that its containers may take until they are ready.
+    pub patience_seconds: u32,
+}
+
 /// What changes about a pod.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
@@ -128,6 +144,9 @@ pub struct Record {
     pub acked: u64,
     /// Remove the record when the pod has ended.
     pub delete: bool,
+    /// A change whose definition is in place and whose layers are on their way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<PendingChange>,
     /// The pod's state machine, its public status in it.
     pub state: PodState,
 }
@@ -148,6 +167,7 @@ impl Record {
             token: None,
             acked: 0,
             delete: false,
+            change: None,
             state,
         }
     }
@@ -171,7 +191,7 @@ pub fn read_record(settings: &Settings, uid: &PodUid) -> Result<Option<Record>, 
     }
 }
 
-/// Reads what never changes about a pod; `None` when it is not there.
+/// Reads what a pod is to be; `None` when it is not there.
 pub fn read_definition(
     settings: &Settings,
     uid: &PodUid,
@@ -179,15 +199,20 @@ pub fn read_definition(
     read_json(&settings.pod_dir(uid).join("definition.json"))
 }
 
-/// Reads a pod's plan alone: a supervisor has no use for the manifest, and
-/// its memory counts. `None` when it is not there.
-pub fn read_plan(settings: &Settings, uid: &PodUid) -> Result<Option<Plan>, StoreError> {
-    #[derive(Deserialize)]
-    struct PlanOnly {
-        plan: Plan,
-    }
-    let found: Option<PlanOnly> = read_json(&settings.pod_dir(uid).join("definition.json"))?;
-    Ok(found.map(|found| found.plan))
+/// A pod's plan alone: a supervisor has no use for the manifest, and its
+/// memory counts.
+#[derive(Debug, Deserialize)]
+pub struct Planned {
+    /// Counts the changes of the running pod.
+    #[serde(default)]
+    pub generation: u64,
+    /// What was decided.
+    pub plan: Plan,
+}
+
+/// Reads a pod's plan; `None` when it is not there.
+pub fn read_plan(settings: &Settings, uid: &PodUid) -> Result<Option<Planned>, StoreError> {
+    read_json(&settings.pod_dir(uid).join("definition.json"))
 }
 
 /// Replaces a pod's record. Only its owner may.

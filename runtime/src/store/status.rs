@@ -69,6 +69,42 @@ pub struct PodStatus {
     pub receipt: Vec<ReceiptLine>,
     /// How the VM ended, once it has.
     pub vm_end: Option<VmEnd>,
+    /// How the last change of the running pod gets on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<ChangeStatus>,
+}
+
+/// A change of a running pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeStatus {
+    /// Which: they are counted.
+    pub generation: u64,
+    /// How far it is.
+    pub state: ChangeState,
+    /// Why it failed, or is being undone.
+    pub message: Option<String>,
+}
+
+/// How far a change is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeState {
+    /// Under way.
+    Progressing,
+    /// The pod is as it was to be.
+    Done,
+    /// It failed, and what was before is being brought back.
+    RollingBack,
+    /// It failed, and the pod is as it was before.
+    RolledBack,
+}
+
+impl ChangeState {
+    /// Whether nothing more comes of it.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::RolledBack)
+    }
 }
 
 /// A container as it is now.

@@ -8,6 +8,7 @@ use std::time::Duration;
 impl PodState {
     /// Moves on as far as the state allows.
     pub(super) fn advance(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.advance_rollout(now, actions);
         if self.stage == Stage::Init {
             self.advance_init(now, actions);
         }
@@ -86,6 +87,9 @@ impl PodState {
         }
         let id = crate::pod::random_container_id();
         slot.begin_run(id.clone());
+        if let Some((image, image_id)) = slot.turn() {
+            (status.image, status.image_id) = (image, image_id);
+        }
         status.id = Some(id.clone());
         actions.push(Action::Start { index, id });
     }

@@ -152,7 +152,14 @@ impl PodState {
     }
 
     /// Decides that a run ends: from now it has so long.
-    fn dooms(&mut self, index: usize, message: String, grace: Duration, restarts: bool, now: Now) {
+    pub(super) fn dooms(
+        &mut self,
+        index: usize,
+        message: String,
+        grace: Duration,
+        restarts: bool,
+        now: Now,
+    ) {
         let is_stopping = self.is_stopping();
         let slot = &mut self.slots[index];
         if slot.doom.is_some() || is_stopping || !slot.is_up() {

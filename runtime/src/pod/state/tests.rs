@@ -4,6 +4,7 @@ use super::*;
 
 mod ends;
 mod life;
+mod rollout;
 
 use crate::plan::{ContainerPlan, ContainerTemplate, Identity, SizeSource, Sizing, VmPlan};
 use crate::spec::RestartPolicy;
@@ -147,6 +148,8 @@ impl Bench {
             Action::Signal { id, signal, .. } => format!("signal {} {signal}", name(id)),
             Action::Hook { id, hook, .. } => format!("hook {} {hook:?}", name(id)),
             Action::Remove { .. } => "remove".to_owned(),
+            Action::RollBack => "roll back".to_owned(),
+            Action::Settle => "settle".to_owned(),
             Action::EndVm => "end".to_owned(),
         }
     }

@@ -1,0 +1,94 @@
+//! What verbs that change a running pod have in common.
+
+use super::{CliError, manifest, object};
+use crate::engine::{self, ChangeOf, PodView};
+use crate::settings::Settings;
+use crate::spec::{self, Document};
+use serde_json::Value;
+use std::time::Duration;
+
+/// Seconds that a container which is replaced may take until it is ready.
+pub const PATIENCE: &str = "2m";
+
+/// A span of time, like `2m`.
+pub fn patience(text: &str) -> Result<Duration, String> {
+    super::time::duration(text).ok_or_else(|| format!("{text:?} is not a time like 30s or 2m"))
+}
+
+/// How many of the fields that cannot change an error names.
+const SHOWN_PATHS: usize = 5;
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// The pod was that already.
+    Unchanged,
+    /// It is now.
+    Configured,
+}
+
+/// A pod's manifest, to be changed and read again.
+pub fn editable(pod: &PodView) -> Value {
+    let mut object = object::object(pod);
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    object
+}
+
+/// Makes a running pod what an edited manifest says.
+pub async fn to_manifest(
+    settings: &Settings,
+    pod: &PodView,
+    object: &Value,
+    patience: Duration,
+) -> Result<Changed, CliError> {
+    let mut documents = spec::parse(manifest::COMMAND_LINE, &object.to_string())?;
+    let document = documents.remove(0);
+    to_document(settings, pod, &document, patience).await
+}
+
+/// In what a document differs from its pod. Errors with what cannot change.
+pub fn admit(pod: &PodView, document: &Document) -> Result<spec::Difference, CliError> {
+    let found = spec::difference(&pod.spec, &document.spec);
+    if !found.is_more {
+        return Ok(found);
+    }
+    let manifest = super::apply::value(document);
+    Err(CliError::Differs {
+        name: pod.name.clone(),
+        fields: spec::fixed_paths(&pod.manifest, &manifest, SHOWN_PATHS),
+    })
+}
+
+/// Makes a running pod what a document says. Errors with what cannot change.
+pub async fn to_document(
+    settings: &Settings,
+    pod: &PodView,
+    document: &Document,
+    patience: Duration,
+) -> Result<Changed, CliError> {
+    let found = admit(pod, document)?;
+    if found == spec::Difference::default() {
+        return Ok(Changed::Unchanged);
+    }
+    let mut spec = document.spec.clone();
+    // A generated name stays what it became.
+    spec.name.clone_from(&pod.spec.name);
+    let mut changed = document.clone();
+    let is_changed = |one: &spec::Container| found.images.contains(&one.name);
+    changed.spec.init_containers.retain(is_changed);
+    changed.spec.containers.retain(is_changed);
+    let images = manifest::images(settings, std::slice::from_ref(&changed))?;
+    let objects = crate::objects::of_pod(settings, &spec)?;
+    let change = ChangeOf {
+        manifest: super::apply::value(document),
+        spec,
+        replaced: found.images,
+        images,
+        objects,
+        patience_seconds: u32::try_from(patience.as_secs()).unwrap_or(u32::MAX),
+    };
+    engine::change(settings, pod, change).await?;
+    Ok(Changed::Configured)
+}

@@ -1,0 +1,112 @@
+//! A pod's next plan: what changes while it runs, and nothing else.
+//!
+//! The machine, the volumes and the network stay as they are. The layer disk
+//! only grows: a layer that lies on it keeps its place for as long as the
+//! machine runs, so that a mounted file system never moves.
+
+use super::downward::{Facts, Objects};
+use super::layers::{DISK, Layers};
+use super::types::{ContainerPlan, DiskPlan, HostFacts, ImageFacts, Plan};
+use super::{PlanError, container};
+use crate::spec::{Container, PodSpec};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The plan of a running pod that is to be as `spec` says. Containers named in
+/// `changed` are planned anew, with the images and objects of now; the others
+/// stay as they are.
+pub fn amend(
+    present: &Plan,
+    spec: &PodSpec,
+    changed: &BTreeSet<String>,
+    images: &BTreeMap<String, ImageFacts>,
+    objects: &Objects,
+    host: &HostFacts,
+) -> Result<Plan, PlanError> {
+    let mut layers = layer_disk(present).map(Layers::of).unwrap_or_default();
+    let facts = Facts {
+        spec,
+        identity: &present.identity,
+        host: Some(host),
+        objects,
+        vcpus: present.vm.vcpus,
+        memory_mib: present.vm.memory_mib,
+        scratch_bytes: scratch_bytes(present),
+    };
+    let is_new = |one: &Container| changed.contains(&one.name);
+    let fresh = container::plan(&facts, images, &mut layers, is_new)?;
+    let mut plan = present.clone();
+    for container in fresh {
+        let mut all = plan.containers.iter_mut();
+        match all.find(|one| one.name() == container.name()) {
+            Some(place) => *place = container,
+            None => plan.containers.push(container),
+        }
+    }
+    plan.layers = layers.extents();
+    if let Some(disk) = plan.vm.disks.iter_mut().find(|disk| disk.id == DISK) {
+        *disk = layers.disk();
+    }
+    Ok(plan)
+}
+
+/// `plan` with the layer disk of a later one: what has come to lie on the disk
+/// stays there when a change is undone.
+#[must_use]
+pub fn with_layers_of(plan: &Plan, later: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    plan.layers.clone_from(&later.layers);
+    if let Some(grown) = layer_disk(later)
+        && let Some(disk) = plan.vm.disks.iter_mut().find(|disk| disk.id == DISK)
+    {
+        disk.clone_from(grown);
+    }
+    plan
+}
+
+fn scratch_bytes(plan: &Plan) -> u64 {
+    let mut disks = plan.vm.disks.iter();
+    let scratch = disks.find(|disk| disk.id == "scratch");
+    scratch.map_or(0, |disk| disk.extents.iter().map(|one| one.length).sum())
+}
+
+fn layer_disk(plan: &Plan) -> Option<&DiskPlan> {
+    plan.vm.disks.iter().find(|disk| disk.id == DISK)
+}
+
+/// What a next plan asks of a running pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Places of containers that are to run from something else.
+    pub replaced: Vec<usize>,
+}
+
+/// In what two plans of one pod differ. Errors when the later one is not of
+/// the same containers on the same, perhaps longer, layer disk.
+pub fn difference(present: &Plan, next: &Plan) -> Result<Difference, &'static str> {
+    let extents = |plan| layer_disk(plan).map(|disk| disk.extents.as_slice());
+    let grows = match (extents(present), extents(next)) {
+        (Some(old), Some(new)) => new.starts_with(old),
+        (None, None) => true,
+        _ => false,
+    };
+    if present.identity != next.identity || !grows {
+        return Err("it was made for another state of the pod");
+    }
+    let names = |plan: &Plan| -> Vec<String> {
+        let all = plan.containers.iter();
+        all.map(|one| one.name().to_owned()).collect()
+    };
+    if names(present) != names(next) {
+        return Err("its containers are others");
+    }
+    let pairs = present.containers.iter().zip(&next.containers).enumerate();
+    let replaced = pairs.filter(|(_, (old, new))| is_other(old, new));
+    Ok(Difference {
+        replaced: replaced.map(|(at, _)| at).collect(),
+    })
+}
+
+/// Whether a container must be run anew to be as the later plan says.
+fn is_other(old: &ContainerPlan, new: &ContainerPlan) -> bool {
+    old != new
+}
