@@ -49,6 +49,9 @@ pub struct VmConfig {
     pub rng: bool,
     /// Whether there is a balloon with free-page reporting.
     pub balloon: bool,
+    /// Directories of the host, each served by a process of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<ShareConfig>,
     /// A listening `SOCK_SEQPACKET` socket for supervisors.
     pub control: FdNumber,
     /// Where the exit record goes; written once, just before the process ends.
@@ -96,6 +99,18 @@ pub struct NetConfig {
     pub mac: MacAddress,
     /// Largest packet in bytes, offered to the guest as the link's MTU.
     pub mtu: u16,
+}
+
+/// One virtio-fs device: a directory of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareConfig {
+    /// By which the guest mounts it, 1 to 36 bytes, unique in the VM; also its
+    /// name in messages.
+    pub tag: String,
+    /// A connected `SOCK_SEQPACKET` socket whose other end answers FUSE
+    /// requests, one packet each.
+    pub server: FdNumber,
 }
 
 /// The vsock device.

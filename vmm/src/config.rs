@@ -138,6 +138,7 @@ pub fn parse(text: &str) -> Result<VmConfig, ConfigError> {
     )?;
     let devices = config.disks.len()
         + config.nets.len()
+        + config.shares.len()
         + [config.vsock.is_some(), config.rng, config.balloon]
             .iter()
             .filter(|there| **there)
@@ -170,7 +171,9 @@ pub fn parse(text: &str) -> Result<VmConfig, ConfigError> {
 fn check_ids(config: &VmConfig) -> Result<(), ConfigError> {
     let mut seen = Vec::new();
     let disks = config.disks.iter().map(|disk| &disk.id);
-    for id in disks.chain(config.nets.iter().map(|net| &net.id)) {
+    let nets = config.nets.iter().map(|net| &net.id);
+    let shares = config.shares.iter().map(|share| &share.tag);
+    for id in disks.chain(nets).chain(shares) {
         if seen.contains(&id) {
             return Err(ConfigError::Twice { id: id.clone() });
         }

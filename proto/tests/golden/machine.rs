@@ -4,7 +4,7 @@ use super::check;
 use beluga_proto::control::VmStatus;
 use beluga_proto::exit::StampedAt;
 use beluga_proto::vm::{
-    DiskConfig, Extent, FdNumber, MacAddress, NetConfig, VM_VERSION, VsockConfig,
+    DiskConfig, Extent, FdNumber, MacAddress, NetConfig, ShareConfig, VM_VERSION, VsockConfig,
 };
 use beluga_proto::*;
 use std::collections::BTreeMap;
@@ -31,28 +31,37 @@ fn the_machine() {
         discard: !read_only,
         flush: false,
     };
+    let config = VmConfig {
+        version: VM_VERSION,
+        name: "web".into(),
+        vcpus: 2,
+        memory_mib: 256,
+        kernel: FdNumber(3),
+        initramfs: FdNumber(4),
+        cmdline: "quiet panic=-1".into(),
+        disks: vec![disk("layers", true), disk("scratch", false)],
+        nets: vec![NetConfig {
+            id: "eth0".into(),
+            tap: FdNumber(5),
+            mac: MacAddress([2, 0, 10, 88, 0, 2]),
+            mtu: 1500,
+        }],
+        vsock: Some(VsockConfig { guest_cid: 3 }),
+        rng: true,
+        balloon: true,
+        shares: Vec::new(),
+        control: FdNumber(6),
+        exit_record: FdNumber(7),
+    };
+    check("vm_config", &config);
     check(
-        "vm_config",
+        "vm_config_shares",
         &VmConfig {
-            version: VM_VERSION,
-            name: "web".into(),
-            vcpus: 2,
-            memory_mib: 256,
-            kernel: FdNumber(3),
-            initramfs: FdNumber(4),
-            cmdline: "quiet panic=-1".into(),
-            disks: vec![disk("layers", true), disk("scratch", false)],
-            nets: vec![NetConfig {
-                id: "eth0".into(),
-                tap: FdNumber(5),
-                mac: MacAddress([2, 0, 10, 88, 0, 2]),
-                mtu: 1500,
+            shares: vec![ShareConfig {
+                tag: "share0".into(),
+                server: FdNumber(8),
             }],
-            vsock: Some(VsockConfig { guest_cid: 3 }),
-            rng: true,
-            balloon: true,
-            control: FdNumber(6),
-            exit_record: FdNumber(7),
+            ..config
         },
     );
     check(

@@ -336,6 +336,7 @@ fn config(
         }),
         rng: plan.rng,
         balloon: plan.balloon,
+        shares: Vec::new(),
         control: inherited.add(control),
         exit_record: inherited.add(exit_record.into()),
     })

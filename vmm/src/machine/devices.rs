@@ -9,7 +9,7 @@ use crate::virtio::block::{Block, BlockConfig, FileExtent};
 use crate::virtio::bus::{BUS_START, DEVICE_SPACE, FIRST_IRQ};
 use crate::virtio::mmio::{QUEUE_NOTIFY, Transport};
 use crate::virtio::{DeviceError, EventRegistry, Interrupt, VirtioDevice};
-use crate::virtio::{balloon::Balloon, net::Net, rng::Rng, vsock::Vsock};
+use crate::virtio::{balloon::Balloon, fs::Fs, net::Net, rng::Rng, vsock::Vsock};
 use beluga_proto::VmConfig;
 use kvm_ioctls::{IoEventAddress, VmFd};
 use std::sync::Arc;
@@ -59,6 +59,11 @@ pub(super) fn make_devices(
         let tap = descriptors.take("a tap", net.tap)?;
         let device = Net::new(tap, net.mac, net.mtu).map_err(wrap(&net.id))?;
         devices.push((net.id.clone(), Box::new(device)));
+    }
+    for share in &config.shares {
+        let server = descriptors.take("a share's server", share.server)?;
+        let device = Fs::new(&share.tag, server).map_err(wrap(&share.tag))?;
+        devices.push((share.tag.clone(), Box::new(device)));
     }
     if let Some(vsock) = &config.vsock {
         let device = Vsock::new(u64::from(vsock.guest_cid)).map_err(wrap("vsock"))?;

@@ -3,6 +3,7 @@
 
 pub mod balloon;
 pub mod file;
+pub mod fs;
 pub mod mapping;
 pub mod net;
 pub mod process;

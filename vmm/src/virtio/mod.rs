@@ -14,7 +14,7 @@
 //! queues for its time, so that a device keeps no memory, queue or lock of its
 //! own and a test needs nothing but plain memory and a [`Running`].
 //!
-//! A device runs on one of the two event threads (`main`: vsock, net, rng,
+//! A device runs on one of the two event threads (`main`: vsock, net, fs, rng,
 //! balloon; `block`: all disks). `activate`, `reset` and `write_config` come
 //! from a vCPU thread, `control` from `main`; the lock makes them one at a time.
 //!
@@ -31,6 +31,7 @@ pub mod block;
 pub mod buffer;
 pub mod bus;
 pub mod events;
+pub mod fs;
 pub mod interrupt;
 pub mod mmio;
 pub mod net;
@@ -65,6 +66,8 @@ pub enum DeviceKind {
     Balloon = 5,
     /// Sockets.
     Vsock = 19,
+    /// Shared directory.
+    Fs = 26,
 }
 
 impl DeviceKind {
@@ -77,6 +80,7 @@ impl DeviceKind {
             Self::Rng => "rng",
             Self::Balloon => "balloon",
             Self::Vsock => "vsock",
+            Self::Fs => "fs",
         }
     }
 }

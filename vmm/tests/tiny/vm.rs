@@ -94,6 +94,7 @@ pub fn config(
         vsock: None,
         rng: false,
         balloon: false,
+        shares: Vec::new(),
         control,
         exit_record: record,
     }
