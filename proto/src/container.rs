@@ -37,6 +37,10 @@ pub struct ContainerSpec {
     /// Probes begin when the hook after its start has ended well.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub probes_wait: bool,
+    /// A running container whose PID namespace it joins instead of getting one
+    /// of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes_of: Option<ContainerId>,
 }
 
 /// A process in a container: its own first one, or one run beside it.

@@ -3,14 +3,14 @@
 //! Every function first makes sure that pods whose supervisor died have a new
 //! one. There is no daemon behind this: records and locks are all there is.
 
-mod change;
+pub mod change;
 pub mod claims;
 mod gc;
 mod owner;
 
 pub use crate::api::client::{AttachSession, ExecSession, Remote, Update, Watch};
 pub use crate::api::{AttachRequest, ExecRequest, StopRequest};
-pub use change::{ChangeOf, change};
+pub use change::ChangeOf;
 pub use gc::gc;
 
 use crate::api::client::{self, ClientError};

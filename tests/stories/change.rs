@@ -1,4 +1,4 @@
-//! What changes while a pod runs: one container's image, and nothing else.
+//! What changes while a pod runs: one container, and nothing else.
 
 use crate::crashes::kill_supervisor;
 use beluga_tests::{Pod, shared};
@@ -113,4 +113,51 @@ fn b10_apply_changes_what_can_change_and_a_killed_supervisor_does_not_matter() {
         .ok()
         .says("applied")
         .says("2/2");
+}
+
+#[test]
+fn a_debug_container_comes_and_goes_beside_the_others() {
+    let text = crate::lifecycle::one("looked", "Always", "touch /mine; exec sleep 3217");
+    let pod = shared().pod(&text);
+    let before = (pod.container("main"), pod.ip());
+    let debug = |words: &[&str], input: &str| {
+        let head = ["debug", "looked", "--image", "debian"].iter().chain(words);
+        shared().feed(head.copied(), input.as_bytes())
+    };
+    debug(
+        &["--target", "main", "--name", "look", "--", "sleep", "600"],
+        "",
+    )
+    .ok();
+    // It sees the other's processes and, through them, its files.
+    let seen = "tr '\\0' ' ' < /proc/1/cmdline; ls /proc/1/root/mine; test -e /bin/bash && id -u";
+    assert_eq!(pod.sh("look", seen), "sleep 3217 /proc/1/root/mine\n0");
+    let said = debug(
+        &["-i", "-c", "quick", "--", "sh", "-c", "cat; exit 5"],
+        "a word\n",
+    );
+    drop(said.exits(5).says("a word"));
+    let status = pod.object()["status"]["ephemeralContainerStatuses"].take();
+    assert_eq!(
+        (&status[0]["name"], &status[1]["name"]),
+        (&"look".into(), &"quick".into())
+    );
+    assert_eq!(status[1]["state"]["terminated"]["exitCode"], 5);
+    shared()
+        .run(["describe", "pod", "looked"])
+        .ok()
+        .says("Ephemeral Containers:")
+        .says("Target:");
+    shared().run(["get", "pods"]).ok().says("1/1");
+    assert_eq!((pod.container("main"), pod.ip()), before);
+    let shown = shared()
+        .run(["get", "pod", "looked", "-o", "yaml"])
+        .ok()
+        .out;
+    let apply = || shared().feed(["apply", "-f", "-"], shown.as_bytes());
+    apply().ok().says("pod/looked unchanged");
+    pod.delete();
+    apply()
+        .exits(1)
+        .complains("spec.ephemeralContainers: cannot be set on create");
 }

@@ -241,6 +241,11 @@ impl Agent {
                 read_only: mount.read_only,
             })
         });
+        let shared_pid = match (&spec.processes_of, self.pause) {
+            // In a shared namespace everybody is seen anyway.
+            (Some(target), None) => Some(self.pod.first_process(target)?),
+            (_, pause) => pause,
+        };
         let files = ["hosts", "resolv.conf", "hostname"].map(|name| FileMount {
             source: format!("{FILES}/{name}"),
             destination: format!("/etc/{name}"),
@@ -256,7 +261,7 @@ impl Agent {
             mounts: mounts.collect::<Result<_, Fault>>()?,
             files: files.into(),
             termination_log: spec.termination_log.clone(),
-            shared_pid: self.pause,
+            shared_pid,
         };
         Ok(SpawnPlan {
             place: Place::Create(Box::new(root)),

@@ -117,6 +117,7 @@ fn spec() -> ContainerSpec {
         termination_log: None,
         probes: Vec::new(),
         probes_wait: false,
+        processes_of: None,
     }
 }
 
@@ -157,6 +158,7 @@ fn lifecycle_spec() -> ContainerSpec {
             ),
         ],
         probes_wait: true,
+        processes_of: None,
         termination_log: Some("/dev/termination-log".into()),
         ..spec()
     }

@@ -108,11 +108,17 @@ async fn end(settings: &Settings, pod: &PodView, grace: Option<u32>) -> Result<(
 /// looked for before the old one goes.
 async fn replace(settings: &Settings, pod: &PodView) -> Result<(), CliError> {
     let begun = Instant::now();
-    let images = manifest::images_of(settings, [&pod.spec])?;
-    let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let mut spec = pod.spec.clone();
     // A generated name stays what it became.
     spec.name = crate::spec::PodName::Exact(pod.name.clone());
+    // They were put beside the old one's containers.
+    spec.ephemeral_containers.clear();
+    let mut object = pod.manifest.clone();
+    if let Some(fields) = object["spec"].as_object_mut() {
+        fields.remove("ephemeralContainers");
+    }
+    let images = manifest::images_of(settings, [&spec])?;
+    let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let objects = crate::objects::of_pod(settings, &spec)?;
     engine::preview(settings, &spec, &images, &objects)?;
     let request = StopRequest {
@@ -121,7 +127,7 @@ async fn replace(settings: &Settings, pod: &PodView) -> Result<(), CliError> {
     };
     engine::stop(settings, &pod.uid, request).await?;
     let request = StartRequest {
-        manifest: pod.manifest.clone(),
+        manifest: object,
         spec,
         images,
         objects,

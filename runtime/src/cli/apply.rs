@@ -39,7 +39,10 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     let (mut fresh, mut there) = (Vec::new(), Vec::new());
     for (document, objects) in documents.into_iter().zip(resolved) {
         match existing(&present, &document) {
-            None => fresh.push((document, objects)),
+            None => {
+                document.can_be_created()?;
+                fresh.push((document, objects));
+            }
             Some(pod) => {
                 change::admit(pod, &document)?;
                 there.push((pod, document));

@@ -2,7 +2,7 @@
 
 use super::terminal::{self, Outputs, Raw};
 use super::{CliError, exit, pods};
-use crate::engine::{self, AttachRequest};
+use crate::engine::{self, AttachRequest, PodView};
 use crate::settings::Settings;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -29,23 +29,41 @@ pub struct Args {
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     let pod = pods::one(settings, &args.namespace, &args.pod).await?;
     let name = pods::container(&pod, args.container.as_deref())?.to_owned();
+    let to = To {
+        container: &name,
+        stdin: args.stdin,
+        tty: args.tty,
+    };
+    join(settings, &pod, to).await
+}
+
+/// What is joined, and how.
+pub struct To<'n> {
+    pub container: &'n str,
+    pub stdin: bool,
+    pub tty: bool,
+}
+
+/// Joins a container's streams until it ends; its exit code.
+pub async fn join(settings: &Settings, pod: &PodView, to: To<'_>) -> Result<u8, CliError> {
+    let name = to.container.to_owned();
     let container = pod.spec.all_containers().find(|one| one.name == name);
     let (has_stdin, has_tty) = container.map_or((false, false), |one| (one.stdin, one.tty));
-    if args.stdin && !has_stdin {
+    if to.stdin && !has_stdin {
         return Err(CliError::Usage {
             message: format!("the container {name:?} was started without standard input"),
         });
     }
-    let tty = args.tty && has_tty;
-    if args.tty && !has_tty {
+    let tty = to.tty && has_tty;
+    if to.tty && !has_tty {
         tell!("Unable to use a TTY - container {name} did not allocate one");
     }
     let request = AttachRequest {
         container: Some(name),
-        stdin: args.stdin,
+        stdin: to.stdin,
     };
     let session = engine::attach(settings, &pod.uid, request).await?;
-    let raw = if tty && args.stdin {
+    let raw = if tty && to.stdin {
         tell!("If you don't see a command prompt, try pressing enter.");
         Some(Raw::enter()?)
     } else {

@@ -3,7 +3,7 @@
 use super::{CliError, manifest, object};
 use crate::engine::{self, ChangeOf, PodView};
 use crate::settings::Settings;
-use crate::spec::{self, Document};
+use crate::spec::{self, Document, PodSpec};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub async fn to_manifest(
 
 /// In what a document differs from its pod. Errors with what cannot change.
 pub fn admit(pod: &PodView, document: &Document) -> Result<spec::Difference, CliError> {
-    let found = spec::difference(&pod.spec, &document.spec);
+    let found = spec::difference(&pod.spec, &as_it_is(pod, document));
     if !found.is_more {
         return Ok(found);
     }
@@ -72,23 +72,75 @@ pub async fn to_document(
     if found == spec::Difference::default() {
         return Ok(Changed::Unchanged);
     }
+    if !found.added.is_empty() {
+        return Err(CliError::Differs {
+            name: pod.name.clone(),
+            fields: vec!["spec.ephemeralContainers".to_owned()],
+        });
+    }
+    let change = change_of(settings, pod, document, found, patience)?;
+    engine::change::change(settings, pod, change).await?;
+    Ok(Changed::Configured)
+}
+
+/// Puts a container beside those of a running pod. Returns when that has begun:
+/// the change's number.
+pub async fn add(settings: &Settings, pod: &PodView, container: Value) -> Result<u64, CliError> {
+    let mut object = editable(pod);
+    let fields = object["spec"].as_object_mut();
+    let list = fields.map(|fields| {
+        let list = fields.entry("ephemeralContainers");
+        list.or_insert_with(|| Value::Array(Vec::new()))
+    });
+    if let Some(Value::Array(list)) = list {
+        list.push(container);
+    }
+    let mut documents = spec::parse(manifest::COMMAND_LINE, &object.to_string())?;
+    let document = documents.remove(0);
+    let found = admit(pod, &document)?;
+    let change = change_of(settings, pod, &document, found, Duration::ZERO)?;
+    Ok(engine::change::begin(settings, pod, change).await?)
+}
+
+fn change_of(
+    settings: &Settings,
+    pod: &PodView,
+    document: &Document,
+    found: spec::Difference,
+    patience: Duration,
+) -> Result<ChangeOf, CliError> {
+    let spec = as_it_is(pod, document);
+    let mut manifest = super::apply::value(document);
+    let looking = &pod.manifest["spec"]["ephemeralContainers"];
+    if document.spec.ephemeral_containers.is_empty() && !looking.is_null() {
+        manifest["spec"]["ephemeralContainers"] = looking.clone();
+    }
+    let mut changed = document.clone();
+    let mut names = found.images;
+    names.extend(found.added);
+    let is_changed = |one: &spec::Container| names.contains(&one.name);
+    changed.spec.init_containers.retain(is_changed);
+    changed.spec.containers.retain(is_changed);
+    changed.spec.ephemeral_containers.retain(is_changed);
+    Ok(ChangeOf {
+        manifest,
+        images: manifest::images(settings, std::slice::from_ref(&changed))?,
+        objects: crate::objects::of_pod(settings, &spec)?,
+        spec,
+        replaced: names,
+        patience_seconds: u32::try_from(patience.as_secs()).unwrap_or(u32::MAX),
+    })
+}
+
+/// A document's pod with what no manifest can say of a pod that is there.
+fn as_it_is(pod: &PodView, document: &Document) -> PodSpec {
     let mut spec = document.spec.clone();
     // A generated name stays what it became.
     spec.name.clone_from(&pod.spec.name);
-    let mut changed = document.clone();
-    let is_changed = |one: &spec::Container| found.images.contains(&one.name);
-    changed.spec.init_containers.retain(is_changed);
-    changed.spec.containers.retain(is_changed);
-    let images = manifest::images(settings, std::slice::from_ref(&changed))?;
-    let objects = crate::objects::of_pod(settings, &spec)?;
-    let change = ChangeOf {
-        manifest: super::apply::value(document),
-        spec,
-        replaced: found.images,
-        images,
-        objects,
-        patience_seconds: u32::try_from(patience.as_secs()).unwrap_or(u32::MAX),
-    };
-    engine::change(settings, pod, change).await?;
-    Ok(Changed::Configured)
+    // Containers that look at the others come and go by themselves.
+    if spec.ephemeral_containers.is_empty() {
+        let present = &pod.spec.ephemeral_containers;
+        spec.ephemeral_containers.clone_from(present);
+    }
+    spec
 }

@@ -124,6 +124,7 @@ fn describe(pod: &PodView) -> Vec<String> {
     for (name, containers) in [
         ("Init Containers", &pod.spec.init_containers),
         ("Containers", &pod.spec.containers),
+        ("Ephemeral Containers", &pod.spec.ephemeral_containers),
     ] {
         if !containers.is_empty() {
             page.head(name);
@@ -185,6 +186,7 @@ fn container(page: &mut Page, spec: &Container, now: Option<&ContainerStatus>) {
     );
     page.field(4, "Image", &spec.image);
     page.optional(4, "Image ID", now.map(|now| &now.image_id));
+    page.optional(4, "Target", spec.target.as_ref());
     if spec.sidecar {
         page.field(4, "Restart Policy", "Always (sidecar)");
     }

@@ -403,7 +403,7 @@ impl Session {
         let blamed = status
             .containers
             .iter()
-            .filter(|one| one.kind != ContainerKind::Sidecar)
+            .filter(|one| matches!(one.kind, ContainerKind::App | ContainerKind::Init))
             .any(|one| {
                 matches!(&one.state, ContainerState::Terminated(end)
                     if end.reason == "Error" || end.reason == "OOMKilled")

@@ -262,7 +262,7 @@ fn lasting(pod: &PodView) -> impl Iterator<Item = &ContainerStatus> {
     pod.status
         .containers
         .iter()
-        .filter(|container| container.kind != ContainerKind::Init)
+        .filter(|one| matches!(one.kind, ContainerKind::App | ContainerKind::Sidecar))
 }
 
 fn ready(pod: &PodView) -> String {
@@ -307,7 +307,7 @@ pub fn status(pod: &PodView) -> String {
     let inits = status
         .containers
         .iter()
-        .filter(|one| one.kind != ContainerKind::App);
+        .filter(|one| matches!(one.kind, ContainerKind::Init | ContainerKind::Sidecar));
     let count = pod.spec.init_containers.len();
     // Once an app container has run, how a sidecar ended is no news.
     let initialized = status

@@ -94,6 +94,19 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     }
 }
 
+/// Prints all that a container which has ended said in its last run.
+pub fn print_all(settings: &Settings, pod: &PodView, container: &str) -> Result<(), CliError> {
+    let directory = logs::directory(settings, &pod.uid, container);
+    drain(&mut Stream {
+        container: container.to_owned(),
+        tailing: Tailing::new(directory, 0),
+        printer: Printer::new(false, None, false),
+        since: 0,
+        watched: false,
+        done: false,
+    })
+}
+
 fn streams(
     settings: &Settings,
     pod: &PodView,

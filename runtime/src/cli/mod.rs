@@ -19,6 +19,7 @@ mod apply;
 mod attach;
 mod change;
 mod completion;
+mod debug;
 mod delete;
 mod describe;
 mod doctor;
@@ -89,6 +90,8 @@ enum Verb {
     Exec(exec::Args),
     /// Join a running container's streams
     Attach(attach::Args),
+    /// Put a container beside those of a running pod, to look at them
+    Debug(debug::Args),
     /// Replace containers of running pods by others
     Set(set::Args),
     /// Wait until something is true of pods
@@ -153,6 +156,7 @@ async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {
         Verb::Logs(args) => logs::run(settings, args).await,
         Verb::Exec(args) => exec::run(settings, args).await,
         Verb::Attach(args) => attach::run(settings, args).await,
+        Verb::Debug(args) => debug::run(settings, args).await,
         Verb::Set(args) => set::run(settings, args).await,
         Verb::Wait(args) => wait::run(settings, args).await,
         Verb::Top(args) => top::run(settings, args).await,

@@ -69,18 +69,20 @@ fn status(pod: &PodView) -> Value {
         json!({"type": kind, "status": word, "lastTransitionTime": since, "lastProbeTime": null})
     });
     put("conditions", json!(conditions));
-    let of = |init: bool| -> Vec<Value> {
-        status
-            .containers
-            .iter()
-            .filter(|container| (container.kind != ContainerKind::App) == init)
+    let of = |kinds: &[ContainerKind]| -> Vec<Value> {
+        let all = status.containers.iter();
+        all.filter(|container| kinds.contains(&container.kind))
             .map(container)
             .collect()
     };
-    put("containerStatuses", Value::Array(of(false)));
-    let inits = of(true);
+    put("containerStatuses", Value::Array(of(&[ContainerKind::App])));
+    let inits = of(&[ContainerKind::Init, ContainerKind::Sidecar]);
     if !inits.is_empty() {
         put("initContainerStatuses", Value::Array(inits));
+    }
+    let looking = of(&[ContainerKind::Ephemeral]);
+    if !looking.is_empty() {
+        put("ephemeralContainerStatuses", Value::Array(looking));
     }
     Value::Object(out)
 }
@@ -89,9 +91,9 @@ fn status(pod: &PodView) -> Value {
 pub fn quality(pod: &PodView) -> &'static str {
     let mut all = pod
         .spec
-        .all_containers()
+        .own_containers()
         .map(|container| &container.resources);
-    let any = pod.spec.all_containers().any(|container| {
+    let any = pod.spec.own_containers().any(|container| {
         let resources = &container.resources;
         resources.cpu_request_milli.is_some() || resources.memory_request.is_some()
     });

@@ -103,6 +103,9 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
                 .into(),
         });
     }
+    for document in &read.pods {
+        document.can_be_created()?;
+    }
     let resolved = objects::resolve(settings, &read)?;
     let documents = read.pods;
     let begun = Instant::now();

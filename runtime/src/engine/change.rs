@@ -37,6 +37,22 @@ pub async fn change(
     pod: &PodView,
     change: ChangeOf,
 ) -> Result<(), EngineError> {
+    let generation = begin(settings, pod, change).await?;
+    tell_of_itself(settings, pod).await?;
+    let outcome = outcome(settings, pod, generation).await;
+    if outcome.is_err() {
+        tell_of_itself(settings, pod).await?;
+    }
+    outcome
+}
+
+/// Begins to change a pod; errors when that is refused. The number of the
+/// change, for [`outcome`].
+pub async fn begin(
+    settings: &Settings,
+    pod: &PodView,
+    change: ChangeOf,
+) -> Result<u64, EngineError> {
     let reached = reach(settings, &pod.uid).await?;
     // One proposal at a time: each is made for what the last has left.
     let lock_path = settings.pod_dir(&pod.uid).join("change.lock");
@@ -70,12 +86,7 @@ pub async fn change(
         return Err(error.into());
     }
     drop(lock);
-    tell_of_itself(settings, pod).await?;
-    let outcome = outcome(settings, pod, next.generation).await;
-    if outcome.is_err() {
-        tell_of_itself(settings, pod).await?;
-    }
-    outcome
+    Ok(next.generation)
 }
 
 /// Brings the volumes that tell of the pod in line with what it is now.
@@ -124,7 +135,11 @@ fn proposal_name() -> String {
 }
 
 /// Waits for the end of a change, through changes of supervisors.
-async fn outcome(settings: &Settings, pod: &PodView, generation: u64) -> Result<(), EngineError> {
+pub async fn outcome(
+    settings: &Settings,
+    pod: &PodView,
+    generation: u64,
+) -> Result<(), EngineError> {
     loop {
         let mut watch = match reach(settings, &pod.uid).await? {
             Reached::Live => Watch::open(settings, &pod.uid).await?,

@@ -6,7 +6,7 @@
 
 use super::downward::{Facts, Objects};
 use super::layers::{DISK, Layers};
-use super::types::{ContainerPlan, DiskPlan, HostFacts, ImageFacts, Plan};
+use super::types::{ContainerKind, ContainerPlan, DiskPlan, HostFacts, ImageFacts, Plan};
 use super::{PlanError, container};
 use crate::spec::{Container, PodSpec};
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +78,8 @@ fn layer_disk(plan: &Plan) -> Option<&DiskPlan> {
 pub struct Difference {
     /// Places of containers that are to run from something else.
     pub replaced: Vec<usize>,
+    /// Places of ephemeral containers that are not there yet.
+    pub added: Vec<usize>,
 }
 
 /// In what two plans of one pod differ. Errors when the later one is not of
@@ -96,13 +98,17 @@ pub fn difference(present: &Plan, next: &Plan) -> Result<Difference, &'static st
         let all = plan.containers.iter();
         all.map(|one| one.name().to_owned()).collect()
     };
-    if names(present) != names(next) {
+    let more = next.containers.get(present.containers.len()..);
+    let only_more = names(next).starts_with(&names(present));
+    let is_looking = |one: &ContainerPlan| one.kind == ContainerKind::Ephemeral;
+    if !only_more || !more.is_some_and(|more| more.iter().all(is_looking)) {
         return Err("its containers are others");
     }
     let pairs = present.containers.iter().zip(&next.containers).enumerate();
     let replaced = pairs.filter(|(_, (old, new))| is_other(old, new));
     Ok(Difference {
         replaced: replaced.map(|(at, _)| at).collect(),
+        added: (present.containers.len()..next.containers.len()).collect(),
     })
 }
 

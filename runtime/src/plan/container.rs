@@ -45,10 +45,15 @@ pub fn plan(
         found.push((at, container, image, layers.add(&image.layers)));
     }
     let inits = spec.init_containers.len();
+    let own = inits + spec.containers.len();
     found
         .into_iter()
         .map(|(at, container, image, places)| {
-            let (kind, restart) = kind(spec, container, at < inits);
+            let (kind, restart) = if at < own {
+                kind(spec, container, at < inits)
+            } else {
+                (ContainerKind::Ephemeral, RestartPolicy::Never)
+            };
             let partitions = layers.check(&places)?;
             let grace = |probe: &Option<Probe>| probe.as_ref().and_then(|one| one.grace_seconds);
             Ok(ContainerPlan {
@@ -106,6 +111,7 @@ fn template(
         mask_paths: !security.privileged && !security.unmasked_proc,
         termination_log: Some(container.termination_message.path.clone()),
         probes: probes::plan(container, &command::own(facts, container)?),
+        target: container.target.clone(),
     })
 }
 

@@ -343,6 +343,8 @@ pub enum ContainerKind {
     Sidecar,
     /// One of those that the pod is for.
     App,
+    /// Put beside them while they run; the pod does not depend on it.
+    Ephemeral,
 }
 
 /// [`ContainerSpec`] but for the identity of one run.
@@ -372,6 +374,9 @@ pub struct ContainerTemplate {
     /// What is probed while it runs.
     #[serde(default)]
     pub probes: Vec<ProbeSpec>,
+    /// The container whose PID namespace it joins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 impl ContainerTemplate {
@@ -392,6 +397,7 @@ impl ContainerTemplate {
             termination_log: self.termination_log.clone(),
             probes: self.probes.clone(),
             probes_wait: false,
+            processes_of: None,
         }
     }
 }

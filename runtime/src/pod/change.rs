@@ -59,16 +59,25 @@ impl Supervisor {
                 "container {name} has ended and is not run again"
             )));
         }
+        if !difference.added.is_empty() && !difference.replaced.is_empty() {
+            return Err(refused("it changes more than one thing at a time"));
+        }
         store::change::accept(&self.settings, &uid, &request.proposal).map_err(unreadable)?;
         (self.plan, self.generation) = (next.plan, next.generation);
         let state = ChangeState::Progressing;
         self.record.state.set_change(self.generation, state, None);
         self.is_dirty = true;
-        if difference.replaced.is_empty() {
+        let added = difference.added.iter();
+        let added: Vec<_> = added.map(|at| self.plan.containers[*at].clone()).collect();
+        if difference.replaced.is_empty() && added.is_empty() {
             let state = ChangeState::Done;
             self.record.state.set_change(self.generation, state, None);
             self.settle();
         } else {
+            if !added.is_empty() {
+                let containers = added;
+                self.step(Input::Add { containers }).await;
+            }
             self.record.change = Some(PendingChange {
                 generation: self.generation,
                 replaced: difference.replaced,
@@ -164,6 +173,10 @@ impl Supervisor {
     /// The layers are there: containers are replaced. Or they are not: the pod
     /// stays as it was.
     pub(super) async fn layered(&mut self, generation: u64, result: Result<(), Fault>) {
+        // The connection's end is not the change's: it is taken up again.
+        if matches!(&result, Err(fault) if fault.code == FaultCode::Unavailable) {
+            return;
+        }
         let pending = self
             .record
             .change
@@ -171,6 +184,13 @@ impl Supervisor {
         let Some(pending) = pending else { return };
         self.is_dirty = true;
         match result {
+            result if pending.replaced.is_empty() => {
+                let failure = result.err().map(|fault| fault.to_string());
+                self.step(Input::Release { failure }).await;
+                let state = ChangeState::Done;
+                self.record.state.set_change(generation, state, None);
+                self.settle();
+            }
             Ok(()) => {
                 let replaced = pending.replaced.iter();
                 let next = replaced.filter_map(|index| {
@@ -183,10 +203,6 @@ impl Supervisor {
                     patience: Duration::from_secs(pending.patience_seconds.into()),
                 };
                 self.step(input).await;
-            }
-            // The connection's end is not the change's: it is taken up again.
-            Err(fault) if fault.code == FaultCode::Unavailable => {
-                self.record.change = Some(pending);
             }
             Err(fault) => {
                 let why = format!("its image layers cannot be added: {fault}");

@@ -143,6 +143,9 @@ pub(super) struct Slot {
     /// What its next run is to be instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) next: Option<Face>,
+    /// Its image is not in the guest yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_held: bool,
     /// Ended with 0 the last time.
     pub(super) ended_well: bool,
 }
@@ -162,6 +165,7 @@ impl Slot {
             back_offs: 0,
             life: Life::new(plan),
             next: None,
+            is_held: false,
             hook: Hook::None,
             doom: None,
             passes: Passes::default(),
@@ -189,6 +193,7 @@ impl Slot {
     pub(super) fn lets_others_start(&self) -> bool {
         match self.kind {
             ContainerKind::Init => self.run == Run::Over && self.ended_well,
+            ContainerKind::Ephemeral => true,
             ContainerKind::Sidecar | ContainerKind::App => {
                 self.was_started && (!self.life.startup || self.has_started_up)
             }

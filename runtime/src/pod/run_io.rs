@@ -167,8 +167,10 @@ impl Supervisor {
         let stdin = process.stdin.then(|| self.streams.expect());
         let (stderr_nonce, stderr) = stderr.unzip();
         let (stdin_nonce, stdin) = stdin.unzip();
+        let mut spec = container.run(id.clone());
+        spec.processes_of = self.target_of(container);
         let start = Request::Start {
-            spec: Box::new(container.run(id.clone())),
+            spec: Box::new(spec),
             stdio: StdioNonces {
                 stdin: stdin_nonce,
                 stdout: Some(stdout_nonce),
@@ -178,6 +180,13 @@ impl Supervisor {
         self.begin_run(index, &id, stdout, stderr, stdin);
         let reply = self.link.request(start);
         self.later(async move { Message::Started(id, reply.await) });
+    }
+
+    /// The run whose processes a container is to see.
+    fn target_of(&self, container: &crate::plan::ContainerPlan) -> Option<ContainerId> {
+        let target = container.template.target.as_deref()?;
+        let mut all = self.record.status().containers.iter();
+        all.find(|one| one.name == target)?.id.clone()
     }
 
     /// Takes up the output of a run where the log ends.
@@ -282,6 +291,11 @@ impl Supervisor {
         let container = &self.plan.containers[index];
         if request.stdin && !container.template.process.stdin {
             let message = format!("the container {} has no standard input", container.name());
+            let _ = reply.send(Err(Fault::new(FaultCode::FailedPrecondition, message)));
+            return;
+        }
+        if self.record.state.is_over(index) {
+            let message = format!("the container {} has ended", container.name());
             let _ = reply.send(Err(Fault::new(FaultCode::FailedPrecondition, message)));
             return;
         }

@@ -16,12 +16,13 @@
 
 mod advance;
 mod deadline;
+mod ephemeral;
 mod life;
 mod rollout;
 mod stop;
 
 use super::container::{Face, Run, Slot};
-use crate::plan::{ContainerKind, Plan};
+use crate::plan::{ContainerKind, ContainerPlan, Plan};
 use crate::settings::Backoff;
 use crate::store::status::{
     ContainerState, ContainerStatus, EventKind, Phase, PodStatus, Termination,
@@ -103,6 +104,16 @@ pub enum Input {
     },
     /// A deadline of [`PodState::wake_at`] has come.
     Tick,
+    /// There are more containers, whose images are on their way.
+    Add {
+        /// Each as it is planned, in order.
+        containers: Vec<ContainerPlan>,
+    },
+    /// The images of added containers are at hand, or never will be.
+    Release {
+        /// Why not.
+        failure: Option<String>,
+    },
     /// Containers are to run from something else, which is at hand.
     Replace {
         /// Which change of the pod this is.
@@ -208,18 +219,8 @@ impl PodState {
     /// The state of a pod that is about to boot.
     #[must_use]
     pub fn new(plan: &Plan, now: Now) -> Self {
-        let containers = plan.containers.iter().map(|container| ContainerStatus {
-            name: container.name().to_owned(),
-            kind: container.kind,
-            image: container.image.clone(),
-            image_id: container.image_id.clone(),
-            id: None,
-            state: waiting(first_reason(plan, container.kind), None),
-            last_termination: None,
-            restarts: 0,
-            started: false,
-            ready: false,
-        });
+        let containers = plan.containers.iter();
+        let containers = containers.map(|one| first_status(one, first_reason(plan, one.kind)));
         Self {
             stage: Stage::Booting,
             status: PodStatus {
@@ -276,6 +277,8 @@ impl PodState {
                 next,
                 patience,
             } => self.replace(generation, next, patience, now),
+            Input::Add { containers } => self.add(&containers),
+            Input::Release { failure } => self.release(failure, now),
             Input::Stop { grace } => self.stop(grace, now),
             Input::VmEnded { reason, message } => self.vm_ended(reason, message, now),
         }
@@ -436,6 +439,21 @@ impl PodState {
                 }
             }
         }
+    }
+}
+
+fn first_status(container: &ContainerPlan, reason: &str) -> ContainerStatus {
+    ContainerStatus {
+        name: container.name().to_owned(),
+        kind: container.kind,
+        image: container.image.clone(),
+        image_id: container.image_id.clone(),
+        id: None,
+        state: waiting(reason, None),
+        last_termination: None,
+        restarts: 0,
+        started: false,
+        ready: false,
     }
 }
 

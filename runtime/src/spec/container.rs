@@ -39,7 +39,8 @@ pub fn convert(
         .collect()
 }
 
-fn one(
+/// Converts one container.
+pub fn one(
     path: &str,
     container: &core::Container,
     init: bool,
@@ -108,6 +109,7 @@ fn one(
         termination_message: lifecycle::termination_message(path, container, check),
         probes: probe::probes(path, &owner, check),
         hooks: probe::hooks(path, &owner, check),
+        target: None,
     }
 }
 

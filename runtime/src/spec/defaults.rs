@@ -8,6 +8,9 @@ use k8s_openapi::api::core::v1::{
 /// Seconds from the stop signal to SIGKILL.
 const GRACE_SECONDS: i64 = 30;
 
+/// Where a container leaves its last message.
+const MESSAGE_PATH: &str = "/dev/termination-log";
+
 /// Fills in the defaults of Kubernetes, so that `get -o yaml` shows a whole pod.
 pub fn apply(pod: &mut Pod) {
     let namespace = &mut pod.metadata.namespace;
@@ -24,6 +27,11 @@ pub fn apply(pod: &mut Pod) {
     }
     for container in &mut spec.containers {
         container_defaults(container);
+    }
+    for one in spec.ephemeral_containers.iter_mut().flatten() {
+        fill(&mut one.termination_message_path, MESSAGE_PATH);
+        fill(&mut one.termination_message_policy, "File");
+        pull_policy(one.image.as_deref(), &mut one.image_pull_policy);
     }
     for volume in spec.volumes.iter_mut().flatten() {
         let bare = Volume {
@@ -48,20 +56,18 @@ pub fn apply(pod: &mut Pod) {
     }
 }
 
-fn container_defaults(container: &mut Container) {
-    fill(
-        &mut container.termination_message_path,
-        "/dev/termination-log",
-    );
-    fill(&mut container.termination_message_policy, "File");
-    if let Some(image) = &container.image {
-        let policy = if is_latest(image) {
-            "Always"
-        } else {
-            "IfNotPresent"
-        };
-        fill(&mut container.image_pull_policy, policy);
+fn pull_policy(image: Option<&str>, policy: &mut Option<String>) {
+    match image {
+        Some(image) if is_latest(image) => fill(policy, "Always"),
+        Some(_) => fill(policy, "IfNotPresent"),
+        None => {}
     }
+}
+
+fn container_defaults(container: &mut Container) {
+    fill(&mut container.termination_message_path, MESSAGE_PATH);
+    fill(&mut container.termination_message_policy, "File");
+    pull_policy(container.image.as_deref(), &mut container.image_pull_policy);
     let probes = [
         &mut container.startup_probe,
         &mut container.readiness_probe,

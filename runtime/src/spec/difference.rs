@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 pub struct Difference {
     /// Containers with another image, by name.
     pub images: BTreeSet<String>,
+    /// Ephemeral containers that are not there yet, by name.
+    pub added: BTreeSet<String>,
     /// Labels or annotations are others.
     pub metadata: bool,
     /// Something else is other as well, which cannot change.
@@ -35,6 +37,15 @@ pub fn difference(present: &PodSpec, next: &PodSpec) -> Difference {
         for (old, new) in olds.iter_mut().zip(news) {
             take_over(old, new, &mut found);
         }
+    }
+    let (old, new) = (
+        &mut expected.ephemeral_containers,
+        &next.ephemeral_containers,
+    );
+    // Those that are there stay as they are.
+    if let Some(more) = new.get(old.len()..) {
+        found.added.extend(more.iter().map(|one| one.name.clone()));
+        old.extend_from_slice(more);
     }
     found.is_more = expected != *next;
     found

@@ -16,6 +16,7 @@ mod decode;
 mod defaults;
 mod difference;
 mod env;
+mod ephemeral;
 mod files;
 mod issue;
 mod lifecycle;
@@ -85,6 +86,21 @@ pub struct Document {
     /// Where each container's image is written, by the container's name:
     /// `9:12: spec.containers[0].image`.
     pub image_places: BTreeMap<String, String>,
+    /// What a pod may have and cannot be made with.
+    pub not_on_create: Vec<Issue>,
+}
+
+impl Document {
+    /// Errors with what no pod can be made with.
+    pub fn can_be_created(&self) -> Result<(), ManifestError> {
+        if self.not_on_create.is_empty() {
+            return Ok(());
+        }
+        Err(ManifestError {
+            source_name: self.source_name.clone(),
+            issues: self.not_on_create.clone(),
+        })
+    }
 }
 
 /// All documents of a manifest, each kind in the order of the text.
@@ -269,6 +285,13 @@ fn document(tree: &Node, found: &mut Found, issues: &mut Vec<Issue>) {
     let spec = pod::convert(&pod, &mut check);
     let references = check.references();
     let image_places = image_places(&spec, &tree);
+    // The sentence of an API server.
+    let forbidden = || Issue {
+        hint: Some("`beluga debug` adds one to a running pod".to_owned()),
+        ..issue(&tree, ephemeral::FIELD, "cannot be set on create")
+    };
+    let is_made_with = !spec.ephemeral_containers.is_empty();
+    let not_on_create = is_made_with.then(forbidden).into_iter().collect();
     let (wrong, warnings) = check.finish();
     issues.extend(wrong);
     let document = Document {
@@ -278,6 +301,7 @@ fn document(tree: &Node, found: &mut Found, issues: &mut Vec<Issue>) {
         source_name: String::new(),
         references,
         image_places,
+        not_on_create,
     };
     found.pods.push((name_at, document));
 }
@@ -286,6 +310,7 @@ fn image_places(spec: &PodSpec, tree: &Node) -> BTreeMap<String, String> {
     let lists = [
         ("spec.initContainers", &spec.init_containers),
         ("spec.containers", &spec.containers),
+        (ephemeral::FIELD, &spec.ephemeral_containers),
     ];
     let all = lists.into_iter().flat_map(|(list, containers)| {
         let numbered = containers.iter().enumerate();

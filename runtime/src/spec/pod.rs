@@ -7,7 +7,7 @@
 use super::check::Check;
 use super::types::{Dns, HostAlias, PodName, PodSpec, Resources, RestartPolicy};
 use super::yaml::join;
-use super::{container, meta, names, resources, security, volume};
+use super::{container, ephemeral, meta, names, resources, security, volume};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
@@ -37,6 +37,7 @@ fn empty() -> PodSpec {
         annotations: BTreeMap::new(),
         init_containers: Vec::new(),
         containers: Vec::new(),
+        ephemeral_containers: Vec::new(),
         volumes: Vec::new(),
         restart_policy: RestartPolicy::Always,
         grace_seconds: 0,
@@ -207,7 +208,15 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
             .enumerate()
             .map(|(at, one)| (format!("spec.containers[{at}].name"), one.name.as_str())),
     );
+    let looking = spec.ephemeral_containers.as_deref().unwrap_or_default();
+    let names = names.chain(
+        looking
+            .iter()
+            .enumerate()
+            .map(|(at, one)| (ephemeral::path(at, "name"), one.name.as_str())),
+    );
     check.unique("container of the pod", names);
+    out.ephemeral_containers = ephemeral::convert(looking, &context, check);
 }
 
 /// Every field of a pod's specification: done elsewhere (`_`), refused, or a
@@ -221,7 +230,7 @@ fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
         dns_config: _,
         dns_policy: _,
         enable_service_links: _, // there are no services to link to
-        ephemeral_containers,
+        ephemeral_containers: _,
         host_aliases: _,
         host_ipc,
         host_network,
@@ -274,7 +283,6 @@ fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
     check.unsupported(
         "spec",
         &[
-            ("ephemeralContainers", some(ephemeral_containers)),
             ("hostPID", *host_pid == Some(true)),
             ("hostUsers", *host_users == Some(false)),
             ("hostnameOverride", text(hostname_override)),

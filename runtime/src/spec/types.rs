@@ -23,6 +23,9 @@ pub struct PodSpec {
     pub init_containers: Vec<Container>,
     /// Run side by side.
     pub containers: Vec<Container>,
+    /// Put beside the others while they run, to look at them.
+    #[serde(default)]
+    pub ephemeral_containers: Vec<Container>,
     /// Each name once.
     pub volumes: Vec<Volume>,
     /// Of the app containers.
@@ -149,6 +152,9 @@ pub struct Container {
     /// What is done when it has started and before it is stopped.
     #[serde(default)]
     pub hooks: Hooks,
+    /// The container whose processes an ephemeral one sees.
+    #[serde(default)]
+    pub target: Option<String>,
 }
 
 /// The probes of a container.
@@ -332,8 +338,14 @@ pub struct HostAlias {
 }
 
 impl PodSpec {
-    /// All containers: init containers first, in the order of their start.
+    /// All containers: init containers first, in the order of their start,
+    /// ephemeral ones last.
     pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
+        self.own_containers().chain(&self.ephemeral_containers)
+    }
+
+    /// Those that the pod is made with.
+    pub fn own_containers(&self) -> impl Iterator<Item = &Container> {
         self.init_containers.iter().chain(&self.containers)
     }
 

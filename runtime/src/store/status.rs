@@ -286,12 +286,15 @@ impl PodStatus {
     #[must_use]
     pub fn conditions(&self) -> [(&'static str, bool); 4] {
         let all = || self.containers.iter();
-        let lasting = || all().filter(|container| container.kind != ContainerKind::Init);
+        let lasting = || {
+            let kinds = [ContainerKind::App, ContainerKind::Sidecar];
+            all().filter(move |container| kinds.contains(&container.kind))
+        };
         let apps_ready = lasting().all(|one| one.ready) && self.phase == Phase::Running;
         let initialized = all().all(|container| match container.kind {
             ContainerKind::Init => container.ready,
             ContainerKind::Sidecar => container.started,
-            ContainerKind::App => true,
+            ContainerKind::App | ContainerKind::Ephemeral => true,
         });
         // Once an app container has run, how a sidecar ended changes nothing.
         let app_ran = self

@@ -33,7 +33,12 @@ impl PodState {
 
     fn advance_init(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.start_due(now, actions, |slot| {
-            slot.kind == ContainerKind::Sidecar && slot.was_started
+            match slot.kind {
+                ContainerKind::Sidecar => slot.was_started,
+                // Somebody wants to look at this very stage.
+                ContainerKind::Ephemeral => true,
+                ContainerKind::Init | ContainerKind::App => false,
+            }
         });
         let next = self
             .slots
@@ -73,7 +78,7 @@ impl PodState {
     fn start_if_due(&mut self, index: usize, now: Now, actions: &mut Vec<Action>) {
         let slot = &mut self.slots[index];
         let is_due = match slot.run {
-            Run::Idle => true,
+            Run::Idle => !slot.is_held,
             Run::Waiting { until } => until <= now.boot,
             Run::Starting | Run::Running | Run::Over => false,
         };

@@ -82,7 +82,7 @@ impl PodState {
         let slot = &mut self.slots[index];
         let is_running = slot.run == super::Run::Running;
         let started = is_running && (!slot.life.startup || slot.passes.startup);
-        let ready = slot.kind != ContainerKind::Init
+        let ready = matches!(slot.kind, ContainerKind::App | ContainerKind::Sidecar)
             && started
             && (!slot.life.readiness || slot.passes.readiness);
         slot.has_started_up |= started;

@@ -3,6 +3,7 @@
 use super::*;
 
 mod ends;
+mod ephemeral;
 mod life;
 mod rollout;
 
@@ -44,6 +45,7 @@ fn container(name: &str, kind: ContainerKind, restart: RestartPolicy) -> Contain
             mask_paths: true,
             termination_log: None,
             probes: Vec::new(),
+            target: None,
         },
         stop_signal: SIGTERM,
         restart,
