@@ -139,6 +139,38 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Gives a group with processes other limits. The kernel would end processes
+    /// that have more memory than they may: what is over is reclaimed first, and
+    /// while there is still more, which is given back, they keep their limit.
+    pub fn change(&self, limits: &CgroupLimits) -> Result<Option<u64>, CgroupError> {
+        let mut used = None;
+        for (file, value) in changed(limits) {
+            if file == "memory.max"
+                && let Some(limit) = limits.memory_max
+            {
+                let over = self.memory().saturating_sub(limit);
+                if over > 0 {
+                    let _ = write(format!("{}/memory.reclaim", self.path), &over.to_string());
+                }
+                let now = self.memory();
+                if now > limit {
+                    used = Some(now);
+                    continue;
+                }
+            }
+            write(format!("{}/{file}", self.path), &value)?;
+        }
+        Ok(used)
+    }
+
+    /// Bytes of memory in use.
+    fn memory(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("{}/memory.current", self.path));
+        text.ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0)
+    }
+
     /// A group below it, made when it is missing, without limits of its own.
     pub fn below(&self, name: &str) -> Result<Self, CgroupError> {
         let path = format!("{}/{name}", self.path);
@@ -251,6 +283,29 @@ fn values(limits: &CgroupLimits) -> Vec<(&'static str, String)> {
     values
 }
 
+/// The same for a group that may have other limits now.
+fn changed(limits: &CgroupLimits) -> Vec<(&'static str, String)> {
+    let set = values(limits);
+    let reset = [
+        ("cpu.max", "max 100000"),
+        ("cpu.weight", "100"),
+        // Before the limit: no more than that is protected.
+        ("memory.low", "0"),
+        ("memory.max", "max"),
+        ("pids.max", "max"),
+    ];
+    let of = |file| set.iter().find(|(name, _)| *name == file);
+    reset
+        .into_iter()
+        .map(|(file, none)| {
+            (
+                file,
+                of(file).map_or_else(|| none.to_owned(), |(_, value)| value.clone()),
+            )
+        })
+        .collect()
+}
+
 /// The group in which a process is now: containers that manage cgroups of
 /// their own move their first process, and a process beside it must go there.
 pub fn of_process(pid: u32) -> Option<String> {
@@ -282,6 +337,55 @@ mod tests {
                 ("pids.max", "7".to_owned()),
             ]
         );
+    }
+
+    #[test]
+    fn limits_that_are_gone_are_lifted() {
+        let limits = CgroupLimits {
+            cpu_weight: Some(20),
+            memory_max: Some(1 << 20),
+            ..CgroupLimits::default()
+        };
+        assert_eq!(
+            changed(&limits),
+            [
+                ("cpu.max", "max 100000".to_owned()),
+                ("cpu.weight", "20".to_owned()),
+                ("memory.low", "0".to_owned()),
+                ("memory.max", "1048576".to_owned()),
+                ("pids.max", "max".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn processes_keep_a_limit_that_they_are_over() {
+        let base = std::env::temp_dir().join(format!("limits-{}", std::process::id()));
+        std::fs::create_dir_all(&base).unwrap();
+        let file = |name: &str| base.join(name);
+        for (name, text) in [("memory.current", "2000000\n"), ("memory.max", "4000000")] {
+            std::fs::write(file(name), text).unwrap();
+        }
+        let group = Cgroup {
+            path: base.to_string_lossy().into_owned(),
+        };
+        let limits = |memory_max| CgroupLimits {
+            memory_max,
+            ..CgroupLimits::default()
+        };
+        let max = || std::fs::read_to_string(file("memory.max")).unwrap();
+        assert_eq!(
+            group.change(&limits(Some(1_000_000))).unwrap(),
+            Some(2_000_000)
+        );
+        assert_eq!(max(), "4000000");
+        assert_eq!(
+            std::fs::read_to_string(file("memory.reclaim")).unwrap(),
+            "1000000"
+        );
+        assert_eq!(group.change(&limits(Some(3_000_000))).unwrap(), None);
+        assert_eq!(max(), "3000000");
+        std::fs::remove_dir_all(base).unwrap();
     }
 
     #[test]

@@ -29,7 +29,7 @@
 //! every identifier checked, every number a hint.
 
 use crate::bytes::Bytes;
-use crate::container::TerminalSize;
+use crate::container::{CgroupLimits, TerminalSize};
 use crate::probe::{Handler, HookKind, ProbeKind};
 use crate::{ContainerId, ContainerSpec, ExecId, ExecSpec, Fault, Nonce, PodSetup};
 use serde::{Deserialize, Serialize};
@@ -198,6 +198,15 @@ pub enum Request {
         handler: Handler,
         /// After which it is killed and has failed; none: it may take for ever.
         timeout_millis: Option<u64>,
+    },
+    /// Give a running container these limits, at once; none in place of those
+    /// that are missing. Fails with `ResourceExhausted` while its processes use
+    /// more memory than they are to have; the other limits hold by then.
+    Limit {
+        /// Whose.
+        container: ContainerId,
+        /// Which.
+        limits: CgroupLimits,
     },
     /// Forget an ended container: unmount its root, delete its writable layer.
     Remove {

@@ -161,3 +161,122 @@ fn a_debug_container_comes_and_goes_beside_the_others() {
         .exits(1)
         .complains("spec.ephemeralContainers: cannot be set on create");
 }
+
+/// Two containers whose limits are told by their cgroups.
+const SIZED: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: sized, labels: {tier: front}}
+spec:
+  terminationGracePeriodSeconds: 1
+  volumes: [{name: told, downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}}]
+  containers:
+  - name: live
+    image: busybox
+    command: [sleep, infinity]
+    resources: {limits: {cpu: 500m, memory: 64Mi}}
+    volumeMounts: [{name: told, mountPath: /told}]
+  - name: again
+    image: busybox
+    command: [sleep, infinity]
+    resources: {limits: {cpu: 100m, memory: 16Mi}}
+    resizePolicy: [{resourceName: memory, restartPolicy: RestartContainer}]
+";
+
+/// A patch of one container's limits.
+fn limits(name: &str, cpu: &str, memory: &str) -> String {
+    format!(
+        "{{\"spec\":{{\"containers\":[{{\"name\":\"{name}\",\"resources\":{{\"limits\":{{\"cpu\":\"{cpu}\",\"memory\":\"{memory}\"}},\"requests\":{{\"cpu\":\"{cpu}\",\"memory\":\"{memory}\"}}}}}}]}}}}"
+    )
+}
+
+#[test]
+fn b24_limits_change_while_the_pod_runs() {
+    let pod = shared().pod(SIZED);
+    let patch = |text: &str| shared().run(["patch", "pod", "sized", "-p", text]);
+    let cgroup = |name: &str| pod.sh(name, "cd /sys/fs/cgroup; cat cpu.max memory.max cpu.weight");
+    let started = |name: &str| pod.container(name)["state"]["running"]["startedAt"].clone();
+    let before = (started("live"), pod.container("again"), pod.ip());
+    assert_eq!(cgroup("live"), "50000 100000\n67108864\n50");
+    patch(&limits("live", "250m", "40Mi"))
+        .ok()
+        .says("pod/sized patched: applied");
+    assert_eq!(cgroup("live"), "25000 100000\n41943040\n25");
+    let status = pod.container("live");
+    assert_eq!(status["resources"]["limits"]["memory"], "40Mi");
+    assert_eq!(status["allocatedResources"]["cpu"], "250m");
+    assert_eq!((started("live"), pod.container("again"), pod.ip()), before);
+    // More than the machine has.
+    let refused = patch(&limits("live", "1500m", "40Mi")).exits(1);
+    drop(
+        refused.complains("was started with 1 CPU and this needs 2 CPUs (live 1500m + again 100m)"),
+    );
+    let more = patch(&limits("live", "250m", "300Mi")).exits(1);
+    drop(
+        more.complains("was started with")
+            .complains("MiB and this needs"),
+    );
+    let half = "{spec: {containers: [{name: live, resources: {limits: {memory: null}}}]}}";
+    patch(half)
+        .exits(1)
+        .complains("resource limits cannot be removed");
+    assert_eq!(cgroup("live"), "25000 100000\n41943040\n25");
+    // A policy that wants a restart for memory, not for CPU.
+    let peer = started("live");
+    patch(&limits("again", "50m", "16Mi")).ok();
+    assert_eq!(pod.container("again")["restartCount"], 0);
+    patch(&limits("again", "50m", "24Mi")).ok().says("applied");
+    assert_eq!(pod.container("again")["restartCount"], 1);
+    assert_eq!(cgroup("again"), "5000 100000\n25165824\n5");
+    assert_eq!(started("live"), peer);
+    labels(&pod);
+}
+
+/// Labels change as well, and reach the file that tells them.
+fn labels(pod: &Pod) {
+    shared()
+        .run(["label", "pod", "sized", "tier=back"])
+        .exits(2)
+        .complains("--overwrite is false");
+    shared()
+        .run(["label", "pod/sized", "tier=back", "v=2", "--overwrite"])
+        .ok()
+        .says("pod/sized labeled");
+    assert_eq!(pod.sh("live", "cat /told/labels"), "tier=\"back\"\nv=\"2\"");
+    shared()
+        .run(["annotate", "pod", "sized", "note=x"])
+        .ok()
+        .says("pod/sized annotated");
+    assert_eq!(pod.field("/metadata/annotations/note"), "x");
+    shared().run(["label", "pod", "sized", "v-"]).ok();
+    assert_eq!(pod.sh("live", "cat /told/labels"), "tier=\"back\"");
+}
+
+#[test]
+fn b24_a_limit_below_what_is_used_waits_for_it() {
+    let line = "dd if=/dev/zero of=/dev/shm/held bs=1M count=24 2>/dev/null; sleep infinity";
+    let text = crate::lifecycle::one("shrinks", "Always", line)
+        + "    resources: {limits: {memory: 64Mi}}\n";
+    let pod = shared().pod(&text);
+    let max = || pod.sh("main", "cat /sys/fs/cgroup/memory.max");
+    pod.sh(
+        "main",
+        "until [ \"$(stat -c %s /dev/shm/held)\" = 25165824 ]; do sleep 0.1; done",
+    );
+    let patch = "{spec: {containers: [{name: main, resources: {limits: {memory: 16Mi}, requests: {memory: 16Mi}}}]}}";
+    let ran = shared().run(["patch", "pod", "shrinks", "-p", patch]).ok();
+    drop(
+        ran.says("converging (container main: its processes use")
+            .says("its new limit is 16Mi"),
+    );
+    assert_eq!(max(), "67108864");
+    let conditions = pod.object()["status"]["conditions"].to_string();
+    assert!(conditions.contains("PodResizeInProgress"), "{conditions}");
+    crate::crashes::kill_supervisor(&pod);
+    pod.sh("main", "rm /dev/shm/held");
+    pod.eventually("has less", |status| {
+        status["containerStatuses"][0]["resources"]["limits"]["memory"] == "16Mi"
+    });
+    assert_eq!(max(), "16777216");
+    assert_eq!(pod.container("main")["restartCount"], 0);
+}

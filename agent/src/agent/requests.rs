@@ -13,7 +13,7 @@ use crate::spawn::{
 use crate::stats;
 use crate::sys;
 use beluga_proto::agent::{ResumeStream, StdioNonces, Target};
-use beluga_proto::container::TerminalSize;
+use beluga_proto::container::{CgroupLimits, TerminalSize};
 use beluga_proto::{
     ContainerId, ContainerSpec, ExecId, ExecSpec, Fault, FaultCode, Nonce, PodSetup, Reply,
     Request, Stamp,
@@ -89,6 +89,9 @@ impl Agent {
                 let timeout = timeout_millis.map(Duration::from_millis);
                 let begun = self.hook(&container, hook, &handler, timeout);
                 Some(begun.map(|()| Reply::Done))
+            }
+            Request::Limit { container, limits } => {
+                Some(self.limit(&container, &limits).map(|()| Reply::Done))
             }
             Request::Remove { container } => self.remove(caller, &container).err().map(Err),
             Request::ResumeOutput {
@@ -324,6 +327,20 @@ impl Agent {
         self.pod.exec_spawned(exec.clone(), pid);
         self.execs.insert(exec, record);
         Ok(())
+    }
+
+    fn limit(&self, id: &ContainerId, limits: &CgroupLimits) -> Result<(), Fault> {
+        self.pod.first_process(id)?;
+        let Some(container) = self.containers.get(id) else {
+            return Ok(());
+        };
+        match container.cgroup.change(limits).map_err(failed)? {
+            None => Ok(()),
+            Some(used) => {
+                let message = format!("its processes use {} MiB of memory", used.div_ceil(1 << 20));
+                Err(Fault::new(FaultCode::ResourceExhausted, message))
+            }
+        }
     }
 
     fn signal(&mut self, target: &Target, signal: i32, all: bool) -> Result<(), Fault> {

@@ -178,7 +178,7 @@ fn requests() {
             offset: 4096,
         })
     };
-    let requests: [(&str, Request); 17] = [
+    let requests: [(&str, Request); 18] = [
         ("setup", Request::Setup(Box::new(setup()))),
         (
             "add_layers",
@@ -290,6 +290,13 @@ fn requests() {
                 hook: HookKind::PostStart,
                 handler: Handler::Sleep { seconds: 5 },
                 timeout_millis: None,
+            },
+        ),
+        (
+            "limit",
+            Request::Limit {
+                container: container(),
+                limits: spec().cgroup,
             },
         ),
     ];

@@ -14,6 +14,7 @@ use beluga_proto::Fault;
 use beluga_proto::agent::{PodStats, ProcessExit};
 use beluga_proto::container::TerminalSize;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +62,9 @@ pub struct StopRequest {
 pub struct ChangeRequest {
     /// Name of the proposal in the pod's directory.
     pub proposal: String,
+    /// Containers that are run anew whatever changes about them.
+    #[serde(default)]
+    pub restart: BTreeSet<String>,
     /// Seconds that its containers may take until they are ready.
     pub patience_seconds: u32,
 }

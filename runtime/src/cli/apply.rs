@@ -55,8 +55,9 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     objects::update_pods(settings, &read.objects).await?;
     for (pod, document) in there {
         let word = match change::to_document(settings, pod, &document, args.timeout).await? {
-            Changed::Unchanged => "unchanged",
-            Changed::Configured => "configured",
+            Changed::Unchanged => "unchanged".to_owned(),
+            Changed::Configured => "configured".to_owned(),
+            Changed::Converging(why) => format!("configured: converging ({why})"),
         };
         say!("pod/{} {word}", pod.name);
     }

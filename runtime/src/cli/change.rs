@@ -1,7 +1,9 @@
 //! What verbs that change a running pod have in common.
 
 use super::{CliError, manifest, object};
+use crate::engine::change::Outcome;
 use crate::engine::{self, ChangeOf, PodView};
+use crate::plan::Changes;
 use crate::settings::Settings;
 use crate::spec::{self, Document, PodSpec};
 use serde_json::Value;
@@ -19,12 +21,14 @@ pub fn patience(text: &str) -> Result<Duration, String> {
 const SHOWN_PATHS: usize = 5;
 
 /// What came of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changed {
     /// The pod was that already.
     Unchanged,
     /// It is now.
     Configured,
+    /// It will be: why not yet.
+    Converging(String),
 }
 
 /// A pod's manifest, to be changed and read again.
@@ -52,7 +56,13 @@ pub async fn to_manifest(
 pub fn admit(pod: &PodView, document: &Document) -> Result<spec::Difference, CliError> {
     let found = spec::difference(&pod.spec, &as_it_is(pod, document));
     if !found.is_more {
-        return Ok(found);
+        return match found.refusal {
+            Some(why) => Err(CliError::Refused {
+                name: pod.name.clone(),
+                why,
+            }),
+            None => Ok(found),
+        };
     }
     let manifest = super::apply::value(document);
     Err(CliError::Differs {
@@ -79,8 +89,10 @@ pub async fn to_document(
         });
     }
     let change = change_of(settings, pod, document, found, patience)?;
-    engine::change::change(settings, pod, change).await?;
-    Ok(Changed::Configured)
+    Ok(match engine::change::change(settings, pod, change).await? {
+        Outcome::Done => Changed::Configured,
+        Outcome::Converging(why) => Changed::Converging(why),
+    })
 }
 
 /// Puts a container beside those of a running pod. Returns when that has begun:
@@ -118,6 +130,10 @@ fn change_of(
     let mut changed = document.clone();
     let mut names = found.images;
     names.extend(found.added);
+    let changes = Changes {
+        anew: names.clone(),
+        resized: found.resized,
+    };
     let is_changed = |one: &spec::Container| names.contains(&one.name);
     changed.spec.init_containers.retain(is_changed);
     changed.spec.containers.retain(is_changed);
@@ -127,7 +143,8 @@ fn change_of(
         images: manifest::images(settings, std::slice::from_ref(&changed))?,
         objects: crate::objects::of_pod(settings, &spec)?,
         spec,
-        replaced: names,
+        changes,
+        restart: found.restarted,
         patience_seconds: u32::try_from(patience.as_secs()).unwrap_or(u32::MAX),
     })
 }

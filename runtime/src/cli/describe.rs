@@ -3,7 +3,7 @@
 use super::events as words;
 use super::pods::{self, Scope};
 use super::table::{Table, printable};
-use super::{CliError, exit, get, object, objects, time};
+use super::{CliError, exit, get, objects, time};
 use crate::engine::PodView;
 use crate::settings::Settings;
 use crate::spec::{Bytes, Container, Medium, VolumeSource};
@@ -118,7 +118,7 @@ fn describe(pod: &PodView) -> Vec<String> {
     page.optional(0, "Message", status.message.as_ref());
     let ips: Vec<String> = status.ips.iter().map(ToString::to_string).collect();
     page.list(0, "IP", &ips);
-    page.field(0, "QoS Class", object::quality(pod));
+    page.field(0, "QoS Class", pod.spec.quality());
     page.field(0, "Grace Period", format!("{}s", pod.spec.grace_seconds));
     machine(&mut page, pod);
     for (name, containers) in [
@@ -227,6 +227,7 @@ fn container(page: &mut Page, spec: &Container, now: Option<&ContainerStatus>) {
         page.field(4, "Restart Count", now.restarts.to_string());
     }
     amounts(page, spec);
+    page.optional(4, "Resizing", now.and_then(|now| now.resizing.as_ref()));
     probes(page, spec);
     let env: Vec<String> = spec
         .env

@@ -90,6 +90,14 @@ pub enum CliError {
         /// Some of the fields.
         fields: Vec<String>,
     },
+    /// A pod cannot be changed like that.
+    #[error("pod {name:?} is not changed, refused: {why}")]
+    Refused {
+        /// Its name.
+        name: String,
+        /// Field and reason.
+        why: String,
+    },
     /// What was waited for did not come.
     #[error("timed out waiting for {what}")]
     TimedOut {

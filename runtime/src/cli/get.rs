@@ -429,6 +429,8 @@ mod tests {
                         state,
                         last_termination: None,
                         restarts: 0,
+                        resources: None,
+                        resizing: None,
                     })
                     .collect(),
                 ..PodStatus::default()

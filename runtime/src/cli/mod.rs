@@ -31,11 +31,13 @@ mod foreground;
 mod gc;
 mod get;
 mod images;
+mod label;
 mod logs;
 mod manifest;
 mod object;
 mod objects;
 mod output;
+mod patch;
 mod pods;
 mod run;
 mod selector;
@@ -94,6 +96,12 @@ enum Verb {
     Debug(debug::Args),
     /// Replace containers of running pods by others
     Set(set::Args),
+    /// Change fields of running pods
+    Patch(patch::Args),
+    /// Give running pods labels
+    Label(label::Args),
+    /// Give running pods annotations
+    Annotate(label::Args),
     /// Wait until something is true of pods
     Wait(wait::Args),
     /// Show what pods and containers use
@@ -158,6 +166,9 @@ async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {
         Verb::Attach(args) => attach::run(settings, args).await,
         Verb::Debug(args) => debug::run(settings, args).await,
         Verb::Set(args) => set::run(settings, args).await,
+        Verb::Patch(args) => patch::run(settings, args).await,
+        Verb::Label(args) => label::label(settings, args).await,
+        Verb::Annotate(args) => label::annotate(settings, args).await,
         Verb::Wait(args) => wait::run(settings, args).await,
         Verb::Top(args) => top::run(settings, args).await,
         Verb::Stop(args) => again::stop(settings, args).await,

@@ -3,7 +3,8 @@
 
 use super::time::rfc3339;
 use crate::engine::PodView;
-use crate::plan::ContainerKind;
+use crate::plan::{ContainerKind, milli_cpus};
+use crate::spec::{Bytes, Resources};
 use crate::store::status::{ContainerState, ContainerStatus, Termination};
 use serde_json::{Map, Value, json};
 
@@ -62,12 +63,23 @@ fn status(pod: &PodView) -> Value {
         put("podIPs", Value::Array(ips));
     }
     put("startTime", json!(status.started.map(rfc3339)));
-    put("qosClass", json!(quality(pod)));
+    put("qosClass", json!(pod.spec.quality()));
     let since = rfc3339(status.started.unwrap_or(status.created));
     let conditions = status.conditions().map(|(kind, holds)| {
         let word = if holds { "True" } else { "False" };
         json!({"type": kind, "status": word, "lastTransitionTime": since, "lastProbeTime": null})
     });
+    let mut conditions = conditions.to_vec();
+    let resizing = status
+        .containers
+        .iter()
+        .find_map(|one| one.resizing.as_ref());
+    if let Some(why) = resizing {
+        conditions.push(json!({
+            "type": "PodResizeInProgress", "status": "True", "reason": "Error", "message": why,
+            "lastTransitionTime": since, "lastProbeTime": null,
+        }));
+    }
     put("conditions", json!(conditions));
     let of = |kinds: &[ContainerKind]| -> Vec<Value> {
         let all = status.containers.iter();
@@ -87,29 +99,6 @@ fn status(pod: &PodView) -> Value {
     Value::Object(out)
 }
 
-/// Kubernetes' class of service, which follows from requests and limits.
-pub fn quality(pod: &PodView) -> &'static str {
-    let mut all = pod
-        .spec
-        .own_containers()
-        .map(|container| &container.resources);
-    let any = pod.spec.own_containers().any(|container| {
-        let resources = &container.resources;
-        resources.cpu_request_milli.is_some() || resources.memory_request.is_some()
-    });
-    let guaranteed = all.all(|resources| {
-        resources.cpu_limit_milli.is_some()
-            && resources.memory_limit.is_some()
-            && resources.cpu_limit_milli == resources.cpu_request_milli
-            && resources.memory_limit == resources.memory_request
-    });
-    match (guaranteed, any) {
-        (true, _) => "Guaranteed",
-        (false, true) => "Burstable",
-        (false, false) => "BestEffort",
-    }
-}
-
 fn container(container: &ContainerStatus) -> Value {
     let mut out = json!({
         "name": container.name,
@@ -124,7 +113,35 @@ fn container(container: &ContainerStatus) -> Value {
     if let Some(id) = &container.id {
         out["containerID"] = json!(format!("beluga://{id}"));
     }
+    if let Some(has) = container.resources.as_ref().filter(|has| !has.is_empty()) {
+        let (requests, limits) = amounts(has);
+        out["allocatedResources"] = requests.clone();
+        out["resources"] = json!({"limits": limits, "requests": requests});
+    }
     out
+}
+
+/// Requests and limits in Kubernetes' words.
+fn amounts(of: &Resources) -> (Value, Value) {
+    let map = |cpu: Option<u64>, memory: Option<u64>, storage: Option<u64>| {
+        let mut out = Map::new();
+        let mut put = |name: &str, text: Option<String>| {
+            if let Some(text) = text {
+                out.insert(name.to_owned(), json!(text));
+            }
+        };
+        put("cpu", cpu.map(milli_cpus));
+        put("memory", memory.map(|bytes| Bytes(bytes).to_string()));
+        put(
+            "ephemeral-storage",
+            storage.map(|bytes| Bytes(bytes).to_string()),
+        );
+        Value::Object(out)
+    };
+    (
+        map(of.cpu_request_milli, of.memory_request, of.storage_request),
+        map(of.cpu_limit_milli, of.memory_limit, of.storage_limit),
+    )
 }
 
 fn state(state: &ContainerState) -> Value {

@@ -49,8 +49,8 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         }
     }
     let word = match change::to_manifest(settings, &pod, &object, args.timeout).await? {
-        Changed::Configured => "image updated",
         Changed::Unchanged => "unchanged",
+        Changed::Configured | Changed::Converging(_) => "image updated",
     };
     say!("pod/{} {word}", pod.name);
     Ok(exit::OK)

@@ -6,7 +6,7 @@ use crate::api::ChangeRequest;
 use crate::api::client::{self, ClientError, Update, Watch};
 use crate::host::{self, HostError, lock::FileLock, network};
 use crate::path_error::PathError;
-use crate::plan::{self, ImageFacts, Objects};
+use crate::plan::{self, Changes, ImageFacts, Objects};
 use crate::settings::Settings;
 use crate::spec::PodSpec;
 use crate::store::status::{ChangeState, ChangeStatus};
@@ -20,8 +20,10 @@ pub struct ChangeOf {
     pub manifest: serde_json::Value,
     /// The same, checked.
     pub spec: PodSpec,
-    /// Containers that are to run from something else, by name.
-    pub replaced: BTreeSet<String>,
+    /// What is changed about its containers.
+    pub changes: Changes,
+    /// Containers that are run anew for it though they need not be, by name.
+    pub restart: BTreeSet<String>,
     /// Images of those containers, by name as the manifest writes it.
     pub images: BTreeMap<String, ImageFacts>,
     /// The ConfigMaps and Secrets that the pod refers to.
@@ -30,13 +32,22 @@ pub struct ChangeOf {
     pub patience_seconds: u32,
 }
 
+/// What came of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The pod is as it was to be.
+    Done,
+    /// It will be: why not yet.
+    Converging(String),
+}
+
 /// Changes a pod. Returns when the change has succeeded; errors when it has
 /// been refused, or has failed and was undone.
 pub async fn change(
     settings: &Settings,
     pod: &PodView,
     change: ChangeOf,
-) -> Result<(), EngineError> {
+) -> Result<Outcome, EngineError> {
     let generation = begin(settings, pod, change).await?;
     tell_of_itself(settings, pod).await?;
     let outcome = outcome(settings, pod, generation).await;
@@ -73,12 +84,13 @@ pub async fn begin(
             phase: pod.status.phase,
         });
     }
-    let patience_seconds = change.patience_seconds;
+    let (patience_seconds, restart) = (change.patience_seconds, change.restart.clone());
     let (next, before) = definitions(settings, present, change)?;
     let name = proposal_name();
     store::change::propose(settings, &pod.uid, &name, &next, &before)?;
     let request = ChangeRequest {
         proposal: name.clone(),
+        restart,
         patience_seconds,
     };
     if let Err(error) = client::change(settings, &pod.uid, request).await {
@@ -110,7 +122,7 @@ fn definitions(
     let plan = plan::amend(
         &present.plan,
         &change.spec,
-        &change.replaced,
+        &change.changes,
         &change.images,
         &change.objects,
         &facts,
@@ -139,7 +151,7 @@ pub async fn outcome(
     settings: &Settings,
     pod: &PodView,
     generation: u64,
-) -> Result<(), EngineError> {
+) -> Result<Outcome, EngineError> {
     loop {
         let mut watch = match reach(settings, &pod.uid).await? {
             Reached::Live => Watch::open(settings, &pod.uid).await?,
@@ -148,7 +160,7 @@ pub async fn outcome(
         let is_ended = matches!(reach(settings, &pod.uid).await?, Reached::Ended(_));
         while let Ok(Some(Update::Status(status))) = watch.next().await {
             match status.change {
-                Some(change) if change.generation > generation => return Ok(()),
+                Some(change) if change.generation > generation => return Ok(Outcome::Done),
                 Some(change) if change.state.is_over() => return verdict(change),
                 _ => {}
             }
@@ -159,9 +171,10 @@ pub async fn outcome(
     }
 }
 
-fn verdict(change: ChangeStatus) -> Result<(), EngineError> {
+fn verdict(change: ChangeStatus) -> Result<Outcome, EngineError> {
     match change.state {
-        ChangeState::Done => Ok(()),
+        ChangeState::Done => Ok(Outcome::Done),
+        ChangeState::Converging => Ok(Outcome::Converging(change.message.unwrap_or_default())),
         _ => Err(EngineError::RolledBack {
             message: change.message.unwrap_or_default(),
         }),

@@ -6,18 +6,26 @@
 
 use super::downward::{Facts, Objects};
 use super::layers::{DISK, Layers};
-use super::types::{ContainerKind, ContainerPlan, DiskPlan, HostFacts, ImageFacts, Plan};
-use super::{PlanError, container};
+use super::types::{ContainerKind, ContainerPlan, DiskPlan, HostFacts, HostStep, ImageFacts, Plan};
+use super::{PlanError, container, size};
 use crate::spec::{Container, PodSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The plan of a running pod that is to be as `spec` says. Containers named in
-/// `changed` are planned anew, with the images and objects of now; the others
-/// stay as they are.
+/// What is changed about a running pod, by the containers' names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Planned anew, with the images and objects of now.
+    pub anew: BTreeSet<String>,
+    /// Other limits, everything else as it is.
+    pub resized: BTreeSet<String>,
+}
+
+/// The plan of a running pod that is to be as `spec` says. Containers that are
+/// not among the changes stay as they are. Errors when the machine is too small.
 pub fn amend(
     present: &Plan,
     spec: &PodSpec,
-    changed: &BTreeSet<String>,
+    changes: &Changes,
     images: &BTreeMap<String, ImageFacts>,
     objects: &Objects,
     host: &HostFacts,
@@ -32,7 +40,7 @@ pub fn amend(
         memory_mib: present.vm.memory_mib,
         scratch_bytes: scratch_bytes(present),
     };
-    let is_new = |one: &Container| changed.contains(&one.name);
+    let is_new = |one: &Container| changes.anew.contains(&one.name);
     let fresh = container::plan(&facts, images, &mut layers, is_new)?;
     let mut plan = present.clone();
     for container in fresh {
@@ -42,11 +50,63 @@ pub fn amend(
             None => plan.containers.push(container),
         }
     }
+    if !changes.resized.is_empty() {
+        resize(&mut plan, spec, changes, host)?;
+    }
     plan.layers = layers.extents();
     if let Some(disk) = plan.vm.disks.iter_mut().find(|disk| disk.id == DISK) {
         *disk = layers.disk();
     }
     Ok(plan)
+}
+
+/// Gives containers other limits, and the pod's cgroup on the host its share.
+fn resize(
+    plan: &mut Plan,
+    spec: &PodSpec,
+    changes: &Changes,
+    host: &HostFacts,
+) -> Result<(), PlanError> {
+    let machine = size::machine(spec, host)?;
+    let (vcpus, memory_mib) = (plan.vm.vcpus, plan.vm.memory_mib);
+    if machine.vcpus > vcpus {
+        return Err(PlanError::Grow {
+            present: cpus(vcpus),
+            needed: cpus(machine.vcpus),
+            sum: machine.sums.cpu_line(),
+        });
+    }
+    if machine.memory_mib > memory_mib {
+        return Err(PlanError::Grow {
+            present: format!("{memory_mib} MiB"),
+            needed: format!("{} MiB", machine.memory_mib),
+            sum: machine.sums.memory_line(),
+        });
+    }
+    for container in &mut plan.containers {
+        let mut all = spec.own_containers();
+        let name = container.name();
+        let found = all.find(|one| one.name == name && changes.resized.contains(name));
+        if let Some(found) = found {
+            container.resources.clone_from(&found.resources);
+            container.template.cgroup = container::limits(&found.resources);
+        }
+    }
+    // The guest keeps the memory that it was started with.
+    let machine = size::Machine {
+        memory_mib,
+        ..machine
+    };
+    for step in &mut plan.host {
+        if let HostStep::Cgroup(cgroup) = step {
+            *cgroup = machine.cgroup(cgroup.path.clone());
+        }
+    }
+    Ok(())
+}
+
+fn cpus(count: u8) -> String {
+    format!("{count} CPU{}", if count == 1 { "" } else { "s" })
 }
 
 /// `plan` with the layer disk of a later one: what has come to lie on the disk
@@ -84,7 +144,13 @@ pub struct Difference {
 
 /// In what two plans of one pod differ. Errors when the later one is not of
 /// the same containers on the same, perhaps longer, layer disk.
-pub fn difference(present: &Plan, next: &Plan) -> Result<Difference, &'static str> {
+///
+/// `restart` names containers that are run anew though they need not be.
+pub fn difference(
+    present: &Plan,
+    next: &Plan,
+    restart: &BTreeSet<String>,
+) -> Result<Difference, &'static str> {
     let extents = |plan| layer_disk(plan).map(|disk| disk.extents.as_slice());
     let grows = match (extents(present), extents(next)) {
         (Some(old), Some(new)) => new.starts_with(old),
@@ -105,14 +171,19 @@ pub fn difference(present: &Plan, next: &Plan) -> Result<Difference, &'static st
         return Err("its containers are others");
     }
     let pairs = present.containers.iter().zip(&next.containers).enumerate();
-    let replaced = pairs.filter(|(_, (old, new))| is_other(old, new));
+    let replaced =
+        pairs.filter(|(_, (old, new))| is_other(old, new) || restart.contains(new.name()));
     Ok(Difference {
         replaced: replaced.map(|(at, _)| at).collect(),
         added: (present.containers.len()..next.containers.len()).collect(),
     })
 }
 
-/// Whether a container must be run anew to be as the later plan says.
+/// Whether a container must be run anew to be as the later plan says: other
+/// limits reach it while it runs.
 fn is_other(old: &ContainerPlan, new: &ContainerPlan) -> bool {
-    old != new
+    let mut old = old.clone();
+    old.resources.clone_from(&new.resources);
+    old.template.cgroup.clone_from(&new.template.cgroup);
+    old != *new
 }

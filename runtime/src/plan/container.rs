@@ -6,7 +6,8 @@ use super::size::weight;
 use super::types::{ContainerKind, ContainerPlan, ContainerTemplate, ImageFacts};
 use super::{PlanError, command, probes, signal};
 use crate::spec::{
-    Container, ContainerSecurity, PodSpec, Probe, RestartPolicy, SeccompChoice, VolumeSource,
+    Container, ContainerSecurity, PodSpec, Probe, Resources, RestartPolicy, SeccompChoice,
+    VolumeSource,
 };
 use beluga_proto::ExecSpec;
 use beluga_proto::capability::{CAPABILITIES, DEFAULT_CAPABILITIES};
@@ -69,6 +70,7 @@ pub fn plan(
                 startup_grace_seconds: grace(&container.probes.startup),
                 liveness_grace_seconds: grace(&container.probes.liveness),
                 stdin_once: container.stdin_once,
+                resources: container.resources.clone(),
             })
         })
         .collect()
@@ -106,7 +108,7 @@ fn template(
         read_only_root: security.read_only_root,
         process: process(facts, container, image)?,
         mounts: mounts(facts, container)?,
-        cgroup: limits(container),
+        cgroup: limits(&container.resources),
         privileged: security.privileged,
         mask_paths: !security.privileged && !security.unmasked_proc,
         termination_log: Some(container.termination_message.path.clone()),
@@ -229,8 +231,8 @@ fn sub_path(
     Ok(path)
 }
 
-fn limits(container: &Container) -> CgroupLimits {
-    let resources = &container.resources;
+/// What the cgroup of a container is told.
+pub fn limits(resources: &Resources) -> CgroupLimits {
     CgroupLimits {
         cpu_quota_micros: resources
             .cpu_limit_milli

@@ -18,7 +18,7 @@ mod signal;
 mod size;
 mod types;
 
-pub use change::{Difference, amend, difference, with_layers_of};
+pub use change::{Changes, Difference, amend, difference, with_layers_of};
 pub use claims::MAX_CLAIMS;
 pub use downward::Objects;
 pub use files::{MAX_VOLUME, files};
@@ -125,6 +125,18 @@ pub enum PlanError {
     Cpus {
         /// Virtual CPUs.
         needed: u64,
+        /// The arithmetic.
+        sum: String,
+    },
+    /// A machine cannot get more while it runs.
+    #[error(
+        "the pod's machine was started with {present} and this needs {needed} ({sum}): delete the pod and make it anew"
+    )]
+    Grow {
+        /// `2 CPUs`, `128 MiB`.
+        present: String,
+        /// The same, of a machine that would do.
+        needed: String,
         /// The arithmetic.
         sum: String,
     },

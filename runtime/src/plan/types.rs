@@ -1,6 +1,6 @@
 //! [`Plan`] and what goes into one.
 
-use crate::spec::{Hooks, RestartPolicy, RestartRule};
+use crate::spec::{Hooks, Resources, RestartPolicy, RestartRule};
 use beluga_proto::agent::LayerExtent;
 use beluga_proto::container::{CgroupLimits, MountSpec};
 use beluga_proto::pod::Address;
@@ -331,6 +331,9 @@ pub struct ContainerPlan {
     pub liveness_grace_seconds: Option<u32>,
     /// End standard input when the first client that attached goes.
     pub stdin_once: bool,
+    /// What it asks for and may use: the source of the cgroup's limits.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
 }
 
 /// What a container is to its pod.

@@ -48,7 +48,8 @@ impl Supervisor {
                 "the pod has been changed meanwhile; look at it and try again",
             ));
         }
-        let difference = plan::difference(&self.plan, &next.plan).map_err(refused)?;
+        let difference =
+            plan::difference(&self.plan, &next.plan, &request.restart).map_err(refused)?;
         let over = difference.replaced.iter().find(|index| {
             let is_app = self.plan.containers[**index].kind == plan::ContainerKind::App;
             is_app && self.record.state.is_over(**index)
@@ -69,10 +70,10 @@ impl Supervisor {
         self.is_dirty = true;
         let added = difference.added.iter();
         let added: Vec<_> = added.map(|at| self.plan.containers[*at].clone()).collect();
+        self.limit_on_host();
         if difference.replaced.is_empty() && added.is_empty() {
-            let state = ChangeState::Done;
-            self.record.state.set_change(self.generation, state, None);
-            self.settle();
+            self.resize();
+            self.resize_news();
         } else {
             if !added.is_empty() {
                 let containers = added;
@@ -203,6 +204,7 @@ impl Supervisor {
                     patience: Duration::from_secs(pending.patience_seconds.into()),
                 };
                 self.step(input).await;
+                self.resize();
             }
             Err(fault) => {
                 let why = format!("its image layers cannot be added: {fault}");
@@ -231,6 +233,8 @@ impl Supervisor {
             }
         }
         self.is_dirty = true;
+        self.limit_on_host();
+        self.resize();
     }
 
     /// The change is over.

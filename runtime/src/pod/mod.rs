@@ -20,6 +20,7 @@ mod failure;
 mod files;
 mod hooks;
 mod output;
+mod resize;
 mod run_io;
 mod server;
 mod state;

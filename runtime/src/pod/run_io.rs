@@ -167,6 +167,10 @@ impl Supervisor {
         let stdin = process.stdin.then(|| self.streams.expect());
         let (stderr_nonce, stderr) = stderr.unzip();
         let (stdin_nonce, stdin) = stdin.unzip();
+        let resources = Some(container.resources.clone());
+        if let Some(status) = self.record.state.status.containers.get_mut(index) {
+            (status.resources, status.resizing) = (resources, None);
+        }
         let mut spec = container.run(id.clone());
         spec.processes_of = self.target_of(container);
         let start = Request::Start {

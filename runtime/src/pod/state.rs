@@ -454,6 +454,8 @@ fn first_status(container: &ContainerPlan, reason: &str) -> ContainerStatus {
         restarts: 0,
         started: false,
         ready: false,
+        resources: Some(container.resources.clone()),
+        resizing: None,
     }
 }
 

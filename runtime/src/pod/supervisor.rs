@@ -2,6 +2,7 @@
 //! state machine decide, and carries out what comes of it; nothing here blocks
 //! for longer than a file write.
 
+use super::resize::Limited;
 use super::run_io::Runs;
 use super::server::{self, Call};
 use super::state::{Action, Input, Stage};
@@ -86,6 +87,10 @@ pub(super) enum Message {
     Filled(Result<Vec<String>, Fault>),
     /// The layers of a change are in the guest, or cannot be.
     Layered(u64, Result<(), Fault>),
+    /// The agent answered to `Limit`.
+    Limited(Limited),
+    /// Memory may have been let go of.
+    ResizeAgain,
     /// A client wants something.
     Call(Call),
 }
@@ -349,6 +354,9 @@ impl Supervisor {
                 // The receipt is complete when the pod is told to run.
                 self.fetch_receipt().await;
                 self.step(Input::Started { id }).await;
+                // It may have been asked for before it was to be another.
+                self.resize();
+                self.resize_news();
             }
             Message::Started(id, Err(fault)) => self.start_failed(id, fault).await,
             Message::Listed(Ok(Reply::Containers { containers })) => {
@@ -356,6 +364,7 @@ impl Supervisor {
                 // What the one before us did not finish telling.
                 self.refresh(None);
                 self.go_on_with_change().await;
+                self.resize();
             }
             Message::Listed(_) => {
                 let message = "The agent does not say what runs".to_owned();
@@ -374,6 +383,8 @@ impl Supervisor {
                 }
             }
             Message::Filled(filled) => self.on_filled(filled),
+            Message::Limited(limited) => self.limited(limited),
+            Message::ResizeAgain => self.resize(),
             Message::Layered(generation, result) => self.layered(generation, result).await,
             Message::Call(call) => self.on_call(call).await,
         }

@@ -3,9 +3,9 @@
 use super::check::Check;
 use super::config::Volume;
 use super::pod::some;
-use super::types::{Container, ContainerPort, PullPolicy, VolumeMount};
+use super::types::{Container, ContainerPort, PullPolicy, RestartPolicy, VolumeMount};
 use super::yaml::join;
-use super::{env, lifecycle, names, probe, resources, security};
+use super::{env, lifecycle, names, probe, resize, resources, security};
 use beluga_image::Reference;
 use k8s_openapi::api::core::v1 as core;
 use std::collections::BTreeSet;
@@ -22,6 +22,8 @@ pub struct Context<'a> {
     pub has_os: bool,
     /// Seconds from the pod's stop signal to SIGKILL.
     pub grace_seconds: u32,
+    /// When the pod's containers are started again.
+    pub restart_policy: RestartPolicy,
 }
 
 /// Converts the containers of one list of the pod.
@@ -93,6 +95,7 @@ pub fn one(
             check,
         ),
         resources: resources::convert(path, container.resources.as_ref(), check),
+        resize_restart: resize::policy(path, container, restart_policy, context, check),
         security: security::merge(
             &join(path, "securityContext"),
             container.security_context.as_ref(),
@@ -127,7 +130,7 @@ fn refuse(path: &str, container: &core::Container, check: &mut Check<'_>) {
         name: _,
         ports: _,
         readiness_probe: _,
-        resize_policy,
+        resize_policy: _,
         resources: _,
         restart_policy: _,
         restart_policy_rules: _,
@@ -142,13 +145,7 @@ fn refuse(path: &str, container: &core::Container, check: &mut Check<'_>) {
         volume_mounts: _,
         working_dir: _,
     } = container;
-    check.unsupported(
-        path,
-        &[
-            ("resizePolicy", some(resize_policy)),
-            ("volumeDevices", some(volume_devices)),
-        ],
-    );
+    check.unsupported(path, &[("volumeDevices", some(volume_devices))]);
 }
 
 fn image(path: &str, text: &str, check: &mut Check<'_>) -> String {

@@ -2,7 +2,7 @@
 
 use super::files::DEFAULT_MODE;
 use k8s_openapi::api::core::v1::{
-    Container, EmptyDirVolumeSource, HTTPGetAction, Pod, Probe, Volume,
+    Container, ContainerResizePolicy, EmptyDirVolumeSource, HTTPGetAction, Pod, Probe, Volume,
 };
 
 /// Seconds from the stop signal to SIGKILL.
@@ -83,6 +83,7 @@ fn container_defaults(container: &mut Container) {
     for port in container.ports.iter_mut().flatten() {
         fill(&mut port.protocol, "TCP");
     }
+    resize_policy(container);
     if let Some(resources) = &mut container.resources
         && let Some(limits) = &resources.limits
     {
@@ -91,6 +92,27 @@ fn container_defaults(container: &mut Container) {
             requests
                 .entry(name.clone())
                 .or_insert_with(|| limit.clone());
+        }
+    }
+}
+
+/// For what a container asks for or may use: a change needs no restart.
+fn resize_policy(container: &mut Container) {
+    let Some(resources) = &container.resources else {
+        return;
+    };
+    let maps = [&resources.requests, &resources.limits];
+    let named = |name: &str| {
+        maps.iter()
+            .any(|map| map.iter().any(|map| map.contains_key(name)))
+    };
+    for name in ["cpu", "memory"].into_iter().filter(|name| named(name)) {
+        let list = container.resize_policy.get_or_insert_default();
+        if !list.iter().any(|one| one.resource_name == name) {
+            list.push(ContainerResizePolicy {
+                resource_name: name.to_owned(),
+                restart_policy: "NotRequired".to_owned(),
+            });
         }
     }
 }

@@ -10,6 +10,12 @@ use std::collections::BTreeSet;
 pub struct Difference {
     /// Containers with another image, by name.
     pub images: BTreeSet<String>,
+    /// Containers with other resources, by name.
+    pub resized: BTreeSet<String>,
+    /// Those among them that are restarted for it.
+    pub restarted: BTreeSet<String>,
+    /// Why resources cannot change like that.
+    pub refusal: Option<String>,
     /// Ephemeral containers that are not there yet, by name.
     pub added: BTreeSet<String>,
     /// Labels or annotations are others.
@@ -25,6 +31,7 @@ pub fn difference(present: &PodSpec, next: &PodSpec) -> Difference {
         metadata: (&present.labels, &present.annotations) != (&next.labels, &next.annotations),
         ..Difference::default()
     };
+    found.refusal = super::resize::refusal(present, next);
     let mut expected = present.clone();
     expected.name.clone_from(&next.name);
     expected.labels.clone_from(&next.labels);
@@ -61,6 +68,13 @@ fn take_over(old: &mut Container, new: &Container, found: &mut Difference) {
         old.pull_policy = new.pull_policy;
         found.images.insert(new.name.clone());
     }
+    if old.resources != new.resources {
+        if old.resize_restart.needed(&old.resources, &new.resources) {
+            found.restarted.insert(new.name.clone());
+        }
+        old.resources.clone_from(&new.resources);
+        found.resized.insert(new.name.clone());
+    }
 }
 
 /// Field paths below `spec` in which two manifests differ, but for those that
@@ -78,7 +92,9 @@ fn can_change(path: &str) -> bool {
     let of_container = path
         .split_once("ontainers[")
         .and_then(|(_, rest)| rest.split_once("]."));
-    of_container.is_some_and(|(_, field)| matches!(field, "image" | "imagePullPolicy"))
+    of_container.is_some_and(|(_, field)| {
+        matches!(field, "image" | "imagePullPolicy") || field.starts_with("resources")
+    })
 }
 
 fn walk(path: &str, present: &Value, next: &Value, found: &mut Vec<String>) {

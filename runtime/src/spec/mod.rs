@@ -25,7 +25,9 @@ mod names;
 mod object;
 mod pod;
 mod probe;
+mod quality;
 mod quantity;
+mod resize;
 mod resources;
 mod schema;
 mod security;
@@ -45,7 +47,7 @@ pub use object::{ConfigObject, MAX_DATA, OPAQUE, ObjectKind};
 pub use quantity::{Bytes, Quantity, QuantityError};
 pub use types::{
     Container, ContainerPort, ContainerSecurity, Dns, Hooks, HostAlias, PodName, PodSpec, Probe,
-    Probes, PullPolicy, Resources, RestartPolicy, RestartRule, RunAs, SeccompChoice,
+    Probes, PullPolicy, ResizeRestart, Resources, RestartPolicy, RestartRule, RunAs, SeccompChoice,
     TerminationMessage, VolumeMount,
 };
 pub use yaml::MAX_TEXT;
@@ -164,6 +166,28 @@ pub fn read(source_name: &str, text: &str) -> Result<Manifest, ManifestError> {
         })
     } else {
         refuse(issues)
+    }
+}
+
+/// Reads one document of any shape, JSON or YAML.
+pub fn value(source_name: &str, text: &str) -> Result<serde_json::Value, ManifestError> {
+    let refuse = |issues| ManifestError {
+        source_name: source_name.to_owned(),
+        issues,
+    };
+    let mut issues = Vec::new();
+    let trees = yaml::documents(text, &mut issues).map_err(|issue| refuse(vec![issue]))?;
+    let decoded = trees.first().map(decode::decode::<serde_json::Value>);
+    let decoded = decoded.unwrap_or_else(|| decode::Decoded {
+        value: None,
+        issues: Vec::new(),
+        masked: BTreeSet::new(),
+    });
+    issues.extend(decoded.issues);
+    if issues.is_empty() {
+        Ok(decoded.value.unwrap_or_default())
+    } else {
+        Err(refuse(issues))
     }
 }
 

@@ -190,6 +190,7 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
         containers: &containers,
         has_os: spec.os.is_some(),
         grace_seconds: out.grace_seconds,
+        restart_policy: out.restart_policy,
     };
     if spec.containers.is_empty() {
         check.wrong("spec.containers", "required: at least one container");

@@ -124,6 +124,9 @@ pub struct Container {
     pub mounts: Vec<VolumeMount>,
     /// What it asks for and may use.
     pub resources: Resources,
+    /// What of it can only change with a restart.
+    #[serde(default)]
+    pub resize_restart: ResizeRestart,
     /// Who it runs as, and what it may do. Pod-wide settings are merged in.
     pub security: ContainerSecurity,
     /// Keep standard input open.
@@ -285,6 +288,33 @@ pub struct Resources {
     pub storage_request: Option<u64>,
     /// Bytes of the writable layer.
     pub storage_limit: Option<u64>,
+}
+
+/// Of which resources a change restarts the container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResizeRestart {
+    /// Of CPU time.
+    pub cpu: bool,
+    /// Of memory.
+    pub memory: bool,
+}
+
+impl ResizeRestart {
+    /// Whether this change does.
+    #[must_use]
+    pub fn needed(self, from: &Resources, to: &Resources) -> bool {
+        let cpu = |of: &Resources| (of.cpu_request_milli, of.cpu_limit_milli);
+        let memory = |of: &Resources| (of.memory_request, of.memory_limit);
+        self.cpu && cpu(from) != cpu(to) || self.memory && memory(from) != memory(to)
+    }
+}
+
+impl Resources {
+    /// Whether it asks for nothing and has no limits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Rights of a container.

@@ -2,6 +2,7 @@
 //! see it. Times are nanoseconds since 1970.
 
 use crate::plan::ContainerKind;
+use crate::spec::Resources;
 use beluga_proto::{ContainerId, ExitCause, Stamp};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -91,6 +92,8 @@ pub struct ChangeStatus {
 pub enum ChangeState {
     /// Under way.
     Progressing,
+    /// What could be done is done; processes have to let go of memory.
+    Converging,
     /// The pod is as it was to be.
     Done,
     /// It failed, and what was before is being brought back.
@@ -100,10 +103,10 @@ pub enum ChangeState {
 }
 
 impl ChangeState {
-    /// Whether nothing more comes of it.
+    /// Whether there is nothing to wait for.
     #[must_use]
     pub fn is_over(self) -> bool {
-        matches!(self, Self::Done | Self::RolledBack)
+        matches!(self, Self::Done | Self::RolledBack | Self::Converging)
     }
 }
 
@@ -130,6 +133,12 @@ pub struct ContainerStatus {
     pub started: bool,
     /// It does its work: runs, or (an init container) has ended well.
     pub ready: bool,
+    /// What it has: for its run or, without one, its next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Why it has not what it is to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resizing: Option<String>,
 }
 
 /// What a container does.

@@ -55,6 +55,7 @@ fn container(name: &str, kind: ContainerKind, restart: RestartPolicy) -> Contain
         startup_grace_seconds: None,
         liveness_grace_seconds: None,
         stdin_once: false,
+        resources: crate::spec::Resources::default(),
     }
 }
 
