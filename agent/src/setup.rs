@@ -315,6 +315,26 @@ fn volume_directory(setup: &VolumeSetup, storage: &mut Storage) -> Result<String
             // What is on it stays as it is.
             return Ok(path);
         }
+        VolumeKind::Share { tag, is_file } => {
+            let path = format!("{VOLUMES}/{name}");
+            make_directory(&path, 0o700)?;
+            // Numbers of the host's devices mean something else here.
+            mount(
+                tag.as_str(),
+                path.as_str(),
+                "virtiofs",
+                MountFlags::NODEV,
+                c"",
+            )
+            .map_err(step(format!("mount the share {tag} of volume {name}")))?;
+            // It is the host's and stays as it is. Nothing in it is looked at
+            // here: who serves it may take its time.
+            return Ok(if *is_file {
+                format!("{path}/file")
+            } else {
+                path
+            });
+        }
         VolumeKind::Files => {
             let path = memory_volume(name, None)?;
             let volume = FileVolume::new(&path, setup.group);

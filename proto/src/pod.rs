@@ -96,6 +96,15 @@ pub enum VolumeKind {
         /// Name under /dev (`vdc`).
         device: String,
     },
+    /// A directory or file of the host, through virtio-fs.
+    Share {
+        /// The device's tag.
+        tag: String,
+        /// Whether it is the file `file` in the root of what is mounted;
+        /// otherwise it is that root.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_file: bool,
+    },
     /// tmpfs with what `WriteFiles` brings, for containers to read.
     Files,
 }

@@ -286,7 +286,7 @@ fn plan_for(
     (network, shared): network::Place,
     (spec, images, objects): (&PodSpec, &BTreeMap<String, ImageFacts>, &Objects),
 ) -> Result<Plan, EngineError> {
-    let facts = host_facts(settings, uid, &spec.namespace, shared)?;
+    let facts = host_facts(settings, uid, spec, shared)?;
     let identity = Identity {
         uid: uid.clone(),
         name: spec.name.resolve(pod::random_bytes()),
@@ -299,7 +299,7 @@ fn plan_for(
 fn host_facts(
     settings: &Settings,
     uid: &PodUid,
-    namespace: &str,
+    spec: &PodSpec,
     network: NetworkFacts,
 ) -> Result<HostFacts, EngineError> {
     let parts = settings.parts()?;
@@ -310,7 +310,9 @@ fn host_facts(
         run_dir: settings.run_dir(uid),
         cgroup: cgroup_of(settings).join(uid.as_str()),
         network: Some(network),
-        claims_dir: crate::objects::directory(settings, namespace, ObjectKind::Claim),
+        claims_dir: crate::objects::directory(settings, &spec.namespace, ObjectKind::Claim),
+        host_paths: settings.host_paths.clone(),
+        host_files: host::share::files(spec.host_paths()),
         node_name: node_name(),
         resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         cpus: std::thread::available_parallelism()
@@ -411,7 +413,7 @@ pub async fn stop(
 pub struct Usage {
     /// By the guest's own account.
     pub guest: PodStats,
-    /// Memory of VMM and supervisor that the host holds for it, in bytes;
+    /// Memory of VMM, supervisor and servers of host files that the host holds for it, in bytes;
     /// shared pages count by their share.
     pub host_bytes: u64,
 }
@@ -421,11 +423,14 @@ pub async fn usage(settings: &Settings, uid: &PodUid) -> Result<Usage, EngineErr
     live(settings, uid).await?;
     let guest = client::stats(settings, uid).await?;
     let record = store::read_record(settings, uid)?;
-    let vmm = record.and_then(|record| record.vmm);
+    let helpers = record.iter().flat_map(|record| {
+        let shares = record.shares.iter().map(|share| share.process);
+        record.vmm.into_iter().chain(shares)
+    });
+    let helpers: u64 = helpers.map(|one| process::resident_bytes(one.pid)).sum();
     Ok(Usage {
         guest,
-        host_bytes: vmm.map_or(0, |vmm| process::resident_bytes(vmm.pid))
-            + client::supervisor(settings, uid).map_or(0, process::resident_bytes),
+        host_bytes: helpers + client::supervisor(settings, uid).map_or(0, process::resident_bytes),
     })
 }
 

@@ -44,6 +44,8 @@ pub struct Settings {
     pub state: PathBuf,
     /// Waits between the restarts of a container.
     pub backoff: Backoff,
+    /// Below which pods may use the host's files (hostPath). None by default.
+    pub host_paths: Vec<PathBuf>,
     /// How long a boot may take before it counts as hung. A boot that fails
     /// says so itself; this is the last resort.
     pub boot_timeout: Duration,
@@ -124,6 +126,12 @@ impl Settings {
             backoff: text("BELUGA_BACKOFF")
                 .and_then(|text| Backoff::parse(&text))
                 .unwrap_or_default(),
+            host_paths: text("BELUGA_ALLOW_HOST_PATH")
+                .iter()
+                .flat_map(|text| text.split(':'))
+                .filter(|path| path.starts_with('/'))
+                .filter_map(|path| crate::host::share::prefix(Path::new(path)))
+                .collect(),
             boot_timeout: text("BELUGA_BOOT_TIMEOUT")
                 .and_then(|text| text.trim().parse().ok())
                 .map_or(Duration::from_secs(60), Duration::from_secs),
@@ -161,33 +169,40 @@ impl Settings {
         short_hash(&self.root)
     }
 
+    /// Finds the server of shared directories, which only pods with hostPath
+    /// volumes need.
+    pub fn share_server(&self) -> Result<PathBuf, SettingsError> {
+        find(
+            "server of shared directories",
+            "BELUGA_SHARE",
+            "beluga-share",
+        )
+    }
+
     /// Finds the parts: by variable, beside the program, where an installation
     /// puts them, where a build puts them. Errors on the first one missing.
     pub fn parts(&self) -> Result<Parts, SettingsError> {
-        let program =
-            std::env::current_exe().map_err(|source| SettingsError::SelfPath { source })?;
-        let beside = program.parent().unwrap_or(Path::new("/"));
-        let above = beside.parent().unwrap_or(beside);
-        let find = |part, variable, name: &str| {
-            if let Some(path) = path_variable(variable) {
-                return existing(part, variable, vec![path]);
-            }
-            existing(
-                part,
-                variable,
-                vec![
-                    beside.join(name),
-                    above.join("lib/beluga").join(name),
-                    above.join("guest").join(name),
-                ],
-            )
-        };
         Ok(Parts {
             vmm: find("virtual machine monitor", "BELUGA_VMM", "beluga-vmm")?,
             kernel: find("guest kernel", "BELUGA_KERNEL", "vmlinux")?,
             initramfs: find("initramfs", "BELUGA_INITRAMFS", "initramfs.cpio")?,
         })
     }
+}
+
+fn find(part: &'static str, variable: &'static str, name: &str) -> Result<PathBuf, SettingsError> {
+    if let Some(path) = path_variable(variable) {
+        return existing(part, variable, vec![path]);
+    }
+    let program = std::env::current_exe().map_err(|source| SettingsError::SelfPath { source })?;
+    let beside = program.parent().unwrap_or(Path::new("/"));
+    let above = beside.parent().unwrap_or(beside);
+    let places = vec![
+        beside.join(name),
+        above.join("lib/beluga").join(name),
+        above.join("guest").join(name),
+    ];
+    existing(part, variable, places)
 }
 
 fn path_variable(variable: &str) -> Option<PathBuf> {

@@ -119,10 +119,10 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  volumes:\n  - name: v\n  - name: v\n  - name: c\n    configMap: {name: x}\n  - name: h\n    hostPath:\n      path: /etc\n  - name: m\n    emptyDir: {medium: memory, sizeLimit: many}\n  containers:\n  - name: a\n    image: b\n    volumeMounts:\n    - {name: v, mountPath: /data/}\n    - {name: v, mountPath: //data, subPath: ../x}\n    - {name: v, mountPath: /a/../b}\n    - {name: v}\n    - {name: v, mountPath: /proc/1/x}\n",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  volumes:\n  - name: v\n  - name: v\n  - name: c\n    configMap: {name: x}\n  - name: h\n    hostPath:\n      path: /etc/../x\n  - name: m\n    emptyDir: {medium: memory, sizeLimit: many}\n  containers:\n  - name: a\n    image: b\n    volumeMounts:\n    - {name: v, mountPath: /data/}\n    - {name: v, mountPath: //data, subPath: ../x}\n    - {name: v, mountPath: /a/../b}\n    - {name: v}\n    - {name: v, mountPath: /proc/1/x}\n",
         &[
             "7:11: spec.volumes[1].name: \"v\" is the name of another volume of the pod",
-            "11:5: spec.volumes[3].hostPath: not supported yet",
+            "12:13: spec.volumes[3].hostPath.path: must not contain '..'",
             "14:24: spec.volumes[4].emptyDir.medium: \"memory\" is not one of \"\", Memory (did you mean Memory?)",
             "14:43: spec.volumes[4].emptyDir.sizeLimit: \"many\" is not a quantity: it must be a number, with a unit like m, k, M, Gi",
             "20:28: spec.containers[0].volumeMounts[1].mountPath: another volume is mounted at \"/data\" already",
@@ -130,6 +130,20 @@ const CASES: &[(&str, &[&str])] = &[
             "21:28: spec.containers[0].volumeMounts[2].mountPath: \"/a/../b\" is not a place for a volume",
             "22:7: spec.containers[0].volumeMounts[3].mountPath: required: where the volume goes",
             "23:28: spec.containers[0].volumeMounts[4].mountPath: nothing can be mounted over or into /proc",
+        ],
+    ),
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  volumes:\n  - name: a\n    hostPath: {path: etc, type: directory}\n  - name: b\n    hostPath: {path: /run/x.sock, type: Socket}\n  - name: c\n    hostPath: {path: /dev/null, type: CharDevice}\n  - name: d\n    hostPath: {path: ''}\n    emptyDir: {}\n  - name: e\n    hostPath: {path: /e}\n    configMap: {name: x}\n  containers:\n  - name: a\n    image: b\n    volumeMounts:\n    - {name: a, mountPath: /a, mountPropagation: HostToContainer}\n    - {name: b, mountPath: /b, mountPropagation: Bidirectional}\n    - {name: c, mountPath: /c, mountPropagation: None}\n",
+        &[
+            "7:22: spec.volumes[0].hostPath.path: \"etc\" is not an absolute path",
+            "7:33: spec.volumes[0].hostPath.type: \"directory\" is not one of \"\", DirectoryOrCreate, Directory, FileOrCreate, File, Socket, CharDevice, BlockDevice (did you mean Directory?)",
+            "9:41: spec.volumes[1].hostPath.type: a socket of the host is an object of its kernel; a pod has a kernel of its own, which cannot reach it through a shared directory",
+            "11:39: spec.volumes[2].hostPath.type: a character device of the host is an object of its kernel; a pod has a kernel of its own, which cannot reach it through a shared directory",
+            "12:5: spec.volumes[3]: a volume is of one kind only",
+            "13:22: spec.volumes[3].hostPath.path: required",
+            "15:5: spec.volumes[4]: a volume is of one kind only",
+            "22:50: spec.containers[0].volumeMounts[0].mountPropagation: HostToContainer is not supported: what is mounted on the host later does not reach a pod's machine",
+            "23:50: spec.containers[0].volumeMounts[1].mountPropagation: Bidirectional is not supported: what a pod mounts stays in its machine",
         ],
     ),
     // Ports and environment.

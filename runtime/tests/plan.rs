@@ -32,6 +32,8 @@ fn host() -> HostFacts {
             mtu: 1500,
         }),
         claims_dir: "/claims".into(),
+        host_paths: vec!["/srv".into()],
+        host_files: ["/srv/any".into()].into(),
         node_name: "node-1".into(),
         resolv_conf: "# host\nnameserver 127.0.0.53\nnameserver 192.0.2.1\nsearch example.org\n"
             .into(),
@@ -138,7 +140,7 @@ fn planned(text: &str) -> Result<Plan, PlanError> {
 
 #[test]
 fn plans_are_as_agreed() {
-    for name in ["web", "least", "names", "config"] {
+    for name in ["web", "least", "names", "config", "shares"] {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
         let text = std::fs::read_to_string(directory.join(format!("{name}.yaml"))).unwrap();
         let told = serde_saphyr::to_string(&planned(&text).unwrap()).unwrap();
@@ -172,6 +174,33 @@ fn a_pod_that_does_not_fit_is_refused_with_its_sum() {
     assert_eq!(
         error.unwrap_err().to_string(),
         "the pod needs 33 CPUs (a 30 + b 2500m); a pod's machine has at most 32"
+    );
+}
+
+#[test]
+fn a_part_of_the_host_that_nobody_allowed_is_refused() {
+    let text = |paths: &[&str]| {
+        let volumes = paths.iter().enumerate();
+        let volumes =
+            volumes.map(|(at, path)| format!("{{name: v{at}, hostPath: {{path: {path}}}}}"));
+        let volumes = volumes.collect::<Vec<_>>().join(", ");
+        pod("{name: a, image: tools}")
+            .replace("spec: {", &format!("spec: {{volumes: [{volumes}], "))
+    };
+    for path in ["/etc", "/srvx", "/"] {
+        let error = planned(&text(&["/srv/x", path])).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "spec.volumes[1].hostPath: forbidden by policy: {path} is below no path that pods \
+                 may use (allow it with --allow-host-path {path}, or in BELUGA_ALLOW_HOST_PATH)"
+            )
+        );
+    }
+    assert!(planned(&text(&["/srv"; 10])).is_ok());
+    assert_eq!(
+        planned(&text(&["/srv"; 11])).unwrap_err().to_string(),
+        "the pod has 0 disks of claims and 11 hostPath volumes; a machine has room for 10 together"
     );
 }
 

@@ -59,7 +59,7 @@ def installation(tally):
             # Whether pods can run here is not the question: what it finds is.
             said = subprocess.run([beluga, verb], env=clean, capture_output=True, text=True, check=False).stdout
             parts = all(f"{prefix}/bin/../lib/beluga/{part}" in said or f"{prefix}/lib/beluga/{part}" in said
-                        for part in ("beluga-vmm", "vmlinux", "initramfs.cpio"))
+                        for part in ("beluga-vmm", "beluga-share", "vmlinux", "initramfs.cpio"))
             tally.check(f"the installed beluga {verb} finds its parts", parts and "does not run" not in said, said)
         completions = list(prefix.glob("share/*/*/*beluga*"))
         tally.check("completions for bash, zsh and fish", len(completions) == 3 and all(

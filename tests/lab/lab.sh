@@ -52,8 +52,8 @@ run_directly() {
     shift
     say "KVM works on this machine: running here"
     export PATH=$target/release:$target/guest:$PATH
-    export BELUGA_VMM=$target/release/beluga-vmm BELUGA_KERNEL=$target/guest/vmlinux
-    export BELUGA_INITRAMFS=$target/guest/initramfs.cpio
+    export BELUGA_VMM=$target/release/beluga-vmm BELUGA_SHARE=$target/release/beluga-share
+    export BELUGA_KERNEL=$target/guest/vmlinux BELUGA_INITRAMFS=$target/guest/initramfs.cpio
     [ -z "$shell_mode" ] || exec "${SHELL:-/bin/bash}" -i
     exec timeout --foreground "${LAB_TIMEOUT:-1800}" "$@" </dev/null
 }

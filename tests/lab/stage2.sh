@@ -71,8 +71,8 @@ while IFS= read -r -d '' pair; do
 done <"$run/env"
 export PATH=/run/lab/bin:$PATH HOME=/root BELUGA_LAB=1
 # Where the product looks for its parts; copies in memory.
-for pair in BELUGA_VMM=/run/lab/bin/beluga-vmm BELUGA_KERNEL=/run/lab/lib/beluga/vmlinux \
-    BELUGA_INITRAMFS=/run/lab/lib/beluga/initramfs.cpio; do
+for pair in BELUGA_VMM=/run/lab/bin/beluga-vmm BELUGA_SHARE=/run/lab/bin/beluga-share \
+    BELUGA_KERNEL=/run/lab/lib/beluga/vmlinux BELUGA_INITRAMFS=/run/lab/lib/beluga/initramfs.cpio; do
     [ ! -e "${pair#*=}" ] || export "${pair?}"
 done
 # The test images, where `make` has loaded them; what is done to them here is

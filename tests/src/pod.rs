@@ -87,7 +87,14 @@ impl Beluga {
     /// Starts the pod of a manifest and waits until it is ready or has ended.
     #[track_caller]
     pub fn pod(&self, manifest: &str) -> Pod<'_> {
-        let ran = self.feed(["apply", "-f", "-"], manifest.as_bytes());
+        self.pod_with(&[], manifest)
+    }
+
+    /// The same with more arguments to `apply`.
+    #[track_caller]
+    pub fn pod_with(&self, more: &[&str], manifest: &str) -> Pod<'_> {
+        let args = ["apply", "-f", "-"].iter().chain(more);
+        let ran = self.feed(args, manifest.as_bytes());
         // Objects that it is configured with may be told before it.
         let mut words = ran.out.split_whitespace();
         let name = words.find_map(|word| word.strip_prefix("pod/"));

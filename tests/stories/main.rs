@@ -16,6 +16,7 @@ mod privilege;
 mod probes;
 mod readme;
 mod refusals;
+mod share;
 mod smoke;
 mod storage;
 mod verbs;

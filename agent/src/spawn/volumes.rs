@@ -60,7 +60,8 @@ pub fn mount_termination_log(
 
 /// The volume's directory, or what its sub-path leads to.
 fn source(volume: &VolumeMount) -> Result<OwnedFd, HelperError> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // A file of the host is a volume too.
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
     let top = rustix::fs::open(volume.source.as_str(), flags, Mode::empty())
         .to_with("open volume", &volume.source)?;
     let Some(path) = volume.sub_path.as_deref() else {

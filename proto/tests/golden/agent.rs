@@ -309,6 +309,22 @@ fn requests() {
 }
 
 #[test]
+fn volumes_of_the_host() {
+    let kinds = [("directory", false), ("file", true)];
+    for (name, is_file) in kinds {
+        let volume = VolumeSetup {
+            name: "data".into(),
+            kind: VolumeKind::Share {
+                tag: "share0".into(),
+                is_file,
+            },
+            group: None,
+        };
+        check(&format!("volume_share_{name}"), &volume);
+    }
+}
+
+#[test]
 fn other_host_frames() {
     check(
         "host_welcome",

@@ -3,7 +3,7 @@
 //! has a UID of its own, as every replacement has.
 
 use super::pods::{self, Scope};
-use super::{CliError, exit, manifest};
+use super::{CliError, exit, host_path, manifest};
 use crate::engine::{self, PodView, StartRequest, StopRequest, Update};
 use crate::settings::Settings;
 use crate::store::status::Phase;
@@ -107,6 +107,7 @@ async fn end(settings: &Settings, pod: &PodView, grace: Option<u32>) -> Result<(
 /// A new pod in the place of one that has ended. What the new one needs is
 /// looked for before the old one goes.
 async fn replace(settings: &Settings, pod: &PodView) -> Result<(), CliError> {
+    let settings = &host_path::as_before(settings, pod);
     let begun = Instant::now();
     let mut spec = pod.spec.clone();
     // A generated name stays what it became.

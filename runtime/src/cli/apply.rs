@@ -1,6 +1,7 @@
 //! `beluga apply`: what a manifest says is there afterwards.
 
 use super::change::{self, Changed, PATIENCE};
+use super::host_path::Allowed;
 use super::run::{document_name, dry_run};
 use super::{CliError, exit, manifest, objects};
 use crate::engine::{self, PodView, StartRequest};
@@ -21,10 +22,13 @@ pub struct Args {
     /// How long containers that are replaced may take until they are ready, like 2m
     #[arg(long, default_value = PATIENCE, value_parser = change::patience)]
     timeout: std::time::Duration,
+    #[command(flatten)]
+    allowed: Allowed,
 }
 
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
+    let settings = &args.allowed.settings(settings)?;
     let (read, resolved) = objects::read(settings, &args.files)?;
     let documents = read.pods;
     let begun = Instant::now();

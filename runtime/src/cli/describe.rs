@@ -372,6 +372,10 @@ fn volumes(page: &mut Page, pod: &PodView) {
                 let access = if *read_only { ", read-only" } else { "" };
                 format!("persistentVolumeClaim {name}{access}")
             }
+            VolumeSource::HostPath { path, kind } => match kind.word() {
+                "" => format!("hostPath {path}"),
+                word => format!("hostPath {path} ({word})"),
+            },
         };
         page.field(2, &volume.name, text);
     }

@@ -257,24 +257,15 @@ fn parts(settings: &Settings) -> Vec<Finding> {
             ];
         }
     };
-    let vmm = match version::of_vmm(&vmm) {
-        Some(found) if found == version::VERSION => {
-            Finding::new("vmm", Grade::Good, format!("{found}, {}", vmm.display()))
-        }
-        Some(found) => Finding::new(
-            "vmm",
-            Grade::Bad,
-            format!(
-                "{} is of version {found}, this is {}",
-                vmm.display(),
-                version::VERSION
-            ),
-        )
-        .advise("install both from one build"),
-        None => Finding::new("vmm", Grade::Bad, format!("{} does not run", vmm.display())),
+    let share = match settings.share_server() {
+        Ok(server) => program("share", &server),
+        // Only pods with hostPath volumes need it.
+        Err(error) => Finding::new("share", Grade::Doubtful, error.to_string())
+            .advise("make install, or make in the sources"),
     };
     vec![
-        vmm,
+        program("vmm", &vmm),
+        share,
         image("kernel", &kernel, |head| {
             // An ELF file, or the boot sector's signature of a bzImage.
             head.starts_with(b"\x7fELF") || head.get(0x202..0x206) == Some(b"HdrS")
@@ -283,6 +274,22 @@ fn parts(settings: &Settings) -> Vec<Finding> {
             head.starts_with(b"070701") || head.starts_with(&[0x1f, 0x8b])
         }),
     ]
+}
+
+/// A program of ours beside this one.
+fn program(name: &'static str, path: &Path) -> Finding {
+    let shown = path.display();
+    match version::of_program(path) {
+        Some(found) if found == version::VERSION => {
+            Finding::new(name, Grade::Good, format!("{found}, {shown}"))
+        }
+        Some(found) => {
+            let own = version::VERSION;
+            let text = format!("{shown} is of version {found}, this is {own}");
+            Finding::new(name, Grade::Bad, text).advise("install both from one build")
+        }
+        None => Finding::new(name, Grade::Bad, format!("{shown} does not run")),
+    }
 }
 
 fn image(name: &'static str, path: &Path, is: impl Fn(&[u8]) -> bool) -> Finding {

@@ -30,6 +30,7 @@ pub mod exit;
 mod foreground;
 mod gc;
 mod get;
+mod host_path;
 mod images;
 mod label;
 mod logs;

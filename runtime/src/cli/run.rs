@@ -1,6 +1,7 @@
 //! `beluga run`: pods from a manifest, or one container from an image.
 
 use super::foreground::{self, Options};
+use super::host_path::Allowed;
 use super::{CliError, exit, manifest, objects, style, yaml};
 use crate::engine::{self, StartRequest, StopRequest};
 use crate::plan::{ImageFacts, Objects};
@@ -38,6 +39,8 @@ pub struct Args {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
+    allowed: Allowed,
+    #[command(flatten)]
     one: One,
 }
 
@@ -60,8 +63,8 @@ struct One {
     /// NAME=VALUE, or NAME to take the value from here
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
-    /// A volume that lives as long as the pod: `NAME:PATH[:ro]`
-    #[arg(short, long, value_name = "NAME:PATH[:ro]")]
+    /// A volume that lives as long as the pod (`NAME:PATH`), or a directory or file of the host (`/DIR:PATH`)
+    #[arg(short, long, value_name = "NAME|/DIR:PATH[:ro]")]
     volume: Vec<String>,
     /// Limit, like 500m or 2
     #[arg(long)]
@@ -82,6 +85,11 @@ struct One {
 
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
+    let mut settings = args.allowed.settings(settings)?;
+    // Who writes a path on the command line means it.
+    let named = args.one.volume.iter().filter_map(|text| host_place(text));
+    settings.host_paths.extend(named);
+    let settings = &settings;
     let read = if let Some(image) = &args.image {
         let object = object(image, &args)?;
         let text = yaml(&object)?;
@@ -259,6 +267,18 @@ fn variable(text: &str) -> Option<Value> {
     }
 }
 
+/// The place on the host that a `--volume` names, when it names one: anything
+/// with a slash in it, as it is seen from here.
+fn host_place(text: &str) -> Option<PathBuf> {
+    let (place, _) = text.split_once(':')?;
+    if !place.contains('/') && !place.starts_with('.') {
+        return None;
+    }
+    // Links and `..` mean what they mean here and now.
+    let path = std::fs::canonicalize(place).or_else(|_| std::path::absolute(place));
+    path.ok()
+}
+
 fn volumes(texts: &[String]) -> Result<(Vec<Value>, Vec<Value>), CliError> {
     let mut volumes: Vec<Value> = Vec::new();
     let mut mounts = Vec::new();
@@ -273,12 +293,14 @@ fn volumes(texts: &[String]) -> Result<(Vec<Value>, Vec<Value>), CliError> {
             [name, path, "rw"] => (*name, *path, false),
             _ => return Err(usage("it is written NAME:PATH or NAME:PATH:ro")),
         };
-        if name.contains('/') || name.starts_with('.') {
-            return Err(usage(
-                "directories of the host (hostPath) are not supported yet",
-            ));
-        }
-        let volume = json!({"name": name, "emptyDir": {}});
+        let (name, volume) = match host_place(text) {
+            Some(place) => {
+                let name = format!("host-{}", mounts.len());
+                let source = json!({"path": place, "type": ""});
+                (name.clone(), json!({"name": name, "hostPath": source}))
+            }
+            None => (name.to_owned(), json!({"name": name, "emptyDir": {}})),
+        };
         if !volumes.contains(&volume) {
             volumes.push(volume);
         }
@@ -394,10 +416,23 @@ spec:
     }
 
     #[test]
+    fn a_volume_with_a_slash_is_a_place_on_the_host() {
+        let text = manifest(&["-v", "/usr:/host:ro", "-v", "/none/x:/x", "busybox"]).unwrap();
+        for line in [
+            "path: /usr",
+            "path: /none/x",
+            "name: host-0",
+            "name: host-1",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains("emptyDir"), "{text}");
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for (line, said) in [
-            (&["-v", "/etc:/etc", "busybox"][..], "hostPath"),
-            (&["-v", "a", "busybox"], "NAME:PATH"),
+            (&["-v", "a", "busybox"][..], "NAME:PATH"),
             (&["--memory", "much", "busybox"], "is not a quantity"),
             (&["--restart", "Sometimes", "busybox"], "spec.restartPolicy"),
             (&["--name", "No", "busybox"], "metadata.name"),

@@ -23,9 +23,16 @@ pub fn run(settings: &Settings) -> Result<u8, CliError> {
         }) => {
             say!(
                 "vmm {} ({})",
-                of_vmm(&vmm).unwrap_or("unknown".into()),
+                of_program(&vmm).unwrap_or("unknown".into()),
                 vmm.display()
             );
+            if let Ok(share) = settings.share_server() {
+                say!(
+                    "share {} ({})",
+                    of_program(&share).unwrap_or("unknown".into()),
+                    share.display()
+                );
+            }
             say!("kernel {}", kernel.display());
             say!("initramfs {}", initramfs.display());
         }
@@ -34,9 +41,9 @@ pub fn run(settings: &Settings) -> Result<u8, CliError> {
     Ok(exit::OK)
 }
 
-/// What a VMM says that it is: the last word of `--version`.
-pub fn of_vmm(vmm: &Path) -> Option<String> {
-    let output = Command::new(vmm)
+/// What a program of ours says that it is: the last word of `--version`.
+pub fn of_program(program: &Path) -> Option<String> {
+    let output = Command::new(program)
         .arg("--version")
         .stdin(Stdio::null())
         .stderr(Stdio::null())

@@ -10,6 +10,7 @@ pub mod netlink;
 pub mod network;
 pub mod process;
 pub mod scratch;
+pub mod share;
 pub mod socket;
 
 use crate::path_error::PathError;
@@ -32,6 +33,12 @@ pub enum HostError {
     /// The cgroup.
     #[error(transparent)]
     Cgroup(#[from] cgroup::CgroupError),
+    /// A directory or file of the host.
+    #[error(transparent)]
+    Share(#[from] share::ShareError),
+    /// A part of the installation.
+    #[error(transparent)]
+    Settings(#[from] crate::settings::SettingsError),
 }
 
 /// What the steps made that later steps need by descriptor.
@@ -39,6 +46,8 @@ pub enum HostError {
 pub struct Made {
     /// Taps by name.
     pub taps: Vec<(String, OwnedFd)>,
+    /// Servers of directories and files of the host.
+    pub shares: Vec<share::Served>,
     /// What could not be had and is not essential, one sentence each.
     pub warnings: Vec<String>,
     /// Whether this process is in the pod's cgroup now.
@@ -82,6 +91,10 @@ pub fn apply(settings: &Settings, step: &HostStep, made: &mut Made) -> Result<Gu
                 .map_err(PathError::on("make directory", path))?;
         }
         HostStep::Scratch { path, bytes } => scratch::create(settings, path, *bytes)?,
+        HostStep::Share(plan) => {
+            made.shares
+                .push(share::serve(&settings.share_server()?, plan)?);
+        }
         HostStep::Bridge { name, gateway, mtu } => {
             network::ensure_bridge(settings, name, *gateway, *mtu)?;
         }
@@ -122,6 +135,8 @@ fn undo(step: &HostStep) -> Result<(), HostError> {
         // Directories go with the record (`pods/<uid>`) or with the supervisor.
         HostStep::Directory { .. } => Ok(()),
         HostStep::Scratch { path, .. } => Ok(PathError::remove_file(path)?),
+        // Ends with its VMM, or with what `Made` holds of it.
+        HostStep::Share(_) => Ok(()),
         // Shared: goes with the last address, in `release`.
         HostStep::Bridge { .. } => Ok(()),
         HostStep::Tap { name, .. } => Ok(network::remove_interface(name)?),

@@ -12,7 +12,9 @@ use crate::path_error::PathError;
 use crate::plan::VmPlan;
 use crate::store::ProcessRef;
 use crate::store::status::VmEnd;
-use beluga_proto::vm::{DiskConfig, Extent, FdNumber, NetConfig, VM_VERSION, VsockConfig};
+use beluga_proto::vm::{
+    DiskConfig, Extent, FdNumber, NetConfig, ShareConfig, VM_VERSION, VsockConfig,
+};
 use beluga_proto::{ExitCause, ExitRecord, PodUid, VmConfig};
 use rustix::fs::{MemfdFlags, SeekFrom};
 use rustix::io::FdFlags;
@@ -81,6 +83,18 @@ pub struct Files {
     pub exit_record: PathBuf,
 }
 
+/// Descriptors that were made for the machine.
+#[derive(Debug)]
+pub struct Given {
+    /// Taps by name.
+    pub taps: Vec<(String, OwnedFd)>,
+    /// Sockets of the servers of shared directories, by tag, in the order of
+    /// the devices.
+    pub shares: Vec<(String, OwnedFd)>,
+    /// The listening socket that supervisors connect to.
+    pub control: OwnedFd,
+}
+
 /// Starts a VMM. `control` is the listening socket that supervisors connect
 /// to. Errors when a file or the program cannot be opened; a machine that
 /// cannot be booted says so in its exit record.
@@ -88,11 +102,10 @@ pub fn spawn(
     plan: &VmPlan,
     uid: &PodUid,
     files: &Files,
-    taps: Vec<(String, OwnedFd)>,
-    control: OwnedFd,
+    given: Given,
 ) -> Result<Machine, MachineError> {
     let mut inherited = Inherited::default();
-    let config = config(plan, &mut inherited, taps, control, files)?;
+    let config = config(plan, &mut inherited, given, files)?;
     let memfd = rustix::fs::memfd_create("vm-config", MemfdFlags::CLOEXEC)
         .map_err(|errno| MachineError::Config {
             source: errno.into(),
@@ -278,8 +291,7 @@ impl Inherited {
 fn config(
     plan: &VmPlan,
     inherited: &mut Inherited,
-    mut taps: Vec<(String, OwnedFd)>,
-    control: OwnedFd,
+    given: Given,
     files: &Files,
 ) -> Result<VmConfig, MachineError> {
     let mut disks = Vec::with_capacity(plan.disks.len());
@@ -300,6 +312,16 @@ fn config(
             flush: disk.flush,
         });
     }
+    let Given {
+        mut taps,
+        shares,
+        control,
+    } = given;
+    let shares = shares.into_iter().map(|(tag, server)| ShareConfig {
+        tag,
+        server: inherited.add(server),
+    });
+    let shares = shares.collect();
     let mut nets = Vec::with_capacity(plan.nets.len());
     for net in &plan.nets {
         let at = taps
@@ -336,7 +358,7 @@ fn config(
         }),
         rng: plan.rng,
         balloon: plan.balloon,
-        shares: Vec::new(),
+        shares,
         control: inherited.add(control),
         exit_record: inherited.add(exit_record.into()),
     })

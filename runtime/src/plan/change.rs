@@ -97,9 +97,11 @@ fn resize(
         memory_mib,
         ..machine
     };
+    let is_share = |step: &&HostStep| matches!(step, HostStep::Share(_));
+    let shares = plan.host.iter().filter(is_share).count();
     for step in &mut plan.host {
         if let HostStep::Cgroup(cgroup) = step {
-            *cgroup = machine.cgroup(cgroup.path.clone());
+            *cgroup = machine.cgroup(cgroup.path.clone(), shares);
         }
     }
     Ok(())

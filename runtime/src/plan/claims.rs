@@ -9,7 +9,7 @@ use crate::spec::{ObjectKind, PodSpec, VolumeSource};
 pub const MAX_CLAIMS: usize = 8;
 
 /// The claims of a pod, each once, in the order of its volumes.
-fn names(spec: &PodSpec) -> Vec<&str> {
+pub fn names(spec: &PodSpec) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for volume in &spec.volumes {
         if let VolumeSource::Claim { name, .. } = &volume.source

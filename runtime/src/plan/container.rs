@@ -187,7 +187,7 @@ fn mounts(facts: &Facts<'_>, container: &Container) -> Result<Vec<MountSpec>, Pl
             let is_fixed = match volume.source {
                 VolumeSource::Files { .. } => true,
                 VolumeSource::Claim { read_only, .. } => read_only,
-                VolumeSource::EmptyDir { .. } => false,
+                VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } => false,
             };
             volume.name == name && is_fixed
         })

@@ -1,8 +1,8 @@
 //! What the agent is told of the pod: names, addresses, volumes.
 
-use super::claims;
 use super::types::{HostFacts, Identity};
-use crate::spec::{Medium, PodSpec, VolumeSource};
+use super::{claims, shares};
+use crate::spec::{Medium, PodSpec, Volume, VolumeSource};
 use beluga_proto::PodSetup;
 use beluga_proto::pod::{Interface, Route, VolumeKind, VolumeSetup};
 use std::fmt::Write as _;
@@ -48,8 +48,12 @@ pub fn setup(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> PodSetup 
             .iter()
             .map(|volume| VolumeSetup {
                 name: volume.name.clone(),
-                kind: kind(spec, &volume.source),
-                group: spec.fs_group,
+                kind: kind(spec, host, volume),
+                group: match volume.source {
+                    // The host's files stay as they are, as the kubelet has it.
+                    VolumeSource::HostPath { .. } => None,
+                    _ => spec.fs_group,
+                },
             })
             .collect(),
         share_processes: spec.share_processes,
@@ -58,8 +62,8 @@ pub fn setup(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> PodSetup 
     }
 }
 
-fn kind(spec: &PodSpec, source: &VolumeSource) -> VolumeKind {
-    match source {
+fn kind(spec: &PodSpec, host: &HostFacts, volume: &Volume) -> VolumeKind {
+    match &volume.source {
         VolumeSource::EmptyDir { medium, size_limit } => match medium {
             Medium::Disk => VolumeKind::EmptyDir {
                 limit_bytes: *size_limit,
@@ -72,6 +76,7 @@ fn kind(spec: &PodSpec, source: &VolumeSource) -> VolumeKind {
         VolumeSource::Claim { name, .. } => VolumeKind::Disk {
             device: claims::device(spec, name),
         },
+        VolumeSource::HostPath { .. } => shares::kind(spec, host, &volume.name),
     }
 }
 

@@ -14,6 +14,7 @@ mod guest;
 mod image;
 mod layers;
 mod probes;
+mod shares;
 mod signal;
 mod size;
 mod types;
@@ -24,12 +25,13 @@ pub use downward::Objects;
 pub use files::{MAX_VOLUME, files};
 pub use image::image_facts;
 pub use layers::DISK as LAYER_DISK;
+pub use shares::MAX_VOLUME_DEVICES;
 pub use signal::signal as signal_number;
 pub use size::milli_cpus;
 pub use types::{
     CgroupPlan, ContainerKind, ContainerPlan, ContainerTemplate, DiskPlan, ExtentPlan, HostFacts,
     HostStep, Identity, ImageFacts, LayerFile, NetPlan, NetworkFacts, NetworkIdentity, Plan,
-    SizeSource, SizeTerm, Sizing, VmPlan, Warning,
+    SharePlan, SizeSource, SizeTerm, Sizing, VmPlan, Warning,
 };
 
 use crate::spec::{Medium, PodSpec, VolumeSource};
@@ -97,6 +99,27 @@ pub enum PlanError {
     Claims {
         /// How many.
         count: usize,
+    },
+    /// More disks and shared directories than a machine can have.
+    #[error(
+        "the pod has {claims} disks of claims and {shares} hostPath volumes; a machine has room for {MAX_VOLUME_DEVICES} together"
+    )]
+    VolumeDevices {
+        /// Disks.
+        claims: usize,
+        /// Shared directories.
+        shares: usize,
+    },
+    /// A part of the host that nobody has allowed.
+    #[error(
+        "spec.volumes[{at}].hostPath: forbidden by policy: {path} is below no path that pods may \
+         use (allow it with --allow-host-path {path}, or in BELUGA_ALLOW_HOST_PATH)"
+    )]
+    HostPath {
+        /// Place among the volumes.
+        at: usize,
+        /// As the manifest has it.
+        path: String,
     },
     /// A volume of files is too large for memory.
     #[error("volume {volume:?}: its files have {bytes} bytes; at most {MAX_VOLUME} fit")]
@@ -207,9 +230,18 @@ pub fn plan(
         },
     ];
     disks.extend(claims::disks(&facts)?);
+    let shares = shares::steps(spec, host, &identity)?;
     let network = host.network.as_ref().zip(identity.network.as_ref());
     Ok(Plan {
-        host: host_steps(host, &identity, &sizing, scratch_bytes),
+        host: host_steps(
+            host,
+            &identity,
+            sizing.cgroup(host.cgroup.clone(), shares.len()),
+            scratch_bytes,
+        )
+        .into_iter()
+        .chain(shares)
+        .collect(),
         guest: guest::setup(spec, host, &identity),
         vm: VmPlan {
             name: machine_name(&identity),
@@ -262,7 +294,8 @@ fn scratch_bytes(spec: &PodSpec, host: &HostFacts) -> u64 {
             } => size_limit,
             VolumeSource::EmptyDir { .. }
             | VolumeSource::Files { .. }
-            | VolumeSource::Claim { .. } => None,
+            | VolumeSource::Claim { .. }
+            | VolumeSource::HostPath { .. } => None,
         });
     let layers = spec
         .all_containers()
@@ -279,7 +312,7 @@ fn scratch_bytes(spec: &PodSpec, host: &HostFacts) -> u64 {
 fn host_steps(
     host: &HostFacts,
     identity: &Identity,
-    size: &size::Machine,
+    cgroup: CgroupPlan,
     scratch_bytes: u64,
 ) -> Vec<HostStep> {
     let directory = |path: &std::path::Path| HostStep::Directory {
@@ -287,7 +320,7 @@ fn host_steps(
         mode: 0o700,
     };
     let mut steps = vec![
-        HostStep::Cgroup(size.cgroup(host.cgroup.clone())),
+        HostStep::Cgroup(cgroup),
         directory(&host.pod_dir),
         directory(&host.pod_dir.join("logs")),
         directory(&host.run_dir),

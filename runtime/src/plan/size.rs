@@ -35,6 +35,10 @@ const PAGE_STRUCT_SHARE: u64 = 64;
 /// MiB beside the guest's memory that VMM and supervisor may use on the host.
 const HOST_OVERHEAD_MIB: u64 = 64;
 
+/// MiB that the server of a shared directory may use: the files that a guest
+/// knows at a time, at most 65,536, with what the host's kernel keeps of each.
+const SHARE_OVERHEAD_MIB: u64 = 64;
+
 /// Most virtual CPUs of a machine.
 const MAX_VCPUS: u64 = 32;
 
@@ -55,13 +59,15 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The host cgroup that belongs to it.
-    pub fn cgroup(&self, path: PathBuf) -> CgroupPlan {
+    /// The host cgroup that belongs to it, with so many servers of shared
+    /// directories in it.
+    pub fn cgroup(&self, path: PathBuf, shares: usize) -> CgroupPlan {
+        let overhead = HOST_OVERHEAD_MIB + shares as u64 * SHARE_OVERHEAD_MIB;
         let requested: u64 = self.sums.cpu_terms.iter().map(|term| term.amount).sum();
         CgroupPlan {
             path,
             // A pod that said nothing is overcommitted, but bounded all the same.
-            memory_max: Some((u64::from(self.memory_mib) + HOST_OVERHEAD_MIB) * MIB),
+            memory_max: Some((u64::from(self.memory_mib) + overhead) * MIB),
             // Whole CPUs: a limit below one would slow down the boot, and is
             // kept exactly inside the guest.
             cpu_quota_micros: Some(u64::from(self.vcpus) * 100_000),

@@ -1,6 +1,6 @@
 //! [`Plan`] and what goes into one.
 
-use crate::spec::{Hooks, Resources, RestartPolicy, RestartRule};
+use crate::spec::{Hooks, HostPathKind, Resources, RestartPolicy, RestartRule};
 use beluga_proto::agent::LayerExtent;
 use beluga_proto::container::{CgroupLimits, MountSpec};
 use beluga_proto::pod::Address;
@@ -8,6 +8,7 @@ use beluga_proto::probe::{ProbeKind, ProbeSpec};
 use beluga_proto::vm::MacAddress;
 use beluga_proto::{ContainerId, ContainerSpec, ExecSpec, PodSetup, PodUid};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -87,6 +88,12 @@ pub struct HostFacts {
     pub network: Option<NetworkFacts>,
     /// Where the disks of the namespace's claims lie.
     pub claims_dir: PathBuf,
+    /// Paths below which pods may use the host's files.
+    #[serde(default)]
+    pub host_paths: Vec<PathBuf>,
+    /// Those of the pod's hostPath volumes of any type that are files.
+    #[serde(default)]
+    pub host_files: BTreeSet<PathBuf>,
     /// The host's own name.
     pub node_name: String,
     /// Content of the host's resolv.conf.
@@ -160,6 +167,8 @@ pub enum HostStep {
         /// Size in bytes, a multiple of 4096.
         bytes: u64,
     },
+    /// The server of a directory or file of the host.
+    Share(SharePlan),
     /// The bridge of the network: shared, stays while another pod uses it.
     Bridge {
         /// Its name.
@@ -223,6 +232,29 @@ pub struct VmPlan {
     pub rng: bool,
     /// A balloon with free-page reporting.
     pub balloon: bool,
+}
+
+/// A directory or file of the host, and who serves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharePlan {
+    /// The pod's volume.
+    pub volume: String,
+    /// By which the guest mounts it.
+    pub tag: String,
+    /// On the host.
+    pub path: PathBuf,
+    /// What has to be there.
+    pub kind: HostPathKind,
+    /// Whether it is a file; otherwise a directory.
+    pub is_file: bool,
+    /// No container mounts it to write.
+    pub read_only: bool,
+    /// Below one of these it must lie when all links are followed.
+    pub allowed: Vec<PathBuf>,
+    /// Whose it is.
+    pub pod: PodUid,
+    /// The server's standard error.
+    pub log: PathBuf,
 }
 
 /// A disk made of pieces of files.

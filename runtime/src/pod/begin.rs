@@ -28,6 +28,7 @@ impl Supervisor {
                     self.warn("HostLimits", warning);
                 }
                 self.watch_machine(booted.machine);
+                self.keep_shares(booted.shares);
                 self.boot_deadline = Some(after(now(), self.settings.boot_timeout));
                 self.is_dirty = true;
                 true
@@ -54,6 +55,7 @@ impl Supervisor {
                     Ok(control) => {
                         self.control = Some(control);
                         self.watch_machine(machine);
+                        self.adopt_shares();
                         let message = "A new supervisor has taken the pod over".to_owned();
                         self.event(EventKind::Normal, "Adopted", message);
                         true

@@ -1,8 +1,9 @@
 //! From a plan to a VMM process: host steps, then the machine.
 
 use super::supervisor::SupervisorError;
+use crate::host::share::ServerProcess;
 use crate::host::{self, Made};
-use crate::machine::{self, Files, Machine, control};
+use crate::machine::{self, Files, Given, Machine, control};
 use crate::plan::{HostStep, Plan};
 use crate::settings::Settings;
 use crate::store::status::ReceiptLine;
@@ -13,6 +14,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct Booted {
     pub(super) machine: Machine,
+    pub(super) shares: Vec<ServerProcess>,
     pub(super) receipt: Vec<ReceiptLine>,
     pub(super) warnings: Vec<String>,
 }
@@ -31,8 +33,9 @@ pub(super) fn control_path(settings: &Settings, plan: &Plan) -> PathBuf {
 /// made is undone by its guard.
 pub(super) fn boot(settings: &Settings, plan: &Plan) -> Result<Booted, SupervisorError> {
     let parts = settings.parts()?;
-    let mut made = Made::default();
     let mut guards = Vec::with_capacity(plan.host.len());
+    // Dropped before the guards: what runs in the cgroup ends before it goes.
+    let mut made = Made::default();
     let mut receipt: Vec<ReceiptLine> = Vec::new();
     for step in &plan.host {
         let started = Instant::now();
@@ -41,6 +44,7 @@ pub(super) fn boot(settings: &Settings, plan: &Plan) -> Result<Booted, Superviso
             HostStep::Bridge { .. } | HostStep::Tap { .. } => "net",
             HostStep::Scratch { .. } => "disk",
             HostStep::Directory { .. } | HostStep::Cgroup(_) => "host",
+            HostStep::Share(_) => "share",
         };
         add(&mut receipt, phase, started);
     }
@@ -51,18 +55,23 @@ pub(super) fn boot(settings: &Settings, plan: &Plan) -> Result<Booted, Superviso
         log: settings.pod_dir(uid).join("vmm.log"),
         exit_record: exit_record(settings, plan),
     };
-    let machine = machine::spawn(
-        &plan.vm,
-        uid,
-        &files,
-        std::mem::take(&mut made.taps),
-        listener,
-    )?;
+    let (mut servers, mut processes) = (Vec::new(), Vec::new());
+    for share in std::mem::take(&mut made.shares) {
+        servers.push((share.tag, share.server));
+        processes.push(share.process);
+    }
+    let given = Given {
+        taps: std::mem::take(&mut made.taps),
+        shares: servers,
+        control: listener,
+    };
+    let machine = machine::spawn(&plan.vm, uid, &files, given)?;
     guards.into_iter().for_each(host::Guard::keep);
     Ok(Booted {
         machine,
+        shares: processes,
         receipt,
-        warnings: made.warnings,
+        warnings: std::mem::take(&mut made.warnings),
     })
 }
 

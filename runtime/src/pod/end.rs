@@ -47,6 +47,7 @@ impl Supervisor {
         } else {
             self.kill_unrecorded();
         }
+        self.end_shares();
         self.runs.drain(DRAIN_PATIENCE).await;
         if self.record.life != Life::Ended {
             self.record_end();

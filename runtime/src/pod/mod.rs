@@ -6,7 +6,7 @@
 //! supervisor carries out: [`begin`] how it comes to its pod, [`vm`], [`agent`]
 //! and [`calls`] what the VMM, the agent and clients say, [`end`] how it lets
 //! go. [`boot`] makes host objects and the VM, [`run_io`] carries the
-//! containers' streams, [`hooks`] has hooks run, [`server`] talks to clients. A supervisor that starts
+//! containers' streams, [`hooks`] has hooks run, [`shares`] watches the servers of host files, [`server`] talks to clients. A supervisor that starts
 //! on a pod which has run before takes it over.
 
 mod agent;
@@ -23,6 +23,7 @@ mod output;
 mod resize;
 mod run_io;
 mod server;
+mod shares;
 mod state;
 mod supervisor;
 mod vm;

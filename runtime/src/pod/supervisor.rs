@@ -5,6 +5,7 @@
 use super::resize::Limited;
 use super::run_io::Runs;
 use super::server::{self, Call};
+use super::shares::Shares;
 use super::state::{Action, Input, Stage};
 use super::vm::packet;
 use super::{Now, now};
@@ -102,6 +103,7 @@ enum Wake {
     Packet(Result<(ControlMessage, Vec<OwnedFd>), ControlError>),
     Client(UnixStream),
     VmEnded,
+    ShareEnded(usize),
     Deadline,
 }
 
@@ -124,6 +126,7 @@ pub(super) struct Supervisor {
     pub(super) control: Option<Control>,
     pub(super) machine: Option<Machine>,
     pub(super) exit_watch: Option<AsyncFd<OwnedFd>>,
+    pub(super) shares: Shares,
     /// Events that are in the record but for those that wait for their output.
     pub(super) received: u64,
     pub(super) is_set_up: bool,
@@ -169,6 +172,7 @@ impl Supervisor {
             control: None,
             machine: None,
             exit_watch: None,
+            shares: Shares::default(),
             boot_deadline: None,
             is_hung: false,
             end_deadline: None,
@@ -233,6 +237,7 @@ impl Supervisor {
                     clients.serve(stream, caller);
                 }
                 Wake::Deadline => self.on_deadline().await,
+                Wake::ShareEnded(at) => self.share_ended(at),
                 Wake::VmEnded => return Ok(()),
             }
         }
@@ -254,6 +259,7 @@ impl Supervisor {
             Some(message) = self.inbox.recv() => Wake::Message(message),
             packet = packet(self.control.as_ref()) => Wake::Packet(packet),
             Ok((stream, _)) = listener.accept() => Wake::Client(stream),
+            at = self.shares.ended() => Wake::ShareEnded(at),
             () = sleep_until(deadline) => Wake::Deadline,
         }
     }

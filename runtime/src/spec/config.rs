@@ -144,6 +144,42 @@ pub enum VolumeSource {
         /// For containers to read only.
         read_only: bool,
     },
+    /// A directory or file of the host.
+    HostPath {
+        /// Absolute, without `.`, `..` and doubled slashes.
+        path: String,
+        /// What has to be there.
+        kind: HostPathKind,
+    },
+}
+
+/// What a hostPath has to be, as the kubelet checks it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostPathKind {
+    /// Anything; a directory is made where there is nothing.
+    Any,
+    /// A directory, made where there is nothing.
+    DirectoryOrCreate,
+    /// A directory.
+    Directory,
+    /// A file, made where there is nothing.
+    FileOrCreate,
+    /// A file.
+    File,
+}
+
+impl HostPathKind {
+    /// The type as manifests write it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Any => "",
+            Self::DirectoryOrCreate => "DirectoryOrCreate",
+            Self::Directory => "Directory",
+            Self::FileOrCreate => "FileOrCreate",
+            Self::File => "File",
+        }
+    }
 }
 
 /// Where an emptyDir lives.
@@ -160,11 +196,11 @@ impl VolumeSource {
     pub fn objects(&self) -> impl Iterator<Item = (ObjectKind, &str)> {
         let sources = match self {
             Self::Files { sources, .. } => sources.as_slice(),
-            Self::EmptyDir { .. } | Self::Claim { .. } => &[],
+            Self::EmptyDir { .. } | Self::Claim { .. } | Self::HostPath { .. } => &[],
         };
         let claim = match self {
             Self::Claim { name, .. } => Some((ObjectKind::Claim, name.as_str())),
-            Self::Files { .. } | Self::EmptyDir { .. } => None,
+            Self::Files { .. } | Self::EmptyDir { .. } | Self::HostPath { .. } => None,
         };
         let files = sources.iter().filter_map(|source| match source {
             FileSource::Object { kind, name, .. } => Some((*kind, name.as_str())),

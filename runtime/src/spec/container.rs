@@ -252,14 +252,10 @@ fn mounts(
             sub_path_expr,
         } = mount;
         let path = format!("{path}.volumeMounts[{at}]");
-        check.unsupported(
-            &path,
-            &[(
-                "mountPropagation",
-                mount_propagation
-                    .as_deref()
-                    .is_some_and(|kind| kind != "None"),
-            )],
+        propagation(
+            &join(&path, "mountPropagation"),
+            mount_propagation.as_deref(),
+            check,
         );
         // A mount that is read-only is so with all that is mounted below it.
         let recursive = check.choice(
@@ -305,6 +301,25 @@ fn mounts(
         });
     }
     out
+}
+
+/// Whether mounts made later show: in a machine of its own, nobody else's do.
+fn propagation(path: &str, kind: Option<&str>, check: &mut Check<'_>) {
+    let kinds = [
+        ("None", None),
+        (
+            "HostToContainer",
+            Some("what is mounted on the host later does not reach a pod's machine"),
+        ),
+        (
+            "Bidirectional",
+            Some("what a pod mounts stays in its machine"),
+        ),
+    ];
+    if let Some(why) = check.choice(path, kind, &kinds) {
+        let kind = kind.unwrap_or_default();
+        check.wrong(path, format!("{kind} is not supported: {why}"));
+    }
 }
 
 /// A mount's place: absolute, without doubled or trailing slashes, used once.

@@ -41,6 +41,9 @@ pub fn apply(pod: &mut Pod) {
         if *volume == bare {
             volume.empty_dir = Some(EmptyDirVolumeSource::default());
         }
+        if let Some(host_path) = &mut volume.host_path {
+            host_path.type_.get_or_insert_default();
+        }
         let modes = [
             volume.config_map.as_mut().map(|one| &mut one.default_mode),
             volume.secret.as_mut().map(|one| &mut one.default_mode),

@@ -18,6 +18,7 @@ mod difference;
 mod env;
 mod ephemeral;
 mod files;
+mod host_path;
 mod issue;
 mod lifecycle;
 mod meta;
@@ -37,8 +38,8 @@ mod yaml;
 
 pub use claim::ClaimSpec;
 pub use config::{
-    DownwardPath, DownwardValue, EnvFrom, EnvValue, Field, FileSource, KeyPath, KeyRef, Medium,
-    Reference, Resource, ResourceField, ValueSource, Volume, VolumeSource,
+    DownwardPath, DownwardValue, EnvFrom, EnvValue, Field, FileSource, HostPathKind, KeyPath,
+    KeyRef, Medium, Reference, Resource, ResourceField, ValueSource, Volume, VolumeSource,
 };
 pub use difference::{Difference, difference, fixed_paths};
 pub use issue::{Issue, ManifestError, Position, SHOWN_ISSUES};

@@ -1,7 +1,7 @@
 //! [`PodSpec`] and its parts: a checked pod, defaults filled in, nothing in it
 //! that Beluga cannot do.
 
-use super::config::{EnvFrom, EnvValue, ValueSource, Volume};
+use super::config::{EnvFrom, EnvValue, ValueSource, Volume, VolumeSource};
 use super::object::ObjectKind;
 use beluga_proto::probe::Handler;
 use serde::{Deserialize, Serialize};
@@ -397,6 +397,16 @@ impl PodSpec {
             found.extend(volume.source.objects());
         }
         found
+    }
+
+    /// The paths of the host that the pod uses.
+    pub fn host_paths(&self) -> impl Iterator<Item = &str> {
+        self.volumes
+            .iter()
+            .filter_map(|volume| match &volume.source {
+                VolumeSource::HostPath { path, .. } => Some(path.as_str()),
+                _ => None,
+            })
     }
 
     /// The image references that the pod needs, each once.

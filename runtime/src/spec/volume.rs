@@ -3,7 +3,7 @@
 use super::check::Check;
 use super::config::{Medium, Volume, VolumeSource};
 use super::object::ObjectKind;
-use super::{files, names};
+use super::{files, host_path, names};
 use k8s_openapi::api::core::v1 as core;
 
 /// Converts the volumes whose defaults are filled in.
@@ -26,10 +26,15 @@ pub fn convert(
             refuse(&format!("spec.volumes[{at}]"), volume, check);
             let path = format!("spec.volumes[{at}]");
             let files = files::convert(&path, volume, containers, check);
+            let is_other = files.is_some() || volume.persistent_volume_claim.is_some();
+            if is_other && volume.host_path.is_some() {
+                check.wrong(&path, "a volume is of one kind only");
+            }
             Volume {
                 name: volume.name.clone(),
                 source: files
                     .or_else(|| claim(&path, volume, check))
+                    .or_else(|| host_path::convert(&path, volume, check))
                     .unwrap_or_else(|| {
                         let path = format!("{path}.emptyDir");
                         empty_dir(&path, volume.empty_dir.as_ref(), check)
@@ -97,7 +102,7 @@ fn refuse(path: &str, volume: &core::Volume, check: &mut Check<'_>) {
         gce_persistent_disk,
         git_repo,
         glusterfs,
-        host_path,
+        host_path: _,
         image,
         iscsi,
         name: _,
@@ -129,7 +134,6 @@ fn refuse(path: &str, volume: &core::Volume, check: &mut Check<'_>) {
             ("gcePersistentDisk", gce_persistent_disk.is_some()),
             ("gitRepo", git_repo.is_some()),
             ("glusterfs", glusterfs.is_some()),
-            ("hostPath", host_path.is_some()),
             ("image", image.is_some()),
             ("iscsi", iscsi.is_some()),
             ("nfs", nfs.is_some()),

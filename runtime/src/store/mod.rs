@@ -110,6 +110,17 @@ pub struct ProcessRef {
     pub start_ticks: u64,
 }
 
+/// The server of a directory or file of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareRef {
+    /// The volume that it serves.
+    pub volume: String,
+    /// What it serves.
+    pub path: PathBuf,
+    /// The process.
+    pub process: ProcessRef,
+}
+
 /// A change that has begun and that no container shows yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingChange {
@@ -138,6 +149,9 @@ pub struct Record {
     pub life: Life,
     /// The VMM.
     pub vmm: Option<ProcessRef>,
+    /// The servers of directories and files of the host that run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<ShareRef>,
     /// With which the agent proves itself.
     pub token: Option<Nonce>,
     /// The agent's events up to this one are in here.
@@ -164,6 +178,7 @@ impl Record {
             boot_id: boot_id.to_owned(),
             life: Life::Starting,
             vmm: None,
+            shares: Vec::new(),
             token: None,
             acked: 0,
             delete: false,

@@ -1,0 +1,386 @@
+//! Directories and files of the host in a pod: seen from both sides at once,
+//! guarded, and only where the operator says so.
+
+use crate::crashes::kill_supervisor;
+use beluga_tests::{Beluga, Pod, Ran, SOON, eventually, run, shared};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+const MANIFEST: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: share}
+spec:
+  terminationGracePeriodSeconds: 1
+  securityContext: {fsGroup: 4242}
+  volumes:
+  - {name: data, hostPath: {path: PLACE/data, type: Directory}}
+  - {name: guarded, hostPath: {path: PLACE/data}}
+  - {name: made, hostPath: {path: PLACE/made/new, type: DirectoryOrCreate}}
+  - {name: file, hostPath: {path: PLACE/data/note, type: File}}
+  - {name: fresh, hostPath: {path: PLACE/fresh, type: FileOrCreate}}
+  containers:
+  - name: a
+    image: debian
+    command: [sleep, infinity]
+    volumeMounts:
+    - {name: data, mountPath: /data}
+    - {name: guarded, mountPath: /guarded, readOnly: true}
+    - {name: made, mountPath: /made}
+    - {name: file, mountPath: /etc/note}
+    - {name: fresh, mountPath: /fresh}
+  - name: b
+    image: debian
+    command: [sleep, infinity]
+    volumeMounts:
+    - {name: data, mountPath: /elsewhere}
+    - {name: data, mountPath: /readonly, readOnly: true}
+    - {name: data, mountPath: /sub, subPath: below/deep}
+";
+
+/// A directory of the host with `data` in it, and in that a file.
+fn place(name: &str) -> PathBuf {
+    let place = shared().root().with_file_name(name);
+    let _ = fs::remove_dir_all(&place);
+    fs::create_dir_all(place.join("data")).expect("a directory");
+    fs::write(place.join("data/note"), "from the host\n").expect("a file");
+    fs::write(place.join("secret"), "not shared\n").expect("a file");
+    place
+}
+
+/// The pod of a manifest that may use what lies below `place`.
+fn pod<'b>(beluga: &'b Beluga, manifest: &str, place: &Path) -> Pod<'b> {
+    let place = place.to_str().expect("a path of ours");
+    let manifest = manifest.replace("PLACE", place);
+    beluga.pod_with(&["--allow-host-path", place], &manifest)
+}
+
+static SHARE: LazyLock<(PathBuf, Pod<'static>)> = LazyLock::new(|| {
+    let place = place("share");
+    let pod = pod(shared(), MANIFEST, &place);
+    (place, pod)
+});
+
+fn host(path: &str) -> PathBuf {
+    SHARE.0.join(path)
+}
+
+fn sh(container: &str, line: &str) -> String {
+    SHARE.1.sh(container, line)
+}
+
+#[test]
+fn a_file_of_the_host_is_seen_in_the_container_and_back() {
+    assert_eq!(sh("a", "cat /data/note"), "from the host");
+    sh("a", "echo from the pod > /data/answer");
+    assert_eq!(
+        fs::read_to_string(host("data/answer")).expect("made"),
+        "from the pod\n"
+    );
+    // What was read before is not what is read now.
+    fs::write(host("data/answer"), "from the host again, and longer\n").expect("written");
+    assert_eq!(
+        sh("a", "cat /data/answer"),
+        "from the host again, and longer"
+    );
+    fs::rename(host("data/answer"), host("data/moved")).expect("moved");
+    assert_eq!(
+        sh("a", "ls -d /data/answer /data/moved 2>/dev/null || true"),
+        "/data/moved"
+    );
+}
+
+#[test]
+fn containers_see_each_others_writes() {
+    sh("a", "mkdir -p /data/ab && echo one > /data/ab/f");
+    sh(
+        "b",
+        "grep one /elsewhere/ab/f && echo two >> /elsewhere/ab/f",
+    );
+    assert_eq!(sh("a", "cat /data/ab/f"), "one\ntwo");
+    sh("b", "echo sub > /sub/f");
+    assert_eq!(
+        fs::read_to_string(host("data/below/deep/f")).expect("made"),
+        "sub\n"
+    );
+}
+
+#[test]
+fn read_only_is_erofs_in_one_mount_and_in_all() {
+    for (container, path) in [("b", "/readonly"), ("a", "/guarded")] {
+        let (note, made) = (format!("{path}/note"), format!("{path}/x"));
+        assert_eq!(sh(container, &format!("cat {note}")), "from the host");
+        for command in [["touch", &note], ["rm", &note], ["mkdir", &made]] {
+            let ran = SHARE.1.try_exec(container, &command);
+            ran.exits(1).complains("Read-only file system");
+        }
+    }
+}
+
+#[test]
+fn a_link_in_the_directory_leads_nowhere_on_the_host() {
+    symlink(host("secret"), host("data/absolute")).expect("a link");
+    symlink("../secret", host("data/relative")).expect("a link");
+    symlink("/etc/shadow", host("data/shadow")).expect("a link");
+    for name in ["absolute", "relative"] {
+        let ran = SHARE.1.try_exec("a", &["cat", &format!("/data/{name}")]);
+        ran.exits(1).complains("No such file or directory");
+    }
+    // It is the container's own, which has nothing of the host's.
+    let own = sh("a", "cat /etc/shadow 2>/dev/null || echo none");
+    assert_eq!(sh("a", "cat /data/shadow 2>/dev/null || echo none"), own);
+    assert_eq!(sh("a", "readlink /data/relative"), "../secret");
+}
+
+#[test]
+fn a_sub_path_through_a_link_does_not_leave_the_volume() {
+    let place = place("share-sub");
+    symlink("/", place.join("data/out")).expect("a link");
+    let manifest = one(
+        "share-sub",
+        "ls -A /v",
+        "{path: PLACE/data}",
+        "subPath: out/etc, readOnly: false",
+    );
+    let beluga = Beluga::with_busybox();
+    let pod = pod(&beluga, &manifest, &place);
+    pod.eventually("ended", |status| status["phase"] != "Running");
+    // `/etc` below the volume's root, not the machine's.
+    assert_eq!(pod.logs("main"), "");
+    assert!(!place.join("data/etc/passwd").exists());
+}
+
+#[test]
+fn a_file_is_shared_alone() {
+    assert_eq!(sh("a", "cat /etc/note"), "from the host");
+    assert_eq!(sh("a", "stat -c %F /etc/note"), "regular file");
+    let parts = "grep ' /etc/note ' /proc/self/mountinfo | cut -d' ' -f4";
+    assert_eq!(sh("a", parts), "/file");
+    sh("a", "echo written > /fresh");
+    assert_eq!(
+        fs::read_to_string(host("fresh")).expect("made"),
+        "written\n"
+    );
+}
+
+#[test]
+fn what_is_missing_is_made_where_the_type_says_so() {
+    sh("a", "echo x > /made/f");
+    assert_eq!(fs::read_to_string(host("made/new/f")).expect("made"), "x\n");
+    let made = fs::metadata(host("made/new")).expect("a directory");
+    // The group of the pod is no group of the host's files.
+    assert_eq!(
+        (made.mode() & 0o7777, made.uid(), made.gid()),
+        (0o755, 0, 0)
+    );
+}
+
+#[test]
+fn sizes_owners_and_modes_are_the_same_on_both_sides() {
+    sh(
+        "a",
+        "cd /data && printf 12345 > m && chown 1234:4321 m && chmod 4750 m && touch -d @1000 m",
+    );
+    let seen = fs::metadata(host("data/m")).expect("made");
+    assert_eq!(
+        (seen.uid(), seen.gid(), seen.mode()),
+        (1234, 4321, 0o104_750)
+    );
+    assert_eq!((seen.size(), seen.mtime()), (5, 1000));
+    fs::set_permissions(host("data/m"), fs::Permissions::from_mode(0o640)).expect("changed");
+    assert_eq!(
+        sh("b", "stat -c '%u %g %a %s %Y' /elsewhere/m"),
+        "1234 4321 640 5 1000"
+    );
+    // What a user makes in the pod is that user's.
+    let made =
+        "cd /data && mkdir -m 777 u && setpriv --reuid 77 --regid 78 --clear-groups touch u/f";
+    sh("a", made);
+    let made = fs::metadata(host("data/u/f")).expect("made");
+    assert_eq!((made.uid(), made.gid()), (77, 78));
+}
+
+#[test]
+fn a_thousand_files_are_made_and_listed() {
+    let make = "mkdir /data/many && cd /data/many && for i in $(seq 1000); do echo $i > f$i; done";
+    sh("a", make);
+    assert_eq!(sh("b", "ls /elsewhere/many | wc -l"), "1000");
+    assert_eq!(sh("b", "cat /elsewhere/many/f777"), "777");
+    assert_eq!(fs::read_dir(host("data/many")).expect("made").count(), 1000);
+    sh("b", "rm -r /elsewhere/many");
+    assert!(!host("data/many").exists());
+}
+
+#[test]
+fn sixty_four_mebibytes_are_copied_unchanged() {
+    let source = host("data/big");
+    let mut number = 1u32;
+    let mut next = || {
+        number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (number >> 24) as u8
+    };
+    let bytes: Vec<u8> = (0..64 << 20).map(|_| next()).collect();
+    fs::write(&source, &bytes).expect("written");
+    sh("a", "cp /data/big /data/copy");
+    assert!(fs::read(host("data/copy")).expect("made") == bytes);
+    sh("a", "rm /data/big /data/copy");
+}
+
+/// A pod of one container that runs a shell line, with one volume of the host.
+fn one(name: &str, line: &str, source: &str, mount: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: Never\n  \
+         terminationGracePeriodSeconds: 1\n  volumes: [{{name: v, hostPath: {source}}}]\n  \
+         containers:\n  - {{name: main, image: busybox, command: [sh, -c, '{line}'], \
+         volumeMounts: [{{name: v, mountPath: /v, {mount}}}]}}\n"
+    )
+}
+
+#[test]
+fn without_the_operators_word_it_is_refused() {
+    let beluga = Beluga::with_busybox();
+    let manifest = one("refused", "true", "{path: /etc}", "readOnly: true");
+    let ran = beluga.feed(["apply", "-f", "-"], manifest.as_bytes());
+    let message = "spec.volumes[0].hostPath: forbidden by policy: /etc is below no path that pods \
+                   may use (allow it with --allow-host-path /etc, or in BELUGA_ALLOW_HOST_PATH)";
+    ran.exits(1).complains(message);
+    let args = ["apply", "-f", "-", "--allow-host-path", "/srv"];
+    let ran = beluga.feed(args, manifest.as_bytes());
+    ran.exits(1).complains(message);
+    assert_eq!(beluga.run(["get", "pods", "-o", "name"]).ok().out, "");
+    beluga.is_clean();
+}
+
+#[test]
+fn what_is_not_of_the_type_fails_the_pod_in_the_kubelets_words() {
+    let place = place("share-type");
+    symlink(place.join("secret"), place.join("data/out")).expect("a link");
+    let beluga = Beluga::with_busybox();
+    for (source, said) in [
+        (
+            "{path: PLACE/data/note, type: Directory}",
+            "hostPath type check failed: PLACE/data/note is not a directory",
+        ),
+        (
+            "{path: PLACE/none, type: File}",
+            "hostPath type check failed: PLACE/none is not a file",
+        ),
+    ] {
+        let pod = pod(
+            &beluga,
+            &one("wrong", "true", source, "readOnly: true"),
+            &place,
+        );
+        let status = pod.field("/status");
+        let said = said.replace("PLACE", &place.display().to_string());
+        assert!(status.contains(&said), "{status}");
+        pod.delete();
+    }
+    let data = place.join("data");
+    let source = format!("{{path: {}/out}}", data.display());
+    let pod = pod(
+        &beluga,
+        &one("out", "true", &source, "readOnly: true"),
+        &data,
+    );
+    assert!(
+        pod.field("/status")
+            .contains("which is forbidden by policy")
+    );
+    pod.delete();
+    beluga.is_clean();
+}
+
+/// The processes that serve the pod's volumes.
+fn servers(beluga: &Beluga, pod: &Pod) -> Vec<String> {
+    let uid = pod.field("/metadata/uid");
+    let path = beluga.root().join("pods").join(uid).join("record.json");
+    let record = fs::read_to_string(path).expect("the pod has a record");
+    let record: serde_json::Value = serde_json::from_str(&record).expect("a record is JSON");
+    let shares = record["shares"].as_array().into_iter().flatten();
+    shares
+        .map(|one| one["process"]["pid"].to_string())
+        .collect()
+}
+
+fn kill(pid: &str) -> Ran {
+    run(
+        Command::new("kill").args(["-KILL", pid]),
+        Duration::from_secs(10),
+    )
+}
+
+const WORK: &str = "while sleep 0.2; do cat /v/note >/dev/null 2>/tmp/error || break; done; \
+                    cat /tmp/error; sleep 600";
+
+#[test]
+fn a_killed_server_is_an_error_and_an_event_and_no_hang() {
+    let place = place("share-killed");
+    let beluga = Beluga::with_busybox();
+    let manifest = one("killed", WORK, "{path: PLACE/data}", "readOnly: false");
+    let pod = pod(&beluga, &manifest, &place);
+    let server = servers(&beluga, &pod).remove(0);
+    kill(&server).ok();
+    let said = eventually("an error", || {
+        Some(pod.logs("main")).filter(|log| !log.is_empty())
+    });
+    assert!(said.contains("not connected"), "{said}");
+    assert!(pod.try_exec("main", &["ls", "/v"]).took < SOON);
+    let events = beluga.run(["describe", "pod", "killed"]).ok();
+    events.says("VolumeLost").says("was ended by signal 9");
+    assert_eq!(pod.field("/status/phase"), "Running");
+    pod.delete();
+    beluga.is_clean();
+}
+
+#[test]
+fn a_share_outlives_its_supervisor_and_ends_with_its_pod() {
+    let place = place("share-adopted");
+    let beluga = Beluga::with_busybox();
+    let manifest = one(
+        "adopted",
+        "sleep 600",
+        "{path: PLACE/data}",
+        "readOnly: false",
+    );
+    let pod = pod(&beluga, &manifest, &place);
+    let server = servers(&beluga, &pod).remove(0);
+    kill_supervisor(&pod);
+    assert_eq!(
+        pod.sh("main", "cat /v/note; echo back > /v/back"),
+        "from the host"
+    );
+    assert_eq!(
+        fs::read_to_string(place.join("data/back")).expect("made"),
+        "back\n"
+    );
+    assert_eq!(servers(&beluga, &pod), [server.as_str()]);
+    beluga.is_clean();
+    pod.delete();
+    assert_ne!(kill(&server).code, 0, "it has ended");
+    beluga.is_clean();
+}
+
+#[test]
+fn a_volume_on_the_command_line_is_the_operators_word() {
+    let place = place("share-line");
+    let beluga = Beluga::with_busybox();
+    let volume = format!("{}:/v:ro", place.join("data").display());
+    let ran = beluga.run([
+        "run",
+        "--rm",
+        "-v",
+        &volume,
+        "busybox",
+        "--",
+        "sh",
+        "-c",
+        "cat /v/note; ! touch /v/x",
+    ]);
+    ran.ok().says("from the host");
+    beluga.is_clean();
+}
