@@ -1,5 +1,6 @@
 //! Where everything is, and what can be tuned: paths, parts, time limits.
 
+use crate::logs::Limits;
 use beluga_proto::PodUid;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +27,16 @@ pub enum SettingsError {
         /// Where it was looked for.
         looked: Vec<PathBuf>,
     },
+    /// A variable of the environment says nothing that can be meant.
+    #[error("{variable}={value:?} is not {wanted}")]
+    Variable {
+        /// Its name.
+        variable: &'static str,
+        /// What it says.
+        value: String,
+        /// What it may say.
+        wanted: &'static str,
+    },
     /// The running program's own path cannot be read.
     #[error("cannot tell where the beluga program lies")]
     SelfPath {
@@ -46,6 +57,8 @@ pub struct Settings {
     pub backoff: Backoff,
     /// Below which pods may use the host's files (hostPath). None by default.
     pub host_paths: Vec<PathBuf>,
+    /// How much of what a container prints is kept.
+    pub logs: Limits,
     /// How long a boot may take before it counts as hung. A boot that fails
     /// says so itself; this is the last resort.
     pub boot_timeout: Duration,
@@ -110,32 +123,40 @@ pub struct Parts {
 impl Settings {
     /// Settings with these directories; `None` asks the environment, then
     /// takes the default. Relative paths are made absolute, since a supervisor
-    /// works in another directory.
-    #[must_use]
-    pub fn new(root: Option<PathBuf>, state: Option<PathBuf>) -> Self {
+    /// works in another directory. Errors on a variable that cannot be meant.
+    pub fn new(root: Option<PathBuf>, state: Option<PathBuf>) -> Result<Self, SettingsError> {
         let absolute = |given: Option<PathBuf>, variable: &str, default: &str| {
             let path = given
                 .or_else(|| path_variable(variable))
                 .unwrap_or_else(|| PathBuf::from(default));
             std::path::absolute(&path).unwrap_or(path)
         };
-        let text = |variable: &str| std::env::var(variable).ok();
-        Self {
+        Ok(Self {
             root: absolute(root, "BELUGA_ROOT", DEFAULT_ROOT),
             state: absolute(state, "BELUGA_STATE", DEFAULT_STATE),
-            backoff: text("BELUGA_BACKOFF")
-                .and_then(|text| Backoff::parse(&text))
-                .unwrap_or_default(),
-            host_paths: text("BELUGA_ALLOW_HOST_PATH")
-                .iter()
-                .flat_map(|text| text.split(':'))
-                .filter(|path| path.starts_with('/'))
-                .filter_map(|path| crate::host::share::prefix(Path::new(path)))
-                .collect(),
-            boot_timeout: text("BELUGA_BOOT_TIMEOUT")
-                .and_then(|text| text.trim().parse().ok())
-                .map_or(Duration::from_secs(60), Duration::from_secs),
-        }
+            backoff: variable(
+                "BELUGA_BACKOFF",
+                "FIRST,LONGEST,RESET in seconds, like 10,300,600",
+                Backoff::parse,
+            )?
+            .unwrap_or_default(),
+            logs: variable(
+                "BELUGA_LOGS",
+                "BYTES,FILES with two files at least, like 10485760,5",
+                Limits::parse,
+            )?
+            .unwrap_or_default(),
+            host_paths: variable(
+                "BELUGA_ALLOW_HOST_PATH",
+                "absolute paths without .., joined by colons",
+                host_paths,
+            )?
+            .unwrap_or_default(),
+            boot_timeout: variable("BELUGA_BOOT_TIMEOUT", "a number of seconds", |text| {
+                text.trim().parse().ok().map(Duration::from_secs)
+            })?
+            .unwrap_or(Duration::from_secs(60)),
+        })
     }
 
     /// The image store.
@@ -203,6 +224,38 @@ fn find(part: &'static str, variable: &'static str, name: &str) -> Result<PathBu
         above.join("guest").join(name),
     ];
     existing(part, variable, places)
+}
+
+/// Prefixes of paths from `A:B`; an empty one says nothing.
+fn host_paths(text: &str) -> Option<Vec<PathBuf>> {
+    let paths = text.split(':').filter(|path| !path.is_empty());
+    paths
+        .map(|path| {
+            let path = Path::new(path);
+            path.is_absolute()
+                .then(|| crate::host::share::prefix(path))?
+        })
+        .collect()
+}
+
+/// What a variable says; `None` when it is not set.
+fn variable<T>(
+    variable: &'static str,
+    wanted: &'static str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, SettingsError> {
+    let Some(value) = std::env::var_os(variable) else {
+        return Ok(None);
+    };
+    let value = value.to_string_lossy().into_owned();
+    match parse(&value) {
+        Some(parsed) => Ok(Some(parsed)),
+        None => Err(SettingsError::Variable {
+            variable,
+            value,
+            wanted,
+        }),
+    }
 }
 
 fn path_variable(variable: &str) -> Option<PathBuf> {

@@ -58,9 +58,53 @@ pub fn take_inherited(number: i32) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Lets go of this program's code. What is needed again is mapped again from the
+/// page cache, which keeps one copy for all pods; what only a start needs stays
+/// out of this process's memory.
+pub fn let_go_of_code() {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let Ok(program) = std::env::current_exe() else {
+        return;
+    };
+    for (start, length) in code(&maps, &program.to_string_lossy()) {
+        // SAFETY: a mapping of a file that is never written to reads the same
+        // when it is read again; nobody unmaps the program meanwhile.
+        unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+    }
+}
+
+/// Start and length of the executable mappings of a program. Those hold nothing
+/// but what is in the file: what the loader has changed is mapped otherwise.
+fn code(maps: &str, program: &str) -> Vec<(usize, usize)> {
+    let parse = |line: &str| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let start = usize::from_str_radix(start, 16).ok()?;
+        let end = usize::from_str_radix(end, 16).ok()?;
+        (rest.starts_with("r-xp") && rest.ends_with(program)).then_some((start, end - start))
+    };
+    maps.lines().filter_map(parse).collect()
+}
+
 /// Registers a descriptor with the event loop.
 pub fn watch(fd: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` owns its descriptor, so the number that is
     // registered stays open and the same until it is deregistered on drop.
     unsafe { tokio::io::unix::AsyncFd::register(fd) }.map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_is_what_may_be_executed_and_not_written() {
+        let maps = "\
+            1000-3000 r--p 00000000 fe:00 12  /bin/beluga\n\
+            3000-a000 r-xp 00002000 fe:00 12  /bin/beluga\n\
+            a000-b000 rw-p 00009000 fe:00 12  /bin/beluga\n\
+            c000-d000 r-xp 00000000 fe:00 13  /lib/libc.so\n";
+        assert_eq!(code(maps, "/bin/beluga"), [(0x3000, 0x7000)]);
+        let_go_of_code();
+    }
 }

@@ -1,7 +1,7 @@
 //! Verbs that people bring along from kubectl and podman.
 
 use crate::lifecycle::one;
-use beluga_tests::shared;
+use beluga_tests::{SOON, run, shared};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -191,4 +191,47 @@ fn b03_stop_start_and_restart() {
         .run(["stop", "nobody"])
         .exits(1)
         .complains("not found");
+}
+
+#[test]
+fn a_flood_of_output_is_seen_whole_and_kept_in_part() {
+    let words = ["run", "--name", "flood", "busybox", "--", "seq", "30000"];
+    let mut command = shared().command(words);
+    let ran = run(command.env("BELUGA_LOGS", "400000,3"), SOON).ok();
+    let all: Vec<String> = (1..=30_000).map(|number| number.to_string()).collect();
+    assert!(
+        ran.out.lines().eq(&all),
+        "a line is missing or out of order"
+    );
+    let kept = shared().run(["logs", "flood"]).ok().out;
+    let kept: Vec<&str> = kept.lines().collect();
+    assert!(kept.len() < 29_000 && kept.len() > 5_000, "{}", kept.len());
+    assert!(all.ends_with(&kept.iter().map(ToString::to_string).collect::<Vec<_>>()));
+    let last = shared().run(["logs", "flood", "--tail", "9000"]).ok().out;
+    assert_eq!(last.lines().count(), 9000);
+    shared().run(["delete", "pod", "flood"]).ok();
+}
+
+#[test]
+fn words_of_kubectl_and_podman_are_understood() {
+    let run = |line: &str| shared().run(line.split(' '));
+    let images = run("images busybox").ok().out;
+    assert!(images.lines().count() == 2 && images.contains("busybox"));
+    assert_eq!(run("images nobody").ok().out.lines().count(), 1);
+    let pod = shared().pod(&one("words", "Never", "sleep 600"));
+    assert!(
+        run("ps -aq")
+            .ok()
+            .out
+            .lines()
+            .any(|line| line == pod.name())
+    );
+    let manifest = run("run busybox --name x --dry-run=client -o json").ok();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest.out).expect("JSON");
+    assert_eq!(manifest["spec"]["containers"][0]["image"], "busybox");
+    let mut wrong = shared().command(["get", "pods"]);
+    let wrong = beluga_tests::run(wrong.env("BELUGA_BACKOFF", "soon"), SOON);
+    wrong
+        .exits(1)
+        .complains("BELUGA_BACKOFF=\"soon\" is not FIRST,LONGEST,RESET");
 }

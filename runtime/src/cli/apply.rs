@@ -1,6 +1,7 @@
 //! `beluga apply`: what a manifest says is there afterwards.
 
 use super::change::{self, Changed, PATIENCE};
+use super::dry::Dry;
 use super::host_path::Allowed;
 use super::run::{document_name, dry_run};
 use super::{CliError, exit, manifest, objects};
@@ -16,9 +17,8 @@ pub struct Args {
     /// The manifest: a file, a directory, or - for standard input
     #[arg(short, long = "filename", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Print the plan and do nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    dry: Dry,
     /// How long containers that are replaced may take until they are ready, like 2m
     #[arg(long, default_value = PATIENCE, value_parser = change::patience)]
     timeout: std::time::Duration,
@@ -34,7 +34,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     let begun = Instant::now();
     let images = manifest::images(settings, &documents)?;
     let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    if args.dry_run {
+    if args.dry.is_run() {
         dry_run(settings, documents.iter().zip(&resolved), &images)?;
         return Ok(exit::OK);
     }

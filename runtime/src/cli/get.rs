@@ -29,6 +29,12 @@ pub struct Args {
 /// Arguments of `ps`.
 #[derive(Debug, clap::Args)]
 pub struct PsArgs {
+    /// Ended pods too, as always
+    #[arg(short, long, hide = true)]
+    all: bool,
+    /// Only the names
+    #[arg(short, long, conflicts_with = "output")]
+    quiet: bool,
     #[command(flatten)]
     scope: Scope,
     #[command(flatten)]
@@ -131,6 +137,12 @@ fn show_objects(
 
 /// Runs `ps`.
 pub async fn ps(settings: &Settings, args: PsArgs) -> Result<u8, CliError> {
+    if args.quiet {
+        for pod in pods::all(settings, &args.scope).await? {
+            say!("{}", pod.name);
+        }
+        return Ok(exit::OK);
+    }
     show(settings, &args.scope, &[], &args.show).await
 }
 

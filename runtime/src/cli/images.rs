@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 /// Arguments of `images`.
 #[derive(Debug, clap::Args)]
 pub struct ListArgs {
+    /// Only this image: NAME, NAME:TAG or the beginning of an identifier
+    image: Option<String>,
     /// Only the identifiers
     #[arg(short, long)]
     quiet: bool,
@@ -50,7 +52,10 @@ pub struct RemoveArgs {
 
 /// Runs `images`.
 pub fn list(settings: &Settings, args: &ListArgs) -> Result<u8, CliError> {
-    let images = Store::open(settings.images())?.list()?;
+    let mut images = Store::open(settings.images())?.list()?;
+    if let Some(wanted) = &args.image {
+        images.retain(|image| is_called(image, wanted));
+    }
     match args.output {
         Some(format) => {
             let value = serde_json::Value::Array(images.iter().map(value).collect());
@@ -67,6 +72,23 @@ pub fn list(settings: &Settings, args: &ListArgs) -> Result<u8, CliError> {
         None => table(&images),
     }
     Ok(exit::OK)
+}
+
+/// Whether an image is meant by a name with or without a tag, or by the
+/// beginning of its identifier.
+fn is_called(image: &Image, wanted: &str) -> bool {
+    let hex = image.id.to_string();
+    let hex = hex.rsplit(':').next().unwrap_or_default();
+    let bare = wanted.strip_prefix("sha256:").unwrap_or(wanted);
+    let tagged = wanted.parse::<Reference>().ok();
+    let is_named = image.names.iter().any(|name| {
+        let familiar = name.familiar();
+        tagged.as_ref() == Some(name)
+            || familiar
+                .rsplit_once(':')
+                .is_some_and(|(repository, _)| repository == wanted)
+    });
+    is_named || (bare.len() >= 3 && hex.starts_with(bare))
 }
 
 fn value(image: &Image) -> serde_json::Value {

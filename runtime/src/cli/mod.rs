@@ -23,6 +23,7 @@ mod debug;
 mod delete;
 mod describe;
 mod doctor;
+mod dry;
 mod error;
 mod events;
 mod exec;
@@ -54,6 +55,7 @@ mod wait;
 
 pub use error::CliError;
 
+use crate::engine::EngineError;
 use crate::settings::Settings;
 use clap::{Parser, Subcommand};
 use serde::Serialize;
@@ -135,24 +137,25 @@ enum Verb {
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let settings = Settings::new(cli.root, cli.state);
-    let result = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| CliError::io("begin", source))
-        .and_then(|runtime| {
-            let result = runtime.block_on(dispatch(&settings, cli.verb));
-            // A read of standard input on a thread cannot be waited for.
-            runtime.shutdown_background();
-            output::finish().and(result)
-        });
-    match result {
+    match begin(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             error.print(&Style::stderr());
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+fn begin(cli: Cli) -> Result<u8, CliError> {
+    let settings = Settings::new(cli.root, cli.state).map_err(EngineError::from)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| CliError::io("begin", source))?;
+    let result = runtime.block_on(dispatch(&settings, cli.verb));
+    // A read of standard input on a thread cannot be waited for.
+    runtime.shutdown_background();
+    output::finish().and(result)
 }
 
 async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {

@@ -1,5 +1,6 @@
 //! `beluga run`: pods from a manifest, or one container from an image.
 
+use super::dry::{Dry, Form};
 use super::foreground::{self, Options};
 use super::host_path::Allowed;
 use super::{CliError, exit, manifest, objects, style, yaml};
@@ -35,9 +36,11 @@ pub struct Args {
     /// Delete the pods when they end
     #[arg(long, conflicts_with = "detach")]
     rm: bool,
-    /// Print what would be done and do nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    dry: Dry,
+    /// With --dry-run of an image: the manifest in this form
+    #[arg(short, long, value_enum, requires = "image", conflicts_with_all = ["detach", "stdin", "tty"])]
+    output: Option<Form>,
     #[command(flatten)]
     allowed: Allowed,
     #[command(flatten)]
@@ -94,9 +97,17 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         let object = object(image, &args)?;
         let text = yaml(&object)?;
         let documents = spec::parse(manifest::COMMAND_LINE, &text)?;
-        if args.dry_run {
-            put!("{text}");
+        if args.dry.is_run() {
+            match args.output {
+                Some(Form::Json) => say!("{object:#}"),
+                Some(Form::Yaml) | None => put!("{text}"),
+            }
             return Ok(exit::OK);
+        }
+        if args.output.is_some() {
+            return Err(CliError::Usage {
+                message: "-o is for --dry-run".into(),
+            });
         }
         Manifest {
             pods: documents,
@@ -119,7 +130,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     let begun = Instant::now();
     let images = manifest::images(settings, &documents)?;
     let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    if args.dry_run {
+    if args.dry.is_run() {
         dry_run(settings, documents.iter().zip(&resolved), &images)?;
         return Ok(exit::OK);
     }

@@ -1,12 +1,12 @@
-//! Reading a container's log files as they grow, run after run.
-//!
-//! A line of a file is `TIME STREAM TAG TEXT` (the CRI log format); the tag
-//! `P` marks a piece of a line that goes on in the next line.
+//! Reading a container's log files as they grow, run after run and file after
+//! file ([`segments`]).
 
+use crate::logs::{Entry, Output, segments};
 use rustix::fs::inotify;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
@@ -27,23 +27,14 @@ pub struct Line {
     pub text: Vec<u8>,
 }
 
-impl Line {
-    /// Reads a line of a log file without its end; `None` when it is none.
-    pub fn parse(line: &[u8]) -> Option<Self> {
-        let mut parts = line.splitn(4, |byte| *byte == b' ');
-        let time = std::str::from_utf8(parts.next()?).ok()?.to_owned();
-        let error = match parts.next()? {
-            b"stdout" => false,
-            b"stderr" => true,
-            _ => return None,
-        };
-        let partial = parts.next()?.first() == Some(&b'P');
-        Some(Self {
-            time,
-            error,
-            partial,
-            text: parts.next().unwrap_or_default().to_vec(),
-        })
+impl From<Entry<'_>> for Line {
+    fn from(entry: Entry<'_>) -> Self {
+        Self {
+            time: entry.time.to_owned(),
+            error: entry.output == Output::Stderr,
+            partial: entry.is_partial,
+            text: entry.content.to_vec(),
+        }
     }
 }
 
@@ -83,28 +74,68 @@ impl Tailing {
     /// Hands over all lines that are there. No file is no lines.
     pub fn drain(&mut self, mut take: impl FnMut(Line)) -> io::Result<()> {
         if self.file.is_none() {
-            match File::open(self.path()) {
-                Ok(file) => self.file = Some(BufReader::with_capacity(64 << 10, file)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(error),
-            }
+            self.file = self.first()?;
         }
+        loop {
+            self.read(&mut take)?;
+            let Some(next) = self.next_file()? else {
+                return Ok(());
+            };
+            // What was written between the last look and its being put aside.
+            self.read(&mut take)?;
+            self.file = Some(next);
+        }
+    }
+
+    /// Hands over the lines that the present file has left.
+    fn read(&mut self, take: &mut impl FnMut(Line)) -> io::Result<()> {
         let Some(file) = &mut self.file else {
             return Ok(());
         };
-        loop {
-            if file.read_until(b'\n', &mut self.pending)? == 0 {
-                return Ok(());
-            }
+        while file.read_until(b'\n', &mut self.pending)? > 0 {
             if self.pending.last() != Some(&b'\n') {
                 // The writer is in the middle of it.
                 continue;
             }
             self.pending.pop();
-            if let Some(line) = Line::parse(&self.pending) {
-                take(line);
+            if let Some(entry) = Entry::parse(&self.pending) {
+                take(entry.into());
             }
             self.pending.clear();
+        }
+        Ok(())
+    }
+
+    /// The oldest file there is.
+    fn first(&self) -> io::Result<Option<BufReader<File>>> {
+        for path in segments::all(&self.path())? {
+            if let Some(file) = open(&path)? {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The file behind the present one, if that has been put aside.
+    fn next_file(&self) -> io::Result<Option<BufReader<File>>> {
+        let Some(present) = &self.file else {
+            return Ok(None);
+        };
+        let present = present.get_ref().metadata()?.ino();
+        let number = |path: &Path| std::fs::metadata(path).map(|file| file.ino());
+        // Looked at first: what is not here any more is among the full ones.
+        if number(&self.path()).is_ok_and(|newest| newest == present) {
+            return Ok(None);
+        }
+        let newest = open(&self.path())?;
+        let full = segments::full(&self.path())?;
+        let at = full
+            .iter()
+            .position(|full| number(&full.path).is_ok_and(|number| number == present));
+        // The present file itself may be gone: the oldest comes next then.
+        match full.get(at.map_or(0, |at| at + 1)) {
+            Some(next) => open(&next.path),
+            None => Ok(newest),
         }
     }
 
@@ -115,37 +146,48 @@ impl Tailing {
     /// Skips all but the last `count` whole lines of what is there now.
     pub fn skip_to_last(&mut self, count: usize) -> io::Result<()> {
         let mut starts = std::collections::VecDeque::new();
-        let mut file = match File::open(self.path()) {
-            Ok(file) => BufReader::with_capacity(64 << 10, file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let (mut at, mut line, mut inside) = (0u64, Vec::new(), false);
-        loop {
-            line.clear();
-            let length = file.read_until(b'\n', &mut line)?;
-            if length == 0 {
-                break;
-            }
-            // Pieces of one line are one line.
-            if !inside {
-                starts.push_back(at);
-                if starts.len() > count {
-                    starts.pop_front();
+        let (mut line, mut inside) = (Vec::new(), false);
+        let mut end = None;
+        for path in segments::all(&self.path())? {
+            let Some(mut file) = open(&path)? else {
+                continue;
+            };
+            let mut at = 0u64;
+            loop {
+                line.clear();
+                let length = file.read_until(b'\n', &mut line)?;
+                if length == 0 {
+                    break;
                 }
+                // Pieces of one line are one line.
+                if !inside {
+                    starts.push_back((path.clone(), at));
+                    if starts.len() > count {
+                        starts.pop_front();
+                    }
+                }
+                let bare = line.strip_suffix(b"\n").unwrap_or(&line);
+                inside = Entry::parse(bare).is_some_and(|entry| entry.is_partial);
+                at += length as u64;
             }
-            let bare = line.strip_suffix(b"\n").unwrap_or(&line);
-            inside = Line::parse(bare).is_some_and(|line| line.partial);
-            at += length as u64;
+            end = Some((path, at));
         }
-        let begin = if count == 0 {
-            at
-        } else {
-            starts.front().copied().unwrap_or(0)
+        let Some((path, at)) = starts.pop_front().or(end) else {
+            return Ok(());
         };
-        file.seek(SeekFrom::Start(begin))?;
-        self.file = Some(file);
+        if let Some(mut file) = open(&path)? {
+            file.seek(SeekFrom::Start(at))?;
+            self.file = Some(file);
+        }
         Ok(())
+    }
+}
+
+fn open(path: &Path) -> io::Result<Option<BufReader<File>>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(BufReader::with_capacity(64 << 10, file))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -208,15 +250,6 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_the_log_format_are_read() {
-        let line = Line::parse(b"2026-01-01T00:00:00.000000001Z stderr P a  b").unwrap();
-        assert!(line.error && line.partial);
-        assert_eq!(line.text, b"a  b");
-        assert!(Line::parse(b"2026 stdout F").unwrap().text.is_empty());
-        assert!(Line::parse(b"garbage").is_none());
-    }
-
-    #[test]
     fn a_growing_file_is_read_line_by_line_and_run_by_run() {
         let directory = std::env::temp_dir().join(format!("beluga-tail-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
@@ -236,6 +269,36 @@ mod tests {
         let mut tailing = Tailing::new(directory.clone(), 1);
         tailing.skip_to_last(1).unwrap();
         assert_eq!(texts(&mut tailing), ["c"]);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_log_that_changes_its_file_loses_no_line_and_repeats_none() {
+        let directory = std::env::temp_dir().join(format!("beluga-next-{}", std::process::id()));
+        let path = directory.join("0.log");
+        let limits = crate::logs::Limits {
+            bytes: 300,
+            files: 4,
+        };
+        let mut log = crate::logs::LogFile::open(&path, limits).unwrap();
+        let (mut tailing, mut seen) = (Tailing::new(directory.clone(), 0), Vec::new());
+        for number in 0..100u32 {
+            log.append(Output::Stdout, format!("{number}\n").as_bytes())
+                .unwrap();
+            // Sometimes several files come between two looks.
+            if number % 13 == 0 {
+                seen.extend(texts(&mut tailing));
+            }
+        }
+        seen.extend(texts(&mut tailing));
+        let all: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        assert_eq!(seen, all);
+        let mut tailing = Tailing::new(directory.clone(), 0);
+        tailing.skip_to_last(10).unwrap();
+        assert_eq!(texts(&mut tailing), all[90..]);
+        let mut tailing = Tailing::new(directory.clone(), 0);
+        let kept = texts(&mut tailing);
+        assert!(kept.len() < 40 && all.ends_with(&kept), "{kept:?}");
         std::fs::remove_dir_all(directory).unwrap();
     }
 }

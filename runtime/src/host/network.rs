@@ -408,7 +408,7 @@ mod tests {
 
     #[test]
     fn names_fit_the_kernel() {
-        let settings = Settings::new(Some("/x".into()), Some("/y".into()));
+        let settings = Settings::new(Some("/x".into()), Some("/y".into())).unwrap();
         let (identity, facts) = place(&settings, 255, 254);
         assert!(
             identity.tap.len() <= crate::sys::MAX_IFNAME,

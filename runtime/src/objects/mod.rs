@@ -297,7 +297,7 @@ mod tests {
         let random: [u8; 8] = crate::pod::random_bytes();
         let root =
             std::env::temp_dir().join(format!("beluga-objects-{}", u64::from_le_bytes(random)));
-        Settings::new(Some(root.clone()), Some(root.join("state")))
+        Settings::new(Some(root.clone()), Some(root.join("state"))).unwrap()
     }
 
     fn object(text: &str) -> ConfigObject {

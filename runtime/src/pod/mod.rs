@@ -136,7 +136,7 @@ impl Start {
         };
         Some(Self {
             uid: PodUid::parse(uid.to_str()?).ok()?,
-            settings: Settings::new(Some(root.into()), Some(state.into())),
+            settings: Settings::new(Some(root.into()), Some(state.into())).ok()?,
             lock: FileLock::inherited(inherited(lock)?),
             socket: inherited(socket)?,
             is_first: task == TASK_START,

@@ -1,6 +1,6 @@
 //! Carries one container run's output into its log, and to who is attached.
 
-use crate::logs::{LogFile, Output};
+use crate::logs::{Limits, LogFile, Output};
 use std::path::PathBuf;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -13,6 +13,7 @@ const CHUNK: usize = 32 << 10;
 #[derive(Debug)]
 pub(super) struct Pump {
     pub(super) log: PathBuf,
+    pub(super) limits: Limits,
     pub(super) stdout: oneshot::Receiver<UnixStream>,
     pub(super) stderr: Option<oneshot::Receiver<UnixStream>>,
     /// Clients that want a copy, from when they come.
@@ -30,7 +31,7 @@ impl Pump {
     /// in the log. Errors when the log cannot be written: the agent then holds
     /// the output back, and the container stops at its next write.
     pub(super) async fn run(mut self) -> std::io::Result<()> {
-        let mut log = LogFile::open(&self.log)?;
+        let mut log = LogFile::open(&self.log, self.limits)?;
         let stdout = (&mut self.stdout).await.ok();
         let stderr = match &mut self.stderr {
             Some(stderr) => stderr.await.ok(),

@@ -160,6 +160,7 @@ impl Runs {
 impl Supervisor {
     /// Asks the agent to start a container, its streams prepared.
     pub(super) fn start_container(&mut self, index: usize, id: ContainerId) {
+        self.forget_old_logs(index);
         let container = &self.plan.containers[index];
         let process = &container.template.process;
         let (stdout_nonce, stdout) = self.streams.expect();
@@ -196,7 +197,7 @@ impl Supervisor {
     /// Takes up the output of a run where the log ends.
     pub(super) fn resume_output(&mut self, index: usize, id: &ContainerId) {
         let path = self.log_path(index);
-        let log = match LogFile::open(&path) {
+        let log = match LogFile::open(&path, self.settings.logs) {
             Ok(log) => log,
             Err(error) => {
                 self.warn(
@@ -228,6 +229,17 @@ impl Supervisor {
         drop(self.link.request(request));
     }
 
+    /// Before a run: the run before it keeps its log, as the kubelet does it.
+    fn forget_old_logs(&self, index: usize) {
+        let status = &self.record.status().containers[index];
+        let Some(kept) = status.restarts.checked_sub(1) else {
+            return;
+        };
+        let directory = logs::directory(&self.settings, &self.record.uid, &status.name);
+        // What stays only takes room; the next run tries again.
+        let _ = logs::segments::forget_runs_before(&directory, kept);
+    }
+
     pub(super) fn log_path(&self, index: usize) -> std::path::PathBuf {
         let status = &self.record.status().containers[index];
         logs::path(
@@ -249,6 +261,7 @@ impl Supervisor {
         let (attach, attached) = mpsc::unbounded_channel();
         let pump = Pump {
             log: self.log_path(index),
+            limits: self.settings.logs,
             stdout,
             stderr,
             attached,

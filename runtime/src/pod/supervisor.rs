@@ -18,6 +18,7 @@ use crate::plan::Plan;
 use crate::settings::{Settings, SettingsError};
 use crate::store::status::{EventKind, PodStatus};
 use crate::store::{self, Life, Planned, Record, StoreError};
+use crate::sys;
 use beluga_proto::agent::{ProcessExit, Target};
 use beluga_proto::probe::HookKind;
 use beluga_proto::{ContainerId, ControlMessage, ExecId, Fault, Reply, Request};
@@ -43,6 +44,9 @@ pub(super) const DRAIN_PATIENCE: Duration = Duration::from_millis(400);
 
 /// How long clients may take to read the last status.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// From a start to its being over for good.
+const SHED_AFTER: Duration = Duration::from_secs(3);
 
 /// Why a supervisor cannot do its work.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +88,8 @@ pub(super) enum Message {
     HookRefused(ContainerId, HookKind),
     /// A run's output has ended and is in its log.
     Drained(ContainerId, Option<String>),
+    /// The work of a start, or of taking over, is some time ago.
+    Shed,
     /// Volumes have new content.
     Filled(Result<Vec<String>, Fault>),
     /// The layers of a change are in the guest, or cannot be.
@@ -345,6 +351,7 @@ impl Supervisor {
                     self.record.life = Life::Running;
                 }
                 self.is_dirty = true;
+                self.shed();
                 if self.filler().is_some() {
                     self.step(Input::Ready).await;
                     // What changed while the volumes were being filled.
@@ -371,11 +378,13 @@ impl Supervisor {
                 self.refresh(None);
                 self.go_on_with_change().await;
                 self.resize();
+                self.shed();
             }
             Message::Listed(_) => {
                 let message = "The agent does not say what runs".to_owned();
                 self.fail("AgentLost", message).await;
             }
+            Message::Shed => sys::let_go_of_code(),
             Message::HookRefused(id, hook) => {
                 let failed = true;
                 self.step(Input::HookEnded { id, hook, failed }).await;
@@ -394,6 +403,14 @@ impl Supervisor {
             Message::Layered(generation, result) => self.layered(generation, result).await,
             Message::Call(call) => self.on_call(call).await,
         }
+    }
+
+    /// Gives back what only the beginning needed, when it is over.
+    fn shed(&self) {
+        self.later(async {
+            tokio::time::sleep(SHED_AFTER).await;
+            Message::Shed
+        });
     }
 
     pub(super) fn later(&self, work: impl Future<Output = Message> + Send + 'static) {

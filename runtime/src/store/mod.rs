@@ -435,7 +435,7 @@ mod tests {
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).unwrap();
         let root =
             std::env::temp_dir().join(format!("beluga-store-{}", u64::from_le_bytes(random)));
-        Settings::new(Some(root.clone()), Some(root.join("state")))
+        Settings::new(Some(root.clone()), Some(root.join("state"))).unwrap()
     }
 
     #[test]

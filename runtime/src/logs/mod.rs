@@ -8,13 +8,22 @@
 //! its content alone; the last piece of a stream that ends without a newline
 //! is a `P`. So the file itself says how many bytes of each stream are safe,
 //! and a supervisor that takes over counts them instead of trusting a number.
+//!
+//! A log has a limit: [`segments`] tells what becomes of a full file.
+
+mod entry;
+pub mod segments;
+
+pub use entry::{Entry, Output};
+pub use segments::Limits;
 
 use crate::settings::Settings;
 use beluga_proto::PodUid;
+use entry::timestamp;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// Longest content of one line in bytes; longer lines become pieces.
 pub const MAX_LINE: usize = 16 << 10;
@@ -31,36 +40,15 @@ pub fn path(settings: &Settings, uid: &PodUid, container: &str, run: u32) -> Pat
     directory(settings, uid, container).join(format!("{run}.log"))
 }
 
-/// One of a process's two output streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
-    /// Standard output, or the terminal.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-impl Output {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
-
-    fn index(self) -> usize {
-        match self {
-            Self::Stdout => 0,
-            Self::Stderr => 1,
-        }
-    }
-}
-
 /// The log of one run, open for writing.
 #[derive(Debug)]
 pub struct LogFile {
+    path: PathBuf,
+    limits: Limits,
     file: File,
-    /// Bytes of each stream that are in the file.
+    /// Bytes in the file.
+    length: u64,
+    /// Bytes of each stream that are in the log's files, or were.
     safe: [u64; 2],
     /// The unfinished line of each stream: not in the file yet.
     partial: [Vec<u8>; 2],
@@ -71,28 +59,28 @@ pub struct LogFile {
 impl LogFile {
     /// Opens the log, makes it when it is missing. A last line that was torn
     /// by a crash is cut off; what is there is counted.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path, limits: Limits) -> io::Result<Self> {
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory)?;
         }
-        let file = File::options()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(path)?;
-        let (safe, length) = count(&file)?;
+        let file = writable(path)?;
+        let before = segments::full(path)?.last().map_or([0; 2], |full| full.end);
+        let (here, length) = count(&file)?;
         if length < file.metadata()?.len() {
             file.set_len(length)?;
         }
         Ok(Self {
+            path: path.to_owned(),
+            limits,
             file,
-            safe,
+            length,
+            safe: [before[0] + here[0], before[1] + here[1]],
             partial: [Vec::new(), Vec::new()],
             lines: Vec::new(),
         })
     }
 
-    /// Bytes of the stream since the container's start that are in the file.
+    /// Bytes of the stream since the container's start that are in the log.
     #[must_use]
     pub fn safe(&self, output: Output) -> u64 {
         self.safe[output.index()]
@@ -146,14 +134,34 @@ impl LogFile {
     fn flush(&mut self, output: Output, added: u64) -> io::Result<()> {
         if !self.lines.is_empty() {
             let written = self.file.write_all(&self.lines);
+            self.length += self.lines.len() as u64;
             self.lines.clear();
             // A flood must not stay allocated in an idle supervisor.
             self.lines.shrink_to(4 * MAX_LINE);
             written?;
             self.safe[output.index()] += added;
+            if self.length >= self.limits.bytes {
+                self.begin_next()?;
+            }
         }
         Ok(())
     }
+
+    /// Puts the full file aside and begins a new one.
+    fn begin_next(&mut self) -> io::Result<()> {
+        segments::put_aside(&self.path, self.safe, self.limits)?;
+        self.file = writable(&self.path)?;
+        self.length = 0;
+        Ok(())
+    }
+}
+
+fn writable(path: &Path) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .append(true)
+        .create(true)
+        .open(path)
 }
 
 /// Bytes and lines of a log's end that stand for a last message, as the kubelet
@@ -168,17 +176,15 @@ pub fn last_words(path: &Path) -> Option<String> {
     // Beside its content a line has a stamp, a stream's name and a tag.
     const AROUND: u64 = 64;
     let most = (LAST_BYTES + MAX_LINE) as u64 + LAST_LINES as u64 * AROUND;
-    let mut file = File::open(path).ok()?;
-    let length = file.metadata().ok()?.len();
-    let start = length.saturating_sub(most);
-    file.seek(io::SeekFrom::Start(start)).ok()?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).ok()?;
-    let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
-    if start > 0 {
-        lines.remove(0);
+    let mut bytes = end(path, most).ok()?;
+    if (bytes.len() as u64) < most
+        && let Some(before) = segments::full(path).ok()?.last()
+    {
+        bytes = [end(&before.path, most).ok()?, bytes].concat();
     }
-    let entries: Vec<Entry<'_>> = lines.into_iter().filter_map(Entry::parse).collect();
+    // The first one may be the end of a line; then it does not parse.
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let entries: Vec<Entry<'_>> = lines.filter_map(Entry::parse).collect();
     let mut text = Vec::new();
     for entry in &entries[entries.len().saturating_sub(LAST_LINES)..] {
         text.extend_from_slice(entry.content);
@@ -188,7 +194,17 @@ pub fn last_words(path: &Path) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Bytes of each stream in a log, and where its last whole line ends.
+/// The last bytes of a file.
+fn end(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let start = file.metadata()?.len().saturating_sub(most);
+    file.seek(io::SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Bytes of each stream in a file, and where its last whole line ends.
 fn count(file: &File) -> io::Result<([u64; 2], u64)> {
     let mut safe = [0u64; 2];
     let mut end = 0;
@@ -207,72 +223,6 @@ fn count(file: &File) -> io::Result<([u64; 2], u64)> {
             safe[entry.output.index()] += entry.content.len() as u64 + newline;
         }
     }
-}
-
-/// A line of a log, taken apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry<'a> {
-    /// When it was written, RFC 3339 in UTC.
-    pub time: &'a str,
-    /// Which stream.
-    pub output: Output,
-    /// More of the same line follows, or the stream ended without a newline.
-    pub is_partial: bool,
-    /// Without the newline.
-    pub content: &'a [u8],
-}
-
-impl<'a> Entry<'a> {
-    /// From a line without its newline; `None` when it is not of the format.
-    #[must_use]
-    pub fn parse(line: &'a [u8]) -> Option<Self> {
-        let mut parts = line.splitn(4, |byte| *byte == b' ');
-        let time = std::str::from_utf8(parts.next()?).ok()?;
-        let output = match parts.next()? {
-            b"stdout" => Output::Stdout,
-            b"stderr" => Output::Stderr,
-            _ => return None,
-        };
-        let is_partial = match parts.next()? {
-            b"F" => false,
-            b"P" => true,
-            _ => return None,
-        };
-        Some(Self {
-            time,
-            output,
-            is_partial,
-            content: parts.next()?,
-        })
-    }
-}
-
-/// RFC 3339 in UTC with nanoseconds. Written by hand because it runs for every
-/// piece of output; days to a date by Hinnant's `civil_from_days`.
-fn timestamp(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let (days, second) = (since.as_secs() / 86400, since.as_secs() % 86400);
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 {
-        month_index + 3
-    } else {
-        month_index - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:09}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-        since.subsec_nanos()
-    )
 }
 
 #[cfg(test)]
@@ -304,7 +254,7 @@ mod tests {
     #[test]
     fn a_stream_comes_back_byte_for_byte() {
         let path = temporary("exact");
-        let mut log = LogFile::open(&path).unwrap();
+        let mut log = LogFile::open(&path, Limits::default()).unwrap();
         let mut sent = b"one\n\ntwo ".to_vec();
         sent.extend(vec![b'x'; 3 * MAX_LINE]);
         sent.extend(b"\nend without newline");
@@ -315,7 +265,7 @@ mod tests {
         log.finish(Output::Stdout).unwrap();
         assert_eq!(log.safe(Output::Stdout), sent.len() as u64);
         assert_eq!(contents(&path, Output::Stdout), sent);
-        let again = LogFile::open(&path).unwrap();
+        let again = LogFile::open(&path, Limits::default()).unwrap();
         assert_eq!(again.safe, log.safe);
         std::fs::remove_file(&path).unwrap();
     }
@@ -323,7 +273,7 @@ mod tests {
     #[test]
     fn a_torn_last_line_is_cut_and_its_bytes_count_as_unsafe() {
         let path = temporary("torn");
-        let mut log = LogFile::open(&path).unwrap();
+        let mut log = LogFile::open(&path, Limits::default()).unwrap();
         log.append(Output::Stdout, b"whole\nunfinished").unwrap();
         assert_eq!(
             log.safe(Output::Stdout),
@@ -334,7 +284,7 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for cut in 1..whole.len() {
             std::fs::write(&path, [&whole[..], &whole[..cut]].concat()).unwrap();
-            let log = LogFile::open(&path).unwrap();
+            let log = LogFile::open(&path, Limits::default()).unwrap();
             assert_eq!(log.safe(Output::Stdout), 6);
             assert_eq!(std::fs::read(&path).unwrap(), whole);
         }
@@ -342,9 +292,40 @@ mod tests {
     }
 
     #[test]
+    fn a_full_file_is_put_aside_and_the_oldest_goes() {
+        let directory = temporary("full");
+        let path = directory.join("0.log");
+        let limits = Limits {
+            bytes: 1000,
+            files: 3,
+        };
+        let mut log = LogFile::open(&path, limits).unwrap();
+        for number in 0..200 {
+            log.append(Output::Stdout, format!("line {number}\n").as_bytes())
+                .unwrap();
+        }
+        let sent: usize = (0..200)
+            .map(|number| format!("line {number}\n").len())
+            .sum();
+        assert_eq!(log.safe(Output::Stdout), sent as u64);
+        let full = segments::full(&path).unwrap();
+        assert_eq!(full.len(), 2, "and the one that is written to");
+        for file in full.iter().map(|full| &full.path).chain([&path]) {
+            assert!(std::fs::metadata(file).unwrap().len() < 1100);
+        }
+        // Who takes over goes on counting where the other left off, also right
+        // behind a full file.
+        std::fs::remove_file(&path).unwrap();
+        let again = LogFile::open(&path, limits).unwrap();
+        assert_eq!(again.safe, full[1].end);
+        assert!(last_words(&path).unwrap().contains("\nline 1"));
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
     fn the_last_words_are_80_lines_or_2048_bytes() {
         let path = temporary("last");
-        let mut log = LogFile::open(&path).unwrap();
+        let mut log = LogFile::open(&path, Limits::default()).unwrap();
         assert_eq!(last_words(&path), None);
         for line in 0..200 {
             log.append(Output::Stdout, format!("{line}\n").as_bytes())
@@ -360,13 +341,5 @@ mod tests {
         assert_eq!(last.len(), LAST_BYTES);
         assert!(last.ends_with("xend"));
         std::fs::remove_file(&path).unwrap();
-    }
-
-    #[test]
-    fn times_are_written_as_rfc_3339() {
-        let at = |seconds, nanos| timestamp(UNIX_EPOCH + Duration::new(seconds, nanos));
-        assert_eq!(at(0, 1), "1970-01-01T00:00:00.000000001Z");
-        assert_eq!(at(951_827_696, 0), "2000-02-29T12:34:56.000000000Z");
-        assert_eq!(at(1_798_761_599, 0), "2026-12-31T23:59:59.000000000Z");
     }
 }
