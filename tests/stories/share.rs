@@ -1,14 +1,13 @@
 //! Directories and files of the host in a pod: seen from both sides at once,
 //! guarded, and only where the operator says so.
 
-use crate::crashes::kill_supervisor;
-use beluga_tests::{Beluga, Pod, Ran, SOON, eventually, run, shared};
+mod process;
+
+use beluga_tests::{Beluga, Pod, shared};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::LazyLock;
-use std::time::Duration;
 
 const MANIFEST: &str = "
 apiVersion: v1
@@ -211,8 +210,8 @@ fn a_thousand_files_are_made_and_listed() {
     assert_eq!(sh("b", "ls /elsewhere/many | wc -l"), "1000");
     assert_eq!(sh("b", "cat /elsewhere/many/f777"), "777");
     assert_eq!(fs::read_dir(host("data/many")).expect("made").count(), 1000);
-    sh("b", "rm -r /elsewhere/many");
-    assert!(!host("data/many").exists());
+    fs::remove_dir_all(host("data/many")).expect("removed");
+    assert_eq!(sh("a", "ls -d /data/many 2>/dev/null || echo gone"), "gone");
 }
 
 #[test]
@@ -228,6 +227,41 @@ fn sixty_four_mebibytes_are_copied_unchanged() {
     sh("a", "cp /data/big /data/copy");
     assert!(fs::read(host("data/copy")).expect("made") == bytes);
     sh("a", "rm /data/big /data/copy");
+}
+
+/// What programs do to files beside reading and writing them.
+const USES: &str = r#"
+import fcntl, mmap, os, socket, threading
+os.mkdir('/data/uses'); os.chdir('/data/uses')
+f = open('f', 'w+b'); f.write(b'x' * 8192); f.flush()
+m = mmap.mmap(f.fileno(), 8192); m[4096:4100] = b'mmap'; m.flush()
+assert open('f', 'rb').read()[4096:4100] == b'mmap'
+fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+try: fcntl.flock(open('f'), fcntl.LOCK_EX | fcntl.LOCK_NB); raise SystemExit('locked twice')
+except BlockingIOError: pass
+os.link('f', 'second'); assert os.stat('f').st_nlink == 2
+os.unlink('f'); f.seek(0); assert f.read(1) == b'x' and os.fstat(f.fileno()).st_nlink == 1
+os.rename('second', 'third'); os.symlink('third', 'link'); assert os.path.getsize('link') == 8192
+os.truncate('third', 1 << 20); s = os.open('third', os.O_RDWR); os.posix_fallocate(s, 0, 2 << 20)
+assert os.fstat(s).st_size == 2 << 20; os.fsync(s)
+os.setxattr('third', 'user.note', b'kept'); assert os.getxattr('third', 'user.note') == b'kept'
+os.mkfifo('fifo'); t = threading.Thread(target=lambda: open('fifo', 'w').write('through')); t.start()
+assert open('fifo').read() == 'through'
+l = socket.socket(socket.AF_UNIX); l.bind('sock'); l.listen()
+c = socket.socket(socket.AF_UNIX); c.connect('sock'); l.accept()[0].send(b'over'); assert c.recv(9) == b'over'
+a = os.open('log', os.O_WRONLY | os.O_CREAT | os.O_APPEND); b = os.open('log', os.O_WRONLY | os.O_APPEND)
+os.write(a, b'1'); os.write(b, b'2'); os.write(a, b'3'); assert open('log').read() == '123'
+try: os.mknod('null', 0o20666, os.makedev(1, 3)); raise SystemExit('made a device')
+except PermissionError: pass
+print('all', sorted(os.listdir('.')))
+"#;
+
+#[test]
+fn files_can_be_used_as_files_are() {
+    let ran = SHARE.1.try_exec("a", &["python3", "-c", USES]).ok();
+    ran.says("all ['fifo', 'link', 'log', 'sock', 'third']");
+    let third = fs::metadata(host("data/uses/third")).expect("made");
+    assert_eq!((third.size(), third.nlink()), (2 << 20, 1));
 }
 
 /// A pod of one container that runs a shell line, with one volume of the host.
@@ -292,76 +326,6 @@ fn what_is_not_of_the_type_fails_the_pod_in_the_kubelets_words() {
             .contains("which is forbidden by policy")
     );
     pod.delete();
-    beluga.is_clean();
-}
-
-/// The processes that serve the pod's volumes.
-fn servers(beluga: &Beluga, pod: &Pod) -> Vec<String> {
-    let uid = pod.field("/metadata/uid");
-    let path = beluga.root().join("pods").join(uid).join("record.json");
-    let record = fs::read_to_string(path).expect("the pod has a record");
-    let record: serde_json::Value = serde_json::from_str(&record).expect("a record is JSON");
-    let shares = record["shares"].as_array().into_iter().flatten();
-    shares
-        .map(|one| one["process"]["pid"].to_string())
-        .collect()
-}
-
-fn kill(pid: &str) -> Ran {
-    run(
-        Command::new("kill").args(["-KILL", pid]),
-        Duration::from_secs(10),
-    )
-}
-
-const WORK: &str = "while sleep 0.2; do cat /v/note >/dev/null 2>/tmp/error || break; done; \
-                    cat /tmp/error; sleep 600";
-
-#[test]
-fn a_killed_server_is_an_error_and_an_event_and_no_hang() {
-    let place = place("share-killed");
-    let beluga = Beluga::with_busybox();
-    let manifest = one("killed", WORK, "{path: PLACE/data}", "readOnly: false");
-    let pod = pod(&beluga, &manifest, &place);
-    let server = servers(&beluga, &pod).remove(0);
-    kill(&server).ok();
-    let said = eventually("an error", || {
-        Some(pod.logs("main")).filter(|log| !log.is_empty())
-    });
-    assert!(said.contains("not connected"), "{said}");
-    assert!(pod.try_exec("main", &["ls", "/v"]).took < SOON);
-    let events = beluga.run(["describe", "pod", "killed"]).ok();
-    events.says("VolumeLost").says("was ended by signal 9");
-    assert_eq!(pod.field("/status/phase"), "Running");
-    pod.delete();
-    beluga.is_clean();
-}
-
-#[test]
-fn a_share_outlives_its_supervisor_and_ends_with_its_pod() {
-    let place = place("share-adopted");
-    let beluga = Beluga::with_busybox();
-    let manifest = one(
-        "adopted",
-        "sleep 600",
-        "{path: PLACE/data}",
-        "readOnly: false",
-    );
-    let pod = pod(&beluga, &manifest, &place);
-    let server = servers(&beluga, &pod).remove(0);
-    kill_supervisor(&pod);
-    assert_eq!(
-        pod.sh("main", "cat /v/note; echo back > /v/back"),
-        "from the host"
-    );
-    assert_eq!(
-        fs::read_to_string(place.join("data/back")).expect("made"),
-        "back\n"
-    );
-    assert_eq!(servers(&beluga, &pod), [server.as_str()]);
-    beluga.is_clean();
-    pod.delete();
-    assert_ne!(kill(&server).code, 0, "it has ended");
     beluga.is_clean();
 }
 

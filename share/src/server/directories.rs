@@ -27,7 +27,7 @@ impl Server {
             self.reopen(number, OFlags::RDONLY | OFlags::DIRECTORY)?
         };
         let is_directory = true;
-        self.put_handle(Handle { fd, is_directory }, output)
+        self.put_handle(Handle { fd, is_directory }, 0, output)
     }
 
     pub(super) fn read_directory(

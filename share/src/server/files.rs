@@ -32,13 +32,23 @@ impl Server {
         self.table.room()?;
         let fd = self.reopen(number, flags)?;
         let is_directory = false;
-        self.put_handle(Handle { fd, is_directory }, output)
+        // What was only read has nothing to say when it is closed.
+        let open_flags = match flags.intersects(OFlags::WRONLY | OFlags::RDWR) {
+            true => 0,
+            false => abi::FOPEN_NOFLUSH,
+        };
+        self.put_handle(Handle { fd, is_directory }, open_flags, output)
     }
 
-    pub(super) fn put_handle(&mut self, handle: Handle, output: &mut Output) -> Result<(), Errno> {
-        let fh = self.table.open(handle)?;
+    pub(super) fn put_handle(
+        &mut self,
+        handle: Handle,
+        open_flags: u32,
+        output: &mut Output,
+    ) -> Result<(), Errno> {
         output.put(&abi::fuse_open_out {
-            fh,
+            fh: self.table.open(handle)?,
+            open_flags,
             ..abi::fuse_open_out::default()
         });
         Ok(())

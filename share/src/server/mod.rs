@@ -28,8 +28,8 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 /// Name of a file that is shared alone.
 pub const FILE_NAME: &CStr = c"file";
 
-/// Version of the protocol that is spoken: 7.34. The driver uses what both know.
-const MINOR: u32 = 34;
+/// Version of the protocol that is spoken: 7.35. The driver uses what both know.
+const MINOR: u32 = 35;
 
 /// What is asked of the driver. Nothing is kept longer than it takes: another
 /// pod, or the host, may write to the same directory (`AUTO_INVAL_DATA`, and

@@ -150,12 +150,7 @@ impl Server {
             }
         };
         let is_directory = false;
-        let fh = self.table.open(Handle { fd, is_directory })?;
-        output.put(&abi::fuse_open_out {
-            fh,
-            ..abi::fuse_open_out::default()
-        });
-        Ok(())
+        self.put_handle(Handle { fd, is_directory }, 0, output)
     }
 
     fn make_file(
