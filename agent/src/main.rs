@@ -40,6 +40,10 @@ use beluga_proto::Stamp;
 use log::Level;
 use rustix::system::{RebootCommand, reboot};
 
+/// Found in the initramfs by `beluga doctor` and `beluga version`.
+#[used]
+static VERSION_MARK: &str = concat!("beluga-agent-version=", env!("CARGO_PKG_VERSION"), "\n");
+
 fn main() {
     if std::env::args_os()
         .next()

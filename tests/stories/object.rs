@@ -1,7 +1,7 @@
 //! The pod as an object: get, describe, logs, images, dry run.
 
 use crate::lifecycle::one;
-use beluga_tests::{Beluga, eventually, image, shared};
+use beluga_tests::{Beluga, SOON, eventually, image, run, shared};
 
 #[test]
 fn b13_the_object_has_status_conditions_uid_ip_and_events() {
@@ -140,7 +140,25 @@ fn images_are_loaded_listed_and_removed() {
 
 #[test]
 fn doctor_tells_what_the_host_can_do() {
-    shared().run(["doctor"]).ok().says("kvm").says("cgroup");
+    let said = shared().run(["doctor"]).ok().says("kvm").says("cgroup");
+    said.says("-beluga, ").says("agent 0.");
+}
+
+#[test]
+fn doctor_finds_an_agent_of_another_version() {
+    let ours = std::env::var("BELUGA_INITRAMFS").expect("set where stories run");
+    let mut archive = std::fs::read(ours).expect("an initramfs");
+    let mark = b"beluga-agent-version=";
+    let at = archive.windows(mark.len()).position(|part| part == mark);
+    archive[at.expect("a version") + mark.len()] = b'9';
+    let other = Beluga::fresh();
+    std::fs::create_dir_all(other.state()).expect("a directory");
+    let path = other.state().join("initramfs");
+    std::fs::write(&path, archive).expect("written");
+    let mut doctor = other.command(["doctor"]);
+    run(doctor.env("BELUGA_INITRAMFS", &path), SOON)
+        .exits(1)
+        .says("is of version 9.");
 }
 
 #[test]

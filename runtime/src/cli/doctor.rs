@@ -266,14 +266,51 @@ fn parts(settings: &Settings) -> Vec<Finding> {
     vec![
         program("vmm", &vmm),
         share,
-        image("kernel", &kernel, |head| {
-            // An ELF file, or the boot sector's signature of a bzImage.
-            head.starts_with(b"\x7fELF") || head.get(0x202..0x206) == Some(b"HdrS")
-        }),
-        image("initramfs", &initramfs, |head| {
-            head.starts_with(b"070701") || head.starts_with(&[0x1f, 0x8b])
-        }),
+        guest_kernel(&kernel),
+        guest_initramfs(&initramfs),
     ]
+}
+
+fn guest_kernel(path: &Path) -> Finding {
+    let finding = image("kernel", path, |head| {
+        // An ELF file, or the boot sector's signature of a bzImage.
+        head.starts_with(b"\x7fELF") || head.get(0x202..0x206) == Some(b"HdrS")
+    });
+    let shown = path.display();
+    match version::of_kernel(path) {
+        _ if finding.grade == Grade::Bad => finding,
+        Some(release) if release.ends_with("-beluga") => {
+            Finding::new("kernel", Grade::Good, format!("{release}, {shown}"))
+        }
+        found => {
+            let found = found.unwrap_or("a kernel without a version".into());
+            let text = format!("{found}, {shown}, was not built for pods");
+            Finding::new("kernel", Grade::Doubtful, text)
+                .advise("make guest, or see that it has what rootfs/kernel.config has")
+        }
+    }
+}
+
+fn guest_initramfs(path: &Path) -> Finding {
+    let finding = image("initramfs", path, |head| {
+        head.starts_with(b"070701") || head.starts_with(&[0x1f, 0x8b])
+    });
+    let shown = path.display();
+    match version::of_initramfs(path) {
+        _ if finding.grade == Grade::Bad => finding,
+        Some(found) if found == version::VERSION => {
+            Finding::new("initramfs", Grade::Good, format!("agent {found}, {shown}"))
+        }
+        Some(found) => {
+            let own = version::VERSION;
+            let text = format!("the agent in {shown} is of version {found}, this is {own}");
+            Finding::new("initramfs", Grade::Bad, text).advise("install both from one build")
+        }
+        None => {
+            let text = format!("{shown}: no agent's version can be told");
+            Finding::new("initramfs", Grade::Doubtful, text).advise("make guest")
+        }
+    }
 }
 
 /// A program of ours beside this one.

@@ -33,12 +33,44 @@ pub fn run(settings: &Settings) -> Result<u8, CliError> {
                     share.display()
                 );
             }
-            say!("kernel {}", kernel.display());
-            say!("initramfs {}", initramfs.display());
+            say!(
+                "kernel {} ({})",
+                of_kernel(&kernel).unwrap_or("unknown".into()),
+                kernel.display()
+            );
+            say!(
+                "initramfs {} ({})",
+                of_initramfs(&initramfs).unwrap_or("unknown".into()),
+                initramfs.display()
+            );
         }
         Err(error) => say!("{error}"),
     }
     Ok(exit::OK)
+}
+
+/// The release of a guest kernel, like `6.12.117-beluga`: from the banner that
+/// every uncompressed Linux holds.
+pub fn of_kernel(path: &Path) -> Option<String> {
+    word_behind(&std::fs::read(path).ok()?, b"Linux version ")
+}
+
+/// The version of the agent in an uncompressed initramfs.
+pub fn of_initramfs(path: &Path) -> Option<String> {
+    word_behind(&std::fs::read(path).ok()?, b"beluga-agent-version=")
+}
+
+/// The word behind the first place where `mark` and a digit stand.
+fn word_behind(bytes: &[u8], mark: &[u8]) -> Option<String> {
+    let behind = bytes
+        .windows(mark.len() + 1)
+        .position(|window| window.starts_with(mark) && window[mark.len()].is_ascii_digit())?
+        + mark.len();
+    let word = bytes[behind..]
+        .iter()
+        .take(64)
+        .take_while(|byte| byte.is_ascii_graphic());
+    Some(word.map(|byte| char::from(*byte)).collect())
 }
 
 /// What a program of ours says that it is: the last word of `--version`.
@@ -52,4 +84,21 @@ pub fn of_program(program: &Path) -> Option<String> {
     let text = String::from_utf8_lossy(&output.stdout);
     let version = text.split_whitespace().last()?;
     output.status.success().then(|| version.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_stands_behind_its_mark() {
+        let find = |text: &str| word_behind(text.as_bytes(), b"Linux version ");
+        assert_eq!(
+            find("\0Linux version %s\0Linux version 6.12.1-beluga (b@b)"),
+            Some("6.12.1-beluga".into())
+        );
+        assert_eq!(find("Linux version 6"), Some("6".into()));
+        assert_eq!(find("Linux version "), None);
+        assert_eq!(find(""), None);
+    }
 }
