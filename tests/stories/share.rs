@@ -279,7 +279,7 @@ fn without_the_operators_word_it_is_refused() {
     let beluga = Beluga::with_busybox();
     let manifest = one("refused", "true", "{path: /etc}", "readOnly: true");
     let ran = beluga.feed(["apply", "-f", "-"], manifest.as_bytes());
-    let message = "spec.volumes[0].hostPath: forbidden by policy: /etc is below no path that pods \
+    let message = "standard input:7:13: spec.volumes[0].hostPath: forbidden by policy: /etc is below no path that pods \
                    may use (allow it with --allow-host-path /etc, or in BELUGA_ALLOW_HOST_PATH)";
     ran.exits(1).complains(message);
     let args = ["apply", "-f", "-", "--allow-host-path", "/srv"];

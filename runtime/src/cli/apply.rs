@@ -2,7 +2,7 @@
 
 use super::change::{self, Changed, PATIENCE};
 use super::dry::Dry;
-use super::host_path::Allowed;
+use super::host_path::{self, Allowed};
 use super::run::{document_name, dry_run};
 use super::{CliError, exit, manifest, objects};
 use crate::engine::{self, PodView, StartRequest};
@@ -35,6 +35,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     let images = manifest::images(settings, &documents)?;
     let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if args.dry.is_run() {
+        host_path::admit(settings, &documents)?;
         dry_run(settings, documents.iter().zip(&resolved), &images)?;
         return Ok(exit::OK);
     }
@@ -45,6 +46,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         match existing(&present, &document) {
             None => {
                 document.can_be_created()?;
+                host_path::admit(settings, [&document])?;
                 fresh.push((document, objects));
             }
             Some(pod) => {

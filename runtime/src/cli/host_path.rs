@@ -3,8 +3,9 @@
 use super::CliError;
 use crate::engine::PodView;
 use crate::host::share::prefix;
-use crate::plan::HostStep;
+use crate::plan::{HostStep, is_allowed};
 use crate::settings::Settings;
+use crate::spec::{Document, Issue, ManifestError, VolumeSource};
 use std::path::PathBuf;
 
 /// What verbs that start pods take.
@@ -30,6 +31,43 @@ impl Allowed {
         }
         Ok(settings)
     }
+}
+
+/// Refuses what nobody has allowed, with its place in the manifest.
+pub fn admit<'d>(
+    settings: &Settings,
+    documents: impl IntoIterator<Item = &'d Document>,
+) -> Result<(), CliError> {
+    for document in documents {
+        let places = document.volume_places.iter();
+        let volumes = document.spec.volumes.iter().zip(places).enumerate();
+        let issues: Vec<Issue> = volumes
+            .filter_map(|(index, (volume, at))| match &volume.source {
+                VolumeSource::HostPath { path, .. } if !is_allowed(path, &settings.host_paths) => {
+                    Some(Issue {
+                        at: *at,
+                        path: format!("spec.volumes[{index}].hostPath"),
+                        message: format!(
+                            "forbidden by policy: {path} is below no path that pods may use"
+                        ),
+                        hint: Some(format!(
+                            "allow it with --allow-host-path {path}, or in BELUGA_ALLOW_HOST_PATH"
+                        )),
+                    })
+                }
+                _ => None,
+            })
+            .collect();
+        if !issues.is_empty() {
+            let source_name = document.source_name.clone();
+            return Err(ManifestError {
+                source_name,
+                issues,
+            }
+            .into());
+        }
+    }
+    Ok(())
 }
 
 /// What a pod was allowed when it was started, it is allowed when it is started

@@ -2,7 +2,7 @@
 
 use super::dry::{Dry, Form};
 use super::foreground::{self, Options};
-use super::host_path::Allowed;
+use super::host_path::{self, Allowed};
 use super::{CliError, exit, manifest, objects, style, yaml};
 use crate::engine::{self, StartRequest, StopRequest};
 use crate::plan::{ImageFacts, Objects};
@@ -125,6 +125,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     for document in &read.pods {
         document.can_be_created()?;
     }
+    host_path::admit(settings, &read.pods)?;
     let resolved = objects::resolve(settings, &read)?;
     let documents = read.pods;
     let begun = Instant::now();

@@ -25,7 +25,7 @@ pub use downward::Objects;
 pub use files::{MAX_VOLUME, files};
 pub use image::image_facts;
 pub use layers::DISK as LAYER_DISK;
-pub use shares::MAX_VOLUME_DEVICES;
+pub use shares::{MAX_VOLUME_DEVICES, is_allowed};
 pub use signal::signal as signal_number;
 pub use size::milli_cpus;
 pub use types::{

@@ -5,7 +5,7 @@ use super::claims;
 use super::types::{HostFacts, HostStep, Identity, SharePlan};
 use crate::spec::{HostPathKind, PodSpec, VolumeSource};
 use beluga_proto::pod::VolumeKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Most claims and shared directories of one pod together: a machine has 16
 /// places, and six are taken.
@@ -22,8 +22,7 @@ pub fn steps(
         let VolumeSource::HostPath { path, kind } = &volume.source else {
             continue;
         };
-        let may_be = |prefix: &&std::path::PathBuf| Path::new(path).starts_with(prefix);
-        if !host.host_paths.iter().any(|prefix| may_be(&prefix)) {
+        if !is_allowed(path, &host.host_paths) {
             return Err(PlanError::HostPath {
                 at,
                 path: path.clone(),
@@ -49,6 +48,14 @@ pub fn steps(
         });
     }
     Ok(steps)
+}
+
+/// Whether a path, as it is written, lies below one that pods may use.
+#[must_use]
+pub fn is_allowed(path: &str, prefixes: &[PathBuf]) -> bool {
+    prefixes
+        .iter()
+        .any(|prefix| Path::new(path).starts_with(prefix))
 }
 
 /// What the guest mounts for the volume of that name.

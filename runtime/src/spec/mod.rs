@@ -89,6 +89,8 @@ pub struct Document {
     /// Where each container's image is written, by the container's name:
     /// `9:12: spec.containers[0].image`.
     pub image_places: BTreeMap<String, String>,
+    /// Where each of the pod's volumes is written, in their order.
+    pub volume_places: Vec<Position>,
     /// What a pod may have and cannot be made with.
     pub not_on_create: Vec<Issue>,
 }
@@ -310,6 +312,9 @@ fn document(tree: &Node, found: &mut Found, issues: &mut Vec<Issue>) {
     let spec = pod::convert(&pod, &mut check);
     let references = check.references();
     let image_places = image_places(&spec, &tree);
+    let volume_places = (0..spec.volumes.len())
+        .map(|at| tree.locate(&format!("spec.volumes[{at}]")).report_at())
+        .collect();
     // The sentence of an API server.
     let forbidden = || Issue {
         hint: Some("`beluga debug` adds one to a running pod".to_owned()),
@@ -326,6 +331,7 @@ fn document(tree: &Node, found: &mut Found, issues: &mut Vec<Issue>) {
         source_name: String::new(),
         references,
         image_places,
+        volume_places,
         not_on_create,
     };
     found.pods.push((name_at, document));
