@@ -10,6 +10,8 @@
 //! The same file, executed as `beluga-spawn`, is the helper that becomes a
 //! container's process ([`spawn`]).
 
+#![cfg_attr(not(test), no_main)]
+
 mod agent;
 mod boot;
 mod cgroup;
@@ -44,7 +46,9 @@ use rustix::system::{RebootCommand, reboot};
 #[used]
 static VERSION_MARK: &str = concat!("beluga-agent-version=", env!("CARGO_PKG_VERSION"), "\n");
 
-fn main() {
+/// The phases; called by the program's entry in [`sys`].
+#[cfg_attr(test, expect(dead_code, reason = "tests have an entry of their own"))]
+fn run() {
     if std::env::args_os()
         .next()
         .is_some_and(|name| name == spawn::HELPER_ARG0)

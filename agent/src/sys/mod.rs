@@ -3,6 +3,7 @@
 
 pub mod block;
 pub mod bpf;
+mod entry;
 pub mod quota;
 pub mod spawn;
 
