@@ -17,6 +17,7 @@ mod boot;
 mod cgroup;
 mod check;
 mod clock;
+mod copy;
 mod disk;
 mod files;
 mod layers;

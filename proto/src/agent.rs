@@ -30,6 +30,7 @@
 
 use crate::bytes::Bytes;
 use crate::container::{CgroupLimits, TerminalSize};
+use crate::copy::CopySpec;
 use crate::probe::{Handler, HookKind, ProbeKind};
 use crate::{ContainerId, ContainerSpec, ExecId, ExecSpec, Fault, Nonce, PodSetup};
 use serde::{Deserialize, Serialize};
@@ -169,6 +170,9 @@ pub enum Request {
         process: Box<ExecSpec>,
         /// Its streams.
         stdio: StdioNonces,
+        /// Instead of a program, with the process's user and rights: files.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        copy: Option<CopySpec>,
     },
     /// Send a signal.
     Signal {

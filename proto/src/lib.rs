@@ -18,6 +18,7 @@ pub mod bytes;
 pub mod capability;
 pub mod container;
 pub mod control;
+pub mod copy;
 pub mod exit;
 pub mod fault;
 pub mod frame;

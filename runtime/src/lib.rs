@@ -21,6 +21,7 @@ macro_rules! tell {
 
 pub mod api;
 pub mod cli;
+mod copy;
 pub mod engine;
 pub mod host;
 pub mod link;

@@ -356,6 +356,19 @@ fn limits_change_within_the_machine_and_not_beyond_it() {
     };
     // The guest keeps its memory, and the host bounds it as before.
     assert_eq!(host(&next).0, host(&present).0);
+    let large = planned(&text("cpu: 3, memory: 64Mi")).unwrap();
+    let spec = spec::parse("pod.yaml", &text("cpu: 2, memory: 64Mi")).unwrap();
+    let none = BTreeMap::new();
+    let less = amend(
+        &large,
+        &spec[0].spec,
+        &changes,
+        &none,
+        &Objects::default(),
+        &self::host(),
+    );
+    let less = less.unwrap();
+    assert_eq!((host(&large).1, host(&less).1), (Some(300), Some(200)));
     let found = difference(&present, &next, &BTreeSet::new()).unwrap();
     assert!(found.replaced.is_empty());
     let restart = ["a".to_owned()].into();

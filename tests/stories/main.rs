@@ -4,6 +4,7 @@
 
 mod change;
 mod config;
+mod cp;
 mod crashes;
 mod exec;
 mod guest;

@@ -281,6 +281,7 @@ impl Agent {
             cgroup: group.path().to_owned(),
             privileged: false,
             mask_paths: false,
+            copy: None,
         };
         Command::start(&plan, group, &self.poller, id)
     }

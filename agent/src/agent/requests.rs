@@ -14,6 +14,7 @@ use crate::stats;
 use crate::sys;
 use beluga_proto::agent::{ResumeStream, StdioNonces, Target};
 use beluga_proto::container::{CgroupLimits, TerminalSize};
+use beluga_proto::copy::CopySpec;
 use beluga_proto::{
     ContainerId, ContainerSpec, ExecId, ExecSpec, Fault, FaultCode, Nonce, PodSetup, Reply,
     Request, Stamp,
@@ -68,8 +69,9 @@ impl Agent {
                 exec,
                 process,
                 stdio,
+                copy,
             } => self
-                .exec(caller, container, exec, *process, stdio)
+                .exec(caller, container, exec, (*process, copy), stdio)
                 .err()
                 .map(Err),
             Request::Signal {
@@ -272,6 +274,7 @@ impl Agent {
             cgroup: Cgroup::named(spec.id.as_str()).path().to_owned(),
             privileged: spec.privileged,
             mask_paths: spec.mask_paths,
+            copy: None,
         })
     }
 
@@ -280,7 +283,7 @@ impl Agent {
         caller: Caller,
         container: ContainerId,
         exec: ExecId,
-        process: ExecSpec,
+        (process, copy): (ExecSpec, Option<CopySpec>),
         nonces: StdioNonces,
     ) -> Result<(), Fault> {
         let first = self.pod.admit_exec(&container, &exec)?;
@@ -300,6 +303,7 @@ impl Agent {
             privileged: false,
             mask_paths: false,
             process,
+            copy,
         };
         let (stdio, streams) = self
             .open_stdio(&plan.process, &nonces, false)

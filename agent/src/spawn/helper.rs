@@ -80,7 +80,11 @@ fn run(reporter: &Reporter) -> Result<std::convert::Infallible, HelperError> {
         Place::Join { unseen, .. } => join(&plan, *unseen)?,
     };
     let has_terminal = scene.terminal.is_some();
-    let program = program::prepare(&plan.process, &scene.identity.home)?;
+    let home = &scene.identity.home;
+    let program = match &plan.copy {
+        None => Some(program::prepare(&plan.process, home)?),
+        Some(_) => None,
+    };
     program::enter(&scene.directory, &plan.process.cwd)?;
     if let Some(terminal) = &scene.terminal {
         reporter
@@ -94,7 +98,7 @@ fn run(reporter: &Reporter) -> Result<std::convert::Infallible, HelperError> {
     give_up_rights(&plan.process, &scene.identity)?;
     drop(scene);
     close_all_but(reporter.as_fd())?;
-    if matches!(plan.place, Place::Join { unseen: true, .. }) {
+    if plan.hands_over() {
         continue_among_them(reporter)?;
     }
     rustix::process::setsid().to("lead a session")?;
@@ -103,7 +107,16 @@ fn run(reporter: &Reporter) -> Result<std::convert::Infallible, HelperError> {
     }
     rustix::process::umask(Mode::from(0o022));
     sys::reset_signals();
-    Err(program.execute(reporter))
+    if let Some(program) = program {
+        return Err(program.execute(reporter));
+    }
+    if !rustix::process::geteuid().is_root() {
+        // What execve would have done.
+        rights::set_capabilities(rustix::thread::CapabilitySet::empty())?;
+    }
+    reporter.executing().to("report to the agent")?;
+    reporter.close();
+    sys::exit(plan.copy.as_ref().map_or(1, crate::copy::run))
 }
 
 /// Goes on as a new process, which is born in the PID namespace that was joined

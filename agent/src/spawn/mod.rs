@@ -179,7 +179,7 @@ pub fn start(plan: &SpawnPlan, stdio: Stdio) -> Result<Spawning, SpawnError> {
     let pid = launch_helper(&[], &descriptors, &plan.cgroup, &birth)?;
     Ok(Spawning {
         pid,
-        hands_over: matches!(birth, Birth::Unseen),
+        hands_over: plan.hands_over(),
         status,
         terminal: None,
         executing: false,

@@ -2,6 +2,7 @@
 
 use crate::quota::ProjectQuota;
 use beluga_proto::ExecSpec;
+use beluga_proto::copy::CopySpec;
 use serde::{Deserialize, Serialize};
 
 /// One process to become.
@@ -18,6 +19,16 @@ pub struct SpawnPlan {
     pub privileged: bool,
     /// Mask and write-protect parts of /proc and /sys.
     pub mask_paths: bool,
+    /// Move files instead of executing a program.
+    pub copy: Option<CopySpec>,
+}
+
+impl SpawnPlan {
+    /// Whether the helper ends and a sibling goes on, in the PID namespace that
+    /// it joins. Who moves files is not to be seen there.
+    pub fn hands_over(&self) -> bool {
+        matches!(self.place, Place::Join { unseen: true, .. }) && self.copy.is_none()
+    }
 }
 
 /// Where a process runs.

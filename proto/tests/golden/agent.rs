@@ -7,6 +7,7 @@ use beluga_proto::agent::{
 };
 use beluga_proto::bytes::Bytes;
 use beluga_proto::container::{CgroupLimits, MountSpec, Rlimit, Seccomp, TerminalSize, UserSpec};
+use beluga_proto::copy::CopySpec;
 use beluga_proto::pod::{Address, Interface, Route, VolumeKind, VolumeSetup};
 use beluga_proto::probe::{Handler, HookKind, ProbeKind, ProbeSpec};
 use beluga_proto::vm::MacAddress;
@@ -178,7 +179,7 @@ fn requests() {
             offset: 4096,
         })
     };
-    let requests: [(&str, Request); 18] = [
+    let requests: [(&str, Request); 19] = [
         ("setup", Request::Setup(Box::new(setup()))),
         (
             "add_layers",
@@ -203,7 +204,8 @@ fn requests() {
                 container: container(),
                 exec: exec(),
                 process: Box::new(process()),
-                stdio,
+                stdio: stdio.clone(),
+                copy: None,
             },
         ),
         (
@@ -297,6 +299,19 @@ fn requests() {
             Request::Limit {
                 container: container(),
                 limits: spec().cgroup,
+            },
+        ),
+        (
+            "exec_copy",
+            Request::Exec {
+                container: container(),
+                exec: exec(),
+                process: Box::new(process()),
+                stdio,
+                copy: Some(CopySpec {
+                    path: "/data".into(),
+                    name: Some("x".into()),
+                }),
             },
         ),
     ];

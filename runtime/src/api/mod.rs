@@ -13,6 +13,7 @@ use crate::store::status::PodStatus;
 use beluga_proto::Fault;
 use beluga_proto::agent::{PodStats, ProcessExit};
 use beluga_proto::container::TerminalSize;
+use beluga_proto::copy::CopySpec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -82,6 +83,9 @@ pub struct ExecRequest {
     pub tty: Option<TerminalSize>,
     /// Whether standard input is a stream.
     pub stdin: bool,
+    /// Move files instead of running a program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<CopySpec>,
 }
 
 /// A container to attach to.

@@ -90,6 +90,9 @@ pub enum CliError {
         /// Some of the fields.
         fields: Vec<String>,
     },
+    /// Files could not be copied.
+    #[error(transparent)]
+    Copy(#[from] crate::copy::CopyError),
     /// A pod cannot be changed like that.
     #[error("pod {name:?} is not changed, refused: {why}")]
     Refused {

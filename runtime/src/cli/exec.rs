@@ -40,6 +40,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         env: Vec::new(),
         tty: tty.then(|| terminal::size().unwrap_or(TerminalSize { rows: 24, cols: 80 })),
         stdin: args.stdin,
+        copy: None,
     };
     let session = engine::exec(settings, &pod.uid, request).await?;
     let raw = if tty && args.stdin {

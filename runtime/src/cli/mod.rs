@@ -19,6 +19,7 @@ mod apply;
 mod attach;
 mod change;
 mod completion;
+mod cp;
 mod debug;
 mod delete;
 mod describe;
@@ -93,6 +94,8 @@ enum Verb {
     Logs(logs::Args),
     /// Run a command in a container
     Exec(exec::Args),
+    /// Copy files into a container or out of it
+    Cp(cp::Args),
     /// Join a running container's streams
     Attach(attach::Args),
     /// Put a container beside those of a running pod, to look at them
@@ -167,6 +170,7 @@ async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {
         Verb::Describe(args) => describe::run(settings, args).await,
         Verb::Logs(args) => logs::run(settings, args).await,
         Verb::Exec(args) => exec::run(settings, args).await,
+        Verb::Cp(args) => cp::run(settings, args).await,
         Verb::Attach(args) => attach::run(settings, args).await,
         Verb::Debug(args) => debug::run(settings, args).await,
         Verb::Set(args) => set::run(settings, args).await,

@@ -53,7 +53,7 @@ impl Supervisor {
             &self.streams,
             id,
             exec,
-            process,
+            (process, request.copy),
             exited,
         ))
     }

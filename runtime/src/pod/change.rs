@@ -20,6 +20,9 @@ use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
+/// How long the containers of a change may take whose client is not known.
+const PATIENCE_SECONDS: u32 = 120;
+
 fn refused(message: impl Into<String>) -> Fault {
     Fault::new(FaultCode::FailedPrecondition, message)
 }
@@ -93,9 +96,42 @@ impl Supervisor {
 
     /// What a supervisor that died has left half done.
     pub(super) async fn go_on_with_change(&mut self) {
+        if self.record.change.is_none() && !self.record.state.is_changing() {
+            self.take_up().await;
+        }
         if self.record.change.is_some() {
             self.add_layers().await;
         }
+    }
+
+    /// A definition that came into its place when there was no time left to
+    /// note so in the record.
+    async fn take_up(&mut self) {
+        let status = &self.record.state.status.containers;
+        let added: Vec<_> =
+            self.plan.containers[status.len().min(self.plan.containers.len())..].to_vec();
+        let planned = self.plan.containers.iter().zip(status).enumerate();
+        let replaced = planned.filter(|(index, (plan, status))| {
+            let is_other = (&plan.image, &plan.image_id) != (&status.image, &status.image_id);
+            is_other && !self.record.state.is_over(*index)
+        });
+        let replaced: Vec<usize> = replaced.map(|(index, _)| index).collect();
+        if added.is_empty() && replaced.is_empty() {
+            return;
+        }
+        let generation = self.generation;
+        let state = ChangeState::Progressing;
+        self.record.state.set_change(generation, state, None);
+        if !added.is_empty() {
+            let containers = added;
+            self.step(Input::Add { containers }).await;
+        }
+        self.record.change = Some(PendingChange {
+            generation,
+            replaced,
+            patience_seconds: PATIENCE_SECONDS,
+        });
+        self.is_dirty = true;
     }
 
     /// Brings the layers of the plan into the guest.

@@ -26,6 +26,10 @@ impl Supervisor {
     /// Gives running containers what the plan says, where they have something
     /// else.
     pub(super) fn resize(&self) {
+        // Who is about to be replaced keeps what he has.
+        if self.record.change.is_some() || self.record.state.is_changing() {
+            return;
+        }
         for (index, id) in self.to_be_resized() {
             let Some(id) = id.filter(|id| self.record.state.is_running(id)) else {
                 // Its next run is started with them.

@@ -9,6 +9,7 @@ use crate::api::{
 use crate::link::{Link, Streams};
 use crate::store::status::{ContainerState, PodStatus};
 use beluga_proto::agent::{ProcessExit, StdioNonces, Target};
+use beluga_proto::copy::CopySpec;
 use beluga_proto::{ContainerId, ExecId, ExecSpec, Fault, FaultCode, Reply, Request};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::pin::Pin;
@@ -81,7 +82,7 @@ impl Exec {
         streams: &Streams,
         container: ContainerId,
         id: ExecId,
-        process: ExecSpec,
+        (process, copy): (ExecSpec, Option<CopySpec>),
         exited: oneshot::Receiver<ProcessExit>,
     ) -> Self {
         let (stdout_nonce, stdout) = streams.expect();
@@ -91,6 +92,7 @@ impl Exec {
             container,
             exec: id.clone(),
             process: Box::new(process),
+            copy,
             stdio: StdioNonces {
                 stdin: stdin_nonce,
                 stdout: Some(stdout_nonce),

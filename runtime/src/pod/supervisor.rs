@@ -293,7 +293,10 @@ impl Supervisor {
                     drop(self.link.request(Request::Remove { container: id }));
                 }
                 Action::RollBack => self.roll_back(),
-                Action::Settle => self.settle(),
+                Action::Settle => {
+                    self.settle();
+                    self.resize();
+                }
                 Action::EndVm => {}
             }
         }

@@ -168,6 +168,7 @@ impl Fixture {
             cgroup: self.cgroup.display().to_string(),
             privileged: false,
             mask_paths: true,
+            copy: None,
         }
     }
 
