@@ -282,11 +282,20 @@ impl Agent {
         Some(End::Shutdown)
     }
 
-    /// Leaves the scratch disk as a clean file system.
+    /// Leaves disks as clean file systems: what has been written to one that
+    /// outlives the pod is on it then.
     fn unmount(&self) {
-        use crate::boot::SCRATCH;
+        use crate::boot::{SCRATCH, VOLUMES};
+        use rustix::io::Errno;
         use rustix::mount::{UnmountFlags, unmount};
-        if unmount(SCRATCH, UnmountFlags::empty()).is_err() {
+        let volumes = std::fs::read_dir(VOLUMES).into_iter().flatten().flatten();
+        // Most are no mounts of their own, which is no failure.
+        let held = |path: std::path::PathBuf| {
+            unmount(path, UnmountFlags::empty()).is_err_and(|error| error != Errno::INVAL)
+        };
+        let count = volumes.filter(|one| held(one.path())).count();
+        // A process that would not die has mounts of its own.
+        if held(SCRATCH.into()) || count > 0 || cgroup::pod_is_populated() {
             // Somebody still holds it: at least what was written is kept.
             rustix::fs::sync();
         }

@@ -149,6 +149,11 @@ impl Link {
         });
     }
 
+    /// Whether there is an agent to send requests to.
+    pub fn is_connected(&self) -> bool {
+        self.lock().writer.is_some()
+    }
+
     /// Sends a request now; what is awaited is the reply. Requests may be sent
     /// without waiting for the replies to earlier ones.
     pub fn request(

@@ -7,6 +7,7 @@ use crate::link;
 use crate::machine::control::{Control, ControlError};
 use crate::store::Life;
 use crate::store::status::{EventKind, ReceiptLine};
+use beluga_proto::agent::Request;
 use beluga_proto::control::VmStatus;
 use beluga_proto::{
     CONTROL_PORT, ControlMessage, ControlReply, ControlRequest, Fault, FaultCode, STREAM_PORT,
@@ -14,6 +15,10 @@ use beluga_proto::{
 };
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a guest may take to write out what it holds of lasting disks.
+const UNMOUNT_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Supervisor {
     /// Ends a VM in which nothing is wanted any more.
@@ -24,9 +29,16 @@ impl Supervisor {
         self.record.life = Life::Ending;
         self.is_dirty = true;
         self.boot_deadline = None;
+        // What the guest has written to a disk that outlives the pod may still
+        // be in its memory: the agent unmounts it, and the VM ends by itself.
+        if self.plan.vm.disks.iter().any(|disk| disk.flush) && self.link.is_connected() {
+            drop(self.link.request(Request::Shutdown));
+            self.end_deadline = Some(after(now(), UNMOUNT_PATIENCE));
+            return;
+        }
         self.end_deadline = Some(after(now(), STOP_PATIENCE));
-        // Nothing in the guest needs an orderly end: what it could write to is
-        // deleted with it. So the VMM is stopped, which takes no guest time.
+        // Nothing else in the guest needs an orderly end: what it could write to
+        // is deleted with it. So the VMM is stopped, which takes no guest time.
         let sent = match &mut self.control {
             Some(control) => control.send(ControlRequest::Stop).await.is_ok(),
             None => false,
