@@ -7,11 +7,13 @@ pub mod change;
 pub mod claims;
 mod gc;
 mod owner;
+mod pace;
 
 pub use crate::api::client::{AttachSession, ExecSession, Remote, Update, Watch};
 pub use crate::api::{AttachRequest, ExecRequest, StopRequest};
 pub use change::ChangeOf;
 pub use gc::gc;
+pub use pace::pace;
 
 use crate::api::client::{self, ClientError};
 use crate::host::lock::FileLock;
@@ -331,6 +333,11 @@ fn node_name() -> String {
 /// Cgroup of all pods of a root, relative to the mount.
 fn cgroup_of(settings: &Settings) -> PathBuf {
     PathBuf::from(format!("beluga-{}", settings.short_hash()))
+}
+
+/// Errors when this host is too small for a pod, with the sum.
+pub fn fits(spec: &PodSpec) -> Result<(), PlanError> {
+    plan::fits(spec, host_memory_mib())
 }
 
 fn host_memory_mib() -> u64 {

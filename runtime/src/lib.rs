@@ -35,6 +35,7 @@ pub mod settings;
 pub mod spec;
 pub mod store;
 pub mod sys;
+pub mod workload;
 
 /// An error and all that caused it, in one line: for the edge where it is printed.
 #[must_use]

@@ -19,5 +19,7 @@ mod readme;
 mod refusals;
 mod share;
 mod smoke;
+mod soak;
 mod storage;
 mod verbs;
+mod workloads;

@@ -4,7 +4,7 @@ use super::change::{self, Changed, PATIENCE};
 use super::dry::Dry;
 use super::host_path::{self, Allowed};
 use super::run::{document_name, dry_run};
-use super::{CliError, exit, manifest, objects};
+use super::{CliError, exit, manifest, objects, workloads};
 use crate::engine::{self, PodView, StartRequest};
 use crate::settings::Settings;
 use crate::spec::Document;
@@ -29,23 +29,32 @@ pub struct Args {
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     let settings = &args.allowed.settings(settings)?;
-    let (read, resolved) = objects::read(settings, &args.files)?;
-    let documents = read.pods;
+    let (read, mut resolved) = objects::read(settings, &args.files)?;
+    let present = engine::list(settings).await?;
+    for document in &read.pods {
+        if existing(&present, document).is_none() {
+            document.can_be_created()?;
+        }
+    }
     let begun = Instant::now();
-    let images = manifest::images(settings, &documents)?;
+    let images = manifest::images(settings, &read.documents())?;
     let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if args.dry.is_run() {
-        host_path::admit(settings, &documents)?;
-        dry_run(settings, documents.iter().zip(&resolved), &images)?;
+        host_path::admit(settings, read.documents())?;
+        let documents = read.documents().into_iter().zip(&resolved);
+        dry_run(settings, documents, &images)?;
         return Ok(exit::OK);
     }
-    let present = engine::list(settings).await?;
+    let of_workloads = resolved.split_off(read.pods.len());
+    let workloads = read.workloads.into_iter().zip(of_workloads);
+    let workloads: Vec<_> = workloads.collect();
+    workloads::admit(settings, &workloads, &images)?;
+    let documents = read.pods;
     // Nothing is started before everything is known to be right.
     let (mut fresh, mut there) = (Vec::new(), Vec::new());
     for (document, objects) in documents.into_iter().zip(resolved) {
         match existing(&present, &document) {
             None => {
-                document.can_be_created()?;
                 host_path::admit(settings, [&document])?;
                 fresh.push((document, objects));
             }
@@ -77,6 +86,10 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         };
         let started = engine::start(settings, request).await?;
         say!("pod/{} created", started.view.name);
+    }
+    for (workload, objects) in workloads {
+        let given = (&images, objects, image_nanos);
+        workloads::apply(settings, workload, given).await?;
     }
     Ok(exit::OK)
 }

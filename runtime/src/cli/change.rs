@@ -140,7 +140,7 @@ fn change_of(
     changed.spec.ephemeral_containers.retain(is_changed);
     Ok(ChangeOf {
         manifest,
-        images: manifest::images(settings, std::slice::from_ref(&changed))?,
+        images: manifest::images(settings, &[&changed])?,
         objects: crate::objects::of_pod(settings, &spec)?,
         spec,
         changes,

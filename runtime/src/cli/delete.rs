@@ -1,17 +1,17 @@
 //! `beluga delete`.
 
 use super::pods::{self, Scope};
-use super::{CliError, exit, manifest, objects};
-use crate::engine::{self, PodView, StopRequest};
+use super::{CliError, exit, manifest, objects, workloads};
+use crate::engine::PodView;
 use crate::settings::Settings;
 use crate::spec::{Manifest, ObjectKind, PodName};
+use crate::workload::end_all;
 use std::path::PathBuf;
-use tokio::task::LocalSet;
 
 /// Arguments of `delete`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// `pod NAME…` or `pod/NAME…`; the same with configmap and secret
+    /// `pod NAME…` or `pod/NAME…`; the same with deployment, configmap, …
     #[arg(value_name = "TYPE [NAME]")]
     what: Vec<String>,
     /// What a manifest says (- is standard input)
@@ -41,9 +41,6 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     if let Some((kind, names)) = objects::named(&args.what)? {
         return delete_objects(settings, &args, kind, &names);
     }
-    let read = manifest::read(&args.files)?;
-    let pods = pods::all(settings, &args.scope).await?;
-    let (chosen, absent) = choose(pods, &args, &read)?;
     let grace = match args.grace_period {
         _ if args.force => Some(0),
         _ if args.now => Some(1),
@@ -51,40 +48,38 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         Some(seconds) => u32::try_from(seconds).ok(),
         None => None,
     };
-    let mut failed: Option<CliError> = None;
-    let local = LocalSet::new();
-    let mut tasks = Vec::new();
-    for pod in chosen {
-        let settings = settings.clone();
-        tasks.push(local.spawn_local(async move {
-            let request = StopRequest {
-                grace,
-                delete: true,
-            };
-            (engine::stop(&settings, &pod.uid, request).await, pod.name)
-        }));
+    if let Some((kind, names)) = workloads::named(&args.what)? {
+        let chosen = workloads::choose(settings, &args.scope, kind, &names, args.all)?;
+        let absent = workloads::delete(settings, chosen, grace).await?;
+        return not_found(absent, &args);
     }
-    local
-        .run_until(async {
-            for task in tasks {
-                match task.await {
-                    Ok((Ok(()), name)) => say!("pod \"{name}\" deleted"),
-                    Ok((Err(error), _)) => failed = Some(error.into()),
-                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-                }
-            }
-        })
-        .await;
+    let read = manifest::read(&args.files)?;
+    let of_files = read.workloads.iter().map(workloads::Chosen::of).collect();
+    let no_workload = workloads::delete(settings, of_files, grace).await?;
+    let pods = pods::all(settings, &args.scope).await?;
+    let (chosen, absent) = choose(pods, &args, &read)?;
+    let mut failed: Option<CliError> = None;
+    for (name, ended) in end_all(settings, chosen, grace).await {
+        match ended {
+            Ok(()) => say!("pod \"{name}\" deleted"),
+            Err(error) => failed = Some(error.into()),
+        }
+    }
     if let Some(error) = failed {
         return Err(error);
     }
     // After their pods, which may still read them while they end.
-    let mut absent = absent.into_iter().next().map(|name| ("pod", name));
+    let no_pod = absent.into_iter().next().map(|name| ("pod", name));
+    let mut absent = no_workload.or(no_pod);
     for object in &read.objects {
         let name = (object.namespace.as_str(), object.name.as_str());
         let gone = objects::delete(settings, object.kind, [name])?;
         absent = absent.or(gone.map(|name| (object.kind.word(), name)));
     }
+    not_found(absent, &args)
+}
+
+fn not_found(absent: Option<(&'static str, String)>, args: &Args) -> Result<u8, CliError> {
     match absent {
         Some((what, name)) if !args.ignore_not_found => Err(CliError::NotFound { what, name }),
         _ => Ok(exit::OK),
@@ -111,13 +106,7 @@ fn delete_objects(
             message: format!("which {kind}s? Name them, or say --all or -f FILE"),
         });
     };
-    match absent {
-        Some(name) if !args.ignore_not_found => Err(CliError::NotFound {
-            what: kind.word(),
-            name,
-        }),
-        _ => Ok(exit::OK),
-    }
+    not_found(absent.map(|name| (kind.word(), name)), args)
 }
 
 /// The pods that are meant, and the names of those that are not there.

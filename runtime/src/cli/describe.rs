@@ -3,7 +3,7 @@
 use super::events as words;
 use super::pods::{self, Scope};
 use super::table::{Table, printable};
-use super::{CliError, exit, get, objects, time};
+use super::{CliError, exit, get, objects, time, workloads};
 use crate::engine::PodView;
 use crate::settings::Settings;
 use crate::spec::{Bytes, Container, Medium, VolumeSource};
@@ -26,6 +26,9 @@ pub struct Args {
 
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
+    if let Some((kind, names)) = workloads::named(&args.what)? {
+        return workloads::describe(settings, &args.scope, kind, &names).await;
+    }
     let names = pods::names(&args.what)?;
     let all = pods::all(settings, &args.scope).await?;
     let chosen: Vec<&PodView> = all
@@ -53,10 +56,11 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
 }
 
 /// Lines of a description.
-struct Page(Vec<String>);
+pub struct Page(pub Vec<String>);
 
 impl Page {
-    fn field(&mut self, indent: usize, name: &str, value: impl AsRef<str>) {
+    /// A line: the head, then its value.
+    pub fn field(&mut self, indent: usize, name: &str, value: impl AsRef<str>) {
         let head = format!("{}{name}:", " ".repeat(indent));
         let value = printable(value.as_ref());
         self.0.push(format!("{head:<WIDTH$} {value}"));
@@ -69,7 +73,7 @@ impl Page {
     }
 
     /// A head with its first value beside it and the others below.
-    fn list(&mut self, indent: usize, name: &str, values: &[String]) {
+    pub fn list(&mut self, indent: usize, name: &str, values: &[String]) {
         self.field(
             indent,
             name,
@@ -84,7 +88,8 @@ impl Page {
         self.0.push(format!("{name}:"));
     }
 
-    fn table(&mut self, name: &str, table: &Table) {
+    /// A head with a table below.
+    pub fn table(&mut self, name: &str, table: &Table) {
         self.head(name);
         self.0.extend(table.lines(2));
     }

@@ -6,6 +6,7 @@ use crate::api::client::ClientError;
 use crate::engine::EngineError;
 use crate::objects::ObjectError;
 use crate::spec::ManifestError;
+use crate::workload::WorkloadError;
 use beluga_image::{LoadError, ReferenceError, RemoveError, StoreError};
 use std::error::Error;
 use std::io;
@@ -56,6 +57,9 @@ pub enum CliError {
     /// A ConfigMap or Secret.
     #[error(transparent)]
     Object(#[from] ObjectError),
+    /// A Deployment or the like.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
     /// A running pod could not be told what has changed.
     #[error("the volumes of pod {name:?} keep what they have")]
     NotUpdated {
@@ -100,6 +104,14 @@ pub enum CliError {
         name: String,
         /// Field and reason.
         why: String,
+    },
+    /// There is one already.
+    #[error("{what} {name:?} already exists")]
+    Exists {
+        /// `deployment.apps`, …
+        what: &'static str,
+        /// Its name.
+        name: String,
     },
     /// What was waited for did not come.
     #[error("timed out waiting for {what}")]
@@ -187,7 +199,9 @@ impl CliError {
     /// The process' exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Engine(error) => exit::of_fault(error.code()),
+            Self::Engine(error) | Self::Workload(WorkloadError::Engine(error)) => {
+                exit::of_fault(error.code())
+            }
             Self::Usage { .. } => 2,
             Self::PodFailed { code, .. } => *code,
             _ => exit::ERROR,
@@ -207,7 +221,10 @@ impl CliError {
                 Some(format!("beluga delete pod {name}, then apply again"))
             }
             Self::PodFailed { name, .. } => Some(format!("beluga describe pod {name}")),
-            Self::Engine(error) => error.hint(),
+            Self::Engine(error) | Self::Workload(WorkloadError::Engine(error)) => error.hint(),
+            Self::Workload(WorkloadError::Stuck { .. }) => {
+                Some("beluga get pods, then describe one that is not ready".into())
+            }
             _ => None,
         }
     }

@@ -10,7 +10,7 @@ use super::output::{Printer, reader_gone};
 use super::style::Style;
 use super::tailing::{Changes, Tailing};
 use super::terminal::{self, Outputs, Raw};
-use super::{CliError, describe, exit, time};
+use super::{CliError, describe, exit, time, workloads};
 use crate::engine::{
     self, AttachRequest, PodView, Remote, StartRequest, Starting, StopRequest, Update, Watch,
 };
@@ -18,6 +18,7 @@ use crate::logs;
 use crate::plan::ContainerKind;
 use crate::settings::Settings;
 use crate::store::status::{ContainerState, Phase, PodStatus};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -25,6 +26,9 @@ use tokio::task::LocalSet;
 
 /// How long the last lines of a receipt are waited for.
 const RECEIPT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often a job is looked at for new pods.
+const JOB_LOOK: Duration = Duration::from_millis(200);
 
 /// How pods are run.
 #[derive(Debug, Clone, Copy)]
@@ -39,22 +43,27 @@ pub struct Options {
     pub tty: bool,
 }
 
-/// Starts all pods and stays with them. Nothing is left running when one of
-/// them cannot be started.
+/// Starts all pods and stays with them, and with those that have been `begun`
+/// already. Nothing is left running when one of them cannot be started.
 pub async fn run(
     settings: &Settings,
     requests: Vec<StartRequest>,
+    mut begun: Vec<Starting>,
     options: Options,
 ) -> Result<u8, CliError> {
     let (interrupt, interrupts) = watch::channel(0u32);
-    let several = requests.len() > 1;
+    let several = requests.len() + begun.len() > 1;
     let local = LocalSet::new();
     let mut tasks = Vec::new();
     let mut error: Option<CliError> = None;
-    let mut begun = Vec::new();
+    let mut uids = Vec::new();
     for request in requests {
+        engine::pace(settings, &uids).await?;
         match engine::start(settings, request).await {
-            Ok(starting) => begun.push(starting),
+            Ok(starting) => {
+                uids.push(starting.view.uid.clone());
+                begun.push(starting);
+            }
             Err(failed) => {
                 error = Some(failed.into());
                 break;
@@ -88,6 +97,54 @@ pub async fn run(
             error.map_or(Ok(code), Err)
         })
         .await
+}
+
+/// Stays with a job whose runner starts its pods, until it is done; then it is
+/// as it ended. A first Ctrl-C deletes it.
+pub async fn job(
+    settings: &Settings,
+    (namespace, name): (&str, &str),
+    options: Options,
+) -> Result<u8, CliError> {
+    // The job's pods end by the job: they do not hear of an interrupt.
+    let (_never, silence) = watch::channel(0u32);
+    let (interrupt, interrupts) = watch::channel(0u32);
+    let local = LocalSet::new();
+    local.spawn_local(count_interrupts(interrupt));
+    let followed = local.run_until(async {
+        let mut sessions = BTreeMap::new();
+        loop {
+            let now = workloads::job(settings, (namespace, name)).await?;
+            for pod in now.pods {
+                if sessions.contains_key(&pod.uid) {
+                    continue;
+                }
+                let watch = engine::watch(settings, &pod.uid).await?;
+                let uid = pod.uid.clone();
+                let starting = Starting { view: pod, watch };
+                let session = Session::new(settings.clone(), starting, options, true);
+                let silence = silence.clone();
+                sessions.insert(uid, tokio::task::spawn_local(session.run(silence)));
+            }
+            if *interrupts.borrow() > 0 {
+                return Ok(exit::INTERRUPTED);
+            }
+            if let Some(end) = now.end {
+                let mut code = exit::POD_FAILED;
+                for session in sessions.into_values() {
+                    match session.await {
+                        // How a pod failed is for the job to judge.
+                        Ok(Ok(exit::OK) | Err(_)) => {}
+                        Ok(Ok(ended)) => code = ended,
+                        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+                    }
+                }
+                return Ok(if end.complete { exit::OK } else { code });
+            }
+            tokio::time::sleep(JOB_LOOK).await;
+        }
+    });
+    followed.await
 }
 
 async fn count_interrupts(interrupt: watch::Sender<u32>) {

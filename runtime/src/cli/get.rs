@@ -3,7 +3,7 @@
 use super::object::{list, object};
 use super::pods::{self, Scope};
 use super::table::Table;
-use super::{CliError, events, exit, objects, output, time, yaml};
+use super::{CliError, events, exit, objects, output, time, workloads, yaml};
 use crate::engine::PodView;
 use crate::plan::ContainerKind;
 use crate::settings::Settings;
@@ -17,7 +17,7 @@ const WATCH_STEP: Duration = Duration::from_millis(200);
 /// Arguments of `get`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// `pods`, `pod NAME…`, `pod/NAME…` or `events`; also configmaps and secrets
+    /// `pods`, `pod NAME…`, `pod/NAME…`, `deployments`, `configmaps`, `events`, …
     #[arg(required = true, value_name = "TYPE [NAME]")]
     what: Vec<String>,
     #[command(flatten)]
@@ -41,20 +41,21 @@ pub struct PsArgs {
     show: Show,
 }
 
+/// How things are shown.
 #[derive(Debug, clap::Args)]
-struct Show {
+pub struct Show {
     /// How to print
     #[arg(short, long, value_enum)]
-    output: Option<Output>,
+    pub output: Option<Output>,
     /// No line with the heads of the columns
     #[arg(long)]
-    no_headers: bool,
+    pub no_headers: bool,
     /// Go on and print what changes
     #[arg(short, long, conflicts_with = "output")]
     watch: bool,
     /// Nothing and exit code 0 when there is no such pod
     #[arg(long)]
-    ignore_not_found: bool,
+    pub ignore_not_found: bool,
 }
 
 /// How pods are printed.
@@ -81,6 +82,9 @@ pub async fn get(settings: &Settings, args: Args) -> Result<u8, CliError> {
     if let Some((kind, names)) = objects::named(&args.what)? {
         return show_objects(settings, &args, kind, &names);
     }
+    if let Some((kind, names)) = workloads::named(&args.what)? {
+        return workloads::show(settings, &args.scope, &args.show, kind, &names).await;
+    }
     let known = matches!(args.what[0].as_str(), "pod" | "pods" | "po")
         || args.what[0].starts_with("pod/")
         || args.what[0].starts_with("pods/")
@@ -88,7 +92,7 @@ pub async fn get(settings: &Settings, args: Args) -> Result<u8, CliError> {
     if !known {
         return Err(CliError::Usage {
             message: format!(
-                "there are no resources of type {:?}, only pods, configmaps, secrets and persistentvolumeclaims",
+                "there are no resources of type {:?}, only pods, deployments, replicasets, statefulsets, daemonsets, configmaps, secrets, persistentvolumeclaims and events",
                 args.what[0]
             ),
         });

@@ -40,13 +40,13 @@ pub fn admit<'d>(
 ) -> Result<(), CliError> {
     for document in documents {
         let places = document.volume_places.iter();
-        let volumes = document.spec.volumes.iter().zip(places).enumerate();
+        let volumes = document.spec.volumes.iter().zip(places);
         let issues: Vec<Issue> = volumes
-            .filter_map(|(index, (volume, at))| match &volume.source {
+            .filter_map(|(volume, (at, path_of))| match &volume.source {
                 VolumeSource::HostPath { path, .. } if !is_allowed(path, &settings.host_paths) => {
                     Some(Issue {
                         at: *at,
-                        path: format!("spec.volumes[{index}].hostPath"),
+                        path: format!("{path_of}.hostPath"),
                         message: format!(
                             "forbidden by policy: {path} is below no path that pods may use"
                         ),

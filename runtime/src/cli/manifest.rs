@@ -3,9 +3,10 @@
 use super::CliError;
 use super::error::AbsentImage;
 use super::style::Style;
-use crate::plan::{ImageFacts, image_facts};
+use crate::engine;
+use crate::plan::{ImageFacts, PlanError, image_facts};
 use crate::settings::Settings;
-use crate::spec::{self, Document, Manifest, PodSpec};
+use crate::spec::{self, Document, Issue, Manifest, ManifestError, PodSpec};
 use beluga_image::{Reference, Store};
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -19,13 +20,14 @@ pub fn read(files: &[PathBuf]) -> Result<Manifest, CliError> {
             let read = spec::read(&name, &text)?;
             found.pods.extend(read.pods);
             found.objects.extend(read.objects);
+            found.workloads.extend(read.workloads);
         }
     }
-    warn(&found.pods);
+    warn(&found.documents());
     Ok(found)
 }
 
-fn warn(documents: &[Document]) {
+fn warn(documents: &[&Document]) {
     let style = Style::stderr();
     for warning in documents.iter().flat_map(|document| &document.warnings) {
         tell!("{} {warning}", style.warn("warning:"));
@@ -72,11 +74,38 @@ fn bounded(from: impl std::io::Read, name: &Path) -> Result<String, CliError> {
 /// The name of a manifest that was made from a command line.
 pub const COMMAND_LINE: &str = "the command line";
 
+/// Errors with the place of the largest amount when a pod is too large for this
+/// host.
+fn fit(documents: &[&Document]) -> Result<(), ManifestError> {
+    for document in documents {
+        let place = match engine::fits(&document.spec) {
+            Err(PlanError::Cpus { .. }) => &document.size_places[0],
+            Err(PlanError::Memory { .. }) => &document.size_places[1],
+            _ => continue,
+        };
+        let message = engine::fits(&document.spec)
+            .err()
+            .map(|error| error.to_string());
+        let issue = Issue {
+            at: place.0,
+            path: place.1.clone(),
+            message: message.unwrap_or_default(),
+            hint: None,
+        };
+        return Err(ManifestError {
+            source_name: document.source_name.clone(),
+            issues: vec![issue],
+        });
+    }
+    Ok(())
+}
+
 /// The images of all documents' pods, or an error that names each one that is absent.
 pub fn images(
     settings: &Settings,
-    documents: &[Document],
+    documents: &[&Document],
 ) -> Result<BTreeMap<String, ImageFacts>, CliError> {
+    fit(documents)?;
     let found = images_of(settings, documents.iter().map(|document| &document.spec));
     let Err(CliError::ImagesAbsent { mut images }) = found else {
         return found;

@@ -53,6 +53,7 @@ mod time;
 mod top;
 mod version;
 mod wait;
+mod workloads;
 
 pub use error::CliError;
 
@@ -82,9 +83,9 @@ pub struct Cli {
 enum Verb {
     /// Run pods from a manifest, or one container from an image
     Run(run::Args),
-    /// Make what a manifest says: pods, configmaps, secrets
+    /// Make what a manifest says: pods, deployments, configmaps, secrets, claims
     Apply(apply::Args),
-    /// List pods, configmaps or secrets
+    /// List pods, deployments, configmaps and the like
     Get(get::Args),
     /// List pods
     Ps(get::PsArgs),
@@ -119,7 +120,7 @@ enum Verb {
     Start(again::StartArgs),
     /// End pods and run them again
     Restart(again::StopArgs),
-    /// End and delete pods; delete configmaps or secrets
+    /// End and delete pods or deployments; delete configmaps or secrets
     Delete(delete::Args),
     /// List the images that are loaded
     Images(images::ListArgs),

@@ -48,12 +48,12 @@ pub fn named(words: &[String]) -> Result<Option<(ObjectKind, Vec<String>)>, CliE
     Ok(Some((found, names.collect::<Result<_, _>>()?)))
 }
 
-/// What each pod of a manifest refers to: objects of the manifest, then those
+/// What each pod and template of a manifest refers to: objects of the manifest, then those
 /// that are kept. Errors with every place that refers to what is not there.
 pub fn resolve(settings: &Settings, read: &Manifest) -> Result<Vec<Objects>, CliError> {
     let mut resolved = Vec::new();
     let mut missing: BTreeMap<&str, Vec<Issue>> = BTreeMap::new();
-    for pod in &read.pods {
+    for pod in read.documents() {
         let objects = of_pod(settings, pod, &read.objects)?;
         for reference in &pod.references {
             let object = objects.get(reference.kind, &reference.name);

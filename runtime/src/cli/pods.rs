@@ -1,9 +1,10 @@
 //! Which pods a command is about.
 
-use super::CliError;
 use super::selector::Selector;
+use super::{CliError, workloads};
 use crate::engine::{self, PodView};
 use crate::settings::Settings;
+use crate::spec::WorkloadKind;
 
 /// Which namespaces a command looks into.
 #[derive(Debug, Clone, clap::Args)]
@@ -55,10 +56,15 @@ pub async fn all(settings: &Settings, scope: &Scope) -> Result<Vec<PodView>, Cli
     Ok(pods)
 }
 
-/// The pod of that name.
+/// The pod of that name, or the first one of a `deployment/NAME`.
 pub async fn one(settings: &Settings, namespace: &str, word: &str) -> Result<PodView, CliError> {
-    let name = name(word)?;
     let pods = engine::list(settings).await?;
+    if let Some((kind, name)) = word.split_once('/')
+        && let Some(kind) = WorkloadKind::of_word(kind)
+    {
+        return workloads::first_pod(settings, namespace, (kind, name), pods);
+    }
+    let name = name(word)?;
     pods.into_iter()
         .find(|pod| pod.namespace == namespace && pod.name == name)
         .ok_or(CliError::NotFound { what: "pod", name })

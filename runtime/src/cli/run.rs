@@ -3,6 +3,7 @@
 use super::dry::{Dry, Form};
 use super::foreground::{self, Options};
 use super::host_path::{self, Allowed};
+use super::workloads::{self, Chosen};
 use super::{CliError, exit, manifest, objects, style, yaml};
 use crate::engine::{self, StartRequest, StopRequest};
 use crate::plan::{ImageFacts, Objects};
@@ -116,7 +117,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     } else {
         manifest::read(&args.files)?
     };
-    if read.pods.is_empty() {
+    if read.pods.is_empty() && read.workloads.is_empty() {
         return Err(CliError::Usage {
             message: "there is no pod to run in the manifest; `beluga apply` keeps objects alone"
                 .into(),
@@ -125,16 +126,20 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     for document in &read.pods {
         document.can_be_created()?;
     }
-    host_path::admit(settings, &read.pods)?;
-    let resolved = objects::resolve(settings, &read)?;
-    let documents = read.pods;
+    host_path::admit(settings, read.documents())?;
+    let mut resolved = objects::resolve(settings, &read)?;
     let begun = Instant::now();
-    let images = manifest::images(settings, &documents)?;
+    let images = manifest::images(settings, &read.documents())?;
     let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if args.dry.is_run() {
-        dry_run(settings, documents.iter().zip(&resolved), &images)?;
+        let documents = read.documents().into_iter().zip(&resolved);
+        dry_run(settings, documents, &images)?;
         return Ok(exit::OK);
     }
+    let of_workloads = resolved.split_off(read.pods.len());
+    let workloads: Vec<_> = read.workloads.into_iter().zip(of_workloads).collect();
+    workloads::admit(settings, &workloads, &images)?;
+    let documents = read.pods;
     objects::keep(settings, &read.objects, objects::tell_aside)?;
     objects::update_pods(settings, &read.objects).await?;
     clear_ended(settings, &documents).await?;
@@ -155,7 +160,28 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
             image_nanos,
         })
         .collect();
-    foreground::run(settings, requests, options).await
+    let is_job = |one: &(spec::Workload, _)| one.0.job.is_some();
+    let (jobs, workloads): (Vec<_>, Vec<_>) = workloads.into_iter().partition(is_job);
+    let chosen: Vec<_> = workloads.iter().map(|(one, _)| Chosen::of(one)).collect();
+    let mut begun = Vec::new();
+    for (workload, objects) in workloads {
+        let given = (&images, objects, image_nanos);
+        begun.extend(workloads::begin(settings, workload, given).await?);
+    }
+    let jobs = async {
+        let mut code = exit::OK;
+        for (job, _) in jobs {
+            code = code.max(workloads::run_job(settings, job, options).await?);
+        }
+        Ok::<u8, CliError>(code)
+    };
+    let pods = foreground::run(settings, requests, begun, options);
+    let (of_pods, of_jobs) = tokio::join!(pods, jobs);
+    let ended = of_pods.and_then(|code| Ok(code.max(of_jobs?)));
+    if !options.detach {
+        workloads::forget_empty(settings, &chosen).await?;
+    }
+    ended
 }
 
 /// Prints the plan of each pod.

@@ -2,9 +2,11 @@
 
 use super::object::object;
 use super::pods::{self, Scope};
-use super::{CliError, exit, time};
-use crate::engine::{self, PodView};
+use super::{CliError, exit, time, workloads};
+use crate::engine;
 use crate::settings::Settings;
+use crate::spec::WorkloadKind;
+use serde_json::Value;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ const A_WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Arguments of `wait`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// `pod NAME…` or `pod/NAME…`
+    /// `pod NAME…`, `pod/NAME…` or `deployment/NAME…`
     #[arg(value_name = "TYPE [NAME]")]
     what: Vec<String>,
     /// condition=NAME[=VALUE], phase=PHASE, jsonpath={.PATH}=VALUE, create or delete
@@ -84,6 +86,9 @@ fn patience(text: &str) -> Result<Duration, String> {
 
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
+    if let Some((kind, names)) = workloads::named(&args.what)? {
+        return of_workloads(settings, &args, kind, names).await;
+    }
     let names = pods::names(&args.what)?;
     let chosen: Vec<(String, String)> = if names.is_empty() {
         if !args.all && args.scope.selector.is_none() {
@@ -153,8 +158,7 @@ async fn wait(
                     name: name.to_owned(),
                 });
             }
-            (Goal::Condition { name, value }, Some(pod)) => condition(pod, name, value),
-            (Goal::Path { path, value }, Some(pod)) => is_at(pod, path, value),
+            (_, Some(pod)) => holds(&object(pod), goal),
         };
         if is_met {
             return Ok(());
@@ -163,8 +167,63 @@ async fn wait(
     }
 }
 
-fn condition(pod: &PodView, name: &str, wanted: &str) -> bool {
-    let object = object(pod);
+/// Waits for workloads, which nobody watches: they are looked at.
+async fn of_workloads(
+    settings: &Settings,
+    args: &Args,
+    kind: WorkloadKind,
+    names: Vec<String>,
+) -> Result<u8, CliError> {
+    let scope = &args.scope;
+    let names = if names.is_empty() && (args.all || scope.selector.is_some()) {
+        workloads::names(settings, scope, kind)?
+    } else {
+        names
+    };
+    if names.is_empty() {
+        return Err(CliError::Usage {
+            message: format!("which {kind}? Name them, or say --all or -l"),
+        });
+    }
+    let until = tokio::time::Instant::now() + args.timeout;
+    for name in names {
+        loop {
+            let found = workloads::value(settings, scope, kind, &name).await?;
+            let is_met = match (&args.goal, &found) {
+                (Goal::Create, found) => found.is_some(),
+                (Goal::Delete, found) => found.is_none(),
+                (_, None) => {
+                    let what = kind.word();
+                    return Err(CliError::NotFound { what, name });
+                }
+                (goal, Some(object)) => holds(object, goal),
+            };
+            if is_met {
+                break;
+            }
+            if tokio::time::Instant::now() >= until {
+                return Err(CliError::TimedOut {
+                    what: format!("the condition on {kind}/{name}"),
+                });
+            }
+            tokio::time::sleep(STEP).await;
+        }
+        say!("{kind}/{name} condition met");
+    }
+    Ok(exit::OK)
+}
+
+/// Whether an object that is there is as it shall be.
+fn holds(object: &Value, goal: &Goal) -> bool {
+    match goal {
+        Goal::Create => true,
+        Goal::Delete => false,
+        Goal::Condition { name, value } => condition(object, name, value),
+        Goal::Path { path, value } => is_at(object, path, value),
+    }
+}
+
+fn condition(object: &Value, name: &str, wanted: &str) -> bool {
     let conditions = object["status"]["conditions"].as_array();
     conditions.into_iter().flatten().any(|condition| {
         let is = |key: &str, text: &str| {
@@ -176,9 +235,8 @@ fn condition(pod: &PodView, name: &str, wanted: &str) -> bool {
     })
 }
 
-fn is_at(pod: &PodView, path: &[String], wanted: &str) -> bool {
-    let object = object(pod);
-    let found = path.iter().try_fold(&object, |value, step| {
+fn is_at(object: &Value, path: &[String], wanted: &str) -> bool {
+    let found = path.iter().try_fold(object, |value, step| {
         // `containers[0]`: a name, then places in lists.
         let mut steps = step.split(['[', ']']).filter(|step| !step.is_empty());
         let value = value.get(steps.next()?)?;

@@ -67,7 +67,7 @@ fn resize(
     changes: &Changes,
     host: &HostFacts,
 ) -> Result<(), PlanError> {
-    let machine = size::machine(spec, host)?;
+    let machine = size::machine(spec, host.memory_mib)?;
     let (vcpus, memory_mib) = (plan.vm.vcpus, plan.vm.memory_mib);
     if machine.vcpus > vcpus {
         return Err(PlanError::Grow {

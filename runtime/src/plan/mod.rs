@@ -175,6 +175,11 @@ pub enum PlanError {
     },
 }
 
+/// Errors when a pod cannot fit a host of so much memory, with the sum.
+pub fn fits(spec: &PodSpec, host_mib: u64) -> Result<(), PlanError> {
+    size::machine(spec, host_mib).map(drop)
+}
+
 /// The first vsock address that is nobody's own (vsock(7)); each guest is
 /// alone on its vsock, so all have the same.
 const GUEST_CID: u32 = 3;
@@ -200,7 +205,7 @@ pub fn plan(
     identity: Identity,
 ) -> Result<Plan, PlanError> {
     let mut layers = Layers::default();
-    let sizing = size::machine(spec, host)?;
+    let sizing = size::machine(spec, host.memory_mib)?;
     let scratch_bytes = scratch_bytes(spec, host);
     let facts = downward::Facts {
         spec,

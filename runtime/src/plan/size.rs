@@ -14,7 +14,7 @@
 //! the default: it may use whatever is there.
 
 use super::PlanError;
-use super::types::{CgroupPlan, HostFacts, SizeSource, SizeTerm, Sizing};
+use super::types::{CgroupPlan, SizeSource, SizeTerm, Sizing};
 use crate::spec::{Bytes, Container, PodSpec};
 use std::path::PathBuf;
 
@@ -82,8 +82,9 @@ pub fn weight(milli: u64) -> u32 {
     u32::try_from((milli / 10).clamp(1, 10_000)).unwrap_or(10_000)
 }
 
-/// Sizes the machine of a pod, or says with the sum why it cannot be.
-pub fn machine(spec: &PodSpec, host: &HostFacts) -> Result<Machine, PlanError> {
+/// Sizes the machine of a pod on a host of so much memory, or says with the sum
+/// why it cannot be.
+pub fn machine(spec: &PodSpec, host_mib: u64) -> Result<Machine, PlanError> {
     let cpu = of_pod(spec.resources.cpu_limit_milli).unwrap_or_else(|| {
         sum(spec, |container| {
             let resources = &container.resources;
@@ -125,9 +126,9 @@ pub fn machine(spec: &PodSpec, host: &HostFacts) -> Result<Machine, PlanError> {
             "{} + {overhead} MiB for the guest",
             terms(&memory.terms, |bytes| Bytes(bytes).to_string())
         ),
-        present: host.memory_mib,
+        present: host_mib,
     };
-    if wanted > host.memory_mib && !memory.terms.is_empty() {
+    if wanted > host_mib && !memory.terms.is_empty() {
         return Err(refuse());
     }
     let source = |summed: &Sum| {

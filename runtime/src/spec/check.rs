@@ -1,7 +1,7 @@
 //! The notebook of a check: what is wrong with one document, by field path.
 
 use super::config::Reference;
-use super::issue::Issue;
+use super::issue::{Issue, Position};
 use super::object::ObjectKind;
 use super::quantity::Quantity;
 use super::schema::closest;
@@ -12,6 +12,8 @@ use std::collections::BTreeSet;
 pub struct Check<'a> {
     document: &'a Node,
     masked: &'a BTreeSet<String>,
+    /// Path of the object that is checked, when that is not the whole document.
+    inside: String,
     issues: Vec<Issue>,
     ignored: Vec<String>,
     warnings: Vec<String>,
@@ -25,11 +27,38 @@ impl<'a> Check<'a> {
         Self {
             document,
             masked,
+            inside: String::new(),
             issues: Vec::new(),
             ignored: Vec::new(),
             warnings: Vec::new(),
             references: Vec::new(),
         }
+    }
+
+    /// From here on paths are those of the object at `path`.
+    pub fn enter(&mut self, path: &str) {
+        path.clone_into(&mut self.inside);
+    }
+
+    /// The path in the document.
+    pub fn full(&self, path: &str) -> String {
+        match (self.inside.as_str(), path) {
+            ("", path) => path.to_owned(),
+            (inside, "") => inside.to_owned(),
+            (inside, path) => format!("{inside}.{path}"),
+        }
+    }
+
+    /// Where the field at `path` stands, and its path in the document.
+    pub fn position(&self, path: &str) -> (Position, String) {
+        let path = self.full(path);
+        (self.document.locate(&path).report_at(), path)
+    }
+
+    /// The same as text: `9:12: spec.containers[0].image`.
+    pub fn place(&self, path: &str) -> String {
+        let (Position { line, column }, path) = self.position(path);
+        format!("{line}:{column}: {path}")
     }
 
     /// The issues, and the warnings with the one that lists ignored fields.
@@ -56,7 +85,7 @@ impl<'a> Check<'a> {
     /// variable.
     pub fn refer(&mut self, path: &str, (kind, name): (ObjectKind, &str), key: Option<&str>) {
         let field = if key.is_some() { "key" } else { "name" };
-        let path = join(path, field);
+        let path = self.full(&join(path, field));
         self.references.push(Reference {
             kind,
             name: name.to_owned(),
@@ -70,13 +99,14 @@ impl<'a> Check<'a> {
     /// Notes that the object that is named at `path` must be there, or its key,
     /// for a file.
     pub fn refer_to(&mut self, path: &str, (kind, name): (ObjectKind, &str), key: Option<&str>) {
+        let path = self.full(path);
         self.references.push(Reference {
             kind,
             name: name.to_owned(),
             key: key.map(ToOwned::to_owned),
             is_file: true,
-            path: path.to_owned(),
-            at: self.document.locate(path).report_at(),
+            at: self.document.locate(&path).report_at(),
+            path,
         });
     }
 
@@ -91,6 +121,8 @@ impl<'a> Check<'a> {
     }
 
     fn note(&mut self, path: &str, message: String, hint: Option<String>) {
+        let path = self.full(path);
+        let path = path.as_str();
         let related = |masked: &String| {
             let (long, short) = if masked.len() > path.len() {
                 (masked.as_str(), path)
@@ -113,6 +145,7 @@ impl<'a> Check<'a> {
 
     /// Something the user should know, with the field's path.
     pub fn warn(&mut self, path: &str, message: &str) {
+        let path = self.full(path);
         self.warnings.push(format!("{path}: {message}"));
     }
 
@@ -128,9 +161,10 @@ impl<'a> Check<'a> {
     /// Lists each field of `base` that is present in the one warning about
     /// fields that are a cluster's business.
     pub fn ignore(&mut self, base: &str, fields: &[(&str, bool)]) {
+        let base = self.full(base);
         let present = fields.iter().filter(|(_, present)| *present);
         self.ignored
-            .extend(present.map(|(name, _)| join(base, name)));
+            .extend(present.map(|(name, _)| join(&base, name)));
     }
 
     /// Checks a required text for its shape.

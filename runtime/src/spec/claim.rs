@@ -35,7 +35,7 @@ pub(super) fn convert(tree: &Node, issues: &mut Vec<super::Issue>) -> Option<Con
     let mut check = Check::new(tree, &decoded.masked);
     let identity = meta::object(&metadata, "the claim's name", &mut check);
     let claim = match &spec {
-        Some(spec) => claim(spec, &mut check),
+        Some(one) => self::spec(one, &mut check),
         None => {
             check.wrong("spec", "required");
             None
@@ -56,7 +56,11 @@ pub(super) fn convert(tree: &Node, issues: &mut Vec<super::Issue>) -> Option<Con
     })
 }
 
-fn claim(spec: &core::PersistentVolumeClaimSpec, check: &mut Check<'_>) -> Option<ClaimSpec> {
+/// Converts what a claim asks for.
+pub(super) fn spec(
+    spec: &core::PersistentVolumeClaimSpec,
+    check: &mut Check<'_>,
+) -> Option<ClaimSpec> {
     let core::PersistentVolumeClaimSpec {
         access_modes,
         data_source,

@@ -28,7 +28,15 @@ pub struct Decoded<T> {
 
 /// Decodes `node` as a `T`.
 pub fn decode<T: de::DeserializeOwned>(node: &Node) -> Decoded<T> {
-    let mut sink = Sink::default();
+    decode_around(node, "")
+}
+
+/// The same for a `T` that has its pod at the path `pod`.
+pub fn decode_around<T: de::DeserializeOwned>(node: &Node, pod: &'static str) -> Decoded<T> {
+    let mut sink = Sink {
+        pod,
+        ..Sink::default()
+    };
     let mut wrong = Vec::new();
     let mut value = None;
     for _ in 0..MAX_ROUNDS {
@@ -63,6 +71,8 @@ pub fn decode<T: de::DeserializeOwned>(node: &Node) -> Decoded<T> {
 
 #[derive(Default)]
 struct Sink {
+    /// Where the document has its pod.
+    pod: &'static str,
     unknown: RefCell<Vec<Issue>>,
     masked: BTreeSet<String>,
 }
@@ -428,7 +438,7 @@ impl<'de> de::MapAccess<'de> for Entries<'de, '_> {
                         at: node.key_at.unwrap_or(node.at),
                         path: join(&self.parent.path, key),
                         message: "unknown field".into(),
-                        hint: schema::hint(key, fields),
+                        hint: schema::hint(key, fields, &self.parent.path, self.sink.pod),
                     });
                 }
                 _ => {

@@ -34,6 +34,7 @@ mod schema;
 mod security;
 mod types;
 mod volume;
+mod workload;
 mod yaml;
 
 pub use claim::ClaimSpec;
@@ -46,11 +47,13 @@ pub use issue::{Issue, ManifestError, Position, SHOWN_ISSUES};
 pub use names::{is_plain_variable, label, sub_path, subdomain};
 pub use object::{ConfigObject, MAX_DATA, OPAQUE, ObjectKind};
 pub use quantity::{Bytes, Quantity, QuantityError};
+pub use schema::{FieldKind, fields};
 pub use types::{
     Container, ContainerPort, ContainerSecurity, Dns, Hooks, HostAlias, PodName, PodSpec, Probe,
     Probes, PullPolicy, ResizeRestart, Resources, RestartPolicy, RestartRule, RunAs, SeccompChoice,
     TerminationMessage, VolumeMount,
 };
+pub use workload::{JobSpec, Ordinals, Update, Workload, WorkloadKind};
 pub use yaml::MAX_TEXT;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -71,7 +74,17 @@ const CORE_KINDS: [&str; 9] = [
 ];
 
 /// Kinds that are understood.
-const KINDS: [&str; 4] = ["Pod", "ConfigMap", "Secret", "PersistentVolumeClaim"];
+const KINDS: [&str; 9] = [
+    "Pod",
+    "ConfigMap",
+    "Secret",
+    "PersistentVolumeClaim",
+    "Deployment",
+    "ReplicaSet",
+    "StatefulSet",
+    "DaemonSet",
+    "Job",
+];
 
 /// One pod of a manifest.
 #[derive(Debug, Clone)]
@@ -89,8 +102,11 @@ pub struct Document {
     /// Where each container's image is written, by the container's name:
     /// `9:12: spec.containers[0].image`.
     pub image_places: BTreeMap<String, String>,
-    /// Where each of the pod's volumes is written, in their order.
-    pub volume_places: Vec<Position>,
+    /// Where each of the pod's volumes is written, in their order, and its path.
+    pub volume_places: Vec<(Position, String)>,
+    /// Where the largest amount of CPU and of memory is written, for a pod that
+    /// does not fit.
+    pub size_places: [(Position, String); 2],
     /// What a pod may have and cannot be made with.
     pub not_on_create: Vec<Issue>,
 }
@@ -115,6 +131,17 @@ pub struct Manifest {
     pub pods: Vec<Document>,
     /// What they are configured with.
     pub objects: Vec<ConfigObject>,
+    /// What is run as pods.
+    pub workloads: Vec<Workload>,
+}
+
+impl Manifest {
+    /// The pods, then the workloads' templates, which are pods as well.
+    #[must_use]
+    pub fn documents(&self) -> Vec<&Document> {
+        let templates = self.workloads.iter().map(|one| &one.template);
+        self.pods.iter().chain(templates).collect()
+    }
 }
 
 /// Reads all pods of a manifest that has nothing else in it.
@@ -146,7 +173,8 @@ pub fn read(source_name: &str, text: &str) -> Result<Manifest, ManifestError> {
         document(&tree, &mut found, &mut issues);
     }
     refuse_equal_names(&found, &mut issues);
-    if issues.is_empty() && found.pods.is_empty() && found.objects.is_empty() {
+    let is_empty = found.pods.is_empty() && found.objects.is_empty() && found.workloads.is_empty();
+    if issues.is_empty() && is_empty {
         issues.push(Issue {
             at: Position { line: 1, column: 1 },
             path: String::new(),
@@ -155,16 +183,21 @@ pub fn read(source_name: &str, text: &str) -> Result<Manifest, ManifestError> {
         });
     }
     if issues.is_empty() {
-        let named = |(_, document): (Position, Document)| Document {
+        let named = |document: Document| Document {
             source_name: source_name.to_owned(),
             ..document
         };
+        let of_workload = |workload: Workload| Workload {
+            template: named(workload.template),
+            ..workload
+        };
         Ok(Manifest {
-            pods: found.pods.into_iter().map(named).collect(),
-            objects: found
-                .objects
+            pods: found.pods.into_iter().map(|(_, pod)| named(pod)).collect(),
+            objects: found.objects.into_iter().map(|(_, one)| one).collect(),
+            workloads: found
+                .workloads
                 .into_iter()
-                .map(|(_, object)| object)
+                .map(|(_, one)| of_workload(one))
                 .collect(),
         })
     } else {
@@ -199,6 +232,7 @@ pub fn value(source_name: &str, text: &str) -> Result<serde_json::Value, Manifes
 struct Found {
     pods: Vec<(Position, Document)>,
     objects: Vec<(Position, ConfigObject)>,
+    workloads: Vec<(Position, Workload)>,
 }
 
 /// The documents, with those of each `List` in its place.
@@ -242,6 +276,7 @@ fn issue(tree: &Node, path: &str, message: impl Into<String>) -> Issue {
 enum Kind {
     Pod,
     Object(ObjectKind),
+    Workload(WorkloadKind),
 }
 
 /// The kind of the document; says so when it is one that is not known.
@@ -257,12 +292,15 @@ fn kind(tree: &Node, issues: &mut Vec<Issue>) -> Option<Kind> {
     };
     let found = match kind {
         "Pod" => Kind::Pod,
-        _ => match ObjectKind::of(kind) {
-            Some(object) => Kind::Object(object),
-            None => {
+        _ => match (ObjectKind::of(kind), WorkloadKind::of(kind)) {
+            (Some(object), _) => Kind::Object(object),
+            (None, Some(workload)) => Kind::Workload(workload),
+            (None, None) => {
+                let (last, others) = KINDS.split_last().unwrap_or((&"", &[]));
                 let message = format!(
-                    "{} is not supported yet; Pod, ConfigMap, Secret and PersistentVolumeClaim are",
-                    shown(kind)
+                    "{} is not supported yet; {} and {last} are",
+                    shown(kind),
+                    others.join(", ")
                 );
                 let mut issue = issue(tree, "kind", message);
                 if !CORE_KINDS.contains(&kind)
@@ -275,14 +313,21 @@ fn kind(tree: &Node, issues: &mut Vec<Issue>) -> Option<Kind> {
             }
         },
     };
+    let wanted = match &found {
+        Kind::Workload(workload) => workload.api_version(),
+        Kind::Pod | Kind::Object(_) => "v1",
+    };
     match scalar(tree, "apiVersion") {
-        Some("v1") => {}
+        Some(version) if version == wanted => {}
         // The rest is checked all the same, so that all errors come at once.
         Some(version) => {
-            let message = format!("a {kind} is of apiVersion v1, not {:?}", shown(version));
+            let message = format!(
+                "a {kind} is of apiVersion {wanted}, not {:?}",
+                shown(version)
+            );
             issues.push(issue(tree, "apiVersion", message));
         }
-        None => issues.push(issue(tree, "apiVersion", "required: v1")),
+        None => issues.push(issue(tree, "apiVersion", format!("required: {wanted}"))),
     }
     Some(found)
 }
@@ -297,47 +342,96 @@ fn document(tree: &Node, found: &mut Found, issues: &mut Vec<Issue>) {
         entries.retain(|(key, _)| !matches!(key.as_str(), "apiVersion" | "kind"));
     }
     let name_at = tree.locate("metadata.name").report_at();
-    if let Kind::Object(kind) = kind {
-        let object = object::convert(kind, &tree, issues);
-        found.objects.extend(object.map(|object| (name_at, object)));
-        return;
+    match kind {
+        Kind::Object(kind) => {
+            let object = object::convert(kind, &tree, issues);
+            found.objects.extend(object.map(|object| (name_at, object)));
+        }
+        Kind::Workload(kind) => {
+            let workload = workload::convert(kind, &tree, issues);
+            found.workloads.extend(workload.map(|one| (name_at, one)));
+        }
+        Kind::Pod => {
+            let decoded = decode::decode::<Pod>(&tree);
+            issues.extend(decoded.issues);
+            let Some(pod) = decoded.value else { return };
+            let mut check = check::Check::new(&tree, &decoded.masked);
+            let mut document = pod_document(pod, &mut check);
+            let (wrong, warnings) = check.finish();
+            issues.extend(wrong);
+            document.warnings = warnings;
+            found.pods.push((name_at, document));
+        }
     }
-    let decoded = decode::decode::<Pod>(&tree);
-    issues.extend(decoded.issues);
-    let Some(mut pod) = decoded.value else { return };
-    let masked: &BTreeSet<String> = &decoded.masked;
-    let mut check = check::Check::new(&tree, masked);
-    explicit_pull(&pod, &mut check);
-    defaults::apply(&mut pod);
-    let spec = pod::convert(&pod, &mut check);
-    let references = check.references();
-    let image_places = image_places(&spec, &tree);
-    let volume_places = (0..spec.volumes.len())
-        .map(|at| tree.locate(&format!("spec.volumes[{at}]")).report_at())
-        .collect();
-    // The sentence of an API server.
-    let forbidden = || Issue {
-        hint: Some("`beluga debug` adds one to a running pod".to_owned()),
-        ..issue(&tree, ephemeral::FIELD, "cannot be set on create")
-    };
-    let is_made_with = !spec.ephemeral_containers.is_empty();
-    let not_on_create = is_made_with.then(forbidden).into_iter().collect();
-    let (wrong, warnings) = check.finish();
-    issues.extend(wrong);
-    let document = Document {
-        pod: Box::new(pod),
-        spec,
-        warnings,
-        source_name: String::new(),
-        references,
-        image_places,
-        volume_places,
-        not_on_create,
-    };
-    found.pods.push((name_at, document));
 }
 
-fn image_places(spec: &PodSpec, tree: &Node) -> BTreeMap<String, String> {
+/// Converts the pod that the check stands at. The warnings stay in the check.
+fn pod_document(mut pod: Pod, check: &mut check::Check<'_>) -> Document {
+    explicit_pull(&pod, check);
+    defaults::apply(&mut pod);
+    let spec = pod::convert(&pod, check);
+    let forbidden = || {
+        let (at, path) = check.position(ephemeral::FIELD);
+        Issue {
+            at,
+            path,
+            // The sentence of an API server.
+            message: "cannot be set on create".to_owned(),
+            hint: Some("`beluga debug` adds one to a running pod".to_owned()),
+        }
+    };
+    let is_made_with = !spec.ephemeral_containers.is_empty();
+    Document {
+        not_on_create: is_made_with.then(forbidden).into_iter().collect(),
+        references: check.references(),
+        image_places: image_places(&spec, check),
+        volume_places: (0..spec.volumes.len())
+            .map(|at| check.position(&format!("spec.volumes[{at}]")))
+            .collect(),
+        size_places: ["cpu", "memory"].map(|what| size_place(&spec, what, check)),
+        pod: Box::new(pod),
+        spec,
+        warnings: Vec::new(),
+        source_name: String::new(),
+    }
+}
+
+/// Where the largest amount that a pod asks for is written.
+fn size_place(spec: &PodSpec, what: &str, check: &check::Check<'_>) -> (Position, String) {
+    let amount = |resources: &Resources| match what {
+        "cpu" => (resources.cpu_limit_milli, resources.cpu_request_milli),
+        _ => (resources.memory_limit, resources.memory_request),
+    };
+    let lists = [
+        ("spec.initContainers", &spec.init_containers),
+        ("spec.containers", &spec.containers),
+    ];
+    let all = lists.into_iter().flat_map(|(list, containers)| {
+        let numbered = containers.iter().enumerate();
+        numbered.map(move |(at, one)| (format!("{list}[{at}]"), &one.resources))
+    });
+    let own = [("spec".to_owned(), &spec.resources)];
+    let largest = |all: &mut dyn Iterator<Item = (String, &Resources)>| {
+        all.filter_map(|(base, resources)| {
+            let (limit, request) = amount(resources);
+            let field = if limit.is_some() {
+                "limits"
+            } else {
+                "requests"
+            };
+            Some((
+                limit.or(request)?,
+                format!("{base}.resources.{field}.{what}"),
+            ))
+        })
+        .max()
+    };
+    // What the pod says for all of its containers stands in place of their sum.
+    let found = largest(&mut own.into_iter()).or_else(|| largest(&mut { all }));
+    check.position(found.as_ref().map_or("spec", |(_, path)| path))
+}
+
+fn image_places(spec: &PodSpec, check: &check::Check<'_>) -> BTreeMap<String, String> {
     let lists = [
         ("spec.initContainers", &spec.init_containers),
         ("spec.containers", &spec.containers),
@@ -347,11 +441,8 @@ fn image_places(spec: &PodSpec, tree: &Node) -> BTreeMap<String, String> {
         let numbered = containers.iter().enumerate();
         numbered.map(move |(at, container)| (format!("{list}[{at}].image"), container))
     });
-    all.map(|(path, container)| {
-        let Position { line, column } = tree.locate(&path).report_at();
-        (container.name.clone(), format!("{line}:{column}: {path}"))
-    })
-    .collect()
+    all.map(|(path, container)| (container.name.clone(), check.place(&path)))
+        .collect()
 }
 
 /// An image cannot be fetched yet, so `Always` means less than it says.
@@ -393,8 +484,16 @@ fn refuse_equal_names(found: &Found, issues: &mut Vec<Issue>) {
             one.name.as_str(),
         )
     });
+    let workloads = found.workloads.iter().map(|(at, one)| {
+        (
+            at,
+            one.kind.word(),
+            one.namespace.as_str(),
+            one.name.as_str(),
+        )
+    });
     let mut seen = BTreeSet::new();
-    for (at, kind, namespace, name) in pods.chain(objects) {
+    for (at, kind, namespace, name) in pods.chain(objects).chain(workloads) {
         if !name.is_empty() && !seen.insert((kind, namespace, name)) {
             issues.push(Issue {
                 at: *at,

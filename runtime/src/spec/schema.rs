@@ -17,21 +17,48 @@ const MAX_EDITS: usize = 3;
 /// How deep misplaced keys are looked for: `spec.containers[].resources.limits`.
 const MAX_DEPTH: usize = 4;
 
-/// What to do about the unknown `key` of an object that has `fields`.
-pub fn hint(key: &str, fields: &[&str]) -> Option<String> {
-    let home = homes()
+/// What to do about the unknown `key` of the object at `here` that has `fields`;
+/// `pod` is where the document has its pod, empty when it is one.
+pub fn hint(key: &str, fields: &[&str], here: &str, pod: &str) -> Option<String> {
+    let here = here
+        .strip_prefix(pod)
+        .unwrap_or_default()
+        .trim_start_matches('.');
+    let here = without_numbers(here);
+    let mut found: Vec<&Home> = homes()
         .iter()
-        .find(|home| home.fields.contains(&key))
-        .map(|home| match home.path.as_str() {
-            "" => format!("{key} belongs at the top level"),
-            path => format!("{key} belongs under {path}"),
-        });
+        .filter(|home| home.fields.contains(&key))
+        .collect();
+    // A field of something that the object itself has is the likeliest.
+    let is_below = |home: &Home| {
+        let rest = home.path.strip_prefix(&here);
+        !here.is_empty() && rest.is_some_and(|rest| rest.starts_with('.'))
+    };
+    found.sort_by_key(|home| !is_below(home));
+    let home = found.first().map(|home| match (pod, home.path.as_str()) {
+        ("", "") => format!("{key} belongs at the top level"),
+        (pod, path) => {
+            let parts = [pod, path].into_iter().filter(|part| !part.is_empty());
+            let path = parts.collect::<Vec<_>>().join(".");
+            format!("{key} belongs under {path}")
+        }
+    });
     // A slip of one letter is more likely than a field that moved.
     match closest(key, fields) {
         Some((1, meant)) => Some(format!("did you mean {meant}?")),
         Some((_, meant)) if home.is_none() => Some(format!("did you mean {meant}?")),
         _ => home,
     }
+}
+
+/// `spec.containers[0]` as the homes have it: `spec.containers[]`.
+fn without_numbers(path: &str) -> String {
+    let mut inside = false;
+    let kept = path.chars().filter(|c| {
+        inside = if *c == '[' { true } else { inside && *c != ']' };
+        !(inside && c.is_ascii_digit())
+    });
+    kept.collect()
 }
 
 /// The name nearest to `word`, with its distance, when it is near enough.
@@ -91,6 +118,11 @@ fn homes() -> &'static [Home] {
 
 /// The fields of the object at `path`, and the path with `[]` after lists.
 fn fields_at(path: &[&str]) -> Option<(&'static [&'static str], String)> {
+    let notes = notes_at(path);
+    notes.fields.map(|fields| (fields, notes.shown))
+}
+
+fn notes_at(path: &[&str]) -> Notes {
     let notes = RefCell::new(Notes::default());
     let probe = Probe {
         path,
@@ -98,14 +130,53 @@ fn fields_at(path: &[&str]) -> Option<(&'static [&'static str], String)> {
     };
     // The error is how the probe stops.
     drop(Pod::deserialize(probe));
-    let notes = notes.into_inner();
-    notes.fields.map(|fields| (fields, notes.shown))
+    notes.into_inner()
+}
+
+/// What kind of value a field has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldKind {
+    /// Has fields of its own.
+    Object,
+    /// Any keys.
+    Map,
+    /// `true` or `false`.
+    Boolean,
+    /// A number without fraction.
+    Integer,
+    /// Text.
+    Text,
+    /// A number with a unit, or whatever is neither of the above.
+    Other,
+}
+
+/// Every field of a Pod with what it is, objects before their fields; lists
+/// are written `containers[]`.
+#[must_use]
+pub fn fields() -> Vec<(String, FieldKind)> {
+    let mut found = Vec::new();
+    below(&mut Vec::new(), &mut found);
+    found
+}
+
+fn below(path: &mut Vec<&'static str>, found: &mut Vec<(String, FieldKind)>) {
+    let notes = notes_at(path);
+    let kind = notes.kind.unwrap_or(FieldKind::Other);
+    if !path.is_empty() {
+        found.push((notes.shown, kind));
+    }
+    for field in notes.fields.unwrap_or_default() {
+        path.push(field);
+        below(path, found);
+        path.pop();
+    }
 }
 
 #[derive(Default)]
 struct Notes {
     fields: Option<&'static [&'static str]>,
     shown: String,
+    kind: Option<FieldKind>,
 }
 
 #[derive(Clone, Copy)]
@@ -131,11 +202,35 @@ impl de::Error for Stop {
     }
 }
 
+impl Probe<'_> {
+    /// Notes what is at the end of the path.
+    fn at_end<T>(self, kind: FieldKind) -> Result<T, Stop> {
+        if self.path.is_empty() {
+            self.notes.borrow_mut().kind = Some(kind);
+        }
+        Err(Stop)
+    }
+}
+
+macro_rules! scalars {
+    ($($method:ident $kind:ident;)*) => {$(
+        fn $method<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stop> {
+            self.at_end(FieldKind::$kind)
+        }
+    )*};
+}
+
 impl<'de> Deserializer<'de> for Probe<'_> {
     type Error = Stop;
 
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stop> {
-        Err(Stop)
+    scalars! {
+        deserialize_any Other;
+        deserialize_bool Boolean;
+        deserialize_i32 Integer;
+        deserialize_i64 Integer;
+        deserialize_str Text;
+        deserialize_string Text;
+        deserialize_map Map;
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
@@ -155,7 +250,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     ) -> Result<V::Value, Stop> {
         let Some((first, rest)) = self.path.split_first() else {
             self.notes.borrow_mut().fields = Some(fields);
-            return Err(Stop);
+            return self.at_end(FieldKind::Object);
         };
         {
             let shown = &mut self.notes.borrow_mut().shown;
@@ -172,8 +267,8 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct newtype_struct tuple tuple_struct map enum identifier ignored_any
+        i8 i16 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit
+        unit_struct newtype_struct tuple tuple_struct enum identifier ignored_any
     }
 }
 
@@ -232,18 +327,32 @@ mod tests {
     fn a_misplaced_key_is_sent_home() {
         let (metadata, _) = fields_at(&["metadata"]).expect("an object");
         assert_eq!(
-            hint("restartPolicy", metadata).as_deref(),
+            hint("restartPolicy", metadata, "metadata", "").as_deref(),
             Some("restartPolicy belongs under spec")
         );
         let (container, _) = fields_at(&["spec", "containers"]).expect("an object");
         assert_eq!(
-            hint("imagee", container).as_deref(),
+            hint("imagee", container, "spec.containers[0]", "").as_deref(),
             Some("did you mean image?")
         );
         assert_eq!(
-            hint("volumes", container).as_deref(),
+            hint("volumes", container, "spec.containers[0]", "").as_deref(),
             Some("volumes belongs under spec")
         );
-        assert_eq!(hint("qqqqqqq", container), None);
+        assert_eq!(hint("qqqqqqq", container, "spec.containers[0]", ""), None);
+        assert_eq!(
+            hint("limits", container, "spec.containers[0]", "").as_deref(),
+            Some("limits belongs under spec.containers[].resources")
+        );
+        assert_eq!(
+            hint(
+                "restartPolicy",
+                metadata,
+                "spec.template.metadata",
+                "spec.template"
+            )
+            .as_deref(),
+            Some("restartPolicy belongs under spec.template.spec")
+        );
     }
 }

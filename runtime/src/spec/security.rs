@@ -259,7 +259,8 @@ fn capabilities(path: &str, list: &Option<Vec<String>>, check: &mut Check<'_>) -
         let message = format!("{shown:?} is not a capability of Linux");
         let bare = name.to_ascii_uppercase();
         let bare = bare.strip_prefix("CAP_").unwrap_or(&bare);
-        match closest(bare, &CAPABILITIES) {
+        let known: Vec<&str> = std::iter::once("ALL").chain(CAPABILITIES).collect();
+        match closest(bare, &known) {
             Some((_, meant)) => {
                 check.wrong_with_hint(&path, message, format!("did you mean {meant}?"));
             }

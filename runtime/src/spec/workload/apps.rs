@@ -1,0 +1,408 @@
+//! The kinds of `apps/v1`.
+
+use super::{
+    Ordinals, Parts, TEMPLATE, Update, Workload, WorkloadKind, amount, finish, replicas,
+    without_spec, workload,
+};
+use crate::spec::Issue;
+use crate::spec::check::Check;
+use crate::spec::decode::decode_around;
+use crate::spec::yaml::Node;
+use crate::spec::{claim, names};
+use k8s_openapi::api::apps::v1 as apps;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::json;
+
+/// Seconds after which a step of an update counts as stuck.
+const PROGRESS_SECONDS: u32 = 600;
+
+/// Converts a Deployment.
+pub fn deployment(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
+    let decoded = decode_around::<apps::Deployment>(tree, TEMPLATE);
+    issues.extend(decoded.issues);
+    let apps::Deployment {
+        metadata,
+        spec,
+        status: _, // the system's own
+    } = decoded.value?;
+    let mut check = Check::new(tree, &decoded.masked);
+    let Some(spec) = spec else {
+        return without_spec(check, issues);
+    };
+    let apps::DeploymentSpec {
+        min_ready_seconds,
+        paused,
+        progress_deadline_seconds,
+        replicas: count,
+        revision_history_limit,
+        selector,
+        strategy,
+        template,
+    } = &spec;
+    check.unsupported(
+        "spec",
+        &[
+            ("minReadySeconds", is_more_than_none(*min_ready_seconds)),
+            ("paused", *paused == Some(true)),
+        ],
+    );
+    check.ignore(
+        "spec",
+        &[("revisionHistoryLimit", revision_history_limit.is_some())],
+    );
+    let count = replicas(*count, &mut check);
+    let update = strategy_of(strategy.as_ref(), count, &mut check);
+    let progress_seconds = progress(*progress_deadline_seconds, &mut check);
+    let parts = Parts {
+        kind: WorkloadKind::Deployment,
+        metadata: &metadata,
+        template,
+        selector,
+        replicas: count,
+        update,
+        progress_seconds,
+        ordinals: None,
+        claims: &[],
+        job: None,
+    };
+    let mut filled = spec.clone();
+    filled.replicas.get_or_insert(1);
+    filled.progress_deadline_seconds.get_or_insert(600);
+    let strategy = filled.strategy.get_or_insert_default();
+    strategy.type_.get_or_insert("RollingUpdate".into());
+    if strategy.type_.as_deref() == Some("RollingUpdate") {
+        let share = || IntOrString::String("25%".into());
+        let rolling = strategy.rolling_update.get_or_insert_default();
+        rolling.max_surge.get_or_insert_with(share);
+        rolling.max_unavailable.get_or_insert_with(share);
+    }
+    let workload = workload(parts, json!(filled), &mut check);
+    Some(finish(workload, check, issues))
+}
+
+/// Converts a ReplicaSet.
+pub fn replica_set(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
+    let decoded = decode_around::<apps::ReplicaSet>(tree, TEMPLATE);
+    issues.extend(decoded.issues);
+    let apps::ReplicaSet {
+        metadata,
+        spec,
+        status: _,
+    } = decoded.value?;
+    let mut check = Check::new(tree, &decoded.masked);
+    let Some(spec) = spec else {
+        return without_spec(check, issues);
+    };
+    let apps::ReplicaSetSpec {
+        min_ready_seconds,
+        replicas: count,
+        selector,
+        template,
+    } = &spec;
+    check.unsupported(
+        "spec",
+        &[("minReadySeconds", is_more_than_none(*min_ready_seconds))],
+    );
+    if template.is_none() {
+        check.wrong(TEMPLATE, "required: the pods that it shall have");
+    }
+    let template = template.clone().unwrap_or_default();
+    let parts = Parts {
+        kind: WorkloadKind::ReplicaSet,
+        metadata: &metadata,
+        template: &template,
+        selector,
+        replicas: replicas(*count, &mut check),
+        // As in Kubernetes: only new pods are of a new template.
+        update: Update::OnDelete,
+        progress_seconds: PROGRESS_SECONDS,
+        ordinals: None,
+        claims: &[],
+        job: None,
+    };
+    let mut filled = spec.clone();
+    filled.replicas.get_or_insert(1);
+    let workload = workload(parts, json!(filled), &mut check);
+    Some(finish(workload, check, issues))
+}
+
+/// Converts a DaemonSet: this host is all the nodes there are.
+pub fn daemon_set(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
+    let decoded = decode_around::<apps::DaemonSet>(tree, TEMPLATE);
+    issues.extend(decoded.issues);
+    let apps::DaemonSet {
+        metadata,
+        spec,
+        status: _,
+    } = decoded.value?;
+    let mut check = Check::new(tree, &decoded.masked);
+    let Some(spec) = spec else {
+        return without_spec(check, issues);
+    };
+    let apps::DaemonSetSpec {
+        min_ready_seconds,
+        revision_history_limit,
+        selector,
+        template,
+        update_strategy,
+    } = &spec;
+    check.unsupported(
+        "spec",
+        &[("minReadySeconds", is_more_than_none(*min_ready_seconds))],
+    );
+    check.ignore(
+        "spec",
+        &[("revisionHistoryLimit", revision_history_limit.is_some())],
+    );
+    let strategy = update_strategy.as_ref();
+    let is_rolling = check.choice(
+        "spec.updateStrategy.type",
+        strategy.and_then(|one| one.type_.as_deref()),
+        &[("RollingUpdate", true), ("OnDelete", false)],
+    );
+    let rolling = strategy.and_then(|one| one.rolling_update.as_ref());
+    let apps::RollingUpdateDaemonSet {
+        max_surge,
+        max_unavailable,
+    } = rolling.cloned().unwrap_or_default();
+    let mut pods = |field: &str, value: Option<&IntOrString>| {
+        let path = format!("spec.updateStrategy.rollingUpdate.{field}");
+        value.map_or(0, |value| amount(&path, value, 1, true, &mut check))
+    };
+    let surge = pods("maxSurge", max_surge.as_ref());
+    // Of one pod at least one: it is the only way to replace it without surge.
+    pods("maxUnavailable", max_unavailable.as_ref());
+    let update = match (is_rolling, surge) {
+        (false, _) => Update::OnDelete,
+        (true, 0) => Update::Rolling {
+            surge: 0,
+            unavailable: 1,
+        },
+        (true, surge) => Update::Rolling {
+            surge,
+            unavailable: 0,
+        },
+    };
+    let parts = Parts {
+        kind: WorkloadKind::DaemonSet,
+        metadata: &metadata,
+        template,
+        selector,
+        replicas: 1,
+        update,
+        progress_seconds: PROGRESS_SECONDS,
+        ordinals: None,
+        claims: &[],
+        job: None,
+    };
+    let workload = workload(parts, json!(spec), &mut check);
+    Some(finish(workload, check, issues))
+}
+
+/// Converts a StatefulSet.
+pub fn stateful_set(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
+    let decoded = decode_around::<apps::StatefulSet>(tree, TEMPLATE);
+    issues.extend(decoded.issues);
+    let apps::StatefulSet {
+        metadata,
+        spec,
+        status: _,
+    } = decoded.value?;
+    let mut check = Check::new(tree, &decoded.masked);
+    let Some(spec) = spec else {
+        return without_spec(check, issues);
+    };
+    let apps::StatefulSetSpec {
+        min_ready_seconds,
+        ordinals: _, // below, like the others
+        persistent_volume_claim_retention_policy: _,
+        pod_management_policy: _,
+        replicas: count,
+        revision_history_limit,
+        selector,
+        service_name,
+        template,
+        update_strategy,
+        volume_claim_templates,
+    } = &spec;
+    check.unsupported(
+        "spec",
+        &[("minReadySeconds", is_more_than_none(*min_ready_seconds))],
+    );
+    check.ignore(
+        "spec",
+        &[
+            ("revisionHistoryLimit", revision_history_limit.is_some()),
+            ("serviceName", service_name.is_some()),
+        ],
+    );
+    let is_rolling = check.choice(
+        "spec.updateStrategy.type",
+        update_strategy
+            .as_ref()
+            .and_then(|one| one.type_.as_deref()),
+        &[("RollingUpdate", true), ("OnDelete", false)],
+    );
+    let update = if is_rolling {
+        Update::Rolling {
+            surge: 0,
+            unavailable: 1,
+        }
+    } else {
+        Update::OnDelete
+    };
+    let ordinals = ordinals(&spec, &mut check);
+    let claims = volume_claim_templates.as_deref().unwrap_or_default();
+    let parts = Parts {
+        kind: WorkloadKind::StatefulSet,
+        metadata: &metadata,
+        template,
+        selector,
+        replicas: replicas(*count, &mut check),
+        update,
+        progress_seconds: PROGRESS_SECONDS,
+        ordinals: Some(ordinals),
+        claims,
+        job: None,
+    };
+    let mut filled = spec.clone();
+    filled.replicas.get_or_insert(1);
+    filled
+        .pod_management_policy
+        .get_or_insert("OrderedReady".into());
+    let mut workload = workload(parts, json!(filled), &mut check);
+    // The claims of its pods are made with them.
+    let mine = |name: &str| {
+        claims
+            .iter()
+            .any(|claim| claim.metadata.name.as_deref() == Some(name))
+    };
+    workload
+        .template
+        .references
+        .retain(|one| one.kind != crate::spec::ObjectKind::Claim || !mine(&one.name));
+    Some(finish(workload, check, issues))
+}
+
+fn ordinals(spec: &apps::StatefulSetSpec, check: &mut Check<'_>) -> Ordinals {
+    let in_order = check.choice(
+        "spec.podManagementPolicy",
+        spec.pod_management_policy.as_deref(),
+        &[("OrderedReady", true), ("Parallel", false)],
+    );
+    let start = spec.ordinals.as_ref().and_then(|one| one.start);
+    let rolling = spec.update_strategy.as_ref();
+    let rolling = rolling.and_then(|one| one.rolling_update.as_ref());
+    if rolling.is_some_and(|one| one.max_unavailable.is_some()) {
+        check.unsupported(
+            "spec.updateStrategy.rollingUpdate",
+            &[("maxUnavailable", true)],
+        );
+    }
+    let partition = rolling.and_then(|one| one.partition);
+    let mut number = |path: &str, value: Option<i32>| {
+        let value = i64::from(value.unwrap_or_default());
+        check
+            .number(path, value, "a number from 0")
+            .unwrap_or_default()
+    };
+    let first = number("spec.ordinals.start", start);
+    let partition = number("spec.updateStrategy.rollingUpdate.partition", partition);
+    let retention = spec.persistent_volume_claim_retention_policy.as_ref();
+    let mut retains = |field: &str, value: Option<&String>| {
+        check.choice(
+            &format!("spec.persistentVolumeClaimRetentionPolicy.{field}"),
+            value.map(String::as_str),
+            &[("Retain", false), ("Delete", true)],
+        )
+    };
+    let delete_claims = retains(
+        "whenDeleted",
+        retention.and_then(|one| one.when_deleted.as_ref()),
+    );
+    let trim_claims = retains(
+        "whenScaled",
+        retention.and_then(|one| one.when_scaled.as_ref()),
+    );
+    let mut claims = Vec::new();
+    for (at, one) in spec.volume_claim_templates.iter().flatten().enumerate() {
+        let path = format!("spec.volumeClaimTemplates[{at}]");
+        let name = one.metadata.name.clone().unwrap_or_default();
+        check.shape(&format!("{path}.metadata.name"), &name, names::label);
+        check.enter(&path);
+        match &one.spec {
+            Some(spec) => drop(claim::spec(spec, check)),
+            None => check.wrong("spec", "required"),
+        }
+        check.enter("");
+        claims.push(name);
+    }
+    Ordinals {
+        first,
+        in_order,
+        partition,
+        claims,
+        delete_claims,
+        trim_claims,
+    }
+}
+
+fn strategy_of(
+    strategy: Option<&apps::DeploymentStrategy>,
+    count: u32,
+    check: &mut Check<'_>,
+) -> Update {
+    let is_rolling = check.choice(
+        "spec.strategy.type",
+        strategy.and_then(|one| one.type_.as_deref()),
+        &[("RollingUpdate", true), ("Recreate", false)],
+    );
+    let rolling = strategy.and_then(|one| one.rolling_update.as_ref());
+    let base = "spec.strategy.rollingUpdate";
+    if !is_rolling {
+        if rolling.is_some() {
+            check.wrong(base, "may not stand beside the type Recreate");
+        }
+        return Update::Recreate;
+    }
+    let quarter = IntOrString::String("25%".into());
+    let surge = rolling.and_then(|one| one.max_surge.as_ref());
+    let path = format!("{base}.maxSurge");
+    let surge = amount(&path, surge.unwrap_or(&quarter), count, true, check);
+    let unavailable = rolling.and_then(|one| one.max_unavailable.as_ref());
+    let is_given =
+        rolling.is_some_and(|one| one.max_surge.is_some() && one.max_unavailable.is_some());
+    let path = format!("{base}.maxUnavailable");
+    let mut unavailable = amount(&path, unavailable.unwrap_or(&quarter), count, false, check);
+    if surge == 0 && unavailable == 0 {
+        let zero = |value: Option<&IntOrString>| match value {
+            Some(IntOrString::Int(0)) => true,
+            Some(IntOrString::String(text)) => text == "0%",
+            _ => false,
+        };
+        let one = rolling.and_then(|one| one.max_surge.as_ref());
+        let other = rolling.and_then(|one| one.max_unavailable.as_ref());
+        if is_given && zero(one) && zero(other) {
+            check.wrong(&path, "must not be 0 while maxSurge is 0");
+        }
+        // As the deployment controller does: something must be able to move.
+        unavailable = 1;
+    }
+    Update::Rolling { surge, unavailable }
+}
+
+fn progress(seconds: Option<i32>, check: &mut Check<'_>) -> u32 {
+    let Some(seconds) = seconds else {
+        return PROGRESS_SECONDS;
+    };
+    let path = "spec.progressDeadlineSeconds";
+    let found = u32::try_from(seconds).ok().filter(|seconds| *seconds > 0);
+    found.unwrap_or_else(|| {
+        check.wrong(path, format!("{seconds} is not a number of seconds from 1"));
+        PROGRESS_SECONDS
+    })
+}
+
+fn is_more_than_none(seconds: Option<i32>) -> bool {
+    seconds.is_some_and(|seconds| seconds != 0)
+}

@@ -1,0 +1,374 @@
+//! A job's runner: looks at the job's pods whenever one of them changes, does
+//! what the plan says, and waits again.
+
+use super::plan::{Active, JobState, JobStep, PodEnd, step};
+use super::{file, forget, read_state, write_state};
+use crate::engine::{self, PodView, Update};
+use crate::host::lock::FileLock;
+use crate::path_error::PathError;
+use crate::plan::{ImageFacts, image_facts};
+use crate::pod;
+use crate::settings::Settings;
+use crate::spec::{PodSpec, Workload, WorkloadKind};
+use crate::store::StoreError;
+use crate::store::status::Phase;
+use crate::workload::members::COMPLETION_INDEX;
+use crate::workload::{Ground, Kept, WorkloadError, delete, end_all, kept, list, lock, of};
+use beluga_image::{Reference, Store};
+use beluga_proto::PodUid;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+/// The hidden verb that makes a process a runner.
+pub const RUNNER: &str = "run-job";
+
+/// How long a runner waits when it cannot start a pod, before it tries again.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Gives each job that needs one a runner.
+pub fn adopt_all(settings: &Settings) -> Result<(), WorkloadError> {
+    for (namespace, name, _) in list(settings, WorkloadKind::Job)? {
+        adopt(settings, &namespace, &name)?;
+    }
+    Ok(())
+}
+
+/// Gives a job a runner, if it needs one and has none.
+pub fn adopt(settings: &Settings, namespace: &str, name: &str) -> Result<(), WorkloadError> {
+    let state = read_state(settings, namespace, name)?;
+    let Some(kept) = kept::read(settings, namespace, WorkloadKind::Job, name)? else {
+        return Ok(());
+    };
+    // One that is done has only its own deletion before it, if that.
+    let is_mortal = kept.object["spec"]["ttlSecondsAfterFinished"].is_u64();
+    if state.end.is_some() && !is_mortal {
+        return Ok(());
+    }
+    let held = file(settings, namespace, name, "runner")?;
+    let made = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&held);
+    drop(
+        made.map_err(PathError::on("make", &held))
+            .map_err(StoreError::from)?,
+    );
+    let is_free = FileLock::try_take(&held).map_err(PathError::on("lock", &held));
+    if is_free.map_err(StoreError::from)?.is_none() {
+        return Ok(());
+    }
+    let log = file(settings, namespace, name, "log")?;
+    let spawned = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .and_then(|log| {
+            Command::new(std::env::current_exe()?)
+                .arg(RUNNER)
+                .args([namespace, name])
+                .args([&settings.root, &settings.state])
+                // What the command may use of the host's files, the job's pods may.
+                .env("BELUGA_ALLOW_HOST_PATH", host_paths(settings))
+                .current_dir("/")
+                .stdin(Stdio::null())
+                .stdout(log.try_clone()?)
+                .stderr(log)
+                .process_group(0)
+                .spawn()
+        });
+    drop(
+        spawned
+            .map_err(PathError::on("make", &log))
+            .map_err(StoreError::from)?,
+    );
+    Ok(())
+}
+
+/// The list with colons that the variable holds.
+fn host_paths(settings: &Settings) -> OsString {
+    let paths = settings.host_paths.iter();
+    std::env::join_paths(paths).unwrap_or_default()
+}
+
+/// The main function of a runner: `NAMESPACE NAME ROOT STATE`.
+#[must_use]
+pub fn runner_main(args: &[OsString]) -> ExitCode {
+    let texts: Option<Vec<&str>> = args.iter().map(|arg| arg.to_str()).collect();
+    let Some([namespace, name, root, state]) = texts.as_deref() else {
+        tell!("beluga {RUNNER} is started by beluga itself");
+        return ExitCode::from(2);
+    };
+    // Its own session: no terminal's signals reach it.
+    let _ = rustix::process::setsid();
+    let settings = match Settings::new(Some(root.into()), Some(state.into())) {
+        Ok(settings) => settings,
+        Err(error) => {
+            tell!("{}", crate::error_chain(&error));
+            return ExitCode::FAILURE;
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let ended = runtime.map(|runtime| {
+        let local = LocalSet::new();
+        local.block_on(&runtime, drive(&settings, namespace, name))
+    });
+    match ended {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            tell!("{}", crate::error_chain(&error));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            tell!("cannot start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn drive(settings: &Settings, namespace: &str, name: &str) -> Result<(), WorkloadError> {
+    let held = file(settings, namespace, name, "runner")?;
+    let taken = FileLock::try_take(&held).map_err(PathError::on("lock", &held));
+    let Some(_held) = taken.map_err(StoreError::from)? else {
+        return Ok(());
+    };
+    let (news, mut heard) = mpsc::unbounded_channel();
+    let mut watched = BTreeSet::new();
+    loop {
+        let turn = turn(settings, (namespace, name), &mut watched).await;
+        let wait = match turn {
+            Ok(Turn::Over) => return Ok(()),
+            Ok(Turn::Again) => continue,
+            Ok(Turn::Wait(fresh, wait)) => {
+                for uid in fresh {
+                    let (settings, news) = (settings.clone(), news.clone());
+                    tokio::task::spawn_local(watch(settings, uid, news));
+                }
+                wait
+            }
+            Err(error) => {
+                tell!("{}", crate::error_chain(&error));
+                Some(AGAIN)
+            }
+        };
+        let pause = tokio::time::sleep(wait.unwrap_or(Duration::MAX));
+        tokio::select! {
+            heard = heard.recv() => {
+                if let Some(uid) = heard.flatten() {
+                    // Its supervisor has gone, with the pod or without it.
+                    watched.remove(&uid);
+                }
+            }
+            () = pause => {}
+        }
+    }
+}
+
+/// Tells of everything that happens to a pod; at the end its UID.
+async fn watch(settings: Settings, uid: PodUid, news: mpsc::UnboundedSender<Option<PodUid>>) {
+    if let Ok(mut watch) = engine::watch(&settings, &uid).await {
+        while let Ok(Some(Update::Status(_))) = watch.next().await {
+            let _ = news.send(None);
+        }
+    }
+    let _ = news.send(Some(uid));
+}
+
+/// What comes after a look at the job.
+enum Turn {
+    /// Nothing: the job is done or gone.
+    Over,
+    /// Another look.
+    Again,
+    /// These pods are watched; until something happens or the time is over.
+    Wait(Vec<PodUid>, Option<Duration>),
+}
+
+async fn turn(
+    settings: &Settings,
+    (namespace, name): (&str, &str),
+    watched: &mut BTreeSet<PodUid>,
+) -> Result<Turn, WorkloadError> {
+    if kept::read(settings, namespace, WorkloadKind::Job, name)?.is_none() {
+        return Ok(Turn::Over);
+    }
+    // Whoever deletes the job holds this until its pods are gone.
+    let _lock = lock(settings, namespace, WorkloadKind::Job, name)?;
+    let Some(kept) = kept::read(settings, namespace, WorkloadKind::Job, name)? else {
+        delete(settings, namespace, WorkloadKind::Job, name)?;
+        return Ok(Turn::Over);
+    };
+    let workload = kept.workload(WorkloadKind::Job, name)?;
+    let Some(job) = workload.job.clone() else {
+        return Ok(Turn::Over);
+    };
+    let now = pod::now().unix;
+    let pods: Vec<PodView> = engine::list(settings).await?;
+    let pods: Vec<PodView> = pods.into_iter().filter(|pod| of(&kept, pod)).collect();
+    let before = read_state(settings, namespace, name)?;
+    if let Some(finished) = before.finished {
+        let ttl = job
+            .ttl_seconds
+            .map(|seconds| seconds.saturating_mul(1_000_000_000));
+        let Some(ttl) = ttl else {
+            return Ok(Turn::Over);
+        };
+        let left = finished.saturating_add(ttl).saturating_sub(now);
+        if left > 0 {
+            return Ok(Turn::Wait(Vec::new(), Some(Duration::from_nanos(left))));
+        }
+        remove(settings, (namespace, name), pods).await?;
+        return Ok(Turn::Over);
+    }
+    let mut state = before.clone();
+    count(&mut state, &pods, watched, now);
+    if !job.is_suspended {
+        state.started.get_or_insert(now);
+    }
+    let active = active(&pods);
+    let next = step(&job, &state, &active, (now, &settings.backoff));
+    if let JobStep::End(end) = &next {
+        state.end = Some(end.clone());
+        state.finished = Some(now);
+    }
+    if state != before {
+        write_state(settings, namespace, name, &state)?;
+    }
+    let goes = |uids: &BTreeSet<&PodUid>| -> Vec<PodView> {
+        let chosen = pods.iter().filter(|pod| uids.contains(&pod.uid));
+        chosen.cloned().collect()
+    };
+    match next {
+        JobStep::Await(wait) => {
+            let fresh: Vec<PodUid> = active
+                .into_iter()
+                .map(|one| one.uid)
+                .filter(|uid| watched.insert(uid.clone()))
+                .collect();
+            return Ok(Turn::Wait(fresh, wait));
+        }
+        JobStep::Start(which) => start(settings, kept, workload, which).await?,
+        JobStep::Delete(uids) => gone(settings, goes(&uids.iter().collect()), watched).await?,
+        JobStep::End(_) => {
+            let uids = active.iter().map(|one| &one.uid).collect();
+            gone(settings, goes(&uids), watched).await?;
+        }
+    }
+    Ok(Turn::Again)
+}
+
+/// Notes how pods have ended. One that was watched and is not there any more
+/// was deleted by somebody, which counts as a failure.
+fn count(state: &mut JobState, pods: &[PodView], watched: &mut BTreeSet<PodUid>, now: u64) {
+    for pod in pods.iter().filter(|pod| pod.status.phase.is_end()) {
+        watched.remove(&pod.uid);
+        state.ended.entry(pod.uid.clone()).or_insert(PodEnd {
+            succeeded: pod.status.phase == Phase::Succeeded,
+            at: pod.status.finished.unwrap_or(now),
+            index: index(pod),
+        });
+    }
+    let is_there = |uid: &PodUid| pods.iter().any(|pod| pod.uid == *uid);
+    let lost: Vec<PodUid> = watched
+        .iter()
+        .filter(|uid| !is_there(uid))
+        .cloned()
+        .collect();
+    for uid in lost {
+        watched.remove(&uid);
+        state.ended.entry(uid).or_insert(PodEnd {
+            succeeded: false,
+            at: now,
+            index: None,
+        });
+    }
+}
+
+fn index(pod: &PodView) -> Option<u32> {
+    pod.spec.labels.get(COMPLETION_INDEX)?.parse().ok()
+}
+
+fn active(pods: &[PodView]) -> Vec<Active> {
+    let live = pods
+        .iter()
+        .filter(|pod| !pod.status.phase.is_end() && pod.status.deleted.is_none());
+    live.map(|pod| Active {
+        uid: pod.uid.clone(),
+        restarts: pod.status.containers.iter().map(|one| one.restarts).sum(),
+        index: index(pod),
+    })
+    .collect()
+}
+
+/// Ends pods that are too many: by the job itself, so that they do not count.
+async fn gone(
+    settings: &Settings,
+    pods: Vec<PodView>,
+    watched: &mut BTreeSet<PodUid>,
+) -> Result<(), WorkloadError> {
+    for pod in &pods {
+        watched.remove(&pod.uid);
+    }
+    for (_, ended) in end_all(settings, pods, None).await {
+        ended?;
+    }
+    Ok(())
+}
+
+async fn remove(
+    settings: &Settings,
+    (namespace, name): (&str, &str),
+    pods: Vec<PodView>,
+) -> Result<(), WorkloadError> {
+    for (_, ended) in end_all(settings, pods, None).await {
+        ended?;
+    }
+    delete(settings, namespace, WorkloadKind::Job, name)?;
+    Ok(forget(settings, namespace, name)?)
+}
+
+async fn start(
+    settings: &Settings,
+    kept: Kept,
+    workload: Workload,
+    which: Vec<Option<u32>>,
+) -> Result<(), WorkloadError> {
+    let begun = std::time::Instant::now();
+    let images = images(settings, &workload.template.spec)?;
+    let ground = Ground {
+        settings,
+        kept,
+        images,
+        objects: crate::objects::of_pod(settings, &workload.template.spec)?,
+        workload,
+        image_nanos: u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX),
+    };
+    ground.start_some(which, &mut Vec::new()).await
+}
+
+/// The images of a pod, all of which were there when the job was made.
+fn images(
+    settings: &Settings,
+    spec: &PodSpec,
+) -> Result<BTreeMap<String, ImageFacts>, WorkloadError> {
+    let store = Store::open(settings.images())?;
+    let mut found = BTreeMap::new();
+    for container in spec.all_containers() {
+        let image = &container.image;
+        let reference = image.parse::<Reference>().ok();
+        let known = reference
+            .map(|reference| store.resolve(&reference))
+            .transpose()?;
+        let known = known.flatten().ok_or_else(|| WorkloadError::Image {
+            image: image.clone(),
+        })?;
+        found.insert(image.clone(), image_facts(&known));
+    }
+    Ok(found)
+}

@@ -1,0 +1,49 @@
+//! Stories that are too long for the gate: `make soak`.
+
+use crate::workloads::{apply, deployment, distinct, own_volumes, pods};
+use beluga_tests::{Beluga, run, say};
+use std::time::{Duration, Instant};
+
+/// Longest that fifty pods may take on two emulated CPUs.
+const LONG: Duration = Duration::from_secs(30 * 60);
+
+/// Memory of the host that is in use, in MiB.
+fn used_mib() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = |name: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let word = line.and_then(|line| line.split_whitespace().next());
+        word.and_then(|word| word.parse().ok()).unwrap_or_default()
+    };
+    (kib("MemTotal:") - kib("MemAvailable:")) / 1024
+}
+
+#[test]
+fn b15_fifty_pods_of_one_deployment() {
+    let beluga = Beluga::with_busybox();
+    let (before, begun) = (used_mib(), Instant::now());
+    let file = beluga.root().join("fifty.yaml");
+    std::fs::write(&file, deployment("fifty", 50)).expect("a manifest");
+    run(beluga.command(["apply", "-f"]).arg(&file), LONG).ok();
+    let started = begun.elapsed();
+    let goal = "--for=jsonpath={.status.readyReplicas}=50";
+    run(
+        &mut beluga.command(["wait", "deployment/fifty", goal, "--timeout=20m"]),
+        LONG,
+    )
+    .ok();
+    let (ready, memory) = (begun.elapsed(), used_mib().saturating_sub(before));
+    let fifty = pods(&beluga, "fifty");
+    for pointer in ["/metadata/name", "/metadata/uid", "/status/podIP"] {
+        assert_eq!(distinct(&fifty, pointer), 50, "{pointer}");
+    }
+    own_volumes(&beluga, &fifty);
+    let end = Instant::now();
+    run(&mut beluga.command(["delete", "deployment", "fifty"]), LONG).ok();
+    assert!(pods(&beluga, "fifty").is_empty());
+    beluga.is_clean();
+    say(&format!(
+        "fifty pods: begun in {started:.0?}, ready in {ready:.0?}, {memory} MiB of the host, gone in {:.0?}",
+        end.elapsed()
+    ));
+}

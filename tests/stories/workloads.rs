@@ -1,0 +1,248 @@
+//! Deployments and their like: pods from a template.
+
+use beluga_tests::{Beluga, eventually, shared};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// A Deployment of pods with a volume each, which hold their own IP.
+pub fn deployment(name: &str, replicas: usize) -> String {
+    format!(
+        "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: main
+        image: busybox
+        command: [sh, -c, 'echo $IP > /own/ip; sleep 6000']
+        env: [{{name: IP, valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}}}]
+        volumeMounts: [{{name: own, mountPath: /own}}]
+      volumes: [{{name: own, emptyDir: {{}}}}]
+"
+    )
+}
+
+/// Applies a manifest and gives back what it said.
+#[track_caller]
+pub fn apply(beluga: &Beluga, manifest: &str) -> String {
+    beluga
+        .feed(["apply", "-f", "-"], manifest.as_bytes())
+        .ok()
+        .out
+}
+
+/// The pods of an app, as objects.
+#[track_caller]
+pub fn pods(beluga: &Beluga, app: &str) -> Vec<Value> {
+    let selector = format!("app={app}");
+    let ran = beluga
+        .run(["get", "pods", "-l", &selector, "-o", "json"])
+        .ok();
+    let list: Value = serde_json::from_str(&ran.out).unwrap_or_default();
+    list["items"].as_array().cloned().unwrap_or_default()
+}
+
+/// How many different texts there are at a place of these objects.
+pub fn distinct(objects: &[Value], pointer: &str) -> usize {
+    let texts = objects
+        .iter()
+        .filter_map(|one| one.pointer(pointer)?.as_str());
+    texts.collect::<BTreeSet<_>>().len()
+}
+
+/// Whether each pod's volume holds that pod's own IP.
+#[track_caller]
+pub fn own_volumes(beluga: &Beluga, pods: &[Value]) {
+    for pod in pods {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        let ran = beluga.run(["exec", name, "--", "cat", "/own/ip"]).ok();
+        assert_eq!(Value::from(ran.text()), pod["status"]["podIP"]);
+    }
+}
+
+#[test]
+fn b15_pods_of_a_deployment_have_a_uid_an_ip_and_volumes_of_their_own() {
+    let manifest = deployment("trio", 3);
+    assert_eq!(apply(shared(), &manifest), "deployment.apps/trio created\n");
+    let wait = [
+        "wait",
+        "deployment/trio",
+        "--for=jsonpath={.status.readyReplicas}=3",
+        "--timeout=150s",
+    ];
+    shared().run(wait).ok();
+    let trio = pods(shared(), "trio");
+    for pointer in ["/metadata/name", "/metadata/uid", "/status/podIP"] {
+        assert_eq!(distinct(&trio, pointer), 3, "{pointer}");
+    }
+    own_volumes(shared(), &trio);
+    shared()
+        .run(["get", "deployments"])
+        .ok()
+        .says("trio")
+        .says("3/3");
+    assert_eq!(
+        apply(shared(), &manifest),
+        "deployment.apps/trio unchanged\n"
+    );
+    assert_eq!(distinct(&pods(shared(), "trio"), "/metadata/uid"), 3);
+    assert_eq!(
+        apply(shared(), &deployment("trio", 1)),
+        "deployment.apps/trio configured\n"
+    );
+    assert_eq!(pods(shared(), "trio").len(), 1);
+    shared()
+        .run(["describe", "deploy", "trio"])
+        .ok()
+        .says("1 desired | 1 updated | 1 total");
+    shared()
+        .run(["delete", "deployment", "trio"])
+        .ok()
+        .says("deployment.apps \"trio\" deleted");
+    assert!(pods(shared(), "trio").is_empty());
+}
+
+#[test]
+fn a_changed_template_replaces_pods_and_the_old_one_goes_last() {
+    let uid = || distinct(&pods(shared(), "roll"), "/metadata/uid");
+    apply(shared(), &deployment("roll", 1));
+    shared()
+        .run([
+            "wait",
+            "deployment/roll",
+            "--for=condition=Available",
+            "--timeout=90s",
+        ])
+        .ok();
+    let before = pods(shared(), "roll").remove(0);
+    let said = apply(
+        shared(),
+        &deployment("roll", 1).replace("sleep 6000", "sleep 6001"),
+    );
+    assert_eq!(
+        (said.as_str(), uid()),
+        ("deployment.apps/roll configured\n", 1)
+    );
+    let after = pods(shared(), "roll").remove(0);
+    assert_ne!(before["metadata"]["uid"], after["metadata"]["uid"]);
+    // The new one was ready before the old one went.
+    shared().run(["logs", "deploy/roll"]).ok();
+    shared()
+        .run(["exec", "deploy/roll", "--", "cat", "/own/ip"])
+        .ok();
+    // Nothing makes a pod anew but a command.
+    let name = after["metadata"]["name"].as_str().unwrap_or_default();
+    shared().run(["delete", "pod", name]).ok();
+    shared().run(["get", "deployment", "roll"]).ok().says("0/1");
+    shared().run(["delete", "deployment", "roll"]).ok();
+    shared()
+        .run(["delete", "deployment", "roll"])
+        .exits(1)
+        .complains("\"roll\" not found");
+}
+
+/// A StatefulSet of one pod, with a claim of its own.
+const SET: &str = "
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: set}
+spec:
+  persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete}
+  selector: {matchLabels: {app: set}}
+  template:
+    metadata: {labels: {app: set}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - {name: main, image: busybox, command: [sh, -c, 'echo run >> /data/runs; sleep 6000'], volumeMounts: [{name: data, mountPath: /data}]}
+  volumeClaimTemplates:
+  - metadata: {name: data}
+    spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 16Mi}}}
+";
+
+#[test]
+fn b32_a_numbered_pod_keeps_its_name_and_its_claim() {
+    apply(shared(), SET);
+    let runs = |count: usize| {
+        eventually("the runs are on the claim", || {
+            let ran = shared().run(["exec", "set-0", "--", "cat", "/data/runs"]);
+            (ran.out == "run\n".repeat(count)).then_some(())
+        });
+    };
+    runs(1);
+    shared().run(["get", "pvc", "data-set-0"]).ok().says("16Mi");
+    shared().run(["delete", "pod", "set-0"]).ok();
+    assert_eq!(apply(shared(), SET), "statefulset.apps/set unchanged\n");
+    runs(2);
+    shared().run(["delete", "statefulset", "set"]).ok();
+    shared().run(["get", "pvc", "data-set-0"]).exits(1);
+}
+
+/// A Job of three completions; the second run of each pod's kind is told by its index.
+fn job(name: &str, line: &str, more: &str) -> String {
+    format!(
+        "
+apiVersion: batch/v1
+kind: Job
+metadata: {{name: {name}}}
+spec:
+{more}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      restartPolicy: Never
+      terminationGracePeriodSeconds: 0
+      containers: [{{name: main, image: busybox, command: [sh, -c, {line:?}]}}]
+"
+    )
+}
+
+#[test]
+fn a_job_runs_until_its_completions_are_reached() {
+    let line = "echo index $JOB_COMPLETION_INDEX on $(hostname)";
+    let more = "  completionMode: Indexed\n  completions: 2\n  parallelism: 1";
+    assert_eq!(
+        apply(shared(), &job("count", line, more)),
+        "job.batch/count created\n"
+    );
+    shared()
+        .run([
+            "wait",
+            "job/count",
+            "--for=condition=Complete",
+            "--timeout=150s",
+        ])
+        .ok();
+    shared()
+        .run(["get", "jobs"])
+        .ok()
+        .says("Complete")
+        .says("2/2");
+    let logs = |index: u32| {
+        let label = format!("app=count,batch.kubernetes.io/job-completion-index={index}");
+        let name = shared()
+            .run(["get", "pods", "-l", &label, "-o", "name"])
+            .ok();
+        shared().run(["logs", name.text()]).ok().out
+    };
+    assert_eq!(logs(0), "index 0 on count-0\n");
+    assert_eq!(logs(1), "index 1 on count-1\n");
+    shared().run(["delete", "job", "count"]).ok();
+    assert!(pods(shared(), "count").is_empty());
+}
+
+#[test]
+fn a_job_that_fails_says_so_in_the_foreground() {
+    let manifest = job("sorry", "echo sorry; exit 7", "  backoffLimit: 0");
+    let ran = shared().feed(["run", "--rm", "-f", "-"], manifest.as_bytes());
+    ran.exits(7).says("sorry");
+    shared().run(["get", "job", "sorry"]).exits(1);
+    assert!(pods(shared(), "sorry").is_empty());
+}
