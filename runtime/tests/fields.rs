@@ -1,0 +1,229 @@
+//! Every field that a Pod has, by the Kubernetes types themselves, with what
+//! Beluga does about it: found out by writing it into a manifest. The table is
+//! `docs/fields.md`; `BLESS=1 cargo test` writes it anew. A field of a newer
+//! Kubernetes is in neither the table nor the proofs, and fails here.
+
+use beluga_runtime::spec::{self, FieldKind, fields};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// What works is proved by a test: the longest prefix counts.
+const PROOFS: &str = include_str!("fields.txt");
+
+/// What becomes of a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fate {
+    Works,
+    Refused(String),
+    Ignored,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Values that a field of this kind may have: one that is refused is enough.
+fn values(path: &str, kind: FieldKind) -> Vec<Value> {
+    match kind {
+        _ if path == "kind" => vec![json!("Pod")],
+        _ if path == "apiVersion" => vec![json!("v1")],
+        _ if path.ends_with(".volumeMode") => vec![json!("Block")],
+        _ if path.ends_with("localhostProfile") => vec![json!("profile.json")],
+        FieldKind::Object => vec![json!({})],
+        FieldKind::Map => vec![json!({"x": "1"})],
+        FieldKind::Boolean => vec![json!(true), json!(false)],
+        FieldKind::Integer => vec![json!(1)],
+        FieldKind::Text => vec![json!("x")],
+        FieldKind::Other => vec![json!("1"), json!({})],
+    }
+}
+
+/// Writes a value at a path into an object; lists have one item.
+fn put(object: &mut Value, path: &str, value: &Value) {
+    let Some((step, rest)) = path.split_once('.').map_or(Some((path, "")), Some) else {
+        return;
+    };
+    let (name, in_list) = match step.strip_suffix("[]") {
+        Some(name) => (name, true),
+        None => (step, false),
+    };
+    if !object.is_object() {
+        *object = Value::Object(Map::new());
+    }
+    let mut place = &mut object[name];
+    if in_list {
+        if !place.is_array() {
+            *place = json!([{}]);
+        }
+        place = &mut place[0];
+    }
+    if rest.is_empty() {
+        let keeps = value == &json!({}) && place.is_object();
+        if !keeps {
+            *place = value.clone();
+        }
+    } else {
+        put(place, rest, value);
+    }
+}
+
+fn pod() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "a"},
+        "spec": {"containers": [{"name": "a", "image": "b"}]},
+    })
+}
+
+/// Whether what is told about `told` is about the field at `path` as well.
+fn is_about(told: &str, path: &str) -> bool {
+    path.strip_prefix(told)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// An ephemeral container is a container of its own kind: of none of its fields
+/// a new pod may have any.
+fn of_ephemeral() -> Fate {
+    let mut pod = pod();
+    pod["spec"]["ephemeralContainers"] = json!([{"name": "d", "image": "b"}]);
+    let documents = spec::parse("pod.yaml", &pod.to_string()).expect("a record may have it");
+    let issue = documents[0].not_on_create.first().expect("it is refused");
+    let hint = issue.hint.as_deref().unwrap_or_default();
+    Fate::Refused(format!("{}: {} ({hint})", issue.path, issue.message))
+}
+
+fn fate(path: &str, kind: FieldKind) -> Fate {
+    if path.starts_with("spec.ephemeralContainers") {
+        return of_ephemeral();
+    }
+    for value in values(path, kind) {
+        let mut pod = pod();
+        put(&mut pod, path, &value);
+        let numbered = |told: &str| told.replace("[0]", "[]");
+        match spec::parse("pod.yaml", &pod.to_string()) {
+            Err(error) => {
+                let refusal = error.issues.iter().find(|issue| {
+                    let by_name = ["not supported yet", "refused", "cannot be set on create"];
+                    let is_refusal = by_name.iter().any(|words| issue.message.contains(words));
+                    is_refusal && is_about(&numbered(&issue.path), path)
+                });
+                if let Some(issue) = refusal {
+                    let at = numbered(&issue.path);
+                    return Fate::Refused(format!("{at}: {}", issue.message));
+                }
+            }
+            Ok(documents) => {
+                let document = &documents[0];
+                let words = document
+                    .warnings
+                    .iter()
+                    .flat_map(|one| one.split([' ', ',']));
+                let mut told = words.map(numbered);
+                if told.any(|word| word.contains('.') && is_about(&word, path)) {
+                    return Fate::Ignored;
+                }
+            }
+        }
+    }
+    Fate::Works
+}
+
+/// The test that proves a field.
+fn proof(path: &str) -> Option<&'static str> {
+    let rules = PROOFS
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let rules = rules.filter_map(|line| line.split_once(' '));
+    // `spec` alone is no proof of what is in it.
+    let found = rules
+        .filter(|(prefix, _)| *prefix == path || (prefix.contains('.') && is_about(prefix, path)));
+    found
+        .max_by_key(|(prefix, _)| prefix.len())
+        .map(|(_, test)| test.trim())
+}
+
+/// All sources in which a proof may be.
+fn sources() -> String {
+    let mut text = String::new();
+    for folder in ["runtime/tests", "runtime/src", "tests/stories"] {
+        let mut waiting = vec![root().join(folder)];
+        while let Some(path) = waiting.pop() {
+            if path.is_dir() {
+                let entries = std::fs::read_dir(&path).expect("a folder of sources");
+                waiting.extend(entries.flatten().map(|entry| entry.path()));
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text += &std::fs::read_to_string(&path).expect("a source");
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn every_field_works_is_refused_or_is_ignored_with_a_warning() {
+    let all = fields();
+    assert!(all.len() > 1000, "{} fields", all.len());
+    let mut table = String::from(
+        "# Every field of a Pod\n\nMade by `runtime/tests/fields.rs` from the Kubernetes types (v1.35): each field\nis written into a manifest, and what comes of it stands here. `works` names the\ntest that proves it, `refused` the message. `status` is the system's own: what a\nmanifest says of it is passed over, as kubectl does. What is written for\n`containers[]` holds for `initContainers[]`.\n\n| field | | |\n|---|---|---|\n",
+    );
+    let (sources, mut unproved) = (sources(), Vec::new());
+    let (mut told, mut counts) = (BTreeSet::new(), [0usize; 3]);
+    for (path, kind) in &all {
+        if path.starts_with("status") || path.starts_with("spec.initContainers") {
+            continue;
+        }
+        let fate = fate(path, *kind);
+        counts[match fate {
+            Fate::Works => 0,
+            Fate::Refused(_) => 1,
+            Fate::Ignored => 2,
+        }] += 1;
+        // What is refused or ignored as a whole is told once.
+        let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
+        let is_told = fate != Fate::Works && told.contains(parent);
+        if fate != Fate::Works {
+            told.insert(path.as_str());
+        }
+        let (word, why) = match &fate {
+            _ if is_told => continue,
+            Fate::Works => ("works", proof(path).unwrap_or_default().to_owned()),
+            Fate::Refused(message) => ("refused", message.clone()),
+            Fate::Ignored => ("ignored", "told in a warning".to_owned()),
+        };
+        let is_proved = fate != Fate::Works || sources.contains(&format!("fn {why}("));
+        if !is_proved {
+            unproved.push(path.as_str());
+        }
+        let below = all
+            .iter()
+            .filter(|(one, _)| one != path && is_about(path, one))
+            .count();
+        let more = match (&fate, below) {
+            (Fate::Works, _) | (_, 0) => String::new(),
+            (_, count) => format!(" and the {count} below"),
+        };
+        let _ = writeln!(table, "| `{path}`{more} | {word} | {why} |");
+    }
+    let [works, refused, ignored] = counts;
+    let _ = writeln!(
+        table,
+        "\n{works} work, {refused} are refused, {ignored} are ignored with a warning."
+    );
+    assert!(
+        unproved.is_empty(),
+        "no test proves:\n{}",
+        unproved.join("\n")
+    );
+    let golden = root().join("docs/fields.md");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&golden, &table).expect("docs/fields.md can be written");
+    }
+    let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+    assert!(
+        table == expected,
+        "docs/fields.md is of other types or another Beluga: BLESS=1 writes it anew"
+    );
+}
