@@ -137,6 +137,17 @@ fn a_debug_container_comes_and_goes_beside_the_others() {
         "a word\n",
     );
     drop(said.exits(5).says("a word"));
+    let terminal = "beluga debug looked --image debian -itq -- sh -c 'sleep 2; tty; exit 3'";
+    let mut script = std::process::Command::new("script");
+    script.args(["-qec", terminal, "/dev/null"]);
+    script
+        .env("BELUGA_ROOT", shared().root())
+        .env("BELUGA_STATE", shared().state());
+    drop(
+        beluga_tests::run(&mut script, beluga_tests::SOON)
+            .exits(3)
+            .says("/dev/pts/"),
+    );
     let status = pod.object()["status"]["ephemeralContainerStatuses"].take();
     assert_eq!(
         (&status[0]["name"], &status[1]["name"]),

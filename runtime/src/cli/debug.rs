@@ -83,7 +83,9 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         tell!("Targeting container {target:?}.");
     }
     let generation = change::add(settings, &pod, container(&args, &name)?).await?;
-    let pod = pods::one(settings, &args.namespace, &args.pod).await?;
+    // Soon: what it says before somebody has joined it is only in its log.
+    let changed = engine::get(settings, &pod.namespace, &pod.name).await?;
+    let pod = changed.unwrap_or(pod);
     if args.attach.unwrap_or(args.stdin) {
         let to = attach::To {
             container: &name,

@@ -161,7 +161,10 @@ pub async fn outcome(
         while let Ok(Some(Update::Status(status))) = watch.next().await {
             match status.change {
                 Some(change) if change.generation > generation => return Ok(Outcome::Done),
-                Some(change) if change.state.is_over() => return verdict(change),
+                // The first status may be from before it.
+                Some(change) if change.generation == generation && change.state.is_over() => {
+                    return verdict(change);
+                }
                 _ => {}
             }
         }
