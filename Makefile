@@ -26,7 +26,7 @@ guest: setup ## guest kernel and initramfs (the kernel is cached outside the che
 	@rootfs/build.sh
 
 build: guest ## the binaries and the guest
-	@cargo build --release --locked -q -p beluga-runtime -p beluga-vmm -p beluga-share
+	@cargo build --release --locked -p beluga-runtime -p beluga-vmm -p beluga-share
 
 images: setup ## test images from Debian's packages
 	@tests/images/build.py $(TARGET)/images

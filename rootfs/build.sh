@@ -245,7 +245,7 @@ agent() {
     (cd "$repo" && RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static \
         -C force-unwind-tables=no \
         --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=crates" \
-        cargo build --locked --quiet --release -p beluga-agent --target "$agent_triple")
+        cargo build --locked --release -p beluga-agent --target "$agent_triple")
     mkdir -p "$out"
     publish "${CARGO_TARGET_DIR:-$repo/target}/$agent_triple/release/beluga-agent" "$out/beluga-agent"
 }

@@ -131,9 +131,16 @@ impl Settings {
                 .unwrap_or_else(|| PathBuf::from(default));
             std::path::absolute(&path).unwrap_or(path)
         };
+        let root = absolute(root, "BELUGA_ROOT", DEFAULT_ROOT);
+        // Two roots never share the sockets of their pods by accident.
+        let state_of_root = if root == Path::new(DEFAULT_ROOT) {
+            DEFAULT_STATE.to_owned()
+        } else {
+            format!("{DEFAULT_STATE}-{}", short_hash(&root))
+        };
         Ok(Self {
-            root: absolute(root, "BELUGA_ROOT", DEFAULT_ROOT),
-            state: absolute(state, "BELUGA_STATE", DEFAULT_STATE),
+            state: absolute(state, "BELUGA_STATE", &state_of_root),
+            root,
             backoff: variable(
                 "BELUGA_BACKOFF",
                 "FIRST,LONGEST,RESET in seconds, like 10,300,600",

@@ -138,6 +138,21 @@ fn images_are_loaded_listed_and_removed() {
     beluga.is_clean();
 }
 
+/// The host's side of this pod has no network at all, not even a registry.
+#[test]
+fn b16_an_image_fetched_ahead_starts_with_no_network() {
+    let words = [
+        "run", "--rm", "--name", "ahead", "busybox", "--", "echo", "here",
+    ];
+    let inside = shared().command(words);
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--net", "beluga"]).args(inside.get_args());
+    for (name, value) in inside.get_envs() {
+        command.env(name, value.expect("a value"));
+    }
+    assert_eq!(run(&mut command, SOON).ok().out, "here\n");
+}
+
 #[test]
 fn doctor_tells_what_the_host_can_do() {
     let said = shared().run(["doctor"]).ok().says("kvm").says("cgroup");

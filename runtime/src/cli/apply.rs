@@ -4,7 +4,7 @@ use super::change::{self, Changed, PATIENCE};
 use super::dry::Dry;
 use super::host_path::{self, Allowed};
 use super::run::{document_name, dry_run};
-use super::{CliError, exit, manifest, objects, workloads};
+use super::{CliError, doctor, exit, manifest, objects, workloads};
 use crate::engine::{self, PodView, StartRequest};
 use crate::settings::Settings;
 use crate::spec::Document;
@@ -49,6 +49,9 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     let workloads = read.workloads.into_iter().zip(of_workloads);
     let workloads: Vec<_> = workloads.collect();
     workloads::admit(settings, &workloads, &images)?;
+    if !(read.pods.is_empty() && workloads.is_empty()) {
+        doctor::must_run_guests()?;
+    }
     let documents = read.pods;
     // Nothing is started before everything is known to be right.
     let (mut fresh, mut there) = (Vec::new(), Vec::new());

@@ -1,10 +1,9 @@
 //! `beluga attach`: a running container's streams become ours.
 
 use super::terminal::{self, Outputs, Raw};
-use super::{CliError, exit, pods};
+use super::{CliError, pods};
 use crate::engine::{self, AttachRequest, PodView};
 use crate::settings::Settings;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Arguments of `attach`.
 #[derive(Debug, clap::Args)]
@@ -75,22 +74,10 @@ pub async fn join(settings: &Settings, pod: &PodView, to: To<'_>) -> Result<u8, 
         terminal::send_input(stdin)?;
     }
     let mut control = session.control;
-    let mut resized = signal(SignalKind::window_change())
-        .map_err(|source| CliError::io("watch the terminal's size", source))?;
     if let Some(size) = terminal::size().filter(|_| tty) {
         drop(control.resize(size).await);
     }
-    let ended = loop {
-        tokio::select! {
-            ended = control.wait() => break ended,
-            _ = resized.recv(), if tty => {
-                if let Some(size) = terminal::size() {
-                    drop(control.resize(size).await);
-                }
-            }
-        }
-    };
-    outputs.finish().await;
+    let code = terminal::follow(&mut control, outputs, tty).await;
     drop(raw);
-    Ok(exit::of_process(ended?.code))
+    code
 }

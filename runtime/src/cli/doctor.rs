@@ -76,6 +76,20 @@ pub fn run(settings: &Settings) -> Result<u8, CliError> {
     Ok(if bad { exit::ERROR } else { exit::OK })
 }
 
+/// Errors where no guest can run, before anything is begun: a KVM that only
+/// interprets would be found out after half a minute.
+pub fn must_run_guests() -> Result<(), CliError> {
+    match kvm() {
+        Finding {
+            grade: Grade::Bad,
+            found,
+            advice,
+            ..
+        } => Err(CliError::NoKvm { found, advice }),
+        _ => Ok(()),
+    }
+}
+
 /// What the CPU says about itself.
 struct Cpu {
     virtualisation: Option<&'static str>,

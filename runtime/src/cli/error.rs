@@ -127,6 +127,14 @@ pub enum CliError {
         /// Its pod.
         pod: String,
     },
+    /// This host cannot run a guest.
+    #[error("no pod can run here: KVM is {found}")]
+    NoKvm {
+        /// What KVM is.
+        found: String,
+        /// What helps.
+        advice: Option<String>,
+    },
     /// A pod that was started did not come up.
     #[error("pod {name:?} failed: {message}")]
     PodFailed {
@@ -136,6 +144,8 @@ pub enum CliError {
         message: String,
         /// The early console's last lines.
         console: Option<String>,
+        /// It is there still, and can be looked at.
+        is_kept: bool,
         /// What the pod counts as: 126 or 127 where a command is to blame.
         code: u8,
     },
@@ -220,7 +230,12 @@ impl CliError {
             Self::Differs { name, .. } => {
                 Some(format!("beluga delete pod {name}, then apply again"))
             }
-            Self::PodFailed { name, .. } => Some(format!("beluga describe pod {name}")),
+            Self::NoKvm { advice, .. } => advice.clone(),
+            Self::PodFailed {
+                name,
+                is_kept: true,
+                ..
+            } => Some(format!("beluga describe pod {name}")),
             Self::Engine(error) | Self::Workload(WorkloadError::Engine(error)) => error.hint(),
             Self::Workload(WorkloadError::Stuck { .. }) => {
                 Some("beluga get pods, then describe one that is not ready".into())

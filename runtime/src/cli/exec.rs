@@ -1,11 +1,10 @@
 //! `beluga exec`.
 
 use super::terminal::{self, Outputs, Raw};
-use super::{CliError, exit, pods};
+use super::{CliError, pods};
 use crate::engine::{self, ExecRequest};
 use crate::settings::Settings;
 use beluga_proto::container::TerminalSize;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
@@ -25,7 +24,7 @@ pub struct Args {
     /// The pod
     pod: String,
     /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 
@@ -56,23 +55,10 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     if let Some(stdin) = session.stdin {
         terminal::send_input(stdin)?;
     }
-    let mut resized = signal(SignalKind::window_change())
-        .map_err(|source| CliError::io("watch the terminal's size", source))?;
     let mut control = session.control;
-    let ended = loop {
-        tokio::select! {
-            ended = control.wait() => break ended,
-            _ = resized.recv(), if tty => {
-                if let Some(size) = terminal::size() {
-                    // The command may have ended just now.
-                    drop(control.resize(size).await);
-                }
-            }
-        }
-    };
-    outputs.finish().await;
+    let code = terminal::follow(&mut control, outputs, tty).await;
     drop(raw);
-    Ok(exit::of_process(ended?.code))
+    code
 }
 
 /// A terminal was asked for; without one of our own there is no point in it

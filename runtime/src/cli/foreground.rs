@@ -446,7 +446,6 @@ impl Session {
             end(&self.settings, &self.pod, Some(0)).await?;
         }
         match (self.status.exit_code(), failure) {
-            (Some(code), _) if interrupted && code != 0 => Ok(exit::of_process(code)),
             _ if interrupted => Ok(exit::INTERRUPTED),
             (_, Some(error)) => Err(error),
             (Some(code), None) => Ok(exit::of_process(code)),
@@ -486,6 +485,7 @@ impl Session {
             .map(|end| describe::tail(&end.console).join("\n"))
             .filter(|console| !console.is_empty());
         Some(CliError::PodFailed {
+            is_kept: !self.options.remove,
             name: self.pod.name.clone(),
             message,
             console,

@@ -72,7 +72,7 @@ pub struct Cli {
     /// Directory of images and pods [default: /var/lib/beluga, or BELUGA_ROOT]
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Directory of sockets and locks [default: /run/beluga, or BELUGA_STATE]
+    /// Directory of sockets and locks [default: /run/beluga, with another root /run/beluga-HASH; or BELUGA_STATE]
     #[arg(long, global = true, value_name = "DIR")]
     state: Option<PathBuf>,
     #[command(subcommand)]

@@ -4,7 +4,7 @@ use super::dry::{Dry, Form};
 use super::foreground::{self, Options};
 use super::host_path::{self, Allowed};
 use super::workloads::{self, Chosen};
-use super::{CliError, exit, manifest, objects, style, yaml};
+use super::{CliError, doctor, exit, manifest, objects, style, yaml};
 use crate::engine::{self, StartRequest, StopRequest};
 use crate::plan::{ImageFacts, Objects};
 use crate::settings::Settings;
@@ -29,7 +29,11 @@ pub struct Args {
     #[arg(required_unless_present = "files")]
     image: Option<String>,
     /// Its command instead of the image's arguments
-    #[arg(last = true, value_name = "COMMAND")]
+    #[arg(
+        trailing_var_arg = true,
+        value_name = "COMMAND",
+        conflicts_with = "files"
+    )]
     command: Vec<String>,
     /// Come back once the pods run
     #[arg(short, long)]
@@ -139,6 +143,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     let of_workloads = resolved.split_off(read.pods.len());
     let workloads: Vec<_> = read.workloads.into_iter().zip(of_workloads).collect();
     workloads::admit(settings, &workloads, &images)?;
+    doctor::must_run_guests()?;
     let documents = read.pods;
     objects::keep(settings, &read.objects, objects::tell_aside)?;
     objects::update_pods(settings, &read.objects).await?;

@@ -1,7 +1,8 @@
 //! The user's terminal: raw mode that is always taken back, its size, and the
 //! moving of bytes between it and a pod.
 
-use super::CliError;
+use super::{CliError, exit};
+use crate::engine::Remote;
 use beluga_proto::container::TerminalSize;
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How long output may stay silent after the process ended while somebody
 /// else in the pod still holds it open.
@@ -53,6 +55,26 @@ impl Drop for Raw {
             let _ = termios::tcsetattr(io::stdin(), OptionalActions::Drain, before);
         }
     }
+}
+
+/// Waits for the end of a process whose streams are ours, and tells its terminal
+/// the size of this one whenever that changes; its exit code.
+pub async fn follow(control: &mut Remote, outputs: Outputs, tty: bool) -> Result<u8, CliError> {
+    let mut resized = signal(SignalKind::window_change())
+        .map_err(|source| CliError::io("watch the terminal's size", source))?;
+    let ended = loop {
+        tokio::select! {
+            ended = control.wait() => break ended,
+            _ = resized.recv(), if tty => {
+                if let Some(size) = size() {
+                    // The process may have ended just now.
+                    drop(control.resize(size).await);
+                }
+            }
+        }
+    };
+    outputs.finish().await;
+    Ok(exit::of_process(ended?.code))
 }
 
 /// The size of the terminal, if there is one.

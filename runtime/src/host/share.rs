@@ -288,6 +288,10 @@ fn make(plan: &SharePlan) -> Result<OwnedFd, ShareError> {
             found => break found.map_err(failed)?,
         }
     };
+    // The place that was allowed is itself not there.
+    if !plan.allowed.iter().any(|prefix| place.starts_with(prefix)) {
+        return Err(failed(Errno::NOENT));
+    }
     check_place(plan, &directory)?;
     while let Some(name) = names.pop() {
         directory = if plan.is_file {

@@ -59,7 +59,10 @@ impl Supervisor {
         }
         self.record.life = Life::Ended;
         self.is_dirty = true;
-        self.save()?;
+        if let Err(error) = self.save() {
+            // The VM is gone: who looks next finds that, whatever is on record.
+            tell!("{}", crate::error_chain(&error));
+        }
         Ok(())
     }
 

@@ -144,6 +144,8 @@ pub(super) struct Supervisor {
     pub(super) end_deadline: Option<u64>,
     pub(super) has_receipt: bool,
     pub(super) is_dirty: bool,
+    /// The last attempt to write the record failed, and that was told.
+    is_unsaved: bool,
     _lock: FileLock,
 }
 
@@ -183,6 +185,7 @@ impl Supervisor {
             is_hung: false,
             end_deadline: None,
             is_dirty: false,
+            is_unsaved: false,
             _lock: lock,
         }
     }
@@ -229,7 +232,9 @@ impl Supervisor {
         clients: &mut server::Clients,
     ) -> Result<(), SupervisorError> {
         loop {
-            self.save()?;
+            if let Err(error) = self.save() {
+                self.go_on_unsaved(error)?;
+            }
             match self.wait(listener).await {
                 Wake::Message(message) => self.on_message(message).await,
                 Wake::Link(event) => self.on_link(event).await,
@@ -437,6 +442,24 @@ impl Supervisor {
     }
 
     /// Brings record, watchers and agent up to date, in this order.
+    /// A full disk does not end a pod that runs: what is not on record yet is
+    /// written with the next change. The agent keeps the events until then.
+    fn go_on_unsaved(&mut self, error: StoreError) -> Result<(), StoreError> {
+        if self.record.life != Life::Running {
+            return Err(error);
+        }
+        if !std::mem::replace(&mut self.is_unsaved, true) {
+            let cause = crate::error_chain(&error);
+            self.warn(
+                "RecordNotWritten",
+                format!("The pod's status is not on record: {cause}"),
+            );
+        }
+        self.is_dirty = true;
+        self.statuses.send_replace(self.record.status().clone());
+        Ok(())
+    }
+
     pub(super) fn save(&mut self) -> Result<(), StoreError> {
         if !std::mem::take(&mut self.is_dirty) {
             return Ok(());
@@ -445,6 +468,7 @@ impl Supervisor {
         let is_news = acked > self.record.acked;
         self.record.acked = acked.max(self.record.acked);
         store::write_record(&self.settings, &self.record)?;
+        self.is_unsaved = false;
         self.statuses.send_replace(self.record.status().clone());
         if is_news {
             self.link.acknowledge(self.record.acked);

@@ -1,0 +1,167 @@
+//! What stays in a store, what goes, and what is never done twice or by half.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use beluga_image::{Digest, LoadOptions, Progress, RemoveError, Source, Store, StoreError};
+use support::layout::{LAYER, Layout, config, contents};
+use support::store::{gzip, layer, load, reference};
+use support::{Scratch, Tar, file, run, skip};
+
+#[test]
+fn removing_keeps_what_others_need() {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.0.join("store")).unwrap();
+    let empty = contents(store.root());
+    let (base, top) = (layer("base"), layer("top"));
+    load(
+        &store,
+        &Layout::image("base:1", &[&base]).directory(&scratch, "base"),
+    )
+    .unwrap();
+    let only_base = contents(store.root());
+    let app = Layout::image("app:1", &[&base, &top]).directory(&scratch, "app");
+    let image = load(&store, &app).unwrap()[0].image.clone();
+    let tag = LoadOptions {
+        tag: Some(reference("app:2")),
+        ..LoadOptions::default()
+    };
+    store.load(Source::Path(&app), &tag, &mut |_| {}).unwrap();
+
+    let nobody = BTreeMap::new();
+    let users = BTreeMap::from([(image.id, vec!["pod web".to_owned()])]);
+    let error = store.remove(&image.id.short(), &nobody).unwrap_err();
+    assert!(matches!(error, RemoveError::ManyNames { .. }), "{error}");
+    let removed = store.remove("app:2", &users).unwrap();
+    assert_eq!(
+        (removed.untagged, removed.deleted),
+        (vec![reference("app:2")], None)
+    );
+    let error = store.remove("app:1", &users).unwrap_err();
+    assert!(
+        error.to_string().ends_with("is in use by pod web"),
+        "{error}"
+    );
+    let removed = store.remove(&image.id.short(), &nobody).unwrap();
+    assert_eq!(removed.deleted, Some(image.id));
+    assert!(removed.freed > 0);
+    assert_eq!(contents(store.root()), only_base);
+    assert!(matches!(
+        store.remove("app:1", &nobody).unwrap_err(),
+        RemoveError::Absent { .. }
+    ));
+    store.remove("base:1", &nobody).unwrap();
+    assert_eq!(contents(store.root()), empty);
+}
+
+#[test]
+fn an_ambiguous_id() {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.0.join("store")).unwrap();
+    for number in 0..20 {
+        let name = format!("image{number}");
+        let layout = Layout::image(&format!("{name}:1"), &[&layer(&name)]);
+        load(&store, &layout.directory(&scratch, &name)).unwrap();
+    }
+    // Twenty ids cannot begin with sixteen different digits.
+    let ambiguous = (0..16).map(|digit| store.find(&format!("{digit:x}")));
+    assert!(
+        ambiguous
+            .into_iter()
+            .any(|r| matches!(r, Err(StoreError::Ambiguous { .. })))
+    );
+}
+
+#[test]
+fn concurrent_loads_do_the_work_once() {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.0.join("store")).unwrap();
+    let tar = Tar::of((0..200).map(|i| file(&format!("f{i}"), &vec![7; 20_000]))).end();
+    let path = Layout::image("app:1", &[&tar]).directory(&scratch, "app");
+    let converted = std::sync::atomic::AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut count = |progress| {
+                    if matches!(progress, Progress::LayerDone { reused: false, .. }) {
+                        converted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    }
+                };
+                let source = Source::Path(&path);
+                store
+                    .load(source, &LoadOptions::default(), &mut count)
+                    .unwrap();
+            });
+        }
+    });
+    assert_eq!(converted.into_inner(), 1);
+}
+
+#[test]
+fn a_crash_leaves_nothing_behind() {
+    let scratch = Scratch::new();
+    let root = scratch.0.join("store");
+    let store = Store::open(&root).unwrap();
+    load(
+        &store,
+        &Layout::image("a:1", &[&layer("a")]).directory(&scratch, "a"),
+    )
+    .unwrap();
+    let before = contents(&root);
+    // As a load leaves it that is killed after its first layer.
+    scratch.file("store/tmp/1-0/blob", b"half");
+    scratch.file(
+        &format!("store/blobs/sha256/{}", Digest::of(b"x").hex()),
+        b"x",
+    );
+    scratch.file(
+        &format!("store/layers/{}.erofs", Digest::of(b"x").hex()),
+        b"x",
+    );
+    Store::open(&root).unwrap();
+    assert_eq!(contents(&root), before);
+
+    // While somebody holds the lock, temporary files are theirs.
+    let lock = fs::File::open(root.join("lock")).unwrap();
+    lock.lock().unwrap();
+    scratch.file("store/tmp/2-0/blob", b"theirs");
+    Store::open(&root).unwrap();
+    assert!(root.join("tmp/2-0/blob").exists());
+}
+
+#[test]
+fn a_full_disk() {
+    let scratch = Scratch::new();
+    let root = scratch.0.join("store");
+    fs::create_dir(&root).unwrap();
+    let mut mount = Command::new("mount");
+    if let Err(reason) = run(mount
+        .args(["-t", "tmpfs", "-o", "size=1M", "tmpfs"])
+        .arg(&root))
+    {
+        return skip("a_full_disk", &reason);
+    }
+    let _mounted = support::Mount(root.clone());
+    let store = Store::open(&root).unwrap();
+    let before = contents(&root);
+    let noise: Vec<u8> = (0..4_000_000u32)
+        .flat_map(|i| i.wrapping_mul(i).to_le_bytes())
+        .collect();
+    let tar = Tar::of([file("noise", &noise)]).end();
+    for (name, kind, bytes) in [
+        ("plain", LAYER, tar.clone()),
+        ("gz", "x.tar+gzip", gzip(&tar)),
+    ] {
+        let mut layout = Layout::default();
+        let manifest = layout.add(&config("amd64", &[&tar]), &[(kind, bytes)]);
+        layout.name(manifest, "app:1");
+        let error = load(&store, &layout.directory(&scratch, name)).unwrap_err();
+        assert!(format!("{error:?}").contains("StorageFull"), "{error:?}");
+        assert!(!error.to_string().contains("cannot read"), "{error}");
+        assert_eq!(contents(&root), before);
+    }
+}
