@@ -1,43 +1,184 @@
-//! Patterns that run unchanged.
+//! Patterns that run unchanged: the manifests of `examples/`, as they are.
 
-use beluga_tests::{run, shared};
+use beluga_tests::{Pod, Ran, eventually, run, shared};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+}
+
+/// The manifest of an example.
+fn example(name: &str) -> String {
+    let path = directory().join(format!("{name}.yaml"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Asks a pod until its page is as `holds` says, and gives that page.
+#[track_caller]
+fn page(pod: &Pod<'_>, path: &str, holds: impl Fn(&str) -> bool) -> String {
+    let url = format!("http://{}{path}", pod.ip());
+    eventually(&format!("the page {path} of pod {}", pod.name()), || {
+        let mut curl = Command::new("curl");
+        let Ran { code, out, .. } = run(
+            curl.args(["-sS", "-f", "--max-time", "10", &url]),
+            Duration::from_secs(15),
+        );
+        (code == 0 && holds(&out)).then_some(out)
+    })
+}
+
+/// Deletes what a manifest has made besides its pod.
+fn forget(manifest: &str) {
+    shared()
+        .feed(["delete", "-f", "-"], manifest.as_bytes())
+        .ok();
+}
+
+#[test]
+fn every_example_has_a_story() {
+    let stories = include_str!("patterns.rs");
+    let readme = std::fs::read_to_string(directory().join("README.md")).expect("a table");
+    let entries = std::fs::read_dir(directory()).expect("the examples");
+    let files = entries.map(|entry| entry.expect("an entry").file_name());
+    let mut manifests = 0;
+    for file in files.filter(|file| file != "README.md") {
+        let file = file.to_string_lossy().into_owned();
+        let name = file.strip_suffix(".yaml").expect("only manifests");
+        assert!(
+            stories.contains(&format!("example(\"{name}\")")),
+            "no story runs {file}"
+        );
+        assert!(
+            readme.contains(&format!("({file})")),
+            "README.md lacks {file}"
+        );
+        manifests += 1;
+    }
+    assert!(manifests >= 8, "{manifests} examples");
+}
+
 #[test]
 fn b36_a_sidecar_refreshes_what_nginx_serves() {
-    let pod = shared().pod(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {name: b36}
-spec:
-  terminationGracePeriodSeconds: 2
-  volumes: [{name: html, emptyDir: {}}]
-  containers:
-  - {name: web, image: nginx, volumeMounts: [{name: html, mountPath: /var/www/html, readOnly: true}]}
-  - name: refresher
-    image: busybox
-    command: [sh, -c, 'while :; do echo refreshed > /html/.n; mv /html/.n /html/index.html; sleep 1; done']
-    volumeMounts: [{name: html, mountPath: /html}]
-",
-    );
-    let url = format!("http://{}/", pod.ip());
-    let fetch = [
-        "-sS",
-        "--retry",
-        "10",
-        "--retry-all-errors",
-        "--retry-delay",
-        "1",
-        "-f",
-        &url,
-    ];
-    run(Command::new("curl").args(fetch), Duration::from_secs(60))
-        .ok()
-        .says("refreshed");
+    let pod = shared().pod(&example("sidecar"));
+    let first = page(&pod, "/", |page| page.starts_with("page "));
+    page(&pod, "/", |page| page.starts_with("page ") && page != first);
     assert!(
         pod.logs("web").contains("GET / HTTP"),
         "the access log goes to /dev/stdout"
     );
+}
+
+#[test]
+fn b37_an_ambassador_carries_localhost_to_another_pod() {
+    let example = example("ambassador");
+    let (redis, app) = example.split_once("---\n").expect("redis comes first");
+    let redis = shared().pod(redis);
+    let app = app.replace("host: 10.88.0.2", &format!("host: {}", redis.ip()));
+    let pod = shared().pod(&app);
+    eventually("a count of the other pod's redis", || {
+        pod.logs("app").contains("visits: 3\n").then_some(())
+    });
+    let there = redis.sh("redis", "redis-cli get visits");
+    assert!(there.parse::<u32>().expect("a count") >= 3, "{there}");
+    forget(&app);
+}
+
+#[test]
+fn b38_an_adapter_turns_what_redis_says_into_metrics() {
+    let manifest = example("adapter");
+    let pod = shared().pod(&manifest);
+    let metrics = page(&pod, ":9121/cgi-bin/metrics", |page| {
+        page.contains("redis_connected_clients 1\n")
+    });
+    let form = |line: &str| {
+        let value = line
+            .split_once(' ')
+            .map(|(_, value)| value.parse::<f64>().is_ok());
+        line.starts_with("redis_") && value == Some(true)
+    };
+    assert!(
+        metrics.lines().count() > 20 && metrics.lines().all(form),
+        "{metrics}"
+    );
+    forget(&manifest);
+}
+
+#[test]
+fn b39_a_log_tailer_follows_a_file_that_is_rotated() {
+    let pod = shared().pod(&example("log-tailer"));
+    let logs = eventually("lines of a second file", || {
+        let logs = pod.logs("tailer");
+        logs.contains("request 24\n").then_some(logs)
+    });
+    // On standard error it tells when it goes over to another file.
+    let lines = logs.lines().filter(|line| !line.starts_with("tail: "));
+    for (line, number) in lines.zip(1..) {
+        assert_eq!(line, format!("request {number}"), "none is lost: {logs}");
+    }
+    pod.sh("tailer", "test -s /logs/app.log.1");
+}
+
+#[test]
+fn b40_a_backup_is_compressed_and_the_last_three_are_kept() {
+    let manifest = example("backup");
+    let pod = shared().pod(&manifest);
+    pod.sh("redis", "redis-cli set greeting hello-from-redis");
+    let backups = || pod.sh("backup", "ls | sort");
+    let first = eventually("a backup", || backups().lines().next().map(str::to_owned));
+    let kept = eventually("the fourth one", || {
+        let kept = backups();
+        (!kept.contains(&first) && kept.lines().count() == 3).then_some(kept)
+    });
+    assert!(kept.lines().all(|name| name.ends_with(".rdb.gz")), "{kept}");
+    pod.sh(
+        "backup",
+        "zcat $(ls -r dump-* | head -1) | grep -q hello-from-redis",
+    );
+}
+
+#[test]
+fn b41_a_changed_config_map_makes_nginx_reload() {
+    let manifest = example("config-reloader");
+    let pod = shared().pod(&manifest);
+    page(&pod, "/", |page| page == "first\n");
+    shared()
+        .feed(
+            ["apply", "-f", "-"],
+            manifest.replace("first", "second").as_bytes(),
+        )
+        .ok()
+        .says("configmap/config-reloader configured");
+    page(&pod, "/", |page| page == "second\n");
+    assert_eq!(pod.container("web")["restartCount"], 0);
+    forget(&manifest);
+}
+
+#[test]
+fn b42_web_app_and_database_are_one_pod() {
+    let manifest = example("stack");
+    let pod = shared().pod(&manifest);
+    let visits = page(&pod, "/visits", |page| page.starts_with("visits: "));
+    let in_database = pod.sh("database", "redis-cli get visits");
+    let (web, database) = (visits.trim(), in_database.parse::<u32>().expect("a count"));
+    let web = web.strip_prefix("visits: ").map(str::parse::<u32>);
+    assert!(
+        web.expect("a page").expect("a count") <= database,
+        "{visits} {database}"
+    );
+    forget(&manifest);
+}
+
+#[test]
+fn b43_a_loader_makes_ready_what_the_app_serves() {
+    let manifest = example("data-loader");
+    let pod = shared().pod(&manifest);
+    let served = page(&pod, "/riga.json", |_| true);
+    assert_eq!(served, "{\"city\":\"riga\",\"people\":605273}\n");
+    assert_eq!(
+        pod.field("/status/initContainerStatuses/0/state/terminated/exitCode"),
+        "0"
+    );
+    forget(&manifest);
 }
