@@ -3,7 +3,7 @@
 //! What comes out of a container is hostile: a path could lead out of the
 //! directory that the user named (`..`, an absolute one, a link that came just
 //! before it), a link could name a file that is not the container's, a mode
-//! could make a program that runs as root. [`receive`] opens every directory
+//! could make a program that runs as root. [`mod@receive`] opens every directory
 //! beneath the destination without following links (openat2), makes files anew
 //! instead of writing into those that are there, links only to files that it
 //! has made itself, and keeps permission bits only.

@@ -445,7 +445,7 @@ impl Supervisor {
     /// A full disk does not end a pod that runs: what is not on record yet is
     /// written with the next change. The agent keeps the events until then.
     fn go_on_unsaved(&mut self, error: StoreError) -> Result<(), StoreError> {
-        if self.record.life != Life::Running {
+        if self.record.life == Life::Starting {
             return Err(error);
         }
         if !std::mem::replace(&mut self.is_unsaved, true) {
