@@ -23,6 +23,8 @@ SECONDS = 45 * 60
 LABS = 2
 # How often each of them is replaced when it has died.
 RESTARTS = 2
+# So many failures may be chance, under an emulator; more are not.
+CHANCE = 2
 # What a story takes there, in seconds: those worth knowing, and the others.
 TAKES = {"exec::soak::a_gibibyte_arrives_unchanged": 140, "idle::an_idle_pod_gives_its_page_cache_back": 40}
 TAKES_MOSTLY = 6
@@ -43,6 +45,8 @@ class Log:
         self.mark = mark
         self.results, self.skipped, self.took = {}, {}, {}
         self.clean = False
+        # A story of it failed, and passed when it was run again.
+        self.unsteady = False
         self.lab = []
         self._started = {}
 
@@ -166,6 +170,23 @@ def side_by_side(tally, stories, work, names, environment):
         return list(zip(parts, logs, statuses))
 
 
+def once_more(tally, stories, work, runs, environment):
+    """Runs what has failed once more, alone: an emulated host is slow by fits. A
+    story that passes then is not steady, and the summary names it."""
+    failed = [name for names, log, _ in runs for name in names if log.results.get(name) == "FAILED"]
+    if not 0 < len(failed) <= CHANCE:
+        return
+    print(f"\n!! failed: {', '.join(failed)}; run once more, alone", flush=True)
+    again = Log()
+    attempt(stories, work, failed, again, SECONDS, environment)
+    for _, log, _ in runs:
+        for name in failed:
+            if name in log.results and again.results.get(name) == "ok" and again.clean:
+                log.results[name] = "ok"
+                log.unsteady = True
+                tally.notes.append(f"UNSTEADY {name}: failed beside others, passed alone")
+
+
 def report(tally, runs):
     """Counts the results; a story that did not print `ok` has not passed."""
     missing, took = [], {}
@@ -179,7 +200,7 @@ def report(tally, runs):
     tally.check("the stories left nothing over", all(log.clean for _, log, _ in runs), "see the end of their output")
     why = {LAB_DIED: "the lab host died too often", LAB_GAVE_UP: f"not done within {SECONDS} s"}
     wrong = [status for _, log, status in runs
-             if status not in ({0, TEST_FAILED} if "FAILED" in log.results.values() else {0})]
+             if status not in ({0, TEST_FAILED} if log.unsteady or "FAILED" in log.results.values() else {0})]
     tally.check("the stories ended well", not wrong,
                 ", ".join(why.get(status, f"exit status {status}") for status in wrong))
     if took:
@@ -201,4 +222,6 @@ def run_all(tally, soak, filters, environment):
     with tempfile.TemporaryDirectory(prefix="beluga-stories-", dir=TARGET) as work:
         load_images(tally, work)
         runs = side_by_side(tally, stories, pathlib.Path(work), names, environment)
+        if not (soak or filters):
+            once_more(tally, stories, pathlib.Path(work), runs, environment)
     report(tally, runs)

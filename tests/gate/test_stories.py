@@ -93,6 +93,46 @@ class Restarts(unittest.TestCase):
         self.assertEqual((tally.skips, tally.passed), ([("a::two", "no such device")], len(NAMES) - 1 + 3))
 
 
+class OnceMore(unittest.TestCase):
+    """What becomes of a story that has failed."""
+
+    def play(self, failed, again):
+        """`failed` of NAMES fail at first; the second run prints `again`."""
+        tally, log = Tally(), stories.Log()
+        for name in NAMES:
+            for line in finished(name, result="FAILED" if name in failed else "ok"):
+                log.line(line)
+        log.clean = True
+        runs, asked = [(NAMES, log, 101)], []
+
+        def attempt(_stories, _work, names, log, _seconds, _environment):
+            asked.append(names)
+            for line in again:
+                log.line(line)
+
+        with mock.patch.object(stories, "attempt", attempt), contextlib.redirect_stdout(io.StringIO()):
+            stories.once_more(tally, None, None, runs, {})
+            stories.report(tally, runs)
+        return tally, asked
+
+    def test_one_that_passes_alone_is_named_as_unsteady(self):
+        tally, asked = self.play(["a::two"], finished("a::two") + CLEAN)
+        self.assertEqual((tally.failures, asked), ([], [["a::two"]]))
+        self.assertTrue(tally.notes[0].startswith("UNSTEADY a::two"))
+
+    def test_one_that_fails_twice_has_failed(self):
+        tally, _ = self.play(["a::two"], finished("a::two", result="FAILED") + CLEAN)
+        self.assertEqual(tally.failures, ["a::two"])
+
+    def test_one_that_leaves_something_over_has_failed(self):
+        tally, _ = self.play(["a::two"], finished("a::two"))
+        self.assertEqual(tally.failures, ["a::two"])
+
+    def test_many_failures_are_no_chance(self):
+        tally, asked = self.play(NAMES, [])
+        self.assertEqual((tally.failures, asked), (NAMES, []))
+
+
 class Shares(unittest.TestCase):
     """Which lab host runs what."""
 
