@@ -37,6 +37,10 @@ const SCRATCH_BYTES: u64 = 10 << 30;
 /// How long a client waits for a supervisor to finish its pod's clean-up.
 const GONE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a pod between two supervisors is waited for, and looked at.
+const REACH_PATIENCE: Duration = Duration::from_secs(10);
+const REACH_STEP: Duration = Duration::from_millis(20);
+
 /// Why something cannot be done with a pod.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -478,14 +482,21 @@ enum Reached {
 }
 
 async fn reach(settings: &Settings, uid: &PodUid) -> Result<Reached, EngineError> {
-    adopt(settings, uid).await?;
-    let record = store::read_record(settings, uid)?
-        .ok_or_else(|| EngineError::Absent { uid: uid.clone() })?;
-    Ok(if record.life == Life::Ended {
-        Reached::Ended(Box::new(record))
-    } else {
-        Reached::Live
-    })
+    let until = Instant::now() + REACH_PATIENCE;
+    loop {
+        adopt(settings, uid).await?;
+        let record = store::read_record(settings, uid)?
+            .ok_or_else(|| EngineError::Absent { uid: uid.clone() })?;
+        if record.life == Life::Ended {
+            return Ok(Reached::Ended(Box::new(record)));
+        }
+        // An owner that is being killed holds the pod a moment longer than its
+        // socket, and one that another command has just made is not there yet.
+        if client::supervisor(settings, uid).is_some() || Instant::now() >= until {
+            return Ok(Reached::Live);
+        }
+        tokio::time::sleep(REACH_STEP).await;
+    }
 }
 
 fn read_view(settings: &Settings, uid: &PodUid) -> Result<Option<PodView>, EngineError> {

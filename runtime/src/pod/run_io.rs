@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 /// How long the rest of the output of an ended run is waited for: its streams
 /// end with its last process, unless something outside holds them open.
-const OUTPUT_PATIENCE: Duration = Duration::from_secs(5);
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A run's standard input, once the agent has dialled it.
 pub(super) type Stdin = watch::Receiver<Option<Arc<UnixStream>>>;
