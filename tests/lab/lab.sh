@@ -139,7 +139,19 @@ watch() {
             return
         fi
     done
-    sleep "${LAB_TIMEOUT:-1800}"
+    local end=$((SECONDS + ${LAB_TIMEOUT:-1800})) used before= still=0
+    while [ $SECONDS -lt $end ]; do
+        sleep 5
+        # Even an idle kernel has its timers: an emulator that uses no CPU at all
+        # has lost an interrupt and waits for ever. It counts as dead.
+        used=$(awk '{ print $14 + $15 }' "/proc/$qemu/stat" 2>/dev/null) || return 0
+        [ "$used" = "$before" ] && still=$((still + 5)) || still=0
+        before=$used
+        if [ $still -ge 60 ]; then
+            kill -KILL "$qemu" 2>/dev/null
+            return 0
+        fi
+    done
     echo timeout >"$work/late"
     kill -KILL "$qemu" 2>/dev/null
 }
