@@ -6,9 +6,9 @@ use crate::link::Caller;
 use crate::pod::Owner;
 use crate::poller::Token;
 use crate::reaper::{self, Gone};
-use crate::spawn::Progress;
+use crate::spawn::{Progress, Spawning};
 use crate::sys;
-use beluga_proto::agent::ProcessExit;
+use beluga_proto::agent::{ProcessExit, StdioNonces};
 use beluga_proto::{ContainerId, Event, ExecId, Fault, FaultCode, Reply, Stamp};
 use rustix::mount::{UnmountFlags, unmount};
 use std::os::fd::OwnedFd;
@@ -394,6 +394,17 @@ pub(super) fn signal_process(pid: u32, signal: i32) {
 }
 
 impl Starting {
+    pub(super) fn new(spawning: Spawning, caller: Caller, nonces: StdioNonces) -> Self {
+        Self {
+            spawning,
+            caller,
+            nonces,
+            failed: None,
+            handed_over: false,
+            kill: false,
+        }
+    }
+
     /// A process on its way, watched.
     pub(super) fn watch(self, agent: &mut Agent) -> std::io::Result<()> {
         let pid = self.spawning.pid;

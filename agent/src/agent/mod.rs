@@ -6,6 +6,7 @@
 //! that builds a container's root ([`crate::spawn`]), and the one that deletes
 //! a writable layer.
 
+mod begin;
 mod checks;
 mod lifecycle;
 mod requests;

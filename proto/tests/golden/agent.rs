@@ -1,169 +1,17 @@
 //! Supervisor ⇄ agent.
 
 use super::check;
+use super::samples::{container, exec, lifecycle_spec, nonce, process, setup, spec};
 use beluga_proto::agent::{
     ContainerState, ContainerStats, FilePiece, InterfaceStats, LayerExtent, PodStats, ProcessExit,
     ProcessStats, ResumeStream, StdioNonces, Target,
 };
 use beluga_proto::bytes::Bytes;
-use beluga_proto::container::{CgroupLimits, MountSpec, Rlimit, Seccomp, TerminalSize, UserSpec};
+use beluga_proto::container::TerminalSize;
 use beluga_proto::copy::CopySpec;
-use beluga_proto::pod::{Address, Interface, Route, VolumeKind, VolumeSetup};
-use beluga_proto::probe::{Handler, HookKind, ProbeKind, ProbeSpec};
-use beluga_proto::vm::MacAddress;
+use beluga_proto::pod::{VolumeKind, VolumeSetup};
+use beluga_proto::probe::{Handler, HookKind, ProbeKind};
 use beluga_proto::*;
-use std::collections::BTreeMap;
-
-fn container() -> ContainerId {
-    ContainerId::from_random([0xc1; 16])
-}
-
-fn exec() -> ExecId {
-    ExecId::from_random([0xe1; 16])
-}
-
-fn nonce(byte: u8) -> Option<Nonce> {
-    Some(Nonce::from_random([byte; 16]))
-}
-
-fn process() -> ExecSpec {
-    ExecSpec {
-        args: vec!["sh".into(), "-c".into(), "exit 37".into()],
-        env: vec!["PATH=/usr/bin:/bin".into()],
-        cwd: "/".into(),
-        user: UserSpec {
-            image_user: "nobody:nogroup".into(),
-            uid: Some(1000),
-            gid: Some(1000),
-            supplementary: vec![2000],
-            refuse_root: true,
-        },
-        capabilities: vec!["CAP_CHOWN".into()],
-        no_new_privileges: true,
-        seccomp: Seccomp::RuntimeDefault,
-        rlimits: vec![Rlimit {
-            name: "nofile".into(),
-            soft: 1024,
-            hard: u64::MAX,
-        }],
-        oom_score_adj: 1000,
-        tty: Some(TerminalSize { rows: 24, cols: 80 }),
-        stdin: true,
-    }
-}
-
-fn setup() -> PodSetup {
-    PodSetup {
-        hostname: "web".into(),
-        interfaces: vec![Interface {
-            name: "eth0".into(),
-            mac: MacAddress([2, 0, 10, 88, 0, 2]),
-            mtu: 1500,
-            addresses: vec![Address {
-                ip: [10, 88, 0, 2].into(),
-                prefix: 24,
-            }],
-            routes: vec![Route {
-                to: None,
-                via: Some([10, 88, 0, 1].into()),
-            }],
-        }],
-        hosts: "127.0.0.1 localhost\n".into(),
-        resolv_conf: "nameserver 10.88.0.1\n".into(),
-        scratch: Some("vdb".into()),
-        shm_bytes: 64 << 20,
-        volumes: vec![
-            VolumeSetup {
-                name: "data".into(),
-                kind: VolumeKind::EmptyDir {
-                    limit_bytes: Some(1 << 20),
-                },
-                group: None,
-            },
-            VolumeSetup {
-                name: "tmp".into(),
-                kind: VolumeKind::Memory { limit_bytes: None },
-                group: None,
-            },
-        ],
-        share_processes: true,
-        sysctls: BTreeMap::from([("net.core.somaxconn".into(), "128".into())]),
-        clock_unix_nanos: 1_700_000_000_000_000_000,
-    }
-}
-
-fn spec() -> ContainerSpec {
-    ContainerSpec {
-        id: container(),
-        name: "app".into(),
-        layers: vec![1, 2],
-        writable_limit: Some(1 << 30),
-        read_only_root: false,
-        process: process(),
-        mounts: vec![MountSpec {
-            volume: "data".into(),
-            destination: "/data".into(),
-            sub_path: Some("a/b".into()),
-            read_only: true,
-        }],
-        cgroup: CgroupLimits {
-            cpu_quota_micros: Some(50_000),
-            cpu_weight: Some(100),
-            memory_max: Some(64 << 20),
-            memory_low: Some(32 << 20),
-            pids_max: Some(1024),
-        },
-        privileged: false,
-        mask_paths: true,
-        termination_log: None,
-        probes: Vec::new(),
-        probes_wait: false,
-        processes_of: None,
-    }
-}
-
-fn lifecycle_spec() -> ContainerSpec {
-    let probe = |kind, handler| ProbeSpec {
-        kind,
-        handler,
-        initial_delay_seconds: 5,
-        period_seconds: 10,
-        timeout_seconds: 1,
-        success_threshold: 1,
-        failure_threshold: 3,
-    };
-    ContainerSpec {
-        probes: vec![
-            probe(
-                ProbeKind::Startup,
-                Handler::Tcp {
-                    host: None,
-                    port: 6379,
-                },
-            ),
-            probe(
-                ProbeKind::Readiness,
-                Handler::Http {
-                    host: Some([127, 0, 0, 1].into()),
-                    port: 80,
-                    path: "/ready?x=1".into(),
-                    headers: vec![("Host".into(), "web".into())],
-                },
-            ),
-            probe(
-                ProbeKind::Liveness,
-                Handler::Grpc {
-                    port: 9000,
-                    service: "web".into(),
-                },
-            ),
-        ],
-        probes_wait: true,
-        processes_of: None,
-        termination_log: Some("/dev/termination-log".into()),
-        ..spec()
-    }
-}
 
 #[test]
 fn requests() {

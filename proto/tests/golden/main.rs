@@ -3,6 +3,7 @@
 
 mod agent;
 mod machine;
+mod samples;
 
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;

@@ -40,6 +40,7 @@ mod manifest;
 mod object;
 mod objects;
 mod output;
+mod page;
 mod patch;
 mod pods;
 mod run;

@@ -118,7 +118,7 @@ fn definitions(
 ) -> Result<(Definition, Definition), EngineError> {
     let uid = &present.plan.identity.uid;
     let (_, shared) = network::preview(settings, &host::boot_id()).map_err(HostError::from)?;
-    let facts = super::host_facts(settings, uid, &change.spec, shared)?;
+    let facts = super::start::host_facts(settings, uid, &change.spec, shared)?;
     let plan = plan::amend(
         &present.plan,
         &change.spec,

@@ -1,6 +1,7 @@
 //! Finds what no record accounts for, and removes it.
 
-use super::{EngineError, cgroup_of};
+use super::EngineError;
+use super::start::cgroup_of;
 use crate::host::{self, HostError, cgroup, network, process};
 use crate::settings::Settings;
 use crate::store::{self, Life};

@@ -19,6 +19,7 @@ mod end;
 mod failure;
 mod files;
 mod hooks;
+mod keeping;
 mod output;
 mod resize;
 mod run_io;

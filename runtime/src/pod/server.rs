@@ -1,25 +1,25 @@
 //! The supervisor's clients: a task per connection, which asks the owner and
 //! passes descriptors on.
 
+mod process;
+
 use super::run_io::Stdin;
 use super::supervisor::Message;
 use crate::api::{
-    ApiMessage, ApiRequest, AttachRequest, ChangeRequest, Channel, ExecRequest, StopRequest,
+    ApiMessage, ApiRequest, AttachRequest, ChangeRequest, Channel, ChannelError, ExecRequest,
+    StopRequest,
 };
-use crate::link::{Link, Streams};
+use crate::link::Link;
 use crate::store::status::{ContainerState, PodStatus};
-use beluga_proto::agent::{ProcessExit, StdioNonces, Target};
-use beluga_proto::copy::CopySpec;
-use beluga_proto::{ContainerId, ExecId, ExecSpec, Fault, FaultCode, Reply, Request};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::pin::Pin;
+use beluga_proto::agent::{ProcessExit, Target};
+use beluga_proto::{ContainerId, ExecId, Fault, FaultCode, Reply, Request};
+pub(super) use process::{Exec, exec_process};
+use process::{open, send_streams};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-
-/// How long the streams of a started process may take to be dialled.
-const STREAM_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long the agent may take to find a new supervisor.
 const AGENT_PATIENCE: Duration = Duration::from_secs(10);
@@ -43,27 +43,6 @@ pub(super) enum Call {
     StdinDone(ContainerId),
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Reply, Fault>> + Send>>;
-type Stream = oneshot::Receiver<UnixStream>;
-
-/// A process that the agent has been asked to run.
-pub(super) struct Exec {
-    id: ExecId,
-    started: Answer,
-    stdin: Option<Stream>,
-    stdout: Stream,
-    stderr: Option<Stream>,
-    exited: oneshot::Receiver<ProcessExit>,
-}
-
-impl std::fmt::Debug for Exec {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Exec")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
-    }
-}
-
 /// A client's place at a container.
 #[derive(Debug)]
 pub(super) struct Attach {
@@ -73,62 +52,6 @@ pub(super) struct Attach {
     pub(super) stdin: Option<Stdin>,
     /// The container's input ends with this client.
     pub(super) closes_stdin: bool,
-}
-
-impl Exec {
-    /// Asks the agent to run the process.
-    pub(super) fn begin(
-        link: &Link,
-        streams: &Streams,
-        container: ContainerId,
-        id: ExecId,
-        (process, copy): (ExecSpec, Option<CopySpec>),
-        exited: oneshot::Receiver<ProcessExit>,
-    ) -> Self {
-        let (stdout_nonce, stdout) = streams.expect();
-        let (stderr_nonce, stderr) = process.tty.is_none().then(|| streams.expect()).unzip();
-        let (stdin_nonce, stdin) = process.stdin.then(|| streams.expect()).unzip();
-        let started = link.request(Request::Exec {
-            container,
-            exec: id.clone(),
-            process: Box::new(process),
-            copy,
-            stdio: StdioNonces {
-                stdin: stdin_nonce,
-                stdout: Some(stdout_nonce),
-                stderr: stderr_nonce,
-            },
-        });
-        Self {
-            id,
-            started: Box::pin(started),
-            stdin,
-            stdout,
-            stderr,
-            exited,
-        }
-    }
-}
-
-/// The process of an exec: the container's own with other arguments.
-pub(super) fn exec_process(own: &ExecSpec, request: &ExecRequest) -> Result<ExecSpec, Fault> {
-    if request.args.is_empty() {
-        let message = "there is no command to run";
-        return Err(Fault::new(FaultCode::InvalidArgument, message));
-    }
-    let mut process = own.clone();
-    process.args.clone_from(&request.args);
-    process.tty = request.tty;
-    process.stdin = request.stdin;
-    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
-    for entry in &request.env {
-        process.env.retain(|old| name(old) != name(entry));
-        process.env.push(entry.clone());
-    }
-    if process.tty.is_some() && !process.env.iter().any(|entry| name(entry) == "TERM") {
-        process.env.push("TERM=xterm".to_owned());
-    }
-    Ok(process)
 }
 
 /// What a connection's task works with.
@@ -169,7 +92,7 @@ impl Clients {
 }
 
 impl Caller {
-    async fn serve(self, channel: &mut Channel) -> Result<(), crate::api::ChannelError> {
+    async fn serve(self, channel: &mut Channel) -> Result<(), ChannelError> {
         let Some(request) = channel.receive::<ApiRequest>().await? else {
             return Ok(());
         };
@@ -231,7 +154,7 @@ impl Caller {
         &self,
         channel: &Channel,
         call: impl FnOnce(oneshot::Sender<Result<(), Fault>>) -> Call,
-    ) -> Result<(), crate::api::ChannelError> {
+    ) -> Result<(), ChannelError> {
         let (reply, answer) = oneshot::channel();
         self.tell(call(reply));
         let message = match answer.await.unwrap_or_else(|_| Err(ended())) {
@@ -254,47 +177,32 @@ impl Caller {
         let _ = self.messages.send(Message::Call(call));
     }
 
-    async fn watch(mut self, channel: &mut Channel) -> Result<(), crate::api::ChannelError> {
+    async fn watch(mut self, channel: &mut Channel) -> Result<(), ChannelError> {
         loop {
             let status = Box::new(self.statuses.borrow_and_update().clone());
             channel.send(&ApiMessage::Status(status), &[]).await?;
-            tokio::select! {
-                changed = self.statuses.changed() => if changed.is_err() {
-                    return Ok(());
-                },
-                // A watcher says nothing; when it closes there is nobody to tell.
-                request = channel.receive::<ApiRequest>() => {
-                    if request?.is_none() {
-                        return Ok(());
-                    }
-                }
+            if !self.news(channel).await? {
+                return Ok(());
             }
         }
     }
 
-    async fn until_the_end(
-        mut self,
-        channel: &mut Channel,
-    ) -> Result<(), crate::api::ChannelError> {
-        loop {
-            tokio::select! {
-                changed = self.statuses.changed() => if changed.is_err() {
-                    return Ok(());
-                },
-                request = channel.receive::<ApiRequest>() => {
-                    if request?.is_none() {
-                        return Ok(());
-                    }
-                }
-            }
+    async fn until_the_end(mut self, channel: &mut Channel) -> Result<(), ChannelError> {
+        while self.news(channel).await? {}
+        Ok(())
+    }
+
+    /// Waits until there is another status, or the client has said something,
+    /// which tells nothing. Gives back whether there is still a pod, and
+    /// somebody to tell of it.
+    async fn news(&mut self, channel: &mut Channel) -> Result<bool, ChannelError> {
+        tokio::select! {
+            changed = self.statuses.changed() => Ok(changed.is_ok()),
+            request = channel.receive::<ApiRequest>() => Ok(request?.is_some()),
         }
     }
 
-    async fn exec(
-        &self,
-        channel: &mut Channel,
-        exec: Exec,
-    ) -> Result<(), crate::api::ChannelError> {
+    async fn exec(&self, channel: &mut Channel, exec: Exec) -> Result<(), ChannelError> {
         let target = Target::Exec {
             id: exec.id.clone(),
         };
@@ -314,11 +222,7 @@ impl Caller {
         result
     }
 
-    async fn attach(
-        &self,
-        channel: &mut Channel,
-        attach: Attach,
-    ) -> Result<(), crate::api::ChannelError> {
+    async fn attach(&self, channel: &mut Channel, attach: Attach) -> Result<(), ChannelError> {
         let Attach {
             id,
             index,
@@ -362,7 +266,7 @@ impl Caller {
         channel: &mut Channel,
         target: &Target,
         mut exited: oneshot::Receiver<ProcessExit>,
-    ) -> Result<(), crate::api::ChannelError> {
+    ) -> Result<(), ChannelError> {
         loop {
             tokio::select! {
                 exit = &mut exited => {
@@ -388,56 +292,6 @@ impl Caller {
             }
         }
     }
-}
-
-type Opened = (
-    Option<OwnedFd>,
-    OwnedFd,
-    Option<OwnedFd>,
-    oneshot::Receiver<ProcessExit>,
-);
-
-/// Waits until the process runs and its streams are there.
-async fn open(exec: Exec) -> Result<Opened, Fault> {
-    exec.started.await?;
-    let stdin = match exec.stdin {
-        Some(stdin) => Some(dialled(stdin).await?),
-        None => None,
-    };
-    let stdout = dialled(exec.stdout).await?;
-    let stderr = match exec.stderr {
-        Some(stderr) => Some(dialled(stderr).await?),
-        None => None,
-    };
-    Ok((stdin, stdout, stderr, exec.exited))
-}
-
-async fn dialled(stream: Stream) -> Result<OwnedFd, Fault> {
-    let stream = tokio::time::timeout(STREAM_PATIENCE, stream).await;
-    let stream = stream.ok().and_then(Result::ok).ok_or_else(|| {
-        let message = "the agent did not open the streams of the process";
-        Fault::new(FaultCode::Protocol, message)
-    })?;
-    stream
-        .into_std()
-        .map(OwnedFd::from)
-        .map_err(|error| Fault::from_error(FaultCode::Internal, &error))
-}
-
-async fn send_streams(
-    channel: &Channel,
-    stdin: Option<OwnedFd>,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
-) -> Result<(), crate::api::ChannelError> {
-    let message = ApiMessage::Streams {
-        stdin: stdin.is_some(),
-        stdout: stdout.is_some(),
-        stderr: stderr.is_some(),
-    };
-    let all = [stdin, stdout, stderr];
-    let fds: Vec<BorrowedFd<'_>> = all.iter().flatten().map(|fd| fd.as_fd()).collect();
-    channel.send(&message, &fds).await
 }
 
 /// How the run ended, once the status has it.

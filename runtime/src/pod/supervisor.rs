@@ -16,7 +16,7 @@ use crate::machine::control::{Control, ControlError};
 use crate::machine::{Machine, MachineError};
 use crate::plan::Plan;
 use crate::settings::{Settings, SettingsError};
-use crate::store::status::{EventKind, PodStatus};
+use crate::store::status::PodStatus;
 use crate::store::{self, Life, Planned, Record, StoreError};
 use crate::sys;
 use beluga_proto::agent::{ProcessExit, Target};
@@ -145,7 +145,7 @@ pub(super) struct Supervisor {
     pub(super) has_receipt: bool,
     pub(super) is_dirty: bool,
     /// The last attempt to write the record failed, and that was told.
-    is_unsaved: bool,
+    pub(super) is_unsaved: bool,
     _lock: FileLock,
 }
 
@@ -426,54 +426,6 @@ impl Supervisor {
         tokio::spawn(async move {
             let _ = messages.send(work.await);
         });
-    }
-
-    pub(super) fn warn(&mut self, reason: &str, message: String) {
-        self.event(EventKind::Warning, reason, message);
-    }
-
-    pub(super) fn event(&mut self, kind: EventKind, reason: &str, message: String) {
-        let time = now().unix;
-        self.record
-            .state
-            .status
-            .push_event(time, kind, reason, message);
-        self.is_dirty = true;
-    }
-
-    /// Brings record, watchers and agent up to date, in this order.
-    /// A full disk does not end a pod that runs: what is not on record yet is
-    /// written with the next change. The agent keeps the events until then.
-    fn go_on_unsaved(&mut self, error: StoreError) -> Result<(), StoreError> {
-        if self.record.life == Life::Starting {
-            return Err(error);
-        }
-        if !std::mem::replace(&mut self.is_unsaved, true) {
-            let cause = crate::error_chain(&error);
-            self.warn(
-                "RecordNotWritten",
-                format!("The pod's status is not on record: {cause}"),
-            );
-        }
-        self.is_dirty = true;
-        self.statuses.send_replace(self.record.status().clone());
-        Ok(())
-    }
-
-    pub(super) fn save(&mut self) -> Result<(), StoreError> {
-        if !std::mem::take(&mut self.is_dirty) {
-            return Ok(());
-        }
-        let acked = self.runs.safe_event(self.received);
-        let is_news = acked > self.record.acked;
-        self.record.acked = acked.max(self.record.acked);
-        store::write_record(&self.settings, &self.record)?;
-        self.is_unsaved = false;
-        self.statuses.send_replace(self.record.status().clone());
-        if is_news {
-            self.link.acknowledge(self.record.acked);
-        }
-        Ok(())
     }
 }
 

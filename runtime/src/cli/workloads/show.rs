@@ -1,7 +1,7 @@
 //! Workloads as people and tools see them: tables, objects, pages.
 
-use super::super::describe::Page;
 use super::super::get::{self, Output, Show};
+use super::super::page::Page;
 use super::super::pods::Scope;
 use super::super::table::Table;
 use super::super::time::{age, rfc3339, span};

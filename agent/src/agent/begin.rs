@@ -1,0 +1,194 @@
+//! How a process begins: a container's first one, and commands beside it.
+
+use super::requests::{failed, failed_to};
+use super::{Agent, Container, Exec, Starting};
+use crate::boot::{FILES, ROOT};
+use crate::cgroup::{self, Cgroup};
+use crate::layers;
+use crate::link::Caller;
+use crate::setup::writable_directory;
+use crate::spawn::{
+    self, FileMount, LayerMount, Place, RootPlan, SpawnPlan, VolumeMount, Writable,
+};
+use beluga_proto::agent::StdioNonces;
+use beluga_proto::copy::CopySpec;
+use beluga_proto::{ContainerId, ContainerSpec, ExecId, ExecSpec, Fault, FaultCode};
+
+impl Agent {
+    pub(super) fn start(
+        &mut self,
+        caller: Caller,
+        spec: ContainerSpec,
+        nonces: StdioNonces,
+    ) -> Result<(), Fault> {
+        self.pod.admit_container(&spec.id)?;
+        let mut plan = self.plan(&spec)?;
+        let group = Cgroup::named(spec.id.as_str());
+        group.create(&spec.cgroup).map_err(failed)?;
+        let container = Container {
+            cgroup: group,
+            writable: String::new(),
+            project: None,
+            streams: Default::default(),
+            oom_kills: 0,
+            give_up_at: None,
+        };
+        let begun = self.begin(caller, &spec, &mut plan, nonces, container);
+        begun.map_err(|(fault, container)| {
+            self.discard(&spec.id, *container, None);
+            fault
+        })
+    }
+
+    /// The steps of a start that leave something to be given back.
+    fn begin(
+        &mut self,
+        caller: Caller,
+        spec: &ContainerSpec,
+        plan: &mut SpawnPlan,
+        nonces: StdioNonces,
+        mut container: Container,
+    ) -> Result<(), (Fault, Box<Container>)> {
+        macro_rules! or_give_back {
+            ($result:expr) => {
+                match $result {
+                    Ok(value) => value,
+                    Err(fault) => return Err((fault, Box::new(container))),
+                }
+            };
+        }
+        if let Place::Create(root) = &mut plan.place {
+            let limit = spec.writable_limit;
+            let dir = writable_directory(spec.id.as_str(), limit, &self.storage);
+            container.writable = or_give_back!(dir.map_err(Fault::from));
+            root.writable.dir.clone_from(&container.writable);
+            if self.storage.on_disk {
+                let project = self.storage.project(limit);
+                container.project = Some(project.id);
+                root.writable.project = Some(project);
+            }
+        }
+        let watched = self.watches.add(&spec.id, &container.cgroup);
+        or_give_back!(watched.map_err(|error| failed_to("watch a cgroup", &error)));
+        let opened = self.open_stdio(&spec.process, &nonces, true);
+        let opened = opened.map_err(|error| failed_to("open standard streams", &error));
+        let (stdio, streams) = or_give_back!(opened);
+        container.streams = streams;
+        let spawning = or_give_back!(spawn::start(plan, stdio).map_err(failed));
+        let pid = spawning.pid;
+        let starting = Starting::new(spawning, caller, nonces);
+        // Without a watch its end is still seen by the reaper.
+        if let Err(error) = starting.watch(self) {
+            or_give_back!(Err(failed_to("watch a process", &error)));
+        }
+        self.pod
+            .container_spawned(spec.id.clone(), spec.name.clone(), pid);
+        self.containers.insert(spec.id.clone(), container);
+        self.checks.add(spec);
+        Ok(())
+    }
+
+    /// What the helper is to do for a container's first process.
+    fn plan(&self, spec: &ContainerSpec) -> Result<SpawnPlan, Fault> {
+        let layers = spec.layers.iter().map(|&partition| {
+            if !self.layers.has(partition) {
+                let message = format!("layer {partition} has not been added");
+                return Err(Fault::new(FaultCode::FailedPrecondition, message));
+            }
+            Ok(LayerMount {
+                device: layers::device(partition),
+                mount_point: layers::mount_point(partition),
+            })
+        });
+        let mounts = spec.mounts.iter().map(|mount| {
+            let source = self.storage.volumes.get(&mount.volume).ok_or_else(|| {
+                let message = format!("there is no volume {:?}", mount.volume);
+                Fault::new(FaultCode::NotFound, message)
+            })?;
+            Ok(VolumeMount {
+                source: source.clone(),
+                destination: mount.destination.clone(),
+                sub_path: mount.sub_path.clone(),
+                read_only: mount.read_only,
+            })
+        });
+        let shared_pid = match (&spec.processes_of, self.pause) {
+            // In a shared namespace everybody is seen anyway.
+            (Some(target), None) => Some(self.pod.first_process(target)?),
+            (_, pause) => pause,
+        };
+        let files = ["hosts", "resolv.conf", "hostname"].map(|name| FileMount {
+            source: format!("{FILES}/{name}"),
+            destination: format!("/etc/{name}"),
+        });
+        let root = RootPlan {
+            layers: layers.collect::<Result<_, Fault>>()?,
+            writable: Writable {
+                dir: String::new(),
+                project: None,
+            },
+            read_only: spec.read_only_root,
+            root: ROOT.to_owned(),
+            mounts: mounts.collect::<Result<_, Fault>>()?,
+            files: files.into(),
+            termination_log: spec.termination_log.clone(),
+            shared_pid,
+        };
+        Ok(SpawnPlan {
+            place: Place::Create(Box::new(root)),
+            process: spec.process.clone(),
+            cgroup: Cgroup::named(spec.id.as_str()).path().to_owned(),
+            privileged: spec.privileged,
+            mask_paths: spec.mask_paths,
+            copy: None,
+        })
+    }
+
+    pub(super) fn exec(
+        &mut self,
+        caller: Caller,
+        container: ContainerId,
+        exec: ExecId,
+        (process, copy): (ExecSpec, Option<CopySpec>),
+        nonces: StdioNonces,
+    ) -> Result<(), Fault> {
+        let first = self.pod.admit_exec(&container, &exec)?;
+        let group = match self.containers.get(&container) {
+            Some(container) => container.cgroup.clone(),
+            None => {
+                let message = "cannot run a command: the container has no cgroup";
+                return Err(Fault::new(FaultCode::Internal, message));
+            }
+        };
+        let plan = SpawnPlan {
+            place: Place::Join {
+                pid: first,
+                unseen: true,
+            },
+            cgroup: cgroup::of_process(first).unwrap_or_else(|| group.path().to_owned()),
+            privileged: false,
+            mask_paths: false,
+            process,
+            copy,
+        };
+        let (stdio, streams) = self
+            .open_stdio(&plan.process, &nonces, false)
+            .map_err(|error| failed_to("open standard streams", &error))?;
+        let started = spawn::start(&plan, stdio).map_err(failed);
+        let spawning = started.inspect_err(|_| self.close_streams(&streams))?;
+        let pid = spawning.pid;
+        let oom_kills = group.oom_kills();
+        let record = Exec {
+            cgroup: group,
+            streams,
+            oom_kills,
+        };
+        let starting = Starting::new(spawning, caller, nonces);
+        starting
+            .watch(self)
+            .map_err(|error| failed_to("watch a process", &error))?;
+        self.pod.exec_spawned(exec.clone(), pid);
+        self.execs.insert(exec, record);
+        Ok(())
+    }
+}

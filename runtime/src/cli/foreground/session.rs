@@ -1,0 +1,359 @@
+//! One pod in the foreground.
+
+use super::{Options, end};
+use crate::cli::output::{Printer, reader_gone};
+use crate::cli::style::Style;
+use crate::cli::tailing::{Changes, Tailing};
+use crate::cli::terminal::{self, Outputs, Raw};
+use crate::cli::{CliError, describe, exit, time};
+use crate::engine::{self, AttachRequest, PodView, Remote, Starting, StopRequest, Update, Watch};
+use crate::logs;
+use crate::plan::ContainerKind;
+use crate::settings::Settings;
+use crate::store::status::{ContainerState, Phase, PodStatus};
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// How long the last lines of a receipt are waited for.
+const RECEIPT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// One container's output on its way to us.
+struct Stream {
+    container: String,
+    tailing: Tailing,
+    printer: Printer,
+    watched: bool,
+}
+
+/// One pod in the foreground.
+pub(super) struct Session {
+    settings: Settings,
+    pod: PodView,
+    watch: Watch,
+    options: Options,
+    status: PodStatus,
+    streams: Vec<Stream>,
+    changes: Changes,
+    /// Lines of the receipt that were shown.
+    shown: usize,
+    announced: bool,
+    /// When the first container was seen to run.
+    running: Option<Instant>,
+}
+
+impl Session {
+    pub(super) fn new(
+        settings: Settings,
+        starting: Starting,
+        options: Options,
+        several: bool,
+    ) -> Self {
+        let Starting { view: pod, watch } = starting;
+        let count = pod.spec.all_containers().count();
+        let streams = pod
+            .spec
+            .all_containers()
+            .enumerate()
+            .map(|(at, container)| {
+                let name = if several {
+                    format!("{}/{}", pod.name, container.name)
+                } else {
+                    container.name.clone()
+                };
+                let prefix = (count > 1 || several).then_some((name.as_str(), at));
+                Stream {
+                    container: container.name.clone(),
+                    tailing: Tailing::new(logs::directory(&settings, &pod.uid, &container.name), 0),
+                    printer: Printer::new(false, prefix, true),
+                    watched: false,
+                }
+            })
+            .collect();
+        Self {
+            settings,
+            watch,
+            options,
+            status: pod.status.clone(),
+            pod,
+            streams,
+            changes: Changes::new(),
+            shown: 0,
+            announced: false,
+            running: None,
+        }
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut interrupts: watch::Receiver<u32>,
+    ) -> Result<u8, CliError> {
+        let attached = if self.options.interactive && !self.options.detach {
+            Some(self.attach().await?)
+        } else {
+            None
+        };
+        let mut resized = signal(SignalKind::window_change())
+            .map_err(|source| CliError::io("watch the terminal's size", source))?;
+        let mut stopping: Option<tokio::task::JoinHandle<Result<(), CliError>>> = None;
+        loop {
+            tokio::select! {
+                update = self.watch.next() => match update {
+                    Ok(Some(Update::Status(status))) => {
+                        self.status = status;
+                    }
+                    // The supervisor has gone: with the pod, or without it.
+                    Ok(None) | Err(_) if !self.again().await? => break,
+                    Ok(None) | Err(_) => {}
+                },
+                () = self.changes.wait(), if attached.is_none() => {}
+                _ = resized.recv(), if attached.is_some() => {
+                    if let (Some((attached, ..)), Some(size)) = (&attached, terminal::size()) {
+                        drop(attached.resize(size).await);
+                    }
+                }
+                changed = interrupts.changed(), if changed_is_useful(&interrupts) => {
+                    if changed.is_ok() {
+                        let count = *interrupts.borrow_and_update();
+                        stopping = Some(self.interrupted(count));
+                    }
+                }
+            }
+            self.progress();
+            if self.options.detach && self.announced {
+                // One that never came up is an error here as well.
+                return self.failure().map_or(Ok(exit::OK), Err);
+            }
+            if attached.is_none() && !self.options.detach {
+                self.print()?;
+            }
+        }
+        if attached.is_none() {
+            self.print()?;
+        }
+        if let Some((_, outputs, raw)) = attached {
+            outputs.finish().await;
+            drop(raw);
+        }
+        self.ended(stopping).await
+    }
+
+    /// Looks at the pod once more when its supervisor has gone. Gives back
+    /// whether it lives, under another supervisor.
+    async fn again(&mut self) -> Result<bool, CliError> {
+        if self.status.phase.is_end() {
+            return Ok(false);
+        }
+        let pods = engine::list(&self.settings).await?;
+        let Some(pod) = pods.into_iter().find(|pod| pod.uid == self.pod.uid) else {
+            // Deleted by somebody else.
+            return Ok(false);
+        };
+        self.status = pod.status;
+        self.progress();
+        if self.status.phase.is_end() {
+            return Ok(false);
+        }
+        self.watch = engine::watch(&self.settings, &self.pod.uid).await?;
+        Ok(true)
+    }
+
+    /// Ties the container's streams to ours; called before anything runs, so
+    /// nothing of its output is missed.
+    async fn attach(&self) -> Result<(Remote, Outputs, Option<Raw>), CliError> {
+        let container = self.pod.spec.containers.first();
+        let request = AttachRequest {
+            container: container.map(|container| container.name.clone()),
+            stdin: container.is_some_and(|container| container.stdin),
+        };
+        let session = engine::attach(&self.settings, &self.pod.uid, request).await?;
+        let raw = if self.options.tty {
+            Some(Raw::enter()?)
+        } else {
+            None
+        };
+        let mut outputs = Outputs::default();
+        outputs.add(session.output, false)?;
+        if let Some(stdin) = session.stdin {
+            terminal::send_input(stdin)?;
+        }
+        if let Some(size) = terminal::size().filter(|_| self.options.tty) {
+            drop(session.control.resize(size).await);
+        }
+        Ok((session.control, outputs, raw))
+    }
+
+    /// Ctrl-C: the first time gently, then at once.
+    fn interrupted(&self, count: u32) -> tokio::task::JoinHandle<Result<(), CliError>> {
+        let style = Style::stderr();
+        let name = &self.pod.name;
+        let grace = if count > 1 {
+            tell!("{}", style.dim(&format!("pod/{name}: killing")));
+            Some(0)
+        } else {
+            let seconds = self.pod.spec.grace_seconds;
+            let line = format!("pod/{name}: stopping, {seconds} s at most (Ctrl-C again kills it)");
+            tell!("{}", style.dim(&line));
+            None
+        };
+        let (settings, pod) = (self.settings.clone(), self.pod.clone());
+        tokio::task::spawn_local(async move {
+            let request = StopRequest {
+                grace,
+                delete: false,
+            };
+            Ok(engine::stop(&settings, &pod.uid, request).await?)
+        })
+    }
+
+    /// Shows what has happened since the last time.
+    fn progress(&mut self) {
+        let quiet = self.options.tty && self.options.interactive;
+        let style = Style::stderr();
+        for line in self.status.receipt.iter().skip(self.shown) {
+            self.shown += 1;
+            if !quiet && !self.announced {
+                let took = time::short(line.wall_nanos);
+                tell!("{}", style.dim(&format!("  {:<10} {took:>8}", line.phase)));
+            }
+        }
+        if self.announced || self.status.phase == Phase::Pending {
+            return;
+        }
+        // The receipt is complete a moment after the first container runs.
+        let since = *self.running.get_or_insert_with(Instant::now);
+        let complete = self
+            .status
+            .receipt
+            .iter()
+            .any(|line| line.phase == "container");
+        if !complete && !self.status.phase.is_end() && since.elapsed() < RECEIPT_PATIENCE {
+            return;
+        }
+        self.announced = true;
+        if !complete && self.status.phase == Phase::Failed {
+            // It never came up: what follows is an error, no success.
+            return;
+        }
+        let total: u64 = self.status.receipt.iter().map(|line| line.wall_nanos).sum();
+        let address = self.status.ips.first().map(|ip| format!(", {ip}"));
+        let line = format!(
+            "pod/{} started in {}{}",
+            self.pod.name,
+            time::short(total),
+            address.unwrap_or_default()
+        );
+        if self.options.detach {
+            say!("{line}");
+        } else if !quiet && !self.status.receipt.is_empty() {
+            tell!("{}", style.dim(&line));
+        }
+    }
+
+    /// Prints what the containers have printed.
+    fn print(&mut self) -> Result<(), CliError> {
+        for stream in &mut self.streams {
+            if !stream.watched {
+                let directory = logs::directory(&self.settings, &self.pod.uid, &stream.container);
+                stream.watched = self.changes.add(&directory);
+            }
+            let now = self
+                .status
+                .containers
+                .iter()
+                .find(|one| one.name == stream.container);
+            loop {
+                let Stream {
+                    tailing, printer, ..
+                } = stream;
+                let mut failed = None;
+                let read = tailing.drain(|line| {
+                    if failed.is_none() {
+                        failed = printer.print(&line).err();
+                    }
+                });
+                read.map_err(|source| CliError::io("read the log", source))?;
+                if let Some(source) = failed.filter(|error| !reader_gone(error)) {
+                    return Err(CliError::io("write the log", source));
+                }
+                // A later run has begun: the file before it is complete.
+                if now.is_none_or(|now| now.restarts <= tailing.run()) {
+                    break;
+                }
+                tailing.next_run();
+            }
+        }
+        Ok(())
+    }
+
+    /// What the end means: the exit code, or an error when no container ran.
+    async fn ended(
+        self,
+        stopping: Option<tokio::task::JoinHandle<Result<(), CliError>>>,
+    ) -> Result<u8, CliError> {
+        let interrupted = stopping.is_some();
+        if let Some(stopping) = stopping {
+            // The pod has ended; that the request says the same adds nothing.
+            stopping.abort();
+        }
+        let failure = self.failure();
+        if self.options.remove || interrupted {
+            end(&self.settings, &self.pod, Some(0)).await?;
+        }
+        match (self.status.exit_code(), failure) {
+            _ if interrupted => Ok(exit::INTERRUPTED),
+            (_, Some(error)) => Err(error),
+            (Some(code), None) => Ok(exit::of_process(code)),
+            (None, None) => Ok(exit::POD_FAILED),
+        }
+    }
+
+    /// Why the pod failed, when that was no container's doing.
+    fn failure(&self) -> Option<CliError> {
+        let status = &self.status;
+        let blamed = status
+            .containers
+            .iter()
+            .filter(|one| matches!(one.kind, ContainerKind::App | ContainerKind::Init))
+            .any(|one| {
+                matches!(&one.state, ContainerState::Terminated(end)
+                    if end.reason == "Error" || end.reason == "OOMKilled")
+            });
+        if status.phase != Phase::Failed || blamed {
+            return None;
+        }
+        let from_container = status.containers.iter().find_map(|one| match &one.state {
+            ContainerState::Terminated(end) => {
+                let message = end.message.as_ref()?;
+                Some(format!("container {:?}: {message}", one.name))
+            }
+            _ => None,
+        });
+        let vm_end = status.vm_end.as_ref();
+        let message = from_container
+            .or_else(|| status.message.clone())
+            .or_else(|| vm_end.map(|end| end.detail.clone()))
+            .or_else(|| status.reason.clone())
+            .unwrap_or_else(|| "no cause is recorded".into());
+        let console = vm_end
+            .filter(|end| !describe::is_orderly(end))
+            .map(|end| describe::tail(&end.console).join("\n"))
+            .filter(|console| !console.is_empty());
+        Some(CliError::PodFailed {
+            is_kept: !self.options.remove,
+            name: self.pod.name.clone(),
+            message,
+            console,
+            code: match status.exit_code() {
+                Some(code @ (exit::NOT_EXECUTABLE | exit::NOT_FOUND)) => exit::of_process(code),
+                _ => exit::POD_FAILED,
+            },
+        })
+    }
+}
+
+/// Whether the sender of interrupts is still there; a closed channel is
+/// always "changed" and would spin.
+fn changed_is_useful(interrupts: &watch::Receiver<u32>) -> bool {
+    interrupts.has_changed().is_ok()
+}

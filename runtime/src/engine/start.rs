@@ -1,0 +1,188 @@
+//! The making of a pod: its plan from the facts of this host, its record, its
+//! supervisor.
+
+use super::owner::supervise;
+use super::{EngineError, PodView, claims, view};
+use crate::api::client::Watch;
+use crate::host::lock::FileLock;
+use crate::host::{self, HostError, network};
+use crate::plan::{self, HostFacts, Identity, ImageFacts, NetworkFacts, Objects, Plan, PlanError};
+use crate::pod::{self, PodState};
+use crate::settings::Settings;
+use crate::spec::{ObjectKind, PodSpec};
+use crate::store::status::{EventKind, ReceiptLine};
+use crate::store::{self, Definition, Record};
+use beluga_proto::PodUid;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Size of a scratch disk when nothing asks for more, in bytes; sparse.
+const SCRATCH_BYTES: u64 = 10 << 30;
+
+/// A pod to be made.
+#[derive(Debug, Clone)]
+pub struct StartRequest {
+    /// As it was asked for, defaults filled in.
+    pub manifest: serde_json::Value,
+    /// The same, checked.
+    pub spec: PodSpec,
+    /// By the containers' image as the manifest writes it.
+    pub images: BTreeMap<String, ImageFacts>,
+    /// The ConfigMaps and Secrets that it refers to.
+    pub objects: Objects,
+    /// What finding the images took, in nanoseconds.
+    pub image_nanos: u64,
+}
+
+/// A pod that is being started.
+#[derive(Debug)]
+pub struct Starting {
+    /// The pod.
+    pub view: PodView,
+    /// How it gets on.
+    pub watch: Watch,
+}
+
+/// Makes a pod. Returns when it has a record and a supervisor; the rest is to
+/// be watched. On an error nothing is left.
+pub async fn start(settings: &Settings, request: StartRequest) -> Result<Starting, EngineError> {
+    let uid = PodUid::from_random(pod::random_bytes());
+    let boot_id = host::boot_id();
+    let place = network::claim(settings, &uid, &boot_id).map_err(HostError::from)?;
+    let made = make(settings, &uid, &boot_id, place, request);
+    let (view, lock) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            let _ = network::release(settings, &uid, &boot_id);
+            return Err(error);
+        }
+    };
+    if let Err(error) = supervise(settings, &uid, &lock, pod::TASK_START) {
+        let _ = network::release(settings, &uid, &boot_id);
+        if let Some(record) = store::read_record(settings, &uid)? {
+            let _ = store::remove(settings, &record);
+        }
+        return Err(error);
+    }
+    // From here on the supervisor alone holds the lock.
+    drop(lock);
+    let watch = Watch::open(settings, &uid).await?;
+    Ok(Starting { view, watch })
+}
+
+fn make(
+    settings: &Settings,
+    uid: &PodUid,
+    boot_id: &str,
+    place: network::Place,
+    request: StartRequest,
+) -> Result<(PodView, FileLock), EngineError> {
+    let given = (&request.spec, &request.images, &request.objects);
+    let plan = plan_for(settings, uid, place, given)?;
+    let files = plan::files(&request.spec, &request.objects, &plan)?;
+    let mut state = PodState::new(&plan, pod::now());
+    state.status.receipt.push(ReceiptLine {
+        phase: "image".to_owned(),
+        wall_nanos: request.image_nanos,
+        cpu_nanos: None,
+    });
+    for warning in &plan.warnings {
+        let (time, message) = (pod::now().unix, warning.message.clone());
+        state
+            .status
+            .push_event(time, EventKind::Warning, &warning.reason, message);
+    }
+    let definition = Definition {
+        generation: 0,
+        manifest: request.manifest,
+        spec: request.spec,
+        plan,
+    };
+    let record = Record::new(&definition, boot_id, state);
+    // No other pod may come to hold its claims between the look and the record.
+    let _claims = claims::take(settings, &definition.spec)?;
+    let lock = store::create(settings, &definition, &record)?;
+    for (volume, pieces) in files {
+        if let Err(error) = store::files::begin(settings, uid, &volume, &pieces) {
+            let _ = store::remove(settings, &record);
+            return Err(error.into());
+        }
+    }
+    Ok((view(record, definition), lock))
+}
+
+/// What would be done for a pod; nothing is made or claimed.
+pub fn preview(
+    settings: &Settings,
+    spec: &PodSpec,
+    images: &BTreeMap<String, ImageFacts>,
+    objects: &Objects,
+) -> Result<Plan, EngineError> {
+    // A UID that says that it is nobody's.
+    let uid = PodUid::from_random([0; 16]);
+    let place = network::preview(settings, &host::boot_id()).map_err(HostError::from)?;
+    plan_for(settings, &uid, place, (spec, images, objects))
+}
+
+fn plan_for(
+    settings: &Settings,
+    uid: &PodUid,
+    (network, shared): network::Place,
+    (spec, images, objects): (&PodSpec, &BTreeMap<String, ImageFacts>, &Objects),
+) -> Result<Plan, EngineError> {
+    let facts = host_facts(settings, uid, spec, shared)?;
+    let identity = Identity {
+        uid: uid.clone(),
+        name: spec.name.resolve(pod::random_bytes()),
+        namespace: spec.namespace.clone(),
+        network: Some(network),
+    };
+    Ok(plan::plan(spec, images, objects, &facts, identity)?)
+}
+
+pub(super) fn host_facts(
+    settings: &Settings,
+    uid: &PodUid,
+    spec: &PodSpec,
+    network: NetworkFacts,
+) -> Result<HostFacts, EngineError> {
+    let parts = settings.parts()?;
+    Ok(HostFacts {
+        kernel: parts.kernel,
+        initramfs: parts.initramfs,
+        pod_dir: settings.pod_dir(uid),
+        run_dir: settings.run_dir(uid),
+        cgroup: cgroup_of(settings).join(uid.as_str()),
+        network: Some(network),
+        claims_dir: crate::objects::directory(settings, &spec.namespace, ObjectKind::Claim),
+        host_paths: settings.host_paths.clone(),
+        host_files: host::share::files(spec.host_paths()),
+        node_name: node_name(),
+        resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        cpus: std::thread::available_parallelism()
+            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
+        memory_mib: host_memory_mib(),
+        scratch_bytes: SCRATCH_BYTES,
+    })
+}
+
+/// The host's name, as a node's.
+fn node_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
+
+/// Cgroup of all pods of a root, relative to the mount.
+pub(super) fn cgroup_of(settings: &Settings) -> PathBuf {
+    PathBuf::from(format!("beluga-{}", settings.short_hash()))
+}
+
+/// Errors when this host is too small for a pod, with the sum.
+pub fn fits(spec: &PodSpec) -> Result<(), PlanError> {
+    plan::fits(spec, host_memory_mib())
+}
+
+fn host_memory_mib() -> u64 {
+    let info = rustix::system::sysinfo();
+    u64::from(info.mem_unit).saturating_mul(info.totalram) >> 20
+}

@@ -1,0 +1,148 @@
+//! One pod of a manifest, with the places where what it says is written.
+
+use super::check::Check;
+use super::{
+    Issue, ManifestError, PodSpec, Position, Reference, Resources, defaults, ephemeral, pod,
+};
+use k8s_openapi::api::core::v1::Pod;
+use std::collections::BTreeMap;
+
+/// One pod of a manifest.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// The whole Kubernetes object with its defaults filled in, for `get -o yaml`.
+    pub pod: Box<Pod>,
+    /// What Beluga makes of it.
+    pub spec: PodSpec,
+    /// What the user should know; each one sentence.
+    pub warnings: Vec<String>,
+    /// For messages.
+    pub source_name: String,
+    /// The objects that must be there before it is started.
+    pub references: Vec<Reference>,
+    /// Where each container's image is written, by the container's name:
+    /// `9:12: spec.containers[0].image`.
+    pub image_places: BTreeMap<String, String>,
+    /// Where each of the pod's volumes is written, in their order, and its path.
+    pub volume_places: Vec<(Position, String)>,
+    /// Where the largest amount of CPU and of memory is written, for a pod that
+    /// does not fit.
+    pub size_places: [(Position, String); 2],
+    /// What a pod may have and cannot be made with.
+    pub not_on_create: Vec<Issue>,
+}
+
+impl Document {
+    /// Errors with what no pod can be made with.
+    pub fn can_be_created(&self) -> Result<(), ManifestError> {
+        if self.not_on_create.is_empty() {
+            return Ok(());
+        }
+        Err(ManifestError {
+            source_name: self.source_name.clone(),
+            issues: self.not_on_create.clone(),
+        })
+    }
+}
+
+/// Converts the pod that the check stands at. The warnings stay in the check.
+pub(super) fn pod_document(mut pod: Pod, check: &mut Check<'_>) -> Document {
+    explicit_pull(&pod, check);
+    defaults::apply(&mut pod);
+    let spec = pod::convert(&pod, check);
+    let forbidden = || {
+        let (at, path) = check.position(ephemeral::FIELD);
+        Issue {
+            at,
+            path,
+            // The sentence of an API server.
+            message: "cannot be set on create".to_owned(),
+            hint: Some("`beluga debug` adds one to a running pod".to_owned()),
+        }
+    };
+    let is_made_with = !spec.ephemeral_containers.is_empty();
+    Document {
+        not_on_create: is_made_with.then(forbidden).into_iter().collect(),
+        references: check.references(),
+        image_places: image_places(&spec, check),
+        volume_places: (0..spec.volumes.len())
+            .map(|at| check.position(&format!("spec.volumes[{at}]")))
+            .collect(),
+        size_places: ["cpu", "memory"].map(|what| size_place(&spec, what, check)),
+        pod: Box::new(pod),
+        spec,
+        warnings: Vec::new(),
+        source_name: String::new(),
+    }
+}
+
+/// Where the largest amount that a pod asks for is written.
+fn size_place(spec: &PodSpec, what: &str, check: &Check<'_>) -> (Position, String) {
+    let amount = |resources: &Resources| match what {
+        "cpu" => (resources.cpu_limit_milli, resources.cpu_request_milli),
+        _ => (resources.memory_limit, resources.memory_request),
+    };
+    let lists = [
+        ("spec.initContainers", &spec.init_containers),
+        ("spec.containers", &spec.containers),
+    ];
+    let all = lists.into_iter().flat_map(|(list, containers)| {
+        let numbered = containers.iter().enumerate();
+        numbered.map(move |(at, one)| (format!("{list}[{at}]"), &one.resources))
+    });
+    let own = [("spec".to_owned(), &spec.resources)];
+    let largest = |all: &mut dyn Iterator<Item = (String, &Resources)>| {
+        all.filter_map(|(base, resources)| {
+            let (limit, request) = amount(resources);
+            let field = if limit.is_some() {
+                "limits"
+            } else {
+                "requests"
+            };
+            Some((
+                limit.or(request)?,
+                format!("{base}.resources.{field}.{what}"),
+            ))
+        })
+        .max()
+    };
+    // What the pod says for all of its containers stands in place of their sum.
+    let found = largest(&mut own.into_iter()).or_else(|| largest(&mut { all }));
+    check.position(found.as_ref().map_or("spec", |(_, path)| path))
+}
+
+fn image_places(spec: &PodSpec, check: &Check<'_>) -> BTreeMap<String, String> {
+    let lists = [
+        ("spec.initContainers", &spec.init_containers),
+        ("spec.containers", &spec.containers),
+        (ephemeral::FIELD, &spec.ephemeral_containers),
+    ];
+    let all = lists.into_iter().flat_map(|(list, containers)| {
+        let numbered = containers.iter().enumerate();
+        numbered.map(move |(at, container)| (format!("{list}[{at}].image"), container))
+    });
+    all.map(|(path, container)| (container.name.clone(), check.place(&path)))
+        .collect()
+}
+
+/// An image cannot be fetched yet, so `Always` means less than it says.
+fn explicit_pull(pod: &Pod, check: &mut Check<'_>) {
+    let Some(spec) = &pod.spec else { return };
+    let lists = [
+        (
+            "spec.initContainers",
+            spec.init_containers.as_deref().unwrap_or_default(),
+        ),
+        ("spec.containers", spec.containers.as_slice()),
+    ];
+    for (list, containers) in lists {
+        for (at, container) in containers.iter().enumerate() {
+            if container.image_pull_policy.as_deref() == Some("Always") {
+                check.warn(
+                    &format!("{list}[{at}].imagePullPolicy"),
+                    "images come from `beluga load` only, so the loaded one is used",
+                );
+            }
+        }
+    }
+}

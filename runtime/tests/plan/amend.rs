@@ -1,0 +1,136 @@
+//! Plans of running pods that are changed.
+
+use super::{host, images, layer, planned, pod};
+use beluga_runtime::plan::{
+    Changes, HostStep, ImageFacts, Objects, Plan, amend, difference, with_layers_of,
+};
+use beluga_runtime::spec;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The plan of one container on another image, in the place of `present`.
+fn amended(present: &Plan, text: &str, images: &BTreeMap<String, ImageFacts>) -> Plan {
+    let mut documents = spec::parse("pod.yaml", text).expect("a good manifest");
+    let spec = documents.remove(0).spec;
+    let changed = Changes {
+        anew: ["b".to_owned()].into(),
+        ..Changes::default()
+    };
+    amend(
+        present,
+        &spec,
+        &changed,
+        images,
+        &Objects::default(),
+        &host(),
+    )
+    .expect("it can be planned")
+}
+
+#[test]
+fn layers_of_a_changed_container_come_behind_those_that_are_there() {
+    let before = pod("{name: a, image: 'nginx:1'}, {name: b, image: tools}");
+    let present = planned(&before).unwrap();
+    let mut images = images();
+    // An image whose name means something else now: `a` keeps what it has.
+    images.get_mut("nginx:1").unwrap().layers = vec![layer("moved", 9)];
+    let more = ImageFacts {
+        id: "sha256:more".into(),
+        cmd: vec!["more".into()],
+        layers: vec![layer("nginx", 3), layer("more", 5)],
+        ..ImageFacts::default()
+    };
+    images.insert("more".into(), more);
+    let next = amended(&present, &before.replace("tools", "more"), &images);
+    assert_eq!(next.containers[0], present.containers[0]);
+    assert_eq!(next.containers[1].template.layers, [2, 3]);
+    assert_eq!(next.layers[..2], present.layers[..]);
+    assert_eq!(
+        (next.layers[2].offset, next.layers[2].length),
+        (13 * 4096, 5 * 4096)
+    );
+    assert_eq!(
+        difference(&present, &next, &BTreeSet::new())
+            .unwrap()
+            .replaced,
+        [1]
+    );
+    // Undone, the disk stays as long as it is, and the next change goes on from there.
+    let back = with_layers_of(&present, &next);
+    assert_eq!(
+        (&back.containers, &back.layers),
+        (&present.containers, &next.layers)
+    );
+    assert!(difference(&next, &present, &BTreeSet::new()).is_err());
+    assert_eq!(
+        difference(&next, &back, &BTreeSet::new()).unwrap().replaced,
+        [1]
+    );
+    assert_eq!(back.vm.disks[1..], present.vm.disks[1..]);
+    assert_eq!((&next.guest, &next.host), (&present.guest, &present.host));
+}
+
+#[test]
+fn limits_change_within_the_machine_and_not_beyond_it() {
+    let text = |limits: &str| {
+        pod(&format!(
+            "{{name: a, image: tools, resources: {{limits: {{{limits}}}}}}}"
+        ))
+    };
+    let present = planned(&text("cpu: 1, memory: 64Mi")).unwrap();
+    let changes = Changes {
+        resized: ["a".to_owned()].into(),
+        ..Changes::default()
+    };
+    let resized = |limits: &str| {
+        let spec = spec::parse("pod.yaml", &text(limits))
+            .unwrap()
+            .remove(0)
+            .spec;
+        // No image is looked at.
+        let none = BTreeMap::new();
+        amend(
+            &present,
+            &spec,
+            &changes,
+            &none,
+            &Objects::default(),
+            &host(),
+        )
+    };
+    let next = resized("cpu: 500m, memory: 32Mi").unwrap();
+    let cgroup = &next.containers[0].template.cgroup;
+    assert_eq!(cgroup.cpu_quota_micros, Some(50_000));
+    assert_eq!(cgroup.memory_max, Some(32 << 20));
+    assert_eq!(next.vm, present.vm);
+    let host = |plan: &Plan| match &plan.host[0] {
+        HostStep::Cgroup(cgroup) => (cgroup.memory_max, cgroup.cpu_weight),
+        other => panic!("{other:?}"),
+    };
+    // The guest keeps its memory, and the host bounds it as before.
+    assert_eq!(host(&next).0, host(&present).0);
+    let large = planned(&text("cpu: 3, memory: 64Mi")).unwrap();
+    let spec = spec::parse("pod.yaml", &text("cpu: 2, memory: 64Mi")).unwrap();
+    let none = BTreeMap::new();
+    let less = amend(
+        &large,
+        &spec[0].spec,
+        &changes,
+        &none,
+        &Objects::default(),
+        &self::host(),
+    );
+    let less = less.unwrap();
+    assert_eq!((host(&large).1, host(&less).1), (Some(300), Some(200)));
+    let found = difference(&present, &next, &BTreeSet::new()).unwrap();
+    assert!(found.replaced.is_empty());
+    let restart = ["a".to_owned()].into();
+    assert_eq!(difference(&present, &next, &restart).unwrap().replaced, [0]);
+    assert_eq!(
+        resized("cpu: 1500m, memory: 64Mi").unwrap_err().to_string(),
+        "the pod's machine was started with 1 CPU and this needs 2 CPUs (a 1500m): delete the pod and make it anew"
+    );
+    assert_eq!(
+        resized("cpu: 1, memory: 128Mi").unwrap_err().to_string(),
+        "the pod's machine was started with 98 MiB and this needs 162 MiB (a 128Mi + 34Mi guest): delete the pod and make it anew"
+    );
+}
