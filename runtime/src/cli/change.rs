@@ -1,5 +1,6 @@
 //! What verbs that change a running pod have in common.
 
+use super::error::ChangeError;
 use super::{CliError, manifest, object};
 use crate::engine::change::Outcome;
 use crate::engine::{self, ChangeOf, PodView};
@@ -57,18 +58,20 @@ pub fn admit(pod: &PodView, document: &Document) -> Result<spec::Difference, Cli
     let found = spec::difference(&pod.spec, &as_it_is(pod, document));
     if !found.is_more {
         return match found.refusal {
-            Some(why) => Err(CliError::Refused {
+            Some(why) => Err(ChangeError::Refused {
                 name: pod.name.clone(),
                 why,
-            }),
+            }
+            .into()),
             None => Ok(found),
         };
     }
     let manifest = super::apply::value(document);
-    Err(CliError::Differs {
+    Err(ChangeError::Differs {
         name: pod.name.clone(),
         fields: spec::fixed_paths(&pod.manifest, &manifest, SHOWN_PATHS),
-    })
+    }
+    .into())
 }
 
 /// Makes a running pod what a document says. Errors with what cannot change.
@@ -83,10 +86,11 @@ pub async fn to_document(
         return Ok(Changed::Unchanged);
     }
     if !found.added.is_empty() {
-        return Err(CliError::Differs {
+        return Err(ChangeError::Differs {
             name: pod.name.clone(),
             fields: vec!["spec.ephemeralContainers".to_owned()],
-        });
+        }
+        .into());
     }
     let change = change_of(settings, pod, document, found, patience)?;
     Ok(match engine::change::change(settings, pod, change).await? {

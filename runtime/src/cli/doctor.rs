@@ -1,5 +1,6 @@
 //! `beluga doctor`: whether this host can run pods, and what to do if not.
 
+use super::error::StartError;
 use super::style::Style;
 use super::{CliError, exit, version};
 use crate::settings::{Parts, Settings};
@@ -85,7 +86,7 @@ pub fn must_run_guests() -> Result<(), CliError> {
             found,
             advice,
             ..
-        } => Err(CliError::NoKvm { found, advice }),
+        } => Err(StartError::NoKvm { found, advice }.into()),
         _ => Ok(()),
     }
 }

@@ -1,5 +1,13 @@
 //! [`CliError`], and how an error and its causes are printed: once, here.
 
+mod change;
+mod image;
+mod start;
+
+pub use change::ChangeError;
+pub use image::{AbsentImage, ImageError};
+pub use start::StartError;
+
 use super::exit;
 use super::style::Style;
 use crate::api::client::ClientError;
@@ -7,7 +15,7 @@ use crate::engine::EngineError;
 use crate::objects::ObjectError;
 use crate::spec::ManifestError;
 use crate::workload::WorkloadError;
-use beluga_image::{LoadError, ReferenceError, RemoveError, StoreError};
+use beluga_image::{ReferenceError, RemoveError, StoreError};
 use std::error::Error;
 use std::io;
 use std::path::Path;
@@ -27,30 +35,15 @@ pub enum CliError {
         #[source]
         source: io::Error,
     },
-    /// Images that the store does not have.
-    #[error("{}", absent(.images))]
-    ImagesAbsent {
-        /// At least one.
-        images: Vec<AbsentImage>,
-    },
-    /// A name of an image that is none.
+    /// Images.
     #[error(transparent)]
-    Reference(#[from] ReferenceError),
-    /// The image store.
-    #[error("the image store failed")]
-    Store(#[from] StoreError),
-    /// An image that cannot be loaded.
-    #[error("cannot load {file}")]
-    Load {
-        /// The archive.
-        file: String,
-        /// Why.
-        #[source]
-        source: Box<LoadError>,
-    },
-    /// An image that cannot be removed.
+    Image(#[from] ImageError),
+    /// A pod does not come up.
     #[error(transparent)]
-    Remove(#[from] RemoveError),
+    Start(#[from] StartError),
+    /// A running pod stays as it is.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
     /// A pod could not be made, reached or ended.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -60,15 +53,6 @@ pub enum CliError {
     /// A Deployment or the like.
     #[error(transparent)]
     Workload(#[from] WorkloadError),
-    /// A running pod could not be told what has changed.
-    #[error("the volumes of pod {name:?} keep what they have")]
-    NotUpdated {
-        /// Its name.
-        name: String,
-        /// Why.
-        #[source]
-        source: EngineError,
-    },
     /// What a command names does not exist.
     #[error("{what} {name:?} not found")]
     NotFound {
@@ -83,28 +67,9 @@ pub enum CliError {
         /// One sentence.
         message: String,
     },
-    /// A pod of that name is there with another manifest.
-    #[error(
-        "pod {name:?} exists already and differs from the manifest: {} cannot change while it runs",
-        if .fields.is_empty() { "something".to_owned() } else { .fields.join(", ") }
-    )]
-    Differs {
-        /// Its name.
-        name: String,
-        /// Some of the fields.
-        fields: Vec<String>,
-    },
     /// Files could not be copied.
     #[error(transparent)]
     Copy(#[from] crate::copy::CopyError),
-    /// A pod cannot be changed like that.
-    #[error("pod {name:?} is not changed, refused: {why}")]
-    Refused {
-        /// Its name.
-        name: String,
-        /// Field and reason.
-        why: String,
-    },
     /// There is one already.
     #[error("{what} {name:?} already exists")]
     Exists {
@@ -127,56 +92,23 @@ pub enum CliError {
         /// Its pod.
         pod: String,
     },
-    /// This host cannot run a guest.
-    #[error("no pod can run here: KVM is {found}")]
-    NoKvm {
-        /// What KVM is.
-        found: String,
-        /// What helps.
-        advice: Option<String>,
-    },
-    /// A pod that was started did not come up.
-    #[error("pod {name:?} failed: {message}")]
-    PodFailed {
-        /// Its name.
-        name: String,
-        /// The cause, by its status.
-        message: String,
-        /// The early console's last lines.
-        console: Option<String>,
-        /// It is there still, and can be looked at.
-        is_kept: bool,
-        /// What the pod counts as: 126 or 127 where a command is to blame.
-        code: u8,
-    },
 }
 
-/// An image that a pod needs and the store does not have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AbsentImage {
-    /// Whose.
-    pub container: String,
-    /// As the manifest writes it.
-    pub image: String,
-    /// File, line, column and field; none on a command line.
-    pub place: Option<String>,
+impl From<ReferenceError> for CliError {
+    fn from(error: ReferenceError) -> Self {
+        Self::Image(error.into())
+    }
 }
 
-fn absent(images: &[AbsentImage]) -> String {
-    let lines: Vec<String> = images
-        .iter()
-        .map(|one| match &one.place {
-            Some(place) => format!("{place}: the image {:?} is not present", one.image),
-            None => format!("the image {:?} is not present", one.image),
-        })
-        .collect();
-    match lines.as_slice() {
-        [one] => one.clone(),
-        _ => format!(
-            "{} images are not present\n  {}",
-            lines.len(),
-            lines.join("\n  ")
-        ),
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        Self::Image(error.into())
+    }
+}
+
+impl From<RemoveError> for CliError {
+    fn from(error: RemoveError) -> Self {
+        Self::Image(error.into())
     }
 }
 
@@ -213,7 +145,7 @@ impl CliError {
                 exit::of_fault(error.code())
             }
             Self::Usage { .. } => 2,
-            Self::PodFailed { code, .. } => *code,
+            Self::Start(StartError::PodFailed { code, .. }) => *code,
             _ => exit::ERROR,
         }
     }
@@ -221,21 +153,21 @@ impl CliError {
     /// What to do next.
     fn hint(&self) -> Option<String> {
         match self {
-            Self::ImagesAbsent { .. } => Some(
+            Self::Image(ImageError::Absent { .. }) => Some(
                 "beluga load -i FILE (an OCI layout or the output of `docker save`); \
                  `beluga images` lists what is there"
                     .into(),
             ),
             Self::NotFound { what: "pod", .. } => Some("beluga get pods -A".into()),
-            Self::Differs { name, .. } => {
+            Self::Change(ChangeError::Differs { name, .. }) => {
                 Some(format!("beluga delete pod {name}, then apply again"))
             }
-            Self::NoKvm { advice, .. } => advice.clone(),
-            Self::PodFailed {
+            Self::Start(StartError::NoKvm { advice, .. }) => advice.clone(),
+            Self::Start(StartError::PodFailed {
                 name,
                 is_kept: true,
                 ..
-            } => Some(format!("beluga describe pod {name}")),
+            }) => Some(format!("beluga describe pod {name}")),
             Self::Engine(error) | Self::Workload(WorkloadError::Engine(error)) => error.hint(),
             Self::Workload(WorkloadError::Stuck { .. }) => {
                 Some("beluga get pods, then describe one that is not ready".into())
@@ -263,10 +195,10 @@ impl CliError {
             above = text;
             cause = error.source();
         }
-        if let Self::PodFailed {
+        if let Self::Start(StartError::PodFailed {
             console: Some(console),
             ..
-        } = self
+        }) = self
         {
             tell!("  {}", style.dim("last lines of the guest's console:"));
             for line in console.lines() {

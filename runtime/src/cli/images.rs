@@ -1,5 +1,6 @@
 //! `beluga images`, `load` and `rmi`.
 
+use super::error::ImageError;
 use super::table::Table;
 use super::{CliError, exit, time, yaml};
 use crate::engine;
@@ -188,10 +189,11 @@ pub fn load(settings: &Settings, args: &LoadArgs) -> Result<u8, CliError> {
     };
     let loaded = store
         .load(source, &options, &mut progress)
-        .map_err(|source| CliError::Load {
+        .map_err(|source| ImageError::Load {
             file: file.map_or("standard input".into(), |file| file.display().to_string()),
             source: Box::new(source),
-        });
+        })
+        .map_err(CliError::from);
     if shown {
         eprint!("\r\x1b[K");
     }

@@ -1,7 +1,7 @@
 //! `-f`: the pods of files, directories and standard input, with their images.
 
 use super::CliError;
-use super::error::AbsentImage;
+use super::error::{AbsentImage, ImageError};
 use super::style::Style;
 use crate::engine;
 use crate::plan::{ImageFacts, PlanError, image_facts};
@@ -107,7 +107,7 @@ pub fn images(
 ) -> Result<BTreeMap<String, ImageFacts>, CliError> {
     fit(documents)?;
     let found = images_of(settings, documents.iter().map(|document| &document.spec));
-    let Err(CliError::ImagesAbsent { mut images }) = found else {
+    let Err(CliError::Image(ImageError::Absent { mut images })) = found else {
         return found;
     };
     for absent in &mut images {
@@ -122,7 +122,7 @@ pub fn images(
             (source != COMMAND_LINE).then(|| format!("{source}:{place}"))
         });
     }
-    Err(CliError::ImagesAbsent { images })
+    Err(ImageError::Absent { images }.into())
 }
 
 /// The images of pods, or an error that names each one that is absent.
@@ -150,6 +150,6 @@ pub fn images_of<'p>(
     if absent.is_empty() {
         Ok(present)
     } else {
-        Err(CliError::ImagesAbsent { images: absent })
+        Err(ImageError::Absent { images: absent }.into())
     }
 }

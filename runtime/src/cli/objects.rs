@@ -1,5 +1,6 @@
 //! ConfigMaps, Secrets and claims on the command line.
 
+use super::error::ChangeError;
 use super::pods::Scope;
 use super::style::Style;
 use super::table::Table;
@@ -135,7 +136,7 @@ pub async fn update_pods(settings: &Settings, fresh: &[ConfigObject]) -> Result<
         let objects = objects::of_pod(settings, &pod.spec)?;
         if let Err(source) = engine::update(settings, &pod, &objects).await {
             let name = pod.name.clone();
-            failed.get_or_insert(CliError::NotUpdated { name, source });
+            failed.get_or_insert(ChangeError::NotUpdated { name, source }.into());
         }
     }
     failed.map_or(Ok(()), Err)

@@ -1,6 +1,7 @@
 //! One pod in the foreground.
 
 use super::{Options, end};
+use crate::cli::error::StartError;
 use crate::cli::output::{Printer, reader_gone};
 use crate::cli::style::Style;
 use crate::cli::tailing::{Changes, Tailing};
@@ -122,7 +123,9 @@ impl Session {
             self.progress();
             if self.options.detach && self.announced {
                 // One that never came up is an error here as well.
-                return self.failure().map_or(Ok(exit::OK), Err);
+                return self
+                    .failure()
+                    .map_or(Ok(exit::OK), |error| Err(error.into()));
             }
             if attached.is_none() && !self.options.detach {
                 self.print()?;
@@ -302,14 +305,14 @@ impl Session {
         }
         match (self.status.exit_code(), failure) {
             _ if interrupted => Ok(exit::INTERRUPTED),
-            (_, Some(error)) => Err(error),
+            (_, Some(error)) => Err(error.into()),
             (Some(code), None) => Ok(exit::of_process(code)),
             (None, None) => Ok(exit::POD_FAILED),
         }
     }
 
     /// Why the pod failed, when that was no container's doing.
-    fn failure(&self) -> Option<CliError> {
+    fn failure(&self) -> Option<StartError> {
         let status = &self.status;
         let blamed = status
             .containers
@@ -339,7 +342,7 @@ impl Session {
             .filter(|end| !describe::is_orderly(end))
             .map(|end| describe::tail(&end.console).join("\n"))
             .filter(|console| !console.is_empty());
-        Some(CliError::PodFailed {
+        Some(StartError::PodFailed {
             is_kept: !self.options.remove,
             name: self.pod.name.clone(),
             message,

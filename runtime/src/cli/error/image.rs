@@ -1,0 +1,61 @@
+//! [`ImageError`]: what goes wrong with images.
+
+use beluga_image::{LoadError, ReferenceError, RemoveError, StoreError};
+
+/// Why an image is not to be had, or not to be got rid of.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// Images that the store does not have.
+    #[error("{}", absent(.images))]
+    Absent {
+        /// At least one.
+        images: Vec<AbsentImage>,
+    },
+    /// A name of an image that is none.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// The image store.
+    #[error("the image store failed")]
+    Store(#[from] StoreError),
+    /// An image that cannot be loaded.
+    #[error("cannot load {file}")]
+    Load {
+        /// The archive.
+        file: String,
+        /// Why.
+        #[source]
+        source: Box<LoadError>,
+    },
+    /// An image that cannot be removed.
+    #[error(transparent)]
+    Remove(#[from] RemoveError),
+}
+
+/// An image that a pod needs and the store does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AbsentImage {
+    /// Whose.
+    pub container: String,
+    /// As the manifest writes it.
+    pub image: String,
+    /// File, line, column and field; none on a command line.
+    pub place: Option<String>,
+}
+
+fn absent(images: &[AbsentImage]) -> String {
+    let lines: Vec<String> = images
+        .iter()
+        .map(|one| match &one.place {
+            Some(place) => format!("{place}: the image {:?} is not present", one.image),
+            None => format!("the image {:?} is not present", one.image),
+        })
+        .collect();
+    match lines.as_slice() {
+        [one] => one.clone(),
+        _ => format!(
+            "{} images are not present\n  {}",
+            lines.len(),
+            lines.join("\n  ")
+        ),
+    }
+}

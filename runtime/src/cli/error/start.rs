@@ -1,0 +1,28 @@
+//! [`StartError`]: why a pod does not come up.
+
+/// Why a pod does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// This host cannot run a guest.
+    #[error("no pod can run here: KVM is {found}")]
+    NoKvm {
+        /// What KVM is.
+        found: String,
+        /// What helps.
+        advice: Option<String>,
+    },
+    /// A pod that was started did not come up.
+    #[error("pod {name:?} failed: {message}")]
+    PodFailed {
+        /// Its name.
+        name: String,
+        /// The cause, by its status.
+        message: String,
+        /// The early console's last lines.
+        console: Option<String>,
+        /// It is there still, and can be looked at.
+        is_kept: bool,
+        /// What the pod counts as: 126 or 127 where a command is to blame.
+        code: u8,
+    },
+}
