@@ -13,7 +13,7 @@ mod pod;
 pub mod stream;
 
 pub use command::{Ran, run, run_with_input};
-pub use pod::{Beluga, Pod, image, shared};
+pub use pod::{Beluga, Common, CommonPod, Pod, image, shared};
 pub use stream::peak_kib;
 
 use std::time::{Duration, Instant};

@@ -3,9 +3,10 @@
 use crate::stream::status_number;
 use crate::{Ran, SOON, eventually, run, run_with_input};
 use serde_json::Value;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use tempfile::TempDir;
 
 /// The instance that most stories share: test images are loaded in it, and the
@@ -232,17 +233,22 @@ impl Pod<'_> {
     }
 }
 
+impl Pod<'_> {
+    /// Shows what a failed story would be asked for next.
+    fn show_if_panicking(&self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for args in [["describe", "pod"], ["logs", "--all-containers"]] {
+            let args = args.into_iter().chain([self.name.as_str()]);
+            eprintln!("{}", self.beluga.run(args));
+        }
+    }
+}
+
 impl Drop for Pod<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            for args in [["describe", "pod"], ["logs", "--all-containers"]] {
-                eprintln!(
-                    "{}",
-                    self.beluga
-                        .run(args.into_iter().chain([self.name.as_str()]))
-                );
-            }
-        }
+        self.show_if_panicking();
         self.beluga.run([
             "delete",
             "pod",
@@ -251,5 +257,66 @@ impl Drop for Pod<'_> {
             "0",
             "--ignore-not-found",
         ]);
+    }
+}
+
+/// A pod of the shared instance that several stories look at, to save a boot for
+/// each: the first of them starts it, the last deletes it. Where only some of
+/// the stories run, the runner does.
+#[derive(Debug)]
+pub struct Common {
+    manifest: &'static str,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    stories_to_come: usize,
+    pod: Option<Arc<Pod<'static>>>,
+}
+
+impl Common {
+    /// A pod that so many stories ask for, each once.
+    pub const fn new(stories: usize, manifest: &'static str) -> Self {
+        let kept = Kept {
+            stories_to_come: stories,
+            pod: None,
+        };
+        Self {
+            manifest,
+            kept: Mutex::new(kept),
+        }
+    }
+
+    /// The pod, ready or ended.
+    #[track_caller]
+    pub fn pod(&self) -> CommonPod {
+        // A story that could not start it says so itself; the next one tries again.
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = || Arc::new(shared().pod(self.manifest));
+        let pod = Arc::clone(kept.pod.get_or_insert_with(start));
+        kept.stories_to_come = kept.stories_to_come.saturating_sub(1);
+        if kept.stories_to_come == 0 {
+            kept.pod = None;
+        }
+        CommonPod(pod)
+    }
+}
+
+/// One story's hold of a [`Common`] pod.
+#[derive(Debug)]
+pub struct CommonPod(Arc<Pod<'static>>);
+
+impl Deref for CommonPod {
+    type Target = Pod<'static>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Drop for CommonPod {
+    fn drop(&mut self) {
+        self.0.show_if_panicking();
     }
 }

@@ -42,13 +42,6 @@ fn b03_a_replacement_has_a_new_uid() {
 }
 
 #[test]
-fn b06_restart_policy_never_keeps_the_failure() {
-    let pod = shared().pod(&one("b06-never", "Never", "exit 1"));
-    assert_eq!(pod.field("/status/phase"), "Failed");
-    assert_eq!(pod.container("main")["restartCount"], 0);
-}
-
-#[test]
 fn b06_on_failure_restarts_until_success_with_a_fresh_root() {
     // The volume remembers what the root file system must not.
     let line = "test -e /fresh && exit 9; touch /fresh; echo x >> /dev/shm/runs; test $(wc -l < /dev/shm/runs) = 3";
@@ -86,23 +79,6 @@ fn b07_a_failing_init_container_blocks_the_app() {
 }
 
 #[test]
-fn b08_the_stop_signal_comes_first_and_the_exit_code_is_kept() {
-    let line = "trap 'echo got-term; exit 7' TERM; while :; do sleep 0.2; done";
-    let pod = shared().pod(&one("b08", "Never", line));
-    let follow = shared()
-        .command(["logs", "-f", "b08"])
-        .stdout(std::process::Stdio::piped())
-        .spawn();
-    pod.delete();
-    let said = follow
-        .expect("beluga")
-        .wait_with_output()
-        .expect("ended")
-        .stdout;
-    assert_eq!(String::from_utf8_lossy(&said), "got-term\n");
-}
-
-#[test]
 fn b08_after_the_grace_period_it_is_killed() {
     let pod = shared().pod(&one(
         "b08-deaf",
@@ -118,16 +94,6 @@ fn b08_after_the_grace_period_it_is_killed() {
 }
 
 #[test]
-fn b09_exit_37_is_37() {
-    let pod = shared().pod(include_str!("../pods/exit37.yaml"));
-    let ended = &pod.container("main")["state"]["terminated"];
-    assert_eq!(
-        (&ended["exitCode"], &ended["reason"]),
-        (&37.into(), &"Error".into())
-    );
-}
-
-#[test]
 fn b09_foreground_exit_code_is_the_pods() {
     shared()
         .feed(
@@ -139,23 +105,6 @@ fn b09_foreground_exit_code_is_the_pods() {
     shared()
         .run(["delete", "pod", "b09-run", "--ignore-not-found"])
         .ok();
-}
-
-#[test]
-fn b09_a_kill_is_137_and_orphans_are_reaped() {
-    // In a manifest `$$` stands for one `$`.
-    let line = "(sleep 0.1 &) ; sleep 2; ls /proc | grep -c '^[0-9]'; kill -9 $$$$";
-    let pod = shared().pod(&one(
-        "b09-kill",
-        "Never",
-        &format!("sh -c '{line}'; echo inner $?; kill -KILL 1; exit 5"),
-    ));
-    pod.eventually("ended", |status| status["phase"] != "Running");
-    assert!(
-        pod.logs("main").contains("inner 137"),
-        "{}",
-        pod.logs("main")
-    );
 }
 
 #[test]

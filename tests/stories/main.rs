@@ -6,6 +6,7 @@ mod change;
 mod config;
 mod cp;
 mod crashes;
+mod ends;
 mod exec;
 mod guest;
 mod idle;

@@ -1,0 +1,74 @@
+//! How containers end, and what their pod says of it.
+
+use beluga_tests::{Common, shared};
+use serde_json::Value;
+
+/// Each container of it has ended in its own way.
+static ENDS: Common = Common::new(7, include_str!("../pods/ends.yaml"));
+
+/// How one of them ended.
+fn end(container: &str) -> Value {
+    ENDS.pod().container(container)["state"]["terminated"].clone()
+}
+
+#[test]
+fn b06_restart_policy_never_keeps_the_failure() {
+    let pod = ENDS.pod();
+    assert_eq!(pod.field("/status/phase"), "Failed");
+    let fails = pod.container("fails");
+    assert_eq!(fails["state"]["terminated"]["exitCode"], 1);
+    assert_eq!(fails["restartCount"], 0);
+}
+
+#[test]
+fn b09_exit_37_is_37() {
+    let end = end("exits-37");
+    assert_eq!(
+        (&end["exitCode"], &end["reason"]),
+        (&37.into(), &"Error".into())
+    );
+}
+
+#[test]
+fn b09_a_kill_is_137_and_orphans_are_reaped() {
+    let pod = ENDS.pod();
+    let said = pod.logs("killed");
+    // Two shells and two commands at most: the orphan is gone two seconds after its end.
+    let processes = said.lines().next().and_then(|line| line.parse().ok());
+    assert!(matches!(processes, Some(3..=4)), "{said}");
+    assert!(said.ends_with("inner 137\n"), "{said}");
+}
+
+#[test]
+fn b08_the_last_message_of_a_run_is_in_its_status() {
+    let end = end("message");
+    assert_eq!(end["message"], "out of memory\n");
+    let said = shared().run(["describe", "pod", "ends"]).ok();
+    said.says("Message:").says("out of memory");
+}
+
+#[test]
+fn b08_without_a_message_the_end_of_the_output_is_one() {
+    let end = end("fallback");
+    let message = end["message"].as_str().unwrap_or_default();
+    assert!(
+        message.starts_with("line 21\n") && message.ends_with("line 100\n"),
+        "{message}"
+    );
+}
+
+#[test]
+fn b06_one_container_has_a_policy_of_its_own() {
+    let main = ENDS.pod().container("own-policy");
+    assert_eq!(main["restartCount"], 2);
+    assert_eq!(main["state"]["terminated"]["exitCode"], 1);
+}
+
+#[test]
+fn b08_a_failed_start_hook_ends_the_container() {
+    let pod = ENDS.pod();
+    assert!(pod.container("start-hook")["state"]["terminated"].is_object());
+    let said = shared().run(["describe", "pod", "ends"]).ok();
+    said.says("FailedPostStartHook")
+        .says("PostStartHook failed");
+}
