@@ -212,6 +212,15 @@ pub enum Request {
         /// Which.
         limits: CgroupLimits,
     },
+    /// Connect to a port of the pod's loopback, over IPv4 or else IPv6. The
+    /// reply comes when something there has taken the connection; each
+    /// direction is a stream of its own and ends on its own.
+    Connect {
+        /// TCP port.
+        port: u16,
+        /// `stdin` to the server, `stdout` from it.
+        stdio: StdioNonces,
+    },
     /// Forget an ended container: unmount its root, delete its writable layer.
     Remove {
         /// Which.

@@ -27,6 +27,7 @@ use crate::store::{self, Definition, Life, Record, StoreError};
 use beluga_proto::agent::PodStats;
 use beluga_proto::{FaultCode, PodUid};
 use owner::adopt;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 /// How long a client waits for a supervisor to finish its pod's clean-up.
@@ -290,6 +291,16 @@ pub async fn attach(
 ) -> Result<AttachSession, EngineError> {
     live(settings, uid).await?;
     Ok(client::attach(settings, uid, request).await?)
+}
+
+/// Connects to a port of the pod's loopback: to what listens there, and from it.
+pub async fn connect(
+    settings: &Settings,
+    uid: &PodUid,
+    port: u16,
+) -> Result<(OwnedFd, OwnedFd), EngineError> {
+    live(settings, uid).await?;
+    Ok(client::connect(settings, uid, port).await?)
 }
 
 async fn live(settings: &Settings, uid: &PodUid) -> Result<(), EngineError> {

@@ -14,6 +14,7 @@ mod lifecycle;
 mod logical_host;
 mod object;
 mod patterns;
+mod port_forward;
 mod privilege;
 mod probes;
 mod readme;

@@ -8,6 +8,7 @@
 
 mod begin;
 mod checks;
+mod forward;
 mod lifecycle;
 mod requests;
 mod stdio;

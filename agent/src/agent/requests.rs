@@ -87,6 +87,9 @@ impl Agent {
             Request::Limit { container, limits } => {
                 Some(self.limit(&container, &limits).map(|()| Reply::Done))
             }
+            Request::Connect { port, stdio } => {
+                Some(self.connect(port, &stdio).map(|()| Reply::Done))
+            }
             Request::Remove { container } => self.remove(caller, &container).err().map(Err),
             Request::ResumeOutput {
                 container,

@@ -9,6 +9,7 @@ mod http;
 mod socket;
 
 pub use exec::Command;
+pub use socket::told;
 
 use crate::poller::Poller;
 use grpc::Grpc;

@@ -117,7 +117,7 @@ impl Socket {
 }
 
 /// As a kubelet's log says it.
-fn told(address: SocketAddr, errno: Errno) -> String {
+pub fn told(address: SocketAddr, errno: Errno) -> String {
     let why = std::io::Error::from(errno).to_string();
     let why = why.split(" (os error").next().unwrap_or_default();
     let step = match errno {

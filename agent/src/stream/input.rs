@@ -3,6 +3,7 @@
 use super::wire::{End, Flow, Wire};
 use super::{Context, Pumped};
 use crate::poller::{Poller, Readiness, Side};
+use rustix::net::{Shutdown, shutdown};
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
@@ -130,6 +131,8 @@ impl Input {
 
     /// Closes both ends.
     pub fn close(self, poller: &Poller) {
+        // A socket has another direction, which keeps it open; a pipe has not.
+        let _ = shutdown(self.sink.fd(), Shutdown::Write);
         self.sink.close(poller);
         if let Some(wire) = self.wire {
             wire.close(poller);

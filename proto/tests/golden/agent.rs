@@ -27,7 +27,7 @@ fn requests() {
             offset: 4096,
         })
     };
-    let requests: [(&str, Request); 19] = [
+    let requests: [(&str, Request); 20] = [
         ("setup", Request::Setup(Box::new(setup()))),
         (
             "add_layers",
@@ -155,13 +155,14 @@ fn requests() {
                 container: container(),
                 exec: exec(),
                 process: Box::new(process()),
-                stdio,
+                stdio: stdio.clone(),
                 copy: Some(CopySpec {
                     path: "/data".into(),
                     name: Some("x".into()),
                 }),
             },
         ),
+        ("connect", Request::Connect { port: 80, stdio }),
     ];
     for (id, (name, request)) in (1..).zip(requests) {
         check(

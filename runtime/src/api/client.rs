@@ -227,6 +227,17 @@ pub async fn exec(
     session(open(settings, uid, ApiRequest::Exec(request)).await?).await
 }
 
+/// Connects to a port of the pod's loopback: to what listens there, and from it.
+/// The descriptors are non-blocking stream sockets.
+pub async fn connect(
+    settings: &Settings,
+    uid: &PodUid,
+    port: u16,
+) -> Result<(OwnedFd, OwnedFd), ClientError> {
+    let session = session(open(settings, uid, ApiRequest::Connect { port }).await?).await?;
+    Ok((session.stdin.ok_or(ClientError::Answer)?, session.stdout))
+}
+
 /// Joins a container's streams. Returns when the container runs; what it
 /// writes from this call on comes over `stdout`.
 pub async fn attach(

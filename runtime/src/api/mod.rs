@@ -35,6 +35,11 @@ pub enum ApiRequest {
     Change(ChangeRequest),
     /// Run a process beside a container's own.
     Exec(ExecRequest),
+    /// Connect to a TCP port of the pod's loopback; answered with two streams.
+    Connect {
+        /// Which.
+        port: u16,
+    },
     /// Join a container's terminal or streams.
     Attach(AttachRequest),
     /// On an exec's or attach's connection: the terminal has this size now.

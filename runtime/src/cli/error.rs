@@ -84,6 +84,12 @@ pub enum CliError {
         /// For what.
         what: String,
     },
+    /// A pod whose ports are forwarded has ended.
+    #[error("lost connection to pod {name:?}: it has ended")]
+    LostPod {
+        /// Its name.
+        name: String,
+    },
     /// A container has not run before.
     #[error("previous terminated container {container:?} in pod {pod:?} not found")]
     NoPrevious {

@@ -43,6 +43,7 @@ mod output;
 mod page;
 mod patch;
 mod pods;
+mod port_forward;
 mod run;
 mod selector;
 mod set;
@@ -98,6 +99,8 @@ enum Verb {
     Exec(exec::Args),
     /// Copy files into a container or out of it
     Cp(cp::Args),
+    /// Make ports of a pod reachable at ports of this host
+    PortForward(port_forward::Args),
     /// Join a running container's streams
     Attach(attach::Args),
     /// Put a container beside those of a running pod, to look at them
@@ -173,6 +176,7 @@ async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {
         Verb::Logs(args) => logs::run(settings, args).await,
         Verb::Exec(args) => exec::run(settings, args).await,
         Verb::Cp(args) => cp::run(settings, args).await,
+        Verb::PortForward(args) => port_forward::run(settings, args).await,
         Verb::Attach(args) => attach::run(settings, args).await,
         Verb::Debug(args) => debug::run(settings, args).await,
         Verb::Set(args) => set::run(settings, args).await,

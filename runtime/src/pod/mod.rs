@@ -18,6 +18,7 @@ mod container;
 mod end;
 mod failure;
 mod files;
+mod forward;
 mod hooks;
 mod keeping;
 mod output;

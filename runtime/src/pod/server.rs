@@ -9,12 +9,13 @@ use crate::api::{
     ApiMessage, ApiRequest, AttachRequest, ChangeRequest, Channel, ChannelError, ExecRequest,
     StopRequest,
 };
-use crate::link::Link;
+use crate::link::{Link, Streams};
 use crate::store::status::{ContainerState, PodStatus};
 use beluga_proto::agent::{ProcessExit, Target};
 use beluga_proto::{ContainerId, ExecId, Fault, FaultCode, Reply, Request};
+use process::open;
 pub(super) use process::{Exec, exec_process};
-use process::{open, send_streams};
+pub(super) use process::{dialled, send_streams};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -59,6 +60,7 @@ pub(super) struct Caller {
     pub(super) messages: mpsc::UnboundedSender<Message>,
     pub(super) statuses: watch::Receiver<PodStatus>,
     pub(super) link: Link,
+    pub(super) streams: Streams,
 }
 
 /// All connections.
@@ -98,7 +100,11 @@ impl Caller {
         };
         if matches!(
             request,
-            ApiRequest::Exec(_) | ApiRequest::Stats | ApiRequest::Refresh | ApiRequest::Change(_)
+            ApiRequest::Exec(_)
+                | ApiRequest::Stats
+                | ApiRequest::Connect { .. }
+                | ApiRequest::Refresh
+                | ApiRequest::Change(_)
         ) {
             self.agent_there().await;
         }
@@ -136,6 +142,7 @@ impl Caller {
                     Err(fault) => channel.send(&ApiMessage::Failed(fault), &[]).await,
                 }
             }
+            ApiRequest::Connect { port } => self.connect(channel, port).await,
             ApiRequest::Refresh => self.done(channel, Call::Refresh).await,
             ApiRequest::Change(request) => {
                 self.done(channel, |reply| Call::Change(request, reply))

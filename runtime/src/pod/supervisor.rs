@@ -244,6 +244,7 @@ impl Supervisor {
                         messages: self.messages.clone(),
                         statuses: self.statuses.subscribe(),
                         link: self.link.clone(),
+                        streams: self.streams.clone(),
                     };
                     clients.serve(stream, caller);
                 }

@@ -117,7 +117,7 @@ pub(super) async fn open(exec: Exec) -> Result<Opened, Fault> {
     Ok((stdin, stdout, stderr, exec.exited))
 }
 
-async fn dialled(stream: Stream) -> Result<OwnedFd, Fault> {
+pub(in crate::pod) async fn dialled(stream: Stream) -> Result<OwnedFd, Fault> {
     let stream = tokio::time::timeout(STREAM_PATIENCE, stream).await;
     let stream = stream.ok().and_then(Result::ok).ok_or_else(|| {
         let message = "the agent did not open the streams of the process";
@@ -129,7 +129,7 @@ async fn dialled(stream: Stream) -> Result<OwnedFd, Fault> {
         .map_err(|error| Fault::from_error(FaultCode::Internal, &error))
 }
 
-pub(super) async fn send_streams(
+pub(in crate::pod) async fn send_streams(
     channel: &Channel,
     stdin: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
