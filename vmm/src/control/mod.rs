@@ -48,7 +48,7 @@ type Answer = (ControlReply, Option<OwnedFd>);
 /// The control socket's state.
 #[derive(Debug)]
 pub struct Control {
-    listener: OwnedFd,
+    listener: Arc<OwnedFd>,
     events: EventRegistry,
     connection: Option<Connection>,
     board: Arc<Board>,
@@ -59,13 +59,13 @@ pub struct Control {
 impl Control {
     /// Listens.
     pub fn new(
-        listener: OwnedFd,
+        listener: Arc<OwnedFd>,
         events: EventRegistry,
         board: Arc<Board>,
         devices: Vec<(DeviceKind, Arc<Transport>)>,
         mailbox: Arc<Mailbox>,
     ) -> io::Result<Self> {
-        socket::set_nonblocking(&listener)?;
+        socket::set_nonblocking(&*listener)?;
         events.add(listener.as_raw_fd(), LISTENER, Interest::IN)?;
         events.add(mailbox.wake().as_raw_fd(), MAILBOX, Interest::IN)?;
         Ok(Self {
@@ -94,7 +94,7 @@ impl Control {
 
     fn accept(&mut self) {
         // A caller that hung up in the backlog is no error of ours.
-        let Ok(socket) = socket::accept(&self.listener) else {
+        let Ok(socket) = socket::accept(&*self.listener) else {
             return;
         };
         let known =

@@ -40,11 +40,13 @@ pub struct Machine {
     vcpus: Vec<Arc<Mutex<VcpuFd>>>,
     board: Arc<Board>,
     devices: Vec<(DeviceKind, Arc<Transport>)>,
+    /// Kept open while there is a machine: KVM holds a reference of its own.
+    #[expect(dead_code, reason = "held")]
     notifiers: Vec<Vec<EventFd>>,
     main: Arc<Epoll>,
     block: Arc<Epoll>,
     mailbox: Arc<Mailbox>,
-    listener: OwnedFd,
+    listener: Arc<OwnedFd>,
 }
 
 /// Builds the machine of a configuration; from a saved one, it stands where
@@ -107,7 +109,7 @@ pub fn build(
         main,
         block,
         mailbox,
-        listener,
+        listener: Arc::new(listener),
     };
     if let Some(state) = state {
         machine.restore(state)?;
@@ -193,8 +195,9 @@ impl Machine {
         start_vcpus(&self.vcpus, &self.board)
     }
 
-    /// Runs the machine until the process ends. Gives back only an error.
-    pub fn run(self) -> Result<std::convert::Infallible, MachineError> {
+    /// Runs the machine until the process ends, on this thread and others; it
+    /// may be saved meanwhile. Gives back only an error.
+    pub fn run(&self) -> Result<std::convert::Infallible, MachineError> {
         let transports: Vec<Arc<Transport>> = self
             .devices
             .iter()
@@ -210,29 +213,31 @@ impl Machine {
             .any(|(kind, _)| *kind == DeviceKind::Block)
         {
             let journal = Arc::clone(&journal);
-            DeviceLoop::new(self.block, transports.clone(), Arc::clone(&self.mailbox))
-                .spawn("block", move |error| {
-                    journal.end(
-                        ExitCause::HostError,
-                        format!("the disks' thread failed: {error}"),
-                    )
-                })
-                .map_err(host("start the disks' thread"))?;
+            DeviceLoop::new(
+                Arc::clone(&self.block),
+                transports.clone(),
+                Arc::clone(&self.mailbox),
+            )
+            .spawn("block", move |error| {
+                journal.end(
+                    ExitCause::HostError,
+                    format!("the disks' thread failed: {error}"),
+                )
+            })
+            .map_err(host("start the disks' thread"))?;
         }
         let mut control = Control::new(
-            self.listener,
+            Arc::clone(&self.listener),
             EventRegistry::new(Arc::clone(&self.main), event_loop::CONTROL),
             Arc::clone(&self.board),
-            self.devices,
+            self.devices.clone(),
             Arc::clone(&self.mailbox),
         )
         .map_err(host("listen for a supervisor"))?;
         journal.stamp(Stamp::KernelEntry);
         start_vcpus(&self.vcpus, &self.board)?;
-        // Kept open while the machine runs: KVM holds a reference of its own.
-        let _notifiers = self.notifiers;
-        let _vm = self.vm;
-        let error = DeviceLoop::new(self.main, transports, self.mailbox)
+        let main = Arc::clone(&self.main);
+        let error = DeviceLoop::new(main, transports, Arc::clone(&self.mailbox))
             .run(|token, interest| control.ready(token, interest));
         Err(host("wait for events")(error))
     }

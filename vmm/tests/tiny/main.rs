@@ -4,6 +4,7 @@
 
 mod payload;
 mod saved;
+mod sys;
 mod vm;
 
 use beluga_proto::control::ControlRequest;

@@ -3,6 +3,12 @@
 /// Where code is loaded and entered.
 pub const CODE: u32 = 0x10_0000;
 
+/// Most bytes of code; the segment goes on with zeroes from there.
+const ROOM: usize = 0x4800;
+
+/// Bytes of the segment.
+const SEGMENT: usize = 0x5000;
+
 /// The UART's data register.
 const UART: u16 = 0x3f8;
 
@@ -45,6 +51,46 @@ impl Code {
         self
     }
 
+    /// Instructions as they are.
+    pub fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend(bytes);
+        self
+    }
+
+    /// The instructions so far.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Stores bytes from `address` on, and zeroes up to a multiple of four.
+    pub fn write(self, address: u32, bytes: &[u8]) -> Self {
+        let words = bytes.chunks(4).zip((address..).step_by(4));
+        words.fold(self, |code, (bytes, address)| {
+            let mut word = [0; 4];
+            word[..bytes.len()].copy_from_slice(bytes);
+            code.store(address, u32::from_le_bytes(word))
+        })
+    }
+
+    /// Copies the four bytes at `from` to `to`.
+    pub fn copy_word(self, from: u32, to: u32) -> Self {
+        // mov eax, [from]; mov [to], eax
+        self.raw(&[0xa1])
+            .raw(&from.to_le_bytes())
+            .raw(&[0xa3])
+            .raw(&to.to_le_bytes())
+    }
+
+    /// Waits until one of the bits `mask` of the word at `address` is set.
+    pub fn wait_for_bits(self, address: u32, mask: u32) -> Self {
+        // again: mov eax, [address]; test eax, mask; jz again
+        self.raw(&[0xa1])
+            .raw(&address.to_le_bytes())
+            .raw(&[0xa9])
+            .raw(&mask.to_le_bytes())
+            .raw(&[0x74, 0xf4])
+    }
+
     /// Waits until the 16-bit word at `address` is `value`.
     pub fn wait_for(mut self, address: u32, value: u16) -> Self {
         // again: mov ax, [address]; cmp ax, value; jne again
@@ -63,9 +109,9 @@ impl Code {
 
     /// Faults with no way to handle that: an empty interrupt table.
     pub fn triple_fault(mut self) -> Self {
-        // lidt [CODE + 0x800] (zeroes there); ud2
+        // lidt [the zeroes behind the code]; ud2
         self.0.extend([0x0f, 0x01, 0x1d]);
-        self.0.extend((CODE + 0x800).to_le_bytes());
+        self.0.extend((CODE + ROOM as u32).to_le_bytes());
         self.0.extend([0x0f, 0x0b]);
         self
     }
@@ -83,7 +129,7 @@ impl Code {
         const HEADERS: usize = 64 + 2 * 56;
         const NOTE: usize = 20;
         const TEXT: usize = 0x1000;
-        assert!(self.0.len() <= 0x800, "the payload reaches the zeroes");
+        assert!(self.0.len() <= ROOM, "the payload reaches the zeroes");
         let mut file = Vec::new();
         file.extend(*b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
         // EXEC, x86-64, version 1; entry 0; program headers at 64; no sections.
@@ -100,7 +146,7 @@ impl Code {
                 file.extend(word.to_le_bytes());
             }
         };
-        program(1, TEXT, CODE, 0x1000);
+        program(1, TEXT, CODE, SEGMENT);
         program(4, HEADERS, 0, NOTE);
         // Name "Xen", descriptor of four bytes, type 18: the PVH entry.
         for word in [4_u32, 4, 18] {
@@ -110,7 +156,7 @@ impl Code {
         file.extend(CODE.to_le_bytes());
         file.resize(TEXT, 0);
         file.extend(self.0);
-        file.resize(TEXT + 0x1000, 0);
+        file.resize(TEXT + SEGMENT, 0);
         file
     }
 }

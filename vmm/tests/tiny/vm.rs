@@ -4,11 +4,15 @@ use super::payload::Code;
 use beluga_proto::control::{ControlCall, ControlMessage, ControlReply, ControlRequest, VmStatus};
 use beluga_proto::vm::{DiskConfig, FdNumber, VM_VERSION, VmConfig};
 use beluga_proto::{ExitRecord, Fault};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, SocketAddrUnix, SocketFlags,
+    SocketType,
+};
 use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{IoSliceMut, Read as _, Seek as _, Write as _};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -24,11 +28,16 @@ pub fn kvm_or_skip(test: &str) -> bool {
         .open("/dev/kvm")
         .is_ok();
     if !there {
-        // libtest keeps what the macros print of a test that passes.
-        let line = format!("SKIPPED {test}: /dev/kvm cannot be opened\n");
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        skip(test, "/dev/kvm cannot be opened");
     }
     there
+}
+
+/// Says that a test cannot run here, and why.
+pub fn skip(test: &str, why: &str) {
+    // libtest keeps what the macros print of a test that passes.
+    let line = format!("SKIPPED {test}: {why}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// An unnamed file.
@@ -176,15 +185,7 @@ impl Vm {
 
     /// Connects as a supervisor.
     pub fn connect(&self) -> Supervisor {
-        let socket = packet_socket();
-        rustix::net::connect(&socket, &SocketAddrUnix::new(&self.socket).unwrap()).unwrap();
-        rustix::net::sockopt::set_socket_timeout(
-            &socket,
-            rustix::net::sockopt::Timeout::Recv,
-            Some(PATIENCE),
-        )
-        .unwrap();
-        Supervisor { socket, calls: 0 }
+        Supervisor::connect(&self.socket)
     }
 }
 
@@ -203,9 +204,46 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
+    /// Connects to the socket at `path`.
+    pub fn connect(path: &Path) -> Self {
+        let socket = packet_socket();
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
+        rustix::net::sockopt::set_socket_timeout(
+            &socket,
+            rustix::net::sockopt::Timeout::Recv,
+            Some(PATIENCE),
+        )
+        .unwrap();
+        Self { socket, calls: 0 }
+    }
+
     /// Sends raw bytes.
     pub fn send(&self, bytes: &[u8]) {
         rustix::net::send(&self.socket, bytes, rustix::net::SendFlags::NOSIGNAL).unwrap();
+    }
+
+    /// The next packet, which says that the guest has opened a stream: its port
+    /// and the stream.
+    pub fn opened(&self) -> (u32, OwnedFd) {
+        let (mut bytes, mut space) = (vec![0; 1 << 16], [MaybeUninit::uninit(); 64]);
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut pieces = [IoSliceMut::new(&mut bytes)];
+        let got = rustix::net::recvmsg(
+            &self.socket,
+            &mut pieces,
+            &mut control,
+            rustix::net::RecvFlags::CMSG_CLOEXEC,
+        );
+        let length = got.unwrap().bytes;
+        let mut fds = control.drain().flat_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
+            _ => Vec::new(),
+        });
+        let stream = fds.next().expect("a descriptor beside the message");
+        match serde_json::from_slice(&bytes[..length]).unwrap() {
+            ControlMessage::VsockOpened { guest_port, .. } => (guest_port, stream),
+            other => panic!("{other:?}"),
+        }
     }
 
     /// The next packet; empty when the VMM has hung up.

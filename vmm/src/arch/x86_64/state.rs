@@ -137,8 +137,11 @@ impl VcpuState {
         vcpu.set_regs(&self.regs).map_err(set("registers"))?;
         vcpu.set_sregs(&self.sregs)
             .map_err(set("special registers"))?;
-        vcpu.set_xcrs(&self.xcrs)
-            .map_err(set("extended control registers"))?;
+        // A host without XSAVE gives none, and refuses even to set none.
+        if self.xcrs.nr_xcrs > 0 {
+            vcpu.set_xcrs(&self.xcrs)
+                .map_err(set("extended control registers"))?;
+        }
         // SAFETY: KVM reads as many bytes as the structure has: nothing here
         // asks for the larger state of features that a process must enable.
         unsafe { vcpu.set_xsave(&self.xsave) }.map_err(set("extended state"))?;
