@@ -1,8 +1,21 @@
 //! Verbs that people bring along from kubectl and podman.
 
 use crate::lifecycle::one;
-use beluga_tests::{SOON, run, shared};
+use beluga_tests::{Common, SOON, run, shared};
 use std::time::{Duration, Instant};
+
+/// A pod that runs, has said nothing, and takes no input.
+static IDLE: Common = Common::new(
+    3,
+    "
+apiVersion: v1
+kind: Pod
+metadata: {name: idle}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers: [{name: main, image: busybox, command: [sleep, infinity]}]
+",
+);
 
 #[test]
 fn b13_wait_labels_events_and_watch() {
@@ -130,12 +143,15 @@ fn b11_logs_of_the_run_before_and_logs_since() {
         .exits(2)
         .complains("like 5s");
 
-    let fresh = shared().pod(&one("one-run", "Never", "sleep 600"));
+    let fresh = IDLE.pod();
+    let refused = format!(
+        "previous terminated container \"main\" in pod \"{}\" not found",
+        fresh.name()
+    );
     shared()
-        .run(["logs", "--previous", "one-run"])
+        .run(["logs", "--previous", fresh.name()])
         .exits(1)
-        .complains("previous terminated container \"main\" in pod \"one-run\" not found");
-    drop(fresh);
+        .complains(&refused);
 }
 
 #[test]
@@ -150,12 +166,10 @@ fn attach_joins_a_containers_streams() {
         .exits(5)
         .says("got a word");
     drop(pod);
-    let closed = shared().pod(&one("closed", "Never", "sleep 600"));
     shared()
-        .feed(["attach", "-i", "closed"], b"x")
+        .feed(["attach", "-i", IDLE.pod().name()], b"x")
         .exits(2)
         .complains("without standard input");
-    drop(closed);
 }
 
 #[test]
@@ -218,7 +232,7 @@ fn words_of_kubectl_and_podman_are_understood() {
     let images = run("images busybox").ok().out;
     assert!(images.lines().count() == 2 && images.contains("busybox"));
     assert_eq!(run("images nobody").ok().out.lines().count(), 1);
-    let pod = shared().pod(&one("words", "Never", "sleep 600"));
+    let pod = IDLE.pod();
     assert!(
         run("ps -aq")
             .ok()
