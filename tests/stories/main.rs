@@ -3,6 +3,7 @@
 //! Run by `make test` in the lab host; `tests/run.py FILTER` runs a few.
 
 mod change;
+mod cli;
 mod config;
 mod cp;
 mod crashes;

@@ -1,7 +1,8 @@
-//! `beluga delete`.
+//! `beluga delete` and `rm`.
 
 use super::pods::{self, Scope};
-use super::{CliError, exit, manifest, objects, workloads};
+use super::resource::{self, Asked, Kind};
+use super::{CliError, error, manifest, objects, workloads};
 use crate::engine::PodView;
 use crate::settings::Settings;
 use crate::spec::{Manifest, ObjectKind, PodName};
@@ -11,13 +12,13 @@ use std::path::PathBuf;
 /// Arguments of `delete`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// `pod NAME…` or `pod/NAME…`; the same with deployment, configmap, …
+    /// `pod NAME…`, `TYPE/NAME…`; the same with deployment, configmap, …
     #[arg(value_name = "TYPE [NAME]")]
     what: Vec<String>,
     /// What a manifest says (- is standard input)
     #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "what")]
     files: Vec<PathBuf>,
-    /// All pods of the namespace
+    /// All of the type in the namespace
     #[arg(long)]
     all: bool,
     /// Seconds from the stop signal to SIGKILL, instead of the pod's
@@ -29,18 +30,37 @@ pub struct Args {
     /// Kill at once
     #[arg(long)]
     force: bool,
-    /// No error when there is no such pod
+    /// No error when there is none of that name
     #[arg(long)]
     ignore_not_found: bool,
     #[command(flatten)]
     scope: Scope,
 }
 
-/// Runs the verb.
+/// Arguments of `rm`, in podman's words.
+#[derive(Debug, clap::Args)]
+pub struct RmArgs {
+    /// Names of pods
+    #[arg(required_unless_present_any = ["all", "selector"])]
+    pods: Vec<String>,
+    /// All pods of the namespace
+    #[arg(short, long)]
+    all: bool,
+    /// Kill at once
+    #[arg(short, long)]
+    force: bool,
+    /// Seconds from the stop signal to SIGKILL, instead of the pod's
+    #[arg(short, long, value_name = "SECONDS", conflicts_with = "force")]
+    time: Option<u32>,
+    /// No error when there is none of that name
+    #[arg(short, long)]
+    ignore: bool,
+    #[command(flatten)]
+    scope: Scope,
+}
+
+/// Runs `delete`.
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
-    if let Some((kind, names)) = objects::named(&args.what)? {
-        return delete_objects(settings, &args, kind, &names);
-    }
     let grace = match args.grace_period {
         _ if args.force => Some(0),
         _ if args.now => Some(1),
@@ -48,114 +68,163 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         Some(seconds) => u32::try_from(seconds).ok(),
         None => None,
     };
-    if let Some((kind, names)) = workloads::named(&args.what)? {
-        let chosen = workloads::choose(settings, &args.scope, kind, &names, args.all)?;
-        let absent = workloads::delete(settings, chosen, grace).await?;
-        return not_found(absent, &args);
+    let mut errors = if args.files.is_empty() {
+        let asked = resource::asked(&args.what)?.unwrap_or_else(|| {
+            vec![Asked {
+                kind: Kind::Pod,
+                names: args.what.clone(),
+            }]
+        });
+        let mut errors = Vec::new();
+        for one in &asked {
+            errors.extend(of_type(settings, one, &args, grace).await?);
+        }
+        errors
+    } else {
+        let read = manifest::read(&args.files)?;
+        of_files(settings, &read, &args.scope, grace).await?
+    };
+    errors.retain(|error| !(args.ignore_not_found && matches!(error, CliError::NotFound { .. })));
+    error::all(errors)
+}
+
+/// Runs `rm`.
+pub async fn rm(settings: &Settings, args: RmArgs) -> Result<u8, CliError> {
+    let names = pods::names(&args.pods)?;
+    let what = names.iter().map(|name| format!("pod/{name}"));
+    let args = Args {
+        what: what.collect(),
+        files: Vec::new(),
+        all: args.all,
+        grace_period: args.time.map(i64::from),
+        now: false,
+        force: args.force,
+        ignore_not_found: args.ignore,
+        scope: args.scope,
+    };
+    run(settings, args).await
+}
+
+/// Deletes what is asked for of one type; gives back what could not be.
+async fn of_type(
+    settings: &Settings,
+    asked: &Asked,
+    args: &Args,
+    grace: Option<u32>,
+) -> Result<Vec<CliError>, CliError> {
+    let Asked { kind, names } = asked;
+    let scope = &args.scope;
+    if names.is_empty() && !args.all && scope.selector.is_none() {
+        let which = kind.word();
+        return Err(CliError::Usage {
+            message: format!("which {which}s? Name them, or say --all, -l LABELS or -f FILE"),
+        });
     }
-    let read = manifest::read(&args.files)?;
-    let of_files = read.workloads.iter().map(workloads::Chosen::of).collect();
-    let no_workload = workloads::delete(settings, of_files, grace).await?;
-    let pods = pods::all(settings, &args.scope).await?;
-    let (chosen, absent) = choose(pods, &args, &read)?;
-    let mut failed: Option<CliError> = None;
-    for (name, ended) in end_all(settings, chosen, grace).await {
+    let named = |names: &[String]| -> Vec<(String, String)> {
+        let names = names.iter();
+        let pairs = names.map(|name| (scope.namespace.clone(), name.clone()));
+        pairs.collect()
+    };
+    let chosen = match (kind, names.as_slice()) {
+        (Kind::Pod, []) => {
+            let pods = pods::all(settings, scope).await?.into_iter();
+            pods.map(|pod| (pod.namespace, pod.name)).collect()
+        }
+        (Kind::Object(kind), []) => objects::names(settings, scope, *kind)?,
+        (Kind::Workload(kind), []) => workloads::names(settings, scope, *kind)?,
+        (_, names) => named(names),
+    };
+    if chosen.is_empty() {
+        say!("No resources found");
+    }
+    match *kind {
+        Kind::Pod => of_pods(settings, &chosen, scope, grace).await,
+        Kind::Object(kind) => Ok(of_objects(settings, kind, &chosen)),
+        Kind::Workload(kind) => {
+            let chosen = chosen.into_iter();
+            let chosen = chosen.map(|(namespace, name)| workloads::Chosen {
+                kind,
+                namespace,
+                name,
+            });
+            Ok(of_workloads(settings, chosen.collect(), grace).await)
+        }
+    }
+}
+
+/// Deletes what a manifest says; its objects after the pods, which may still
+/// read them while they end.
+async fn of_files(
+    settings: &Settings,
+    read: &Manifest,
+    scope: &Scope,
+    grace: Option<u32>,
+) -> Result<Vec<CliError>, CliError> {
+    let pods = read.pods.iter().map(|document| match &document.spec.name {
+        PodName::Exact(name) => Ok((document.spec.namespace.clone(), name.clone())),
+        PodName::Generate(_) => Err(CliError::Usage {
+            message: "a pod with generateName cannot be deleted by its manifest".into(),
+        }),
+    });
+    let pods = pods.collect::<Result<Vec<_>, _>>()?;
+    let workloads = read.workloads.iter().map(workloads::Chosen::of).collect();
+    let mut errors = of_workloads(settings, workloads, grace).await;
+    errors.extend(of_pods(settings, &pods, scope, grace).await?);
+    for object in &read.objects {
+        let name = (object.namespace.clone(), object.name.clone());
+        errors.extend(of_objects(settings, object.kind, &[name]));
+    }
+    Ok(errors)
+}
+
+async fn of_pods(
+    settings: &Settings,
+    wanted: &[(String, String)],
+    scope: &Scope,
+    grace: Option<u32>,
+) -> Result<Vec<CliError>, CliError> {
+    let is = |pod: &PodView, (namespace, name): &(String, String)| {
+        pod.name == *name && (pod.namespace == *namespace || scope.all_namespaces)
+    };
+    let mut pods = crate::engine::list(settings).await?;
+    let absent = wanted.iter();
+    let absent = absent.filter(|one| !pods.iter().any(|pod| is(pod, one)));
+    let mut errors: Vec<CliError> = absent.map(|(_, name)| Kind::Pod.absent(name)).collect();
+    pods.retain(|pod| wanted.iter().any(|one| is(pod, one)));
+    for (name, ended) in end_all(settings, pods, grace).await {
         match ended {
             Ok(()) => say!("pod \"{name}\" deleted"),
-            Err(error) => failed = Some(error.into()),
+            Err(error) => errors.push(error.into()),
         }
     }
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    // After their pods, which may still read them while they end.
-    let no_pod = absent.into_iter().next().map(|name| ("pod", name));
-    let mut absent = no_workload.or(no_pod);
-    for object in &read.objects {
-        let name = (object.namespace.as_str(), object.name.as_str());
-        let gone = objects::delete(settings, object.kind, [name])?;
-        absent = absent.or(gone.map(|name| (object.kind.word(), name)));
-    }
-    not_found(absent, &args)
+    Ok(errors)
 }
 
-fn not_found(absent: Option<(&'static str, String)>, args: &Args) -> Result<u8, CliError> {
-    match absent {
-        Some((what, name)) if !args.ignore_not_found => Err(CliError::NotFound { what, name }),
-        _ => Ok(exit::OK),
+fn of_objects(settings: &Settings, kind: ObjectKind, chosen: &[(String, String)]) -> Vec<CliError> {
+    let mut errors = Vec::new();
+    for (namespace, name) in chosen {
+        match objects::delete(settings, kind, (namespace, name)) {
+            Ok(true) => say!("{kind} \"{name}\" deleted"),
+            Ok(false) => errors.push(Kind::Object(kind).absent(name)),
+            Err(error) => errors.push(error),
+        }
     }
+    errors
 }
 
-fn delete_objects(
+async fn of_workloads(
     settings: &Settings,
-    args: &Args,
-    kind: ObjectKind,
-    names: &[String],
-) -> Result<u8, CliError> {
-    let namespace = args.scope.namespace.as_str();
-    let absent = if !names.is_empty() {
-        let names = names.iter().map(|name| (namespace, name.as_str()));
-        objects::delete(settings, kind, names)?
-    } else if args.all {
-        let (all, _) = objects::choose(settings, &args.scope, kind, names)?;
-        let names = all.iter().map(|kept| &kept.object);
-        let names = names.map(|one| (one.namespace.as_str(), one.name.as_str()));
-        objects::delete(settings, kind, names)?
-    } else {
-        return Err(CliError::Usage {
-            message: format!("which {kind}s? Name them, or say --all or -f FILE"),
-        });
-    };
-    not_found(absent.map(|name| (kind.word(), name)), args)
-}
-
-/// The pods that are meant, and the names of those that are not there.
-fn choose(
-    pods: Vec<PodView>,
-    args: &Args,
-    read: &Manifest,
-) -> Result<(Vec<PodView>, Vec<String>), CliError> {
-    let usage = |message: &str| CliError::Usage {
-        message: message.to_owned(),
-    };
-    let mut wanted: Vec<(String, String)> = Vec::new();
-    if args.files.is_empty() {
-        let names = pods::names(&args.what)?;
-        if names.is_empty() && (args.all || args.scope.selector.is_some()) {
-            return Ok((pods, Vec::new()));
-        }
-        if names.is_empty() {
-            return Err(usage(
-                "which pods? Name them, or say --all, -l LABELS or -f FILE",
-            ));
-        }
-        let namespace = &args.scope.namespace;
-        wanted.extend(names.into_iter().map(|name| (namespace.clone(), name)));
-    } else {
-        for document in &read.pods {
-            match &document.spec.name {
-                PodName::Exact(name) => {
-                    wanted.push((document.spec.namespace.clone(), name.clone()));
-                }
-                PodName::Generate(_) => {
-                    return Err(usage(
-                        "a pod with generateName cannot be deleted by its manifest",
-                    ));
-                }
-            }
+    chosen: Vec<workloads::Chosen>,
+    grace: Option<u32>,
+) -> Vec<CliError> {
+    let mut errors = Vec::new();
+    for one in chosen {
+        let (kind, name) = (one.kind, one.name.clone());
+        match workloads::delete(settings, one, grace).await {
+            Ok(true) => {}
+            Ok(false) => errors.push(Kind::Workload(kind).absent(&name)),
+            Err(error) => errors.push(error),
         }
     }
-    let is = |pod: &PodView, (namespace, name): &(String, String)| {
-        pod.name == *name && (pod.namespace == *namespace || args.scope.all_namespaces)
-    };
-    let absent = wanted
-        .iter()
-        .filter(|one| !pods.iter().any(|pod| is(pod, one)))
-        .map(|(_, name)| name.clone())
-        .collect();
-    let chosen = pods
-        .into_iter()
-        .filter(|pod| wanted.iter().any(|one| is(pod, one)))
-        .collect();
-    Ok((chosen, absent))
+    errors
 }

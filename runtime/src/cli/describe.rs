@@ -1,13 +1,15 @@
-//! `beluga describe pod`: everything about a pod, for people.
+//! `beluga describe`: everything about a pod, for people; in [`objects`] and
+//! [`workloads`] about what is not one.
 
 mod container;
 
 use super::events as words;
-use super::page::Page;
-use super::pods::{self, Scope};
+use super::page::{Page, pairs};
+use super::pods::Scope;
+use super::resource::{self, Asked, Kind};
 use super::table::{Table, printable};
-use super::{CliError, exit, get, objects, time, workloads};
-use crate::engine::PodView;
+use super::{CliError, error, get, objects, time, workloads};
+use crate::engine::{self, PodView};
 use crate::settings::Settings;
 use crate::spec::{Bytes, Medium, VolumeSource};
 use crate::store::status::VmEnd;
@@ -18,7 +20,7 @@ use serde_json::Value;
 /// Arguments of `describe`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// `pod NAME…` or `pod/NAME…`; all pods without names
+    /// `pod NAME…`, `TYPE/NAME…`; all of the type without names
     #[arg(required = true, value_name = "TYPE [NAME]")]
     what: Vec<String>,
     #[command(flatten)]
@@ -27,43 +29,53 @@ pub struct Args {
 
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
-    if let Some((kind, names)) = workloads::named(&args.what)? {
-        return workloads::describe(settings, &args.scope, kind, &names).await;
-    }
-    let names = pods::names(&args.what)?;
-    let all = pods::all(settings, &args.scope).await?;
-    let chosen: Vec<&PodView> = all
-        .iter()
-        .filter(|pod| names.is_empty() || names.contains(&pod.name))
-        .collect();
-    for (at, pod) in chosen.iter().enumerate() {
-        if at > 0 {
-            say!("\n");
+    let asked = resource::asked(&args.what)?.unwrap_or_else(|| {
+        vec![Asked {
+            kind: Kind::Pod,
+            names: args.what.clone(),
+        }]
+    });
+    let scope = &args.scope;
+    let all = engine::list(settings).await?;
+    let mut errors = Vec::new();
+    let mut is_first = true;
+    for Asked { kind, names } in &asked {
+        let pages = match *kind {
+            Kind::Pod => pages(&all, scope, names),
+            Kind::Object(kind) => objects::describe(settings, scope, kind, names)?,
+            Kind::Workload(kind) => workloads::describe(settings, scope, kind, names, &all)?,
+        };
+        let is_absent = |name: &&String| !pages.iter().any(|(found, _)| found == *name);
+        let absent = names.iter().filter(is_absent);
+        errors.extend(absent.map(|name| kind.absent(name)));
+        for (_, page) in &pages {
+            if !std::mem::take(&mut is_first) {
+                say!("\n");
+            }
+            for line in &page.0 {
+                say!("{}", line.trim_end());
+            }
         }
-        for line in describe(pod) {
-            say!("{}", line.trim_end());
-        }
     }
-    match names
-        .iter()
-        .find(|name| !chosen.iter().any(|pod| pod.name == **name))
-    {
-        Some(name) => Err(CliError::NotFound {
-            what: "pod",
-            name: name.clone(),
-        }),
-        None => Ok(exit::OK),
+    if is_first && errors.is_empty() {
+        objects::tell_none(scope);
     }
+    error::all(errors)
 }
 
-fn describe(pod: &PodView) -> Vec<String> {
+/// A page for each pod that is meant, by its name.
+fn pages(all: &[PodView], scope: &Scope, names: &[String]) -> Vec<(String, Page)> {
+    let is_meant =
+        |pod: &&PodView| scope.has(pod) && (names.is_empty() || names.contains(&pod.name));
+    let chosen = all.iter().filter(is_meant);
+    chosen
+        .map(|pod| (pod.name.clone(), describe(pod)))
+        .collect()
+}
+
+fn describe(pod: &PodView) -> Page {
     let mut page = Page(Vec::new());
     let status = &pod.status;
-    let pairs = |map: &std::collections::BTreeMap<String, String>| -> Vec<String> {
-        map.iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect()
-    };
     page.field(0, "Name", &pod.name);
     page.field(0, "Namespace", &pod.namespace);
     page.field(0, "UID", pod.uid.as_str());
@@ -110,7 +122,7 @@ fn describe(pod: &PodView) -> Vec<String> {
     receipt(&mut page, pod);
     end(&mut page, pod);
     events(&mut page, pod);
-    page.0
+    page
 }
 
 fn machine(page: &mut Page, pod: &PodView) {

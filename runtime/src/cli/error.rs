@@ -100,6 +100,19 @@ pub enum CliError {
     },
 }
 
+/// Several errors at once: all but the last are printed here, the last is given
+/// back to be.
+pub fn all(errors: Vec<CliError>) -> Result<u8, CliError> {
+    let mut errors = errors.into_iter().peekable();
+    while let Some(error) = errors.next() {
+        if errors.peek().is_none() {
+            return Err(error);
+        }
+        error.print(&Style::stderr());
+    }
+    Ok(exit::OK)
+}
+
 impl From<ReferenceError> for CliError {
     fn from(error: ReferenceError) -> Self {
         Self::Image(error.into())

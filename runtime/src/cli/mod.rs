@@ -44,6 +44,7 @@ mod page;
 mod patch;
 mod pods;
 mod port_forward;
+mod resource;
 mod run;
 mod selector;
 mod set;
@@ -126,6 +127,8 @@ enum Verb {
     Restart(again::StopArgs),
     /// End and delete pods or deployments; delete configmaps or secrets
     Delete(delete::Args),
+    /// End and delete pods, as podman's users say it
+    Rm(delete::RmArgs),
     /// List the images that are loaded
     Images(images::ListArgs),
     /// Load images from an archive
@@ -189,6 +192,7 @@ async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {
         Verb::Start(args) => again::start(settings, args).await,
         Verb::Restart(args) => again::restart(settings, args).await,
         Verb::Delete(args) => delete::run(settings, args).await,
+        Verb::Rm(args) => delete::rm(settings, args).await,
         Verb::Images(args) => images::list(settings, &args),
         Verb::Load(args) => images::load(settings, &args),
         Verb::Rmi(args) => images::remove(settings, &args).await,

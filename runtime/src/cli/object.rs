@@ -31,11 +31,6 @@ pub fn object(pod: &PodView) -> Value {
     object
 }
 
-/// Several objects as one.
-pub fn list(pods: &[PodView]) -> Value {
-    list_of(pods.iter().map(object).collect())
-}
-
 /// Several objects of any kind as one.
 pub fn list_of(items: Vec<Value>) -> Value {
     json!({

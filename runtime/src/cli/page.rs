@@ -1,6 +1,7 @@
 //! What `describe` prints: heads with values beside them, tables below.
 
 use super::table::{Table, printable};
+use std::collections::BTreeMap;
 
 /// Blanks before what follows a head.
 const WIDTH: usize = 18;
@@ -35,6 +36,15 @@ impl Page {
         }
     }
 
+    /// A head with the lines of a text below it.
+    pub fn block(&mut self, indent: usize, name: &str, text: &str) {
+        let blanks = " ".repeat(indent);
+        self.0.push(format!("{blanks}{name}:"));
+        let lines = text.lines();
+        let lines = lines.map(|line| format!("{blanks}  {}", printable(line)));
+        self.0.extend(lines);
+    }
+
     /// A head alone, for what stands below it.
     pub fn head(&mut self, name: &str) {
         self.0.push(format!("{name}:"));
@@ -45,4 +55,12 @@ impl Page {
         self.head(name);
         self.0.extend(table.lines(2));
     }
+}
+
+/// `KEY=VALUE` of each entry.
+pub fn pairs(map: &BTreeMap<String, String>) -> Vec<String> {
+    let entries = map.iter();
+    entries
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect()
 }

@@ -5,6 +5,7 @@ use super::{CliError, workloads};
 use crate::engine::{self, PodView};
 use crate::settings::Settings;
 use crate::spec::WorkloadKind;
+use std::collections::BTreeMap;
 
 /// Which namespaces a command looks into.
 #[derive(Debug, Clone, clap::Args)]
@@ -18,6 +19,20 @@ pub struct Scope {
     /// Only pods with these labels, like app=web,tier!=db
     #[arg(short = 'l', long)]
     pub selector: Option<Selector>,
+}
+
+impl Scope {
+    /// Whether it has this pod in it.
+    pub fn has(&self, pod: &PodView) -> bool {
+        self.selects(&pod.namespace, &pod.spec.labels)
+    }
+
+    /// Whether it has something of this namespace with these labels in it.
+    pub fn selects(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        let selector = self.selector.as_ref();
+        (self.all_namespaces || self.namespace == namespace)
+            && selector.is_none_or(|selector| selector.matches(labels))
+    }
 }
 
 /// Words that mean "pods" where kubectl wants a resource type.
@@ -46,13 +61,7 @@ pub fn name(word: &str) -> Result<String, CliError> {
 /// All pods of a scope, sorted by namespace and name.
 pub async fn all(settings: &Settings, scope: &Scope) -> Result<Vec<PodView>, CliError> {
     let mut pods = engine::list(settings).await?;
-    pods.retain(|pod| {
-        let is_chosen = scope
-            .selector
-            .as_ref()
-            .is_none_or(|selector| selector.matches(&pod.spec.labels));
-        is_chosen && (scope.all_namespaces || pod.namespace == scope.namespace)
-    });
+    pods.retain(|pod| scope.has(pod));
     Ok(pods)
 }
 

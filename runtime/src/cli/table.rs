@@ -41,6 +41,17 @@ impl Table {
             .collect()
     }
 
+    /// The lines, with something before each cell of one column.
+    pub fn lines_named(&self, column: usize, prefix: &str) -> Vec<String> {
+        let mut rows = self.rows.clone();
+        for row in rows.iter_mut().skip(1) {
+            if let Some(cell) = row.get_mut(column) {
+                cell.insert_str(0, prefix);
+            }
+        }
+        Self { rows }.lines(0)
+    }
+
     /// Prints it.
     pub fn print(&self) {
         for line in self.lines(0) {

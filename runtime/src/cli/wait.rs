@@ -2,6 +2,7 @@
 
 use super::object::object;
 use super::pods::{self, Scope};
+use super::resource::{self, Asked, Kind};
 use super::{CliError, exit, time, workloads};
 use crate::engine;
 use crate::settings::Settings;
@@ -86,10 +87,27 @@ fn patience(text: &str) -> Result<Duration, String> {
 
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
-    if let Some((kind, names)) = workloads::named(&args.what)? {
-        return of_workloads(settings, &args, kind, names).await;
+    let asked = resource::asked(&args.what)?.unwrap_or_else(|| {
+        vec![Asked {
+            kind: Kind::Pod,
+            names: args.what.clone(),
+        }]
+    });
+    for Asked { kind, names } in asked {
+        match kind {
+            Kind::Pod => of_pods(settings, &args, names).await?,
+            Kind::Workload(kind) => of_workloads(settings, &args, kind, names).await?,
+            Kind::Object(kind) => {
+                return Err(CliError::Usage {
+                    message: format!("a {kind} has nothing that could be waited for"),
+                });
+            }
+        }
     }
-    let names = pods::names(&args.what)?;
+    Ok(exit::OK)
+}
+
+async fn of_pods(settings: &Settings, args: &Args, names: Vec<String>) -> Result<(), CliError> {
     let chosen: Vec<(String, String)> = if names.is_empty() {
         if !args.all && args.scope.selector.is_none() {
             return Err(CliError::Usage {
@@ -126,7 +144,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         }
         say!("pod/{name} condition met");
     }
-    Ok(exit::OK)
+    Ok(())
 }
 
 async fn wait(
@@ -173,10 +191,11 @@ async fn of_workloads(
     args: &Args,
     kind: WorkloadKind,
     names: Vec<String>,
-) -> Result<u8, CliError> {
+) -> Result<(), CliError> {
     let scope = &args.scope;
     let names = if names.is_empty() && (args.all || scope.selector.is_some()) {
-        workloads::names(settings, scope, kind)?
+        let found = workloads::names(settings, scope, kind)?;
+        found.into_iter().map(|(_, name)| name).collect()
     } else {
         names
     };
@@ -210,7 +229,7 @@ async fn of_workloads(
         }
         say!("{kind}/{name} condition met");
     }
-    Ok(exit::OK)
+    Ok(())
 }
 
 /// Whether an object that is there is as it shall be.

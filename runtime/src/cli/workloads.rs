@@ -2,10 +2,9 @@
 
 mod show;
 
-pub use show::{describe, first_pod, names, show, value};
+pub use show::{describe, first_pod, found, names, value};
 
 use super::foreground::{self, Options};
-use super::pods::Scope;
 use super::{CliError, exit, host_path};
 use crate::engine::{self, PodView, Starting};
 use crate::objects::Applied;
@@ -15,28 +14,6 @@ use crate::spec::{Workload, WorkloadKind};
 use crate::workload::job::JobEnd;
 use crate::workload::{self, Ground, job};
 use std::collections::BTreeMap;
-
-/// The kind and names behind arguments like `deployments`, `deploy a b` or
-/// `deployment/a`; `None` when they are about something else.
-pub fn named(words: &[String]) -> Result<Option<(WorkloadKind, Vec<String>)>, CliError> {
-    let Some((first, rest)) = words.split_first() else {
-        return Ok(None);
-    };
-    let (type_word, _) = first.split_once('/').unwrap_or((first, ""));
-    let Some(kind) = WorkloadKind::of_word(type_word) else {
-        return Ok(None);
-    };
-    if !first.contains('/') {
-        return Ok(Some((kind, rest.to_vec())));
-    }
-    let names = words.iter().map(|word| match word.split_once('/') {
-        Some((same, name)) if WorkloadKind::of_word(same) == Some(kind) => Ok(name.to_owned()),
-        _ => Err(CliError::Usage {
-            message: format!("{word:?}: all must be of one type, like {kind}/NAME"),
-        }),
-    });
-    Ok(Some((kind, names.collect::<Result<_, _>>()?)))
-}
 
 /// Errors when a workload could not have its pods: nothing is kept then.
 pub fn admit(
@@ -198,9 +175,12 @@ pub async fn forget_empty(settings: &Settings, chosen: &[Chosen]) -> Result<(), 
 /// A workload that a command names.
 #[derive(Debug, Clone)]
 pub struct Chosen {
-    kind: WorkloadKind,
-    namespace: String,
-    name: String,
+    /// What it is.
+    pub kind: WorkloadKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 impl Chosen {
@@ -214,46 +194,14 @@ impl Chosen {
     }
 }
 
-/// Those that `delete` names.
-pub fn choose(
-    settings: &Settings,
-    scope: &Scope,
-    kind: WorkloadKind,
-    names: &[String],
-    all: bool,
-) -> Result<Vec<Chosen>, CliError> {
-    if !names.is_empty() {
-        let chosen = names.iter().map(|name| Chosen {
-            kind,
-            namespace: scope.namespace.clone(),
-            name: name.clone(),
-        });
-        return Ok(chosen.collect());
-    }
-    if !all && scope.selector.is_none() {
-        return Err(CliError::Usage {
-            message: format!("which {kind}? Name them, or say --all, -l LABELS or -f FILE"),
-        });
-    }
-    let found = show::look(settings, scope, kind, &[], &[])?;
-    Ok(found.iter().map(|one| Chosen::of(&one.workload)).collect())
-}
-
-/// Deletes workloads with their pods and says so; the first that is not there.
+/// Deletes a workload with its pods and says so; whether there was one.
 pub async fn delete(
     settings: &Settings,
-    chosen: Vec<Chosen>,
+    one: Chosen,
     grace: Option<u32>,
-) -> Result<Option<(&'static str, String)>, CliError> {
-    let mut absent = None;
-    for one in chosen {
-        let name = (one.kind.word(), one.name.clone());
-        let tell = |kind: WorkloadKind, name: &str| say!("{kind} \"{name}\" deleted");
-        if !remove(settings, one, grace, tell).await? {
-            absent = absent.or(Some(name));
-        }
-    }
-    Ok(absent)
+) -> Result<bool, CliError> {
+    let tell = |kind: WorkloadKind, name: &str| say!("{kind} \"{name}\" deleted");
+    remove(settings, one, grace, tell).await
 }
 
 /// Deletes a workload with its pods and tells of it; whether there was one.

@@ -1,11 +1,12 @@
 //! Workloads as people and tools see them: tables, objects, pages.
 
-use super::super::get::{self, Output, Show};
+use super::super::CliError;
+use super::super::get::{self, Found};
 use super::super::page::Page;
 use super::super::pods::Scope;
+use super::super::resource::Kind;
 use super::super::table::Table;
 use super::super::time::{age, rfc3339, span};
-use super::super::{CliError, exit, object, objects, yaml};
 use crate::engine::{self, PodView};
 use crate::settings::Settings;
 use crate::spec::{JobSpec, Update, Workload, WorkloadKind};
@@ -53,8 +54,7 @@ pub fn look(
             continue;
         }
         let workload = kept.workload(kind, &name)?;
-        let selector = scope.selector.as_ref();
-        if selector.is_some_and(|selector| !selector.matches(&workload.labels)) {
+        if !scope.selects(&namespace, &workload.labels) {
             continue;
         }
         let members = workload::members(&kept, &workload, pods);
@@ -74,14 +74,15 @@ pub fn look(
     Ok(found)
 }
 
-/// The names of all workloads of a scope.
+/// Namespace and name of all workloads of a scope.
 pub fn names(
     settings: &Settings,
     scope: &Scope,
     kind: WorkloadKind,
-) -> Result<Vec<String>, CliError> {
+) -> Result<Vec<(String, String)>, CliError> {
     let found = look(settings, scope, kind, &[], &[])?;
-    Ok(found.into_iter().map(|one| one.workload.name).collect())
+    let names = found.into_iter().map(|one| one.workload);
+    Ok(names.map(|one| (one.namespace, one.name)).collect())
 }
 
 /// The object of a workload; `None` when it is not there.
@@ -118,54 +119,25 @@ pub fn first_pod(
     mine.into_iter().next().ok_or_else(|| absent("pod of"))
 }
 
-/// Runs `get`.
-pub async fn show(
+/// What `get` shows.
+pub fn found(
     settings: &Settings,
     scope: &Scope,
-    show: &Show,
     kind: WorkloadKind,
     names: &[String],
-) -> Result<u8, CliError> {
-    let pods = engine::list(settings).await?;
-    let found = look(settings, scope, kind, names, &pods)?;
-    let value = || match (found.as_slice(), names) {
-        ([one], [_]) => one.object(),
-        _ => object::list_of(found.iter().map(Seen::object).collect()),
-    };
-    match show.output {
-        _ if found.is_empty() && !names.is_empty() => {}
-        Some(Output::Json) => say!("{:#}", value()),
-        Some(Output::Yaml) => put!("{}", yaml(&value())?),
-        Some(Output::Name) => {
-            for one in &found {
-                say!("{kind}/{}", one.workload.name);
-            }
-        }
-        Some(Output::Wide) | None if found.is_empty() => objects::tell_none(scope),
-        Some(Output::Wide) | None => {
-            for line in table(&found, kind, scope)
-                .iter()
-                .skip(usize::from(show.no_headers))
-            {
-                say!("{line}");
-            }
-        }
-    }
-    match absent(&found, names) {
-        Some(name) if !show.ignore_not_found => Err(CliError::NotFound {
-            what: kind.word(),
-            name,
-        }),
-        _ => Ok(exit::OK),
-    }
+    pods: &[PodView],
+) -> Result<Found, CliError> {
+    let found = look(settings, scope, kind, names, pods)?;
+    let names = found.iter().map(|one| one.workload.name.clone());
+    Ok(Found {
+        kind: Kind::Workload(kind),
+        names: names.collect(),
+        table: table(&found, kind, scope),
+        objects: found.iter().map(Seen::object).collect(),
+    })
 }
 
-fn absent(found: &[Seen], names: &[String]) -> Option<String> {
-    let is_there = |name: &&String| found.iter().any(|one| one.workload.name == **name);
-    names.iter().find(|name| !is_there(name)).cloned()
-}
-
-fn table(found: &[Seen], kind: WorkloadKind, scope: &Scope) -> Vec<String> {
+fn table(found: &[Seen], kind: WorkloadKind, scope: &Scope) -> Table {
     let mut heads: Vec<&str> = match kind {
         WorkloadKind::Deployment => vec!["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"],
         WorkloadKind::ReplicaSet => vec!["NAME", "DESIRED", "CURRENT", "READY", "AGE"],
@@ -216,7 +188,7 @@ fn table(found: &[Seen], kind: WorkloadKind, scope: &Scope) -> Vec<String> {
         }
         table.row(row);
     }
-    table.lines(0)
+    table
 }
 
 fn job_cells(seen: &Seen) -> Vec<String> {
@@ -235,30 +207,18 @@ fn job_cells(seen: &Seen) -> Vec<String> {
     ]
 }
 
-/// Runs `describe`.
-pub async fn describe(
+/// A page for each workload, by its name.
+pub fn describe(
     settings: &Settings,
     scope: &Scope,
     kind: WorkloadKind,
     names: &[String],
-) -> Result<u8, CliError> {
-    let pods = engine::list(settings).await?;
-    let found = look(settings, scope, kind, names, &pods)?;
-    for (at, one) in found.iter().enumerate() {
-        if at > 0 {
-            say!("\n");
-        }
-        for line in page(one).0 {
-            say!("{}", line.trim_end());
-        }
-    }
-    match absent(&found, names) {
-        Some(name) => Err(CliError::NotFound {
-            what: kind.word(),
-            name,
-        }),
-        None => Ok(exit::OK),
-    }
+    pods: &[PodView],
+) -> Result<Vec<(String, Page)>, CliError> {
+    let found = look(settings, scope, kind, names, pods)?;
+    let pages = found.iter();
+    let pages = pages.map(|one| (one.workload.name.clone(), page(one)));
+    Ok(pages.collect())
 }
 
 fn page(seen: &Seen) -> Page {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::cli::object;
+use crate::cli::{object, yaml};
 use crate::spec;
 use crate::store::status::{Phase, PodStatus, Termination};
 use beluga_proto::PodUid;

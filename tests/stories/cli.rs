@@ -1,0 +1,97 @@
+//! The command line's words and habits, where no pod has to run for them.
+
+use beluga_tests::Beluga;
+
+const OBJECTS: &str = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings, labels: {app: web}}
+data: {colour: blue, conf: \"a=1\\nb=2\\n\"}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: login}
+stringData: {pass: hidden}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 16Mi}}}
+";
+
+fn with_objects() -> Beluga {
+    let beluga = Beluga::fresh();
+    beluga.feed(["apply", "-f", "-"], OBJECTS.as_bytes()).ok();
+    beluga
+}
+
+#[test]
+fn several_types_are_listed_at_once_each_in_its_table() {
+    let beluga = with_objects();
+    let both = beluga.run(["get", "cm,secret,deployments"]).ok();
+    let lines: Vec<&str> = both.out.lines().collect();
+    assert!(lines[0].starts_with("NAME                 DATA"), "{both}");
+    assert!(lines[1].starts_with("configmap/settings   2"), "{both}");
+    assert_eq!((lines[2], lines.len()), ("", 5), "{both}");
+    let names = beluga.run(["get", "secret/login", "cm/settings", "-o", "name"]);
+    assert_eq!(names.ok().out, "secret/login\nconfigmap/settings\n");
+    let one = beluga.run(["get", "cm", "-l", "app=web", "-o", "name"]);
+    assert_eq!(one.ok().out, "configmap/settings\n");
+    let list = beluga.run(["get", "cm,secret", "-o", "json"]).ok();
+    let list: serde_json::Value = serde_json::from_str(&list.out).unwrap();
+    assert_eq!(list["items"].as_array().unwrap().len(), 2);
+    beluga
+        .run(["get", "cm,services"])
+        .exits(2)
+        .complains("\"services\"");
+}
+
+#[test]
+fn every_type_that_can_be_listed_can_be_described() {
+    let beluga = with_objects();
+    let page = beluga.run(["describe", "cm", "settings"]).ok();
+    page.says("app=web")
+        .says("colour:          blue")
+        .says("    b=2");
+    let page = beluga.run(["describe", "secret/login"]).ok();
+    let page = page.says("Opaque").says("pass:            6 bytes");
+    assert!(!page.out.contains("hidden"), "{page}");
+    let page = beluga.run(["describe", "pvc", "data"]).ok();
+    page.says("Capacity:          16Mi")
+        .says("Used By:           <none>");
+    let none = beluga.run(["describe", "cm,secret", "settings"]).exits(1);
+    none.says("settings")
+        .complains("secret \"settings\" not found");
+    let empty = beluga.run(["describe", "pods"]).ok();
+    empty.complains("No resources found in default namespace.");
+}
+
+#[test]
+fn delete_names_all_that_are_missing_and_deletes_the_others() {
+    let beluga = with_objects();
+    let ran = beluga.run(["delete", "cm", "a", "settings", "b"]).exits(1);
+    assert_eq!(ran.out, "configmap \"settings\" deleted\n");
+    ran.complains("configmap \"a\" not found")
+        .complains("configmap \"b\" not found");
+    let ran = beluga
+        .run(["delete", "pod/a", "job/b", "secret/login"])
+        .exits(1);
+    assert_eq!(ran.out, "secret \"login\" deleted\n");
+    ran.complains("pod \"a\" not found")
+        .complains("job.batch \"b\" not found");
+    let ran = beluga
+        .run(["delete", "pod", "a", "--ignore-not-found"])
+        .ok();
+    assert_eq!(ran.err, "");
+    for line in [&["delete", "pod", "--all"], &["delete", "cm", "-lx=y"]] {
+        assert_eq!(beluga.run(line).ok().out, "No resources found\n");
+    }
+    beluga
+        .run(["rm", "a", "b"])
+        .exits(1)
+        .complains("pod \"b\" not found");
+    beluga
+        .run(["delete", "pods"])
+        .exits(2)
+        .complains("which pods?");
+}
