@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that a group of tasks needs, if they are absent.
 #
-#   scripts/setup.sh [GROUP…]      groups: kernel lab images product (default: all)
+#   scripts/setup.sh [GROUP…]      groups: kernel lab images product registry (default: all)
 #
 # Says nothing and touches no network when everything is there.
 set -euo pipefail
@@ -13,6 +13,8 @@ declare -A packages=(
     [lab]="qemu-system-x86 busybox-static kmod xz-utils zstd python3"
     # What the host side of a pod, its images and their tests call or compare with.
     [product]="gcc libc6-dev e2fsprogs iproute2 nftables"
+    # A registry on the loopback, what fills it, and what it is compared with.
+    [registry]="docker-registry skopeo umoci apache2-utils openssl"
     [images]="gcc libc6-dev python3 erofs-utils xz-utils zstd curl iputils-ping procps openssl"
 )
 
@@ -24,7 +26,7 @@ installed() {
 
 main() {
     local groups=("$@") group package missing=()
-    [ $# -gt 0 ] || groups=(kernel lab product images)
+    [ $# -gt 0 ] || groups=(kernel lab product images registry)
     for group in "${groups[@]}"; do
         if [ -z "${packages[$group]:-}" ]; then
             echo "setup: unknown group '$group' (known: ${!packages[*]})" >&2

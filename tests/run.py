@@ -16,7 +16,7 @@ import sys
 
 sys.dont_write_bytecode = True
 
-from gate import boots, front, stories
+from gate import boots, front, registry, stories
 from gate.process import ROOT, quiet, run
 from gate.tally import Tally
 
@@ -118,10 +118,11 @@ def main():
         reproducible(tally, "kernel" if soak else "initramfs")
     if tally.failures and not (soak or filters):
         print("\nstories run all the same: a broken check does not hide a broken pod")
+    elsewhere = not soak and registry.run_all(tally, filters)
     with boots.counted(tally, limited=not soak) as environment:
         if not soak and not filters:
             front.run_all(tally, environment)
-        stories.run_all(tally, soak, filters, environment)
+        stories.run_all(tally, soak, filters, environment, elsewhere)
     sys.exit(0 if tally.summary() else 1)
 
 

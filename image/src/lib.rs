@@ -2,7 +2,7 @@
 //!
 //! A [`Store`] is one directory that holds image blobs by digest, one EROFS image per layer by
 //! diffID, and records that tie names to them. [`Store::load`] fills it from an OCI layout or a
-//! docker-archive. Everything that enters is hostile until its digest and size were checked:
+//! docker-archive, [`Store::pull`] from a registry. Everything that enters is hostile until its digest and size were checked:
 //! layers are parsed as a stream under [`Limits`], nothing is unpacked, nothing is mounted, and
 //! no right of root is needed.
 //!
@@ -23,7 +23,9 @@ mod config;
 mod digest;
 mod erofs;
 mod load;
+mod pull;
 mod reference;
+mod registry;
 mod store;
 mod tarfile;
 
@@ -32,6 +34,8 @@ pub use digest::{Digest, DigestError};
 pub use layer::LayerError;
 pub use layer::Limits;
 pub use load::{LoadError, LoadOptions, LoadedImage, Progress, Source};
+pub use pull::{PullOptions, PullProgress, PulledImage};
 pub use reference::{Reference, ReferenceError};
+pub use registry::{CredentialError, HostsError, Keyring, Registry, RegistryError};
 pub use store::{Image, Layer, RemoveError, Removed, Store, StoreError};
 pub use tarfile::TarError;

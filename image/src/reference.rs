@@ -124,6 +124,16 @@ impl Reference {
         short.to_owned()
     }
 
+    /// The name of whatever has this digest in the same repository, without a tag.
+    #[must_use]
+    pub fn with_digest(&self, digest: Digest) -> Self {
+        Reference {
+            tag: None,
+            digest: Some(digest),
+            ..self.clone()
+        }
+    }
+
     /// The same repository, whatever tag or digest.
     pub fn same_repository(&self, other: &Reference) -> bool {
         self.registry == other.registry && self.repository == other.repository

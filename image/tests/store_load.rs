@@ -124,7 +124,7 @@ fn an_index_of_platforms() {
     assert!(matches!(error, LoadError::WrongPlatform { .. }));
     assert_eq!(
         error.to_string(),
-        "the image is for linux/arm64/v8, and this machine runs linux/amd64"
+        "the image is for linux/arm64/v8, and linux/amd64 is wanted"
     );
 
     let mut deep = inner;

@@ -46,6 +46,9 @@ pub enum SettingsError {
     },
 }
 
+/// Where registries are configured where nothing else is said; the first that knows one counts.
+const CERTS_DIRS: [&str; 2] = ["/etc/beluga/certs.d", "/etc/containerd/certs.d"];
+
 /// Paths of one installation, and its limits.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -59,6 +62,8 @@ pub struct Settings {
     pub host_paths: Vec<PathBuf>,
     /// How much of what a container prints is kept.
     pub logs: Limits,
+    /// Where registries are configured, as containerd has it.
+    pub certs_dirs: Vec<PathBuf>,
     /// How long a boot may take before it counts as hung. A boot that fails
     /// says so itself; this is the last resort.
     pub boot_timeout: Duration,
@@ -159,6 +164,12 @@ impl Settings {
                 host_paths,
             )?
             .unwrap_or_default(),
+            certs_dirs: variable(
+                "BELUGA_CERTS_DIR",
+                "absolute paths without .., joined by colons",
+                host_paths,
+            )?
+            .unwrap_or_else(|| CERTS_DIRS.map(PathBuf::from).to_vec()),
             boot_timeout: variable("BELUGA_BOOT_TIMEOUT", "a number of seconds", |text| {
                 text.trim().parse().ok().map(Duration::from_secs)
             })?

@@ -208,8 +208,11 @@ def report(tally, runs):
         tally.notes.append("slowest stories: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in slowest))
 
 
-def run_all(tally, soak, filters, environment):
-    """Every story that the gate proves, the soak runs, or those that a filter names."""
+def run_all(tally, soak, filters, environment, elsewhere=False):
+    """Every story that the gate proves, the soak runs, or those that a filter names.
+
+    A filter may mean stories that were run `elsewhere` and none here.
+    """
     tally.stage("stories on real pods" + (" (soak)" if soak else ""))
     stories = binary()
     if not tally.check("stories build", stories is not None):
@@ -217,6 +220,8 @@ def run_all(tally, soak, filters, environment):
     if not (soak or filters):
         tally.skips += list(unproven())
     names = chosen(stories, soak, filters)
+    if filters and elsewhere and not names:
+        return
     if not tally.check("there are stories to run", names, f"none is named like {' or '.join(filters) or 'soak::'}"):
         return
     with tempfile.TemporaryDirectory(prefix="beluga-stories-", dir=TARGET) as work:

@@ -23,19 +23,19 @@ pub(super) struct Blob {
 }
 
 /// A blob's digest and length as announced.
-#[derive(Clone, Copy)]
-pub(super) struct Expected {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Expected {
     pub digest: Digest,
     pub size: u64,
 }
 
 impl Expected {
     /// Whether a whole blob is the one announced.
-    pub(super) fn check(&self, bytes: &[u8]) -> Result<(), LoadError> {
+    pub(crate) fn check(&self, bytes: &[u8]) -> Result<(), LoadError> {
         self.check_found(Digest::of(bytes), bytes.len() as u64)
     }
 
-    pub(super) fn check_found(&self, digest: Digest, size: u64) -> Result<(), LoadError> {
+    pub(crate) fn check_found(&self, digest: Digest, size: u64) -> Result<(), LoadError> {
         self.check_size(size)?;
         if digest != self.digest {
             return Err(LoadError::WrongDigest {
@@ -46,7 +46,7 @@ impl Expected {
         Ok(())
     }
 
-    pub(super) fn check_size(&self, actual: u64) -> Result<(), LoadError> {
+    pub(crate) fn check_size(&self, actual: u64) -> Result<(), LoadError> {
         if actual != self.size {
             let (digest, expected) = (self.digest, self.size);
             return Err(LoadError::WrongSize {

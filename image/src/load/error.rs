@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::config::{ConfigError, Platform};
 use crate::digest::Digest;
 use crate::layer::LayerError;
+use crate::registry::RegistryError;
 use crate::store::StoreError;
 use crate::tarfile::TarError;
 
@@ -95,6 +96,16 @@ pub enum LoadError {
         /// As found.
         actual: u64,
     },
+    /// A blob of absurd length.
+    #[error("layer {digest} has {size} bytes, more than {limit}")]
+    BlobTooLong {
+        /// The layer.
+        digest: Digest,
+        /// As announced.
+        size: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// A blob's contents are not what its name says.
     #[error("{expected} has the wrong contents: their digest is {actual}")]
     WrongDigest {
@@ -144,7 +155,7 @@ pub enum LoadError {
     #[error("the image's configuration is unusable")]
     Config(#[source] ConfigError),
     /// Nothing in the source runs here.
-    #[error("the image is for {found}, and this machine runs {wanted}",
+    #[error("the image is for {found}, and {wanted} is wanted",
         found = .found.iter().map(Platform::to_string).collect::<Vec<_>>().join(", "))]
     WrongPlatform {
         /// What was asked for.
@@ -164,7 +175,34 @@ pub enum LoadError {
         /// The source.
         path: PathBuf,
     },
+    /// An image's index leads to more documents than any does.
+    #[error("the index of {name} leads to more than {limit} documents")]
+    TooManyDocuments {
+        /// The image.
+        name: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// A document that is neither a manifest nor an index, or both.
+    #[error("manifest {digest} is of the type {media_type:?}, which is not supported")]
+    ManifestType {
+        /// The document.
+        digest: Digest,
+        /// As it says, or as the registry does.
+        media_type: String,
+    },
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl LoadError {
+    /// Whether it may be otherwise a moment later, and what there is is worth keeping for then.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Registry(error) if error.is_passing())
+    }
 }

@@ -23,7 +23,7 @@ const WRITE_BUFFER: usize = 256 << 10;
 const REPORT: u64 = 1 << 20;
 
 /// What the load of one layer needs to know.
-pub(super) struct Job<'a> {
+pub(crate) struct Job<'a> {
     pub store: &'a Store,
     pub scratch: &'a Path,
     pub limits: &'a Limits,
@@ -32,14 +32,14 @@ pub(super) struct Job<'a> {
 }
 
 /// What became of it.
-pub(super) struct Stored {
+pub(crate) struct Stored {
     pub blob: Digest,
     pub size: u64,
     pub compression: Compression,
 }
 
 /// What a pass over the blob has found.
-struct Pass {
+pub(crate) struct Pass {
     compression: Compression,
     /// The digest of the uncompressed tar where it is not the blob's, or why there is no disk.
     converted: Result<Option<Digest>, LayerError>,
@@ -54,11 +54,49 @@ impl Job<'_> {
         source: Opened<'_>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Stored, LoadError> {
-        let (blob_temporary, disk_temporary) =
-            (self.scratch.join("blob"), self.scratch.join("disk"));
+        let blob_temporary = self.scratch.join("blob");
         let blob = create(&blob_temporary)?;
-        let disk = create(&disk_temporary)?;
-        let pass = self.pass(source, &blob, &blob_temporary, &disk, progress)?;
+        let disk = self.new_disk()?;
+        let copy = BufWriter::with_capacity(WRITE_BUFFER, &blob);
+        let copy = Some((copy, blob_temporary.as_path()));
+        let pass = self.pass(source.contents, source.size, copy, &disk, progress)?;
+        let stored = self.check(pass)?;
+        commit(&blob, &blob_temporary, &self.store.blob_path(stored.blob))?;
+        self.place(&disk)?;
+        Ok(stored)
+    }
+
+    /// Makes a disk of a blob that whoever reads it keeps. The disk is in place afterwards.
+    pub(crate) fn run_uncopied(
+        &self,
+        contents: impl Read,
+        size: u64,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Stored, LoadError> {
+        let disk = self.new_disk()?;
+        let copy = None::<(io::Sink, &Path)>;
+        let pass = self.pass(contents, size, copy, &disk, progress)?;
+        let stored = self.check(pass)?;
+        self.place(&disk)?;
+        Ok(stored)
+    }
+
+    fn new_disk(&self) -> Result<File, StoreError> {
+        create(&self.scratch.join("disk"))
+    }
+
+    /// Puts a finished disk into the store.
+    fn place(&self, disk: &File) -> Result<(), StoreError> {
+        let target = self.store.layer_path(self.diff_id);
+        // Pods may have the old one open: another with the same bytes would be cached twice.
+        if target.exists() {
+            return Ok(());
+        }
+        commit(disk, &self.scratch.join("disk"), &target)
+    }
+
+    /// Errors unless blob and tar are what was announced.
+    fn check(&self, pass: Pass) -> Result<Stored, LoadError> {
         // Bytes that are not what was announced explain everything else that is wrong.
         if let Some(expected) = self.expected {
             expected.check_found(pass.blob, pass.size)?;
@@ -75,12 +113,6 @@ impl Job<'_> {
                 actual,
             });
         }
-        commit(&blob, &blob_temporary, &self.store.blob_path(layer))?;
-        let target = self.store.layer_path(self.diff_id);
-        // Pods may have the old one open: another with the same bytes would be cached twice.
-        if !target.exists() {
-            commit(&disk, &disk_temporary, &target)?;
-        }
         Ok(Stored {
             blob: layer,
             size: pass.size,
@@ -88,29 +120,33 @@ impl Job<'_> {
         })
     }
 
-    fn pass(
+    fn pass<W: Write>(
         &self,
-        source: Opened<'_>,
-        blob: &File,
-        blob_path: &Path,
+        contents: impl Read,
+        total: u64,
+        copy: Option<(W, &Path)>,
         disk: &File,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Pass, LoadError> {
         let read = Cell::new(0);
         let metered = Metered {
-            source: source.contents,
+            source: contents,
             read: &read,
             reported: 0,
-            total: source.size,
+            total,
             diff_id: self.diff_id,
             progress,
         };
-        let mut tee = Tee::new(metered, Some(BufWriter::with_capacity(WRITE_BUFFER, blob)));
+        let (copy, blob_path) = copy.unzip();
+        let mut tee = Tee::new(metered, copy);
         let (compression, converted) = self.convert(&mut tee, &read, disk);
         // What the decoder has not asked for, or what a failed conversion has left.
         let rest = io::copy(&mut tee, &mut io::sink());
         let (blob, size, copied) = tee.finish();
-        copied.map_err(StoreError::io("write", blob_path))?;
+        copied.map_err(StoreError::io(
+            "write",
+            blob_path.unwrap_or(Path::new("blob")),
+        ))?;
         rest.map_err(|source| LoadError::Layer {
             layer: self
                 .expected

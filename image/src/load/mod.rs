@@ -1,12 +1,12 @@
 //! Loading images from files: an OCI layout (directory or tar) or a docker-archive.
 
 mod archive;
-mod candidate;
+pub(crate) mod candidate;
 mod decompress;
 mod docker;
 mod error;
-mod layer_blob;
-mod oci;
+pub(crate) mod layer_blob;
+pub(crate) mod oci;
 mod pipe;
 mod run;
 

@@ -23,6 +23,23 @@ const INDEX_TYPES: [&str; 2] = [
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ];
 
+/// Where manifests and indexes come from: a layout, or a registry.
+pub(crate) trait Documents {
+    /// A manifest or index, its length and digest checked.
+    fn document(&self, blob: Expected) -> Result<Vec<u8>, LoadError>;
+}
+
+impl Documents for Archive {
+    fn document(&self, blob: Expected) -> Result<Vec<u8>, LoadError> {
+        let name = file_name(blob.digest);
+        let bytes = self
+            .read(&name, MAX_DOCUMENT)?
+            .ok_or(LoadError::Missing { name })?;
+        blob.check(&bytes)?;
+        Ok(bytes)
+    }
+}
+
 /// The images in the layout for `wanted`, each once, with all its names.
 pub(super) fn candidates(
     archive: &Archive,
@@ -60,7 +77,7 @@ pub(super) fn candidates(
 /// The manifest that `descriptor` means on this platform: itself, or one out of an index. Other
 /// platforms on offer are added to `found`.
 fn choose(
-    archive: &Archive,
+    source: &impl Documents,
     descriptor: &Descriptor,
     wanted: &Platform,
     found: &mut Vec<Platform>,
@@ -73,14 +90,9 @@ fn choose(
                 digest: blob.digest,
             });
         }
-        let document = read(archive, blob)?;
+        let document = source.document(blob)?;
         let index: ImageIndex = parse(&blob.digest.to_string(), &document)?;
-        for inner in index.manifests() {
-            if let Some(manifest) = choose(archive, inner, wanted, found, depth + 1)? {
-                return Ok(Some(manifest));
-            }
-        }
-        return Ok(None);
+        return choose_of(source, &index, wanted, found, depth + 1);
     }
     let annotations = descriptor.annotations().as_ref();
     if annotations.is_some_and(|annotations| annotations.contains_key(ATTESTATION)) {
@@ -101,6 +113,38 @@ fn choose(
     Ok(None)
 }
 
+/// The first manifest in an index that is for this platform.
+fn choose_of(
+    source: &impl Documents,
+    index: &ImageIndex,
+    wanted: &Platform,
+    found: &mut Vec<Platform>,
+    depth: usize,
+) -> Result<Option<Expected>, LoadError> {
+    for inner in index.manifests() {
+        if let Some(manifest) = choose(source, inner, wanted, found, depth)? {
+            return Ok(Some(manifest));
+        }
+    }
+    Ok(None)
+}
+
+/// The manifest for this platform in an index that was given by itself.
+pub(crate) fn choose_in(
+    source: &impl Documents,
+    digest: Digest,
+    document: &[u8],
+    wanted: &Platform,
+) -> Result<Expected, LoadError> {
+    let index: ImageIndex = parse(&digest.to_string(), document)?;
+    let mut found = Vec::new();
+    let chosen = choose_of(source, &index, wanted, &mut found, 1)?;
+    chosen.ok_or_else(|| LoadError::WrongPlatform {
+        wanted: wanted.clone(),
+        found,
+    })
+}
+
 fn is_index(descriptor: &Descriptor) -> bool {
     INDEX_TYPES.contains(&descriptor.media_type().as_ref())
 }
@@ -110,9 +154,31 @@ fn candidate(
     manifest: Expected,
     names: Vec<Reference>,
 ) -> Result<Candidate, LoadError> {
-    let document = read(archive, manifest)?;
-    let name = manifest.digest.to_string();
-    let parsed: ImageManifest = parse(&name, &document)?;
+    let document = archive.document(manifest)?;
+    let Parts { config, layers } = parts(manifest.digest, &document)?;
+    let blob = |expected: Expected| Blob {
+        file: file_name(expected.digest),
+        expected: Some(expected),
+    };
+    Ok(Candidate {
+        names,
+        config: blob(config),
+        manifest: Some(document),
+        layers: layers.into_iter().map(blob).collect(),
+    })
+}
+
+/// What a manifest names.
+pub(crate) struct Parts {
+    pub config: Expected,
+    /// Lowest first.
+    pub layers: Vec<Expected>,
+}
+
+/// Reads a manifest. Layers of a kind that cannot be read are refused.
+pub(crate) fn parts(digest: Digest, document: &[u8]) -> Result<Parts, LoadError> {
+    let name = digest.to_string();
+    let parsed: ImageManifest = parse(&name, document)?;
     let layer = |descriptor: &Descriptor| {
         let blob = expected(descriptor, &name)?;
         let media_type = descriptor.media_type().to_string();
@@ -123,10 +189,7 @@ fn candidate(
                 media_type,
             });
         }
-        Ok(Blob {
-            file: file_name(blob.digest),
-            expected: Some(blob),
-        })
+        Ok(blob)
     };
     let layers = parsed
         .layers()
@@ -134,16 +197,7 @@ fn candidate(
         .map(layer)
         .collect::<Result<_, _>>()?;
     let config = expected(parsed.config(), &name)?;
-    let config = Blob {
-        file: file_name(config.digest),
-        expected: Some(config),
-    };
-    Ok(Candidate {
-        names,
-        config,
-        manifest: Some(document),
-        layers,
-    })
+    Ok(Parts { config, layers })
 }
 
 /// Docker and containerd write the whole name; others a name or a bare tag, and then the source's
@@ -172,16 +226,6 @@ fn descriptor_names(descriptor: &Descriptor, source: &Path) -> Vec<Reference> {
         }
     };
     names([text.as_str()])
-}
-
-/// Reads a manifest or index and checks its length and digest.
-fn read(archive: &Archive, blob: Expected) -> Result<Vec<u8>, LoadError> {
-    let name = file_name(blob.digest);
-    let bytes = archive
-        .read(&name, MAX_DOCUMENT)?
-        .ok_or(LoadError::Missing { name })?;
-    blob.check(&bytes)?;
-    Ok(bytes)
 }
 
 fn expected(descriptor: &Descriptor, name: &str) -> Result<Expected, LoadError> {

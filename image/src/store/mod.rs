@@ -6,6 +6,8 @@
 //! images/HEX.json    one record per image, by manifest digest: what it consists of
 //! names/HEX.json     one record per name, by the name's SHA-256: which manifest it means
 //! tmp/PID-N/         what a running load writes; swept when nobody holds the lock
+//! ingest/HEX         what a pull has of a blob so far; locked by whoever fetches it
+//! leases/HEX.json    by manifest digest: what a pull has finished or will, before there is a record
 //! lock               flock: exclusive for whoever changes the store
 //! ```
 //! Every file appears by rename after fsync, names after the image record, the image record after
@@ -13,6 +15,8 @@
 //! crash leaves behind is reachable from no record and goes with the next sweep.
 
 mod files;
+mod ingest;
+mod lease;
 mod record;
 mod remove;
 
@@ -27,6 +31,8 @@ use crate::digest::Digest;
 use crate::reference::Reference;
 
 pub(crate) use files::commit;
+pub(crate) use ingest::Ingest;
+pub(crate) use lease::Lease;
 pub(crate) use record::{ImageRecord, LayerRecord};
 pub use remove::{RemoveError, Removed};
 
@@ -45,6 +51,8 @@ pub struct Image {
     pub manifest_digest: Digest,
     /// Every name that means this image, sorted; empty after all were given to other images.
     pub names: Vec<Reference>,
+    /// Digests by which registries know it: a manifest's, or an index's that leads to it.
+    pub digests: Vec<Reference>,
     /// The disks, lowest first.
     pub layers: Vec<Layer>,
     /// Defaults for containers.
@@ -126,7 +134,15 @@ impl Store {
     /// left, unless another process is at work.
     pub fn open(dir: impl Into<PathBuf>) -> Result<Store, StoreError> {
         let store = Store { root: dir.into() };
-        for part in ["blobs/sha256", "layers", "images", "names", "tmp"] {
+        for part in [
+            "blobs/sha256",
+            "layers",
+            "images",
+            "names",
+            "tmp",
+            "ingest",
+            "leases",
+        ] {
             let path = store.root.join(part);
             fs::create_dir_all(&path).map_err(StoreError::io("make directory", &path))?;
         }
@@ -141,6 +157,9 @@ impl Store {
     pub fn resolve(&self, reference: &Reference) -> Result<Option<Image>, StoreError> {
         let manifest = match reference.digest() {
             None => self.read_name(reference)?,
+            Some(digest) if self.read_name(&reference.with_digest(digest))?.is_some() => {
+                self.read_name(&reference.with_digest(digest))?
+            }
             Some(digest) => {
                 let mut names = self.names()?.into_iter();
                 names
@@ -224,11 +243,7 @@ impl Store {
         }
     }
 
-    fn assemble(
-        &self,
-        record: ImageRecord,
-        mut names: Vec<Reference>,
-    ) -> Result<Image, StoreError> {
+    fn assemble(&self, record: ImageRecord, names: Vec<Reference>) -> Result<Image, StoreError> {
         let path = self.blob_path(record.config);
         let blob = fs::read(&path).map_err(StoreError::io("read", &path))?;
         let (config, _) = ImageConfig::parse(record.config, &blob).map_err(StoreError::Config)?;
@@ -244,13 +259,17 @@ impl Store {
                 size,
             });
         }
+        let (mut digests, mut names): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|name| name.digest().is_some());
         names.sort();
+        digests.sort();
         let size = layers.iter().map(|layer| layer.size).sum();
         let (id, manifest_digest) = (record.config, record.manifest);
         Ok(Image {
             id,
             manifest_digest,
             names,
+            digests,
             layers,
             config,
             size,

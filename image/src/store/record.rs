@@ -30,6 +30,9 @@ pub(crate) struct LayerRecord {
 struct NameRecord {
     name: Reference,
     manifest: Digest,
+    /// A registry gave it this name, not somebody here.
+    #[serde(default)]
+    pulled: bool,
 }
 
 impl ImageRecord {
@@ -60,8 +63,38 @@ impl Store {
         let record = NameRecord {
             name: name.clone(),
             manifest,
+            pulled: false,
         };
         write_json(scratch, &self.name_path(name), &record)
+    }
+
+    /// Gives an image the names that a pull found it under: the tag, and the digest that the
+    /// registry has for it, which may be an index's.
+    pub(crate) fn write_pulled_names(
+        &self,
+        scratch: &Path,
+        name: &Reference,
+        digest: Digest,
+        manifest: Digest,
+    ) -> Result<(), StoreError> {
+        let by_tag = name.digest().is_none().then(|| name.clone());
+        for name in [name.with_digest(digest)].into_iter().chain(by_tag) {
+            let path = self.name_path(&name);
+            let pulled = true;
+            let record = NameRecord {
+                name,
+                manifest,
+                pulled,
+            };
+            write_json(scratch, &path, &record)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a name was given by a registry and not by somebody here.
+    pub fn was_pulled(&self, name: &Reference) -> Result<bool, StoreError> {
+        let record = read_json::<NameRecord>(&self.name_path(name))?;
+        Ok(record.is_some_and(|record| record.pulled))
     }
 
     pub(super) fn read_record(&self, manifest: Digest) -> Result<Option<ImageRecord>, StoreError> {
@@ -98,7 +131,11 @@ impl Store {
     }
 }
 
-fn write_json(scratch: &Path, path: &Path, record: &impl Serialize) -> Result<(), StoreError> {
+pub(super) fn write_json(
+    scratch: &Path,
+    path: &Path,
+    record: &impl Serialize,
+) -> Result<(), StoreError> {
     let mut text = serde_json::to_vec_pretty(record).map_err(|source| StoreError::Record {
         path: path.to_owned(),
         source,
@@ -107,7 +144,7 @@ fn write_json(scratch: &Path, path: &Path, record: &impl Serialize) -> Result<()
     files::write(scratch, path, &text)
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
     let Some(bytes) = files::read(path)? else {
         return Ok(None);
     };

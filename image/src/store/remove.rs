@@ -69,13 +69,19 @@ impl Store {
         };
         let image = self.find(target)?.ok_or_else(absent)?;
         let name = named(target, &image);
+        let is_digest = name.as_ref().is_some_and(|name| name.digest().is_some());
         if name.is_none() && image.names.len() > 1 {
             return Err(RemoveError::ManyNames {
                 id: image.id,
                 names: image.names,
             });
         }
-        if name.is_some() && image.names.len() > 1 {
+        let others = if is_digest {
+            image.names.len() + image.digests.len() - 1
+        } else {
+            image.names.len().saturating_sub(1)
+        };
+        if name.is_some() && others > 0 {
             let untagged: Vec<Reference> = name.into_iter().collect();
             let freed = self.remove_names(&untagged)?;
             return Ok(Removed {
@@ -96,6 +102,7 @@ impl Store {
         // the scratch directory makes the next opening of the store sweep.
         let scratch = self.scratch(&lock)?;
         let mut freed = self.remove_names(&image.names)?;
+        freed += self.remove_names(&image.digests)?;
         freed += files::remove_file(&self.record_path(image.manifest_digest))?;
         files::sync_dir(&self.root.join("images"))?;
         freed += self.sweep_unreachable()?;
@@ -116,7 +123,7 @@ impl Store {
         Ok(freed)
     }
 
-    /// Removes blobs and layers that no image record leads to; the bytes freed. The caller holds
+    /// Removes blobs and layers that no image record or lease leads to; the bytes freed. The caller holds
     /// the lock.
     pub(crate) fn sweep_unreachable(&self) -> Result<u64, StoreError> {
         let (mut blobs, mut layers) = (BTreeSet::new(), BTreeSet::new());
@@ -125,7 +132,17 @@ impl Store {
             let disks = record.layers.iter();
             layers.extend(disks.map(|l| OsString::from(format!("{}.erofs", l.diff_id.hex()))));
         }
-        let mut freed = 0;
+        for lease in self.leases()? {
+            blobs.extend(
+                lease
+                    .blobs
+                    .iter()
+                    .map(|digest| OsString::from(digest.hex())),
+            );
+            let disks = lease.layers.iter();
+            layers.extend(disks.map(|diff_id| OsString::from(format!("{}.erofs", diff_id.hex()))));
+        }
+        let mut freed = self.sweep_ingest()?;
         for (part, keep) in [("blobs/sha256", blobs), ("layers", layers)] {
             let dir = self.root.join(part);
             for entry in fs::read_dir(&dir).map_err(StoreError::io("list", &dir))? {
@@ -142,5 +159,10 @@ impl Store {
 /// The image's name that `target` spells, if it spells one and no id.
 fn named(target: &str, image: &Image) -> Option<Reference> {
     let reference = target.parse::<Reference>().ok()?;
-    image.names.iter().find(|name| **name == reference).cloned()
+    let reference = match reference.digest() {
+        Some(digest) => reference.with_digest(digest),
+        None => reference,
+    };
+    let mut all = image.names.iter().chain(&image.digests);
+    all.find(|name| **name == reference).cloned()
 }

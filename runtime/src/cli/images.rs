@@ -94,6 +94,7 @@ fn is_called(image: &Image, wanted: &str) -> bool {
 
 fn value(image: &Image) -> serde_json::Value {
     let names: Vec<String> = image.names.iter().map(ToString::to_string).collect();
+    let digests: Vec<String> = image.digests.iter().map(ToString::to_string).collect();
     let layers: Vec<String> = image
         .layers
         .iter()
@@ -102,6 +103,7 @@ fn value(image: &Image) -> serde_json::Value {
     serde_json::json!({
         "id": image.id.to_string(),
         "repoTags": names,
+        "repoDigests": digests,
         "size": image.size,
         "created": image.config.created,
         "layers": layers,
@@ -113,7 +115,12 @@ fn table(images: &[Image]) {
     for image in images {
         let mut names: Vec<String> = image.names.iter().map(Reference::familiar).collect();
         if names.is_empty() {
-            names.push("<none>:<none>".into());
+            // A registry knows it under a digest, and under no tag any more.
+            let repository = image.digests.first().map(Reference::familiar);
+            let repository = repository
+                .as_deref()
+                .and_then(|name| name.split('@').next());
+            names.push(format!("{}:<none>", repository.unwrap_or("<none>")));
         }
         for name in names {
             // A port of a registry has a slash behind it, a tag has none.
@@ -144,7 +151,7 @@ fn created(image: &Image) -> String {
     }
 }
 
-fn megabytes(bytes: u64) -> String {
+pub fn megabytes(bytes: u64) -> String {
     match bytes {
         0..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
         1_000_000..1_000_000_000 => {

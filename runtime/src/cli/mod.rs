@@ -44,6 +44,7 @@ mod page;
 mod patch;
 mod pods;
 mod port_forward;
+mod pull;
 mod resource;
 mod run;
 mod selector;
@@ -130,7 +131,10 @@ enum Verb {
     /// End and delete pods, as podman's users say it
     Rm(delete::RmArgs),
     /// List the images that are loaded
+    /// List the images that are here
     Images(images::ListArgs),
+    /// Fetch images from a registry
+    Pull(pull::Args),
     /// Load images from an archive
     Load(images::LoadArgs),
     /// Remove images
@@ -194,6 +198,7 @@ async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {
         Verb::Delete(args) => delete::run(settings, args).await,
         Verb::Rm(args) => delete::rm(settings, args).await,
         Verb::Images(args) => images::list(settings, &args),
+        Verb::Pull(args) => pull::run(settings, &args),
         Verb::Load(args) => images::load(settings, &args),
         Verb::Rmi(args) => images::remove(settings, &args).await,
         Verb::Doctor => doctor::run(settings),

@@ -1,6 +1,6 @@
 //! [`ImageError`]: what goes wrong with images.
 
-use beluga_image::{LoadError, ReferenceError, RemoveError, StoreError};
+use beluga_image::{CredentialError, LoadError, ReferenceError, RemoveError, StoreError};
 
 /// Why an image is not to be had, or not to be got rid of.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,24 @@ pub enum ImageError {
         /// Why.
         #[source]
         source: Box<LoadError>,
+    },
+    /// An image that no registry gives.
+    #[error("cannot pull {image}")]
+    Pull {
+        /// Its name.
+        image: String,
+        /// Why.
+        #[source]
+        source: Box<LoadError>,
+    },
+    /// Credentials that cannot be read.
+    #[error("{name} cannot be used for registries")]
+    Credentials {
+        /// docker's configuration, or a Secret.
+        name: String,
+        /// Why.
+        #[source]
+        source: CredentialError,
     },
     /// An image that cannot be removed.
     #[error(transparent)]

@@ -1,0 +1,204 @@
+//! The layers of an image, several at a time.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use super::fetch::Fetch;
+use super::{Pull, PullProgress};
+use crate::digest::Digest;
+use crate::load::candidate::Expected;
+use crate::load::layer_blob::Job;
+use crate::load::{LoadError, Progress};
+use crate::store::{Ingest, StoreError, commit};
+
+/// What the threads of a pull share.
+struct Work<'a> {
+    pull: &'a Pull<'a>,
+    /// Last first.
+    left: Mutex<Vec<(Expected, Digest)>>,
+    /// One of them failed, and the others need not go on.
+    cancelled: AtomicBool,
+    done: Mutex<Done>,
+}
+
+#[derive(Default)]
+struct Done {
+    fetched: u64,
+    error: Option<LoadError>,
+}
+
+/// Gets every layer that the store does not have; the bytes fetched.
+pub(super) fn all(
+    pull: &Pull<'_>,
+    progress: &mut dyn FnMut(PullProgress),
+) -> Result<u64, LoadError> {
+    // An image may have a layer twice: the empty one.
+    let mut seen = BTreeSet::new();
+    let mut left = pull.layers.clone();
+    left.retain(|layer| seen.insert(*layer));
+    left.reverse();
+    let threads = left.len().min(pull.options.parallel.max(1));
+    let work = Work {
+        pull,
+        left: Mutex::new(left),
+        cancelled: AtomicBool::new(false),
+        done: Mutex::default(),
+    };
+    let (told, tell) = channel();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            let told = told.clone();
+            let name = thread::Builder::new().name("pull".into());
+            let work = &work;
+            if let Err(source) = name.spawn_scoped(scope, move || work.run(&told)) {
+                let error = StoreError::io("begin a thread for", pull.store.root())(source);
+                work.fail(error.into());
+            }
+        }
+        drop(told);
+        tell.into_iter().for_each(progress);
+    });
+    let done = work
+        .done
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    done.error.map_or(Ok(done.fetched), Err)
+}
+
+impl Work<'_> {
+    fn run(&self, told: &Sender<PullProgress>) {
+        loop {
+            let next = self
+                .left
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop();
+            let Some((blob, diff_id)) = next else { return };
+            if self.is_cancelled() {
+                return;
+            }
+            match self.layer(blob, diff_id, told) {
+                Ok(fetched) => {
+                    let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+                    done.fetched += fetched.unwrap_or(0);
+                    drop(done);
+                    let _ = told.send(PullProgress::LayerDone {
+                        blob: blob.digest,
+                        total: blob.size,
+                        reused: fetched.is_none(),
+                    });
+                }
+                Err(error) => return self.fail(error),
+            }
+        }
+    }
+
+    fn fail(&self, error: LoadError) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        // What the others say afterwards comes from being told to stop.
+        done.error.get_or_insert(error);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Gets one layer; the bytes fetched, or `None` when it was there.
+    fn layer(
+        &self,
+        blob: Expected,
+        diff_id: Digest,
+        told: &Sender<PullProgress>,
+    ) -> Result<Option<u64>, LoadError> {
+        let store = self.pull.store;
+        let disk = store.layer_path(diff_id);
+        let limit = self.pull.options.limits.max_tar_bytes;
+        if blob.size > limit {
+            return Err(LoadError::BlobTooLong {
+                digest: blob.digest,
+                size: blob.size,
+                limit,
+            });
+        }
+        if disk.exists() {
+            return Ok(None);
+        }
+        let waiting = || {
+            let blob = blob.digest;
+            let _ = told.send(PullProgress::LayerWaits { blob });
+        };
+        let ingest = store.ingest(blob.digest, waiting, || self.is_cancelled())?;
+        // Somebody else may have got it meanwhile.
+        let Some(ingest) = ingest.filter(|_| !disk.exists()) else {
+            return Ok(None);
+        };
+        let got = self.bring(blob, diff_id, &ingest, told);
+        match &got {
+            // What is there of it is right as far as anyone knows, and is gone on with.
+            Err(error) if error.is_passing() => {}
+            Err(_) if self.is_cancelled() => {}
+            // It was wrong, or there is no room for it.
+            Err(_) => drop(ingest.file.set_len(0)),
+            Ok(_) => {}
+        }
+        got.map(Some)
+    }
+
+    /// Fetches what is missing of a blob, and makes its disk.
+    fn bring(
+        &self,
+        blob: Expected,
+        diff_id: Digest,
+        ingest: &Ingest,
+        told: &Sender<PullProgress>,
+    ) -> Result<u64, LoadError> {
+        let store = self.pull.store;
+        let job = Job {
+            store,
+            scratch: &ingest.work,
+            limits: &self.pull.options.limits,
+            diff_id,
+            expected: Some(blob),
+        };
+        let target = store.blob_path(blob.digest);
+        let mut report = |step: Progress| {
+            if let Progress::Layer { done, total, .. } = step {
+                let blob = blob.digest;
+                let _ = told.send(PullProgress::Layer { blob, done, total });
+            }
+        };
+        if let Ok(stored) = File::open(&target) {
+            job.run_uncopied(stored, blob.size, &mut report)?;
+            return Ok(0);
+        }
+        let mut fetched = 0;
+        loop {
+            let told = told.clone();
+            let cancelled = &self.cancelled;
+            let mut fetch = Fetch::new(self.pull.client, blob, ingest, cancelled, told)?;
+            let made = job.run_uncopied(&mut fetch, blob.size, &mut report);
+            fetched += fetch.fetched;
+            if let Some(failure) = fetch.failure() {
+                return Err(failure);
+            }
+            match made {
+                Ok(_) => break,
+                // What an earlier pull has left may have lost something when the machine fell.
+                Err(LoadError::WrongDigest { .. })
+                    if fetch.was_resumed() && !self.is_cancelled() =>
+                {
+                    let emptied = ingest.file.set_len(0);
+                    emptied.map_err(StoreError::io("shorten", &ingest.path))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        commit(&ingest.file, &ingest.path, &target)?;
+        Ok(fetched)
+    }
+}

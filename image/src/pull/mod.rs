@@ -1,0 +1,312 @@
+//! Pulling an image from a registry: manifest, configuration and the layers that the store does
+//! not have, several at a time, each made into a disk while it comes.
+
+mod documents;
+mod fetch;
+mod layers;
+
+use std::fs;
+
+use crate::config::{ImageConfig, Platform};
+use crate::digest::Digest;
+use crate::layer::Limits;
+use crate::load::LoadError;
+use crate::load::candidate::Expected;
+use crate::load::oci::{self, Parts};
+use crate::reference::Reference;
+use crate::registry::{Client, Registry};
+use crate::store::{Image, ImageRecord, LayerRecord, Lease, Store, StoreError, commit};
+use documents::{Documents, Kind};
+
+/// How to pull.
+#[derive(Debug, Clone)]
+pub struct PullOptions {
+    /// Which image of an index to take; an image for another platform is refused.
+    pub platform: Platform,
+    /// Bounds for every layer.
+    pub limits: Limits,
+    /// Layers that are fetched at a time.
+    pub parallel: usize,
+}
+
+impl Default for PullOptions {
+    fn default() -> Self {
+        PullOptions {
+            platform: Platform::host(),
+            limits: Limits::default(),
+            parallel: 3,
+        }
+    }
+}
+
+/// What a pull is doing, told often enough for a progress bar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PullProgress {
+    /// Another process changes the store; this one waits.
+    Waiting,
+    /// The image is known: what follows is its layers.
+    Resolved {
+        /// The digest of what the name means: a manifest or an index.
+        digest: Digest,
+        /// How many layers it has.
+        layers: usize,
+        /// Bytes of all layers' blobs.
+        bytes: u64,
+    },
+    /// Another process fetches this layer; this one waits for it.
+    LayerWaits {
+        /// Its blob.
+        blob: Digest,
+    },
+    /// A layer comes, is verified and made into a disk.
+    Layer {
+        /// Its blob.
+        blob: Digest,
+        /// Bytes so far.
+        done: u64,
+        /// Bytes of the blob in all.
+        total: u64,
+    },
+    /// The connection broke, and another one goes on from there.
+    LayerBroke {
+        /// Its blob.
+        blob: Digest,
+        /// How far it came.
+        at: u64,
+        /// How it broke.
+        why: String,
+    },
+    /// A layer is in the store.
+    LayerDone {
+        /// Its blob.
+        blob: Digest,
+        /// Bytes of the blob in all.
+        total: u64,
+        /// It was there before.
+        reused: bool,
+    },
+}
+
+/// An image that [`Store::pull`] has put into the store, or found there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PulledImage {
+    /// The digest that the registry has for the name: a manifest's or an index's.
+    pub digest: Digest,
+    /// The image, with this and its older names.
+    pub image: Image,
+    /// Whether all of it was there, under this name.
+    pub was_present: bool,
+    /// Bytes of layers that came over the network.
+    pub fetched: u64,
+}
+
+impl Store {
+    /// Pulls an image. On an error nothing has a name that it had not before; layers that are
+    /// whole stay for the next try where the cause may pass.
+    pub fn pull(
+        &self,
+        name: &Reference,
+        registry: &Registry,
+        options: &PullOptions,
+        progress: &mut dyn FnMut(PullProgress),
+    ) -> Result<PulledImage, LoadError> {
+        let client = Client::new(registry, name)?;
+        let documents = Documents::new(self, &client, name);
+        let top = client.manifest(name)?;
+        let (digest, manifest) = documents.choose(top, &options.platform)?;
+        let parts = oci::parts(manifest.digest, &manifest.bytes)?;
+        let config = documents.config(parts.config)?;
+        let (parsed, diff_ids) =
+            ImageConfig::parse(parts.config.digest, &config).map_err(LoadError::Config)?;
+        if !parsed.platform.runs_on(&options.platform) {
+            return Err(LoadError::WrongPlatform {
+                wanted: options.platform.clone(),
+                found: vec![parsed.platform],
+            });
+        }
+        if parts.layers.len() != diff_ids.len() {
+            return Err(LoadError::LayerCount {
+                id: parts.config.digest,
+                layers: parts.layers.len(),
+                diff_ids: diff_ids.len(),
+            });
+        }
+        let pull = Pull {
+            store: self,
+            client: &client,
+            options,
+            name,
+            digest,
+            manifest: manifest.digest,
+            layers: parts.layers.iter().copied().zip(diff_ids).collect(),
+        };
+        pull.run(&parts, [&manifest.bytes, &config], progress)
+    }
+}
+
+/// One call of [`Store::pull`] that knows what to get.
+struct Pull<'a> {
+    store: &'a Store,
+    client: &'a Client,
+    options: &'a PullOptions,
+    name: &'a Reference,
+    /// What the registry has for the name.
+    digest: Digest,
+    manifest: Digest,
+    /// Blob and diffID, lowest first.
+    layers: Vec<(Expected, Digest)>,
+}
+
+impl Pull<'_> {
+    fn run(
+        &self,
+        parts: &Parts,
+        documents: [&[u8]; 2],
+        progress: &mut dyn FnMut(PullProgress),
+    ) -> Result<PulledImage, LoadError> {
+        let store = self.store;
+        progress(PullProgress::Resolved {
+            digest: self.digest,
+            layers: parts.layers.len(),
+            bytes: parts.layers.iter().map(|layer| layer.size).sum(),
+        });
+        let before = store.resolve(self.name)?;
+        let was_present = before.is_some_and(|image| image.manifest_digest == self.manifest);
+        let lock = store.lock(|| progress(PullProgress::Waiting))?;
+        store.sweep_ingest()?;
+        store.lease(&lock, self.manifest, &self.lease(parts))?;
+        drop(lock);
+        let done = layers::all(self, progress);
+        let lock = store.lock(|| progress(PullProgress::Waiting))?;
+        let finished = match done {
+            Ok(fetched) => self
+                .record(parts, documents, &lock)
+                .map(|image| (image, fetched)),
+            Err(error) => Err(error),
+        };
+        if !matches!(&finished, Err(error) if error.is_passing()) {
+            store.end_lease(self.manifest)?;
+        }
+        if finished.is_err() {
+            // The error that counts is the first; what stays now goes with the next sweep.
+            let _ = store.sweep_unreachable();
+        }
+        let (image, fetched) = finished?;
+        Ok(PulledImage {
+            digest: self.digest,
+            image,
+            was_present: was_present && fetched == 0,
+            fetched,
+        })
+    }
+
+    fn lease(&self, parts: &Parts) -> Lease {
+        let mut blobs: Vec<Digest> = parts.layers.iter().map(|layer| layer.digest).collect();
+        blobs.push(parts.config.digest);
+        Lease {
+            blobs,
+            layers: self.layers.iter().map(|(_, diff_id)| *diff_id).collect(),
+        }
+    }
+
+    /// Ties everything together: the documents, the record, the names.
+    fn record(
+        &self,
+        parts: &Parts,
+        documents: [&[u8]; 2],
+        lock: &crate::store::Lock,
+    ) -> Result<Image, LoadError> {
+        let store = self.store;
+        let scratch = store.scratch(lock)?;
+        for (_, diff_id) in &self.layers {
+            // Another pull of it that failed for good has taken it away.
+            if !store.layer_path(*diff_id).exists() {
+                return Err(LoadError::Missing {
+                    name: format!("layer {diff_id}"),
+                });
+            }
+        }
+        for bytes in documents {
+            let target = store.blob_path(Digest::of(bytes));
+            if target.exists() {
+                continue;
+            }
+            let temporary = scratch.join("document");
+            fs::write(&temporary, bytes).map_err(StoreError::io("write", &temporary))?;
+            let file = fs::File::open(&temporary);
+            let file = file.map_err(StoreError::io("open", &temporary))?;
+            commit(&file, &temporary, &target)?;
+        }
+        let layers = self.layers.iter().map(|(blob, diff_id)| LayerRecord {
+            blob: blob.digest,
+            diff_id: *diff_id,
+        });
+        let record = ImageRecord {
+            manifest: self.manifest,
+            config: parts.config.digest,
+            layers: layers.collect(),
+        };
+        store.write_record(&scratch, &record)?;
+        store.write_pulled_names(&scratch, self.name, self.digest, self.manifest)?;
+        fs::remove_dir_all(&scratch).map_err(StoreError::io("remove", &scratch))?;
+        let missing = || LoadError::Missing {
+            name: self.manifest.to_string(),
+        };
+        store.image(self.manifest)?.ok_or_else(missing)
+    }
+}
+
+/// The kind of a document, from what is in it and what the registry calls it.
+fn kind(bytes: &[u8], digest: Digest, media_type: &str) -> Result<Kind, LoadError> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        #[serde(rename = "schemaVersion", default)]
+        schema_version: u32,
+        #[serde(rename = "mediaType", default)]
+        media_type: String,
+        manifests: Option<serde::de::IgnoredAny>,
+        layers: Option<serde::de::IgnoredAny>,
+        config: Option<serde::de::IgnoredAny>,
+    }
+    let head: Head = serde_json::from_slice(bytes).map_err(|source| LoadError::Document {
+        name: digest.to_string(),
+        source,
+    })?;
+    let is_index = head.manifests.is_some();
+    let is_manifest = head.layers.is_some() || head.config.is_some();
+    // One that can be read as both means something else to everyone (CVE-2021-41190).
+    match (head.schema_version, is_index, is_manifest) {
+        (2, true, false) => Ok(Kind::Index),
+        (2, false, true) => Ok(Kind::Manifest),
+        _ => {
+            let own = Some(head.media_type).filter(|own| !own.is_empty());
+            Err(LoadError::ManifestType {
+                digest,
+                media_type: own.unwrap_or_else(|| media_type.to_owned()),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_one_thing() {
+        let found = |text: &str| kind(text.as_bytes(), Digest::of(b""), "as/said");
+        let index = r#"{"schemaVersion":2,"manifests":[]}"#;
+        assert!(matches!(found(index), Ok(Kind::Index)));
+        let manifest = r#"{"schemaVersion":2,"config":{},"layers":[]}"#;
+        assert!(matches!(found(manifest), Ok(Kind::Manifest)));
+        for text in [
+            r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#,
+            r#"{"schemaVersion":1,"fsLayers":[]}"#,
+            r#"{"schemaVersion":2}"#,
+        ] {
+            let error = found(text).err().map(|error| error.to_string());
+            assert!(error.is_some_and(|text| text.contains("as/said")));
+        }
+    }
+}

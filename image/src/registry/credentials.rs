@@ -1,0 +1,439 @@
+//! What a registry is told of who asks: pull secrets, docker's `config.json` and its helpers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+/// Under what docker keeps the credentials of Docker Hub.
+const HUB_KEY: &str = "https://index.docker.io/v1/";
+/// What the keys of Docker Hub come down to.
+const HUB_HOSTS: [&str; 3] = ["index.docker.io", "docker.io", "registry-1.docker.io"];
+const MAX_CONFIG: u64 = 4 << 20;
+const MAX_ANSWER: u64 = 64 << 10;
+/// What a helper says that knows no such registry.
+const NOT_FOUND: &str = "credentials not found in native keychain";
+
+/// One way to say who asks. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Credential {
+    Password {
+        user: String,
+        password: String,
+    },
+    /// For the token service, in exchange for a token.
+    Identity(String),
+    /// For the registry itself.
+    Token(String),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential")
+    }
+}
+
+/// Why credentials cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CredentialError {
+    /// docker's configuration cannot be read.
+    #[error("cannot read {path}", path = .path.display())]
+    Read {
+        /// `config.json`.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A configuration or secret that is not what docker writes.
+    #[error("{name} is no docker configuration")]
+    Malformed {
+        /// A file or a secret.
+        name: String,
+        /// Where it goes wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A name that would run something else.
+    #[error("{name:?} is no name of a credential helper")]
+    HelperName {
+        /// As configured.
+        name: String,
+    },
+    /// A helper could not be run.
+    #[error("cannot run docker-credential-{name}")]
+    Run {
+        /// The helper.
+        name: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A helper failed.
+    #[error("docker-credential-{name} knows no credentials for {server}: {said}")]
+    Helper {
+        /// The helper.
+        name: String,
+        /// For what.
+        server: String,
+        /// Its own words.
+        said: String,
+    },
+}
+
+/// Everything that may hold credentials, in the order in which it is asked.
+#[derive(Debug, Clone, Default)]
+pub struct Keyring {
+    secrets: Vec<Config>,
+    config: Config,
+}
+
+/// docker's configuration, as far as it is about credentials.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    #[serde(default)]
+    auths: BTreeMap<String, Entry>,
+    #[serde(default)]
+    creds_store: Option<String>,
+    #[serde(default)]
+    cred_helpers: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Default, Deserialize)]
+struct Entry {
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    identitytoken: Option<String>,
+    registrytoken: Option<String>,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entry")
+    }
+}
+
+impl Keyring {
+    /// What docker's configuration in `file` holds; nothing when there is none.
+    pub fn of_docker(file: &Path) -> Result<Self, CredentialError> {
+        let read = |source| CredentialError::Read {
+            path: file.to_owned(),
+            source,
+        };
+        let opened = match std::fs::File::open(file) {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(read(error)),
+        };
+        let mut text = Vec::new();
+        opened
+            .take(MAX_CONFIG)
+            .read_to_end(&mut text)
+            .map_err(read)?;
+        Ok(Keyring {
+            secrets: Vec::new(),
+            config: parse(&file.display().to_string(), &text)?,
+        })
+    }
+
+    /// Adds a Secret of the type `kubernetes.io/dockerconfigjson`.
+    pub fn add_docker_config_json(
+        &mut self,
+        name: &str,
+        json: &[u8],
+    ) -> Result<(), CredentialError> {
+        let Config { auths, .. } = parse(name, json)?;
+        self.secrets.push(Config {
+            auths,
+            ..Config::default()
+        });
+        Ok(())
+    }
+
+    /// Adds a Secret of the older type `kubernetes.io/dockercfg`.
+    pub fn add_dockercfg(&mut self, name: &str, json: &[u8]) -> Result<(), CredentialError> {
+        let auths = parse(name, json)?;
+        self.secrets.push(Config {
+            auths,
+            ..Config::default()
+        });
+        Ok(())
+    }
+
+    /// Whatever may open a repository, the likeliest first.
+    pub(super) fn lookup(
+        &self,
+        registry: &str,
+        repository: &str,
+    ) -> Result<Vec<Credential>, CredentialError> {
+        let mut found = Vec::new();
+        for config in self.secrets.iter().chain([&self.config]) {
+            found.extend(config.helper_credential(registry)?);
+            found.extend(config.matching(registry, repository));
+        }
+        found.dedup();
+        Ok(found)
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(name: &str, json: &[u8]) -> Result<T, CredentialError> {
+    serde_json::from_slice(json).map_err(|source| CredentialError::Malformed {
+        name: name.to_owned(),
+        source,
+    })
+}
+
+impl Config {
+    fn helper_credential(&self, registry: &str) -> Result<Option<Credential>, CredentialError> {
+        let is_hub = registry == "docker.io";
+        let server = if is_hub { HUB_KEY } else { registry };
+        let own = self.cred_helpers.get(server).or_else(|| {
+            let mut helpers = self.cred_helpers.iter();
+            let found = helpers.find(|(key, _)| host_of(key).0 == registry);
+            found.map(|(_, helper)| helper)
+        });
+        match own.or(self.creds_store.as_ref()) {
+            Some(helper) if !helper.is_empty() => ask_helper(helper, server),
+            _ => Ok(None),
+        }
+    }
+
+    /// The entries whose key is this repository or a part of the way to it, the longest first:
+    /// the order of the kubelet.
+    fn matching(&self, registry: &str, repository: &str) -> Vec<Credential> {
+        let mut keys: Vec<(&str, &str, &Entry)> = self
+            .auths
+            .iter()
+            .map(|(key, entry)| {
+                let (host, path) = host_of(key);
+                (host, path, entry)
+            })
+            .collect();
+        keys.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)));
+        let matching = keys
+            .into_iter()
+            .filter(|(host, path, _)| is_host(host, registry) && is_way(path, repository));
+        matching
+            .filter_map(|(_, _, entry)| entry.credential())
+            .collect()
+    }
+}
+
+/// The host and the path of a key: `https://index.docker.io/v1/`, `quay.io/team`.
+fn host_of(key: &str) -> (&str, &str) {
+    let bare = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"))
+        .unwrap_or(key);
+    let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
+    let path = path.trim_end_matches('/');
+    let versioned = ["v1", "v2"]
+        .iter()
+        .find_map(|version| path.strip_prefix(version));
+    let path = match versioned {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest.trim_start_matches('/'),
+        _ => path,
+    };
+    (host, path)
+}
+
+fn is_way(path: &str, repository: &str) -> bool {
+    repository.starts_with(path)
+}
+
+/// Whether a key's host, in which `*` stands for a part of a name, is a registry.
+fn is_host(key: &str, registry: &str) -> bool {
+    if registry == "docker.io" && HUB_HOSTS.contains(&key) {
+        return true;
+    }
+    let port = |host: &str| host.split_once(':').map(|(_, port)| port.to_owned());
+    let name = |host: &str| host.split(':').next().unwrap_or_default().to_owned();
+    if key == registry {
+        return true;
+    }
+    let (pattern, target) = (name(key), name(registry));
+    let (parts, targets): (Vec<_>, Vec<_>) =
+        (pattern.split('.').collect(), target.split('.').collect());
+    port(key) == port(registry)
+        && parts.len() == targets.len()
+        && parts
+            .iter()
+            .zip(&targets)
+            .all(|(part, target)| is_like(part, target))
+}
+
+/// `*` is any number of characters.
+fn is_like(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((head, tail)) => text.strip_prefix(head).is_some_and(|rest| {
+            let starts = (0..=rest.len()).filter(|at| rest.is_char_boundary(*at));
+            { starts }.any(|at| is_like(tail, &rest[at..]))
+        }),
+    }
+}
+
+impl Entry {
+    fn credential(&self) -> Option<Credential> {
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        if let Some(token) = given(&self.identitytoken) {
+            return Some(Credential::Identity(token));
+        }
+        if let Some(token) = given(&self.registrytoken) {
+            return Some(Credential::Token(token));
+        }
+        if let Some(user) = given(&self.username) {
+            let password = self.password.clone().unwrap_or_default();
+            return Some(Credential::Password { user, password });
+        }
+        let packed = given(&self.auth)?;
+        let unpacked = String::from_utf8(STANDARD.decode(packed.trim()).ok()?).ok()?;
+        let (user, password) = unpacked.split_once(':')?;
+        // Old versions of docker pad with zeros.
+        let password = password.trim_end_matches('\0').to_owned();
+        let user = user.to_owned();
+        Some(Credential::Password { user, password })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    secret: String,
+}
+
+/// Runs `docker-credential-NAME get`; `None` when it knows nothing of the server.
+fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>, CredentialError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if !name.chars().all(plain) {
+        return Err(CredentialError::HelperName { name: name.into() });
+    }
+    let run = |source| CredentialError::Run {
+        name: name.to_owned(),
+        source,
+    };
+    let mut child = Command::new(format!("docker-credential-{name}"))
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(run)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that does not read what it is asked says so itself.
+        let _ = stdin.write_all(server.as_bytes());
+    }
+    let mut said = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout
+            .take(MAX_ANSWER)
+            .read_to_end(&mut said)
+            .map_err(run)?;
+    }
+    let ended = child.wait().map_err(run)?;
+    let text = String::from_utf8_lossy(&said).trim().to_owned();
+    if !ended.success() {
+        if text.contains(NOT_FOUND) {
+            return Ok(None);
+        }
+        return Err(CredentialError::Helper {
+            name: name.to_owned(),
+            server: server.to_owned(),
+            said: text.lines().next().unwrap_or("nothing").to_owned(),
+        });
+    }
+    let answer: Answer = parse(&format!("the answer of docker-credential-{name}"), &said)?;
+    Ok(Some(match answer.username.as_str() {
+        "<token>" => Credential::Identity(answer.secret),
+        user => Credential::Password {
+            user: user.to_owned(),
+            password: answer.secret,
+        },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(credential: &Credential) -> &str {
+        match credential {
+            Credential::Password { user, .. } => user,
+            Credential::Identity(_) => "<identity>",
+            Credential::Token(_) => "<token>",
+        }
+    }
+
+    fn user(found: &[Credential]) -> Vec<&str> {
+        found.iter().map(name).collect()
+    }
+
+    fn ring(json: &str) -> Keyring {
+        let mut ring = Keyring::default();
+        ring.add_docker_config_json("secret", json.as_bytes())
+            .unwrap();
+        ring
+    }
+
+    #[test]
+    fn the_longest_way_comes_first_and_a_star_is_a_part_of_a_name() {
+        let ring = ring(
+            r#"{"auths":{"quay.io":{"username":"a"},"https://quay.io/team":{"username":"b"},
+            "*.example.com:5000":{"username":"c"},"reg.example.com":{"username":"d"}}}"#,
+        );
+        let found = |registry, repository| ring.lookup(registry, repository).unwrap();
+        assert_eq!(user(&found("quay.io", "team/app")), ["b", "a"]);
+        assert_eq!(user(&found("quay.io", "other")), ["a"]);
+        assert_eq!(user(&found("x.example.com:5000", "app")), ["c"]);
+        assert!(found("x.y.example.com:5000", "app").is_empty());
+        assert!(found("x.example.com", "app").is_empty());
+    }
+
+    #[test]
+    fn docker_hub_has_several_names() {
+        for key in [
+            "https://index.docker.io/v1/",
+            "docker.io",
+            "index.docker.io",
+        ] {
+            let ring = ring(&format!(
+                "{{\"auths\":{{\"{key}\":{{\"auth\":\"dTpwOncA\"}}}}}}"
+            ));
+            let found = ring.lookup("docker.io", "library/nginx").unwrap();
+            let (user, password) = ("u".to_owned(), "p:w".to_owned());
+            assert_eq!(found, [Credential::Password { user, password }], "{key}");
+        }
+    }
+
+    #[test]
+    fn both_types_of_secrets_and_tokens() {
+        let mut ring = Keyring::default();
+        ring.add_dockercfg("s", br#"{"r":{"identitytoken":"i"}}"#)
+            .unwrap();
+        ring.add_docker_config_json("t", br#"{"auths":{"r":{"registrytoken":"t"}}}"#)
+            .unwrap();
+        assert_eq!(
+            user(&ring.lookup("r", "a").unwrap()),
+            ["<identity>", "<token>"]
+        );
+        assert!(ring.add_dockercfg("s", b"[").is_err());
+    }
+
+    #[test]
+    fn a_helper_is_a_name_and_no_path() {
+        let error = ask_helper("../../bin/sh", "r").unwrap_err();
+        assert!(matches!(error, CredentialError::HelperName { .. }));
+        let error = ask_helper("no-such-helper", "r").unwrap_err();
+        assert!(matches!(error, CredentialError::Run { .. }));
+    }
+}

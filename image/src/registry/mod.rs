@@ -1,0 +1,29 @@
+//! OCI distribution registries, read: manifests and blobs by name and digest.
+//!
+//! The host that has them is found as containerd finds it ([`Registry::certs_dirs`]), who asks is
+//! known from pull secrets and docker's configuration ([`Keyring`]). Whatever comes is bounded
+//! here and verified here or, for layers, by whoever reads them.
+
+mod auth;
+mod client;
+mod credentials;
+mod endpoint;
+mod error;
+mod hosts;
+mod tls;
+
+use std::path::PathBuf;
+
+pub(crate) use client::{Blob, Client, Document};
+pub use credentials::{CredentialError, Keyring};
+pub use error::RegistryError;
+pub use hosts::HostsError;
+
+/// How registries are reached.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    /// Directories like `/etc/containerd/certs.d`; the first that knows a registry counts.
+    pub certs_dirs: Vec<PathBuf>,
+    /// Who asks.
+    pub keyring: Keyring,
+}

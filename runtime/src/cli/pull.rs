@@ -1,0 +1,285 @@
+//! `beluga pull`, and how a pull is shown wherever one happens.
+
+use super::images::megabytes;
+use super::{CliError, error::ImageError, exit};
+use crate::settings::Settings;
+use beluga_image::{
+    Digest, Keyring, Platform, PullOptions, PullProgress, PulledImage, Reference, Registry, Store,
+};
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Between two drawings of the bar.
+const REDRAW: Duration = Duration::from_millis(100);
+const BAR: usize = 24;
+
+/// Arguments of `pull`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// `NAME`, `NAME:TAG`, `NAME@DIGEST`, with or without a registry
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+    /// Which image of several under one name, like linux/amd64
+    #[arg(long, value_name = "OS/ARCH", value_parser = platform)]
+    platform: Option<Platform>,
+    /// No progress; prints the image's identifier only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+fn platform(text: &str) -> Result<Platform, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let (os, architecture, variant) = match parts.as_slice() {
+        [os, architecture] => (*os, *architecture, None),
+        [os, architecture, variant] => (*os, *architecture, Some((*variant).to_owned())),
+        _ => return Err("it is written OS/ARCH, like linux/amd64".into()),
+    };
+    if os.is_empty() || architecture.is_empty() {
+        return Err("it is written OS/ARCH, like linux/amd64".into());
+    }
+    Ok(Platform {
+        os: os.to_owned(),
+        architecture: architecture.to_owned(),
+        variant,
+    })
+}
+
+/// Runs `pull`.
+pub fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
+    let store = Store::open(settings.images())?;
+    let mut options = PullOptions::default();
+    if let Some(platform) = &args.platform {
+        options.platform = platform.clone();
+    }
+    let registry = registry(settings)?;
+    for image in &args.images {
+        let name = image.parse::<Reference>()?;
+        let shown = Shown::new(&name, args.quiet);
+        let pulled = pull(&store, &name, &registry, &options, shown)?;
+        if args.quiet {
+            say!("{}", pulled.image.id);
+            continue;
+        }
+        let name = name.familiar();
+        say!("Digest: {}", pulled.digest);
+        if pulled.was_present {
+            say!("Image is up to date: {name}");
+        } else {
+            say!("Pulled image: {name}");
+        }
+    }
+    Ok(exit::OK)
+}
+
+/// How registries are reached, with the credentials of whoever runs this.
+pub fn registry(settings: &Settings) -> Result<Registry, CliError> {
+    let file = docker_config();
+    let keyring = match &file {
+        Some(file) => Keyring::of_docker(file).map_err(|source| ImageError::Credentials {
+            name: file.display().to_string(),
+            source,
+        })?,
+        None => Keyring::default(),
+    };
+    Ok(Registry {
+        certs_dirs: settings.certs_dirs.clone(),
+        keyring,
+    })
+}
+
+/// `config.json` in `$DOCKER_CONFIG` or `~/.docker`.
+fn docker_config() -> Option<PathBuf> {
+    let given = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let dir = match given("DOCKER_CONFIG") {
+        Some(dir) => PathBuf::from(dir),
+        None => PathBuf::from(given("HOME")?).join(".docker"),
+    };
+    Some(dir.join("config.json"))
+}
+
+/// Pulls one image and shows how far it is.
+pub fn pull(
+    store: &Store,
+    name: &Reference,
+    registry: &Registry,
+    options: &PullOptions,
+    mut shown: Shown,
+) -> Result<PulledImage, CliError> {
+    let mut progress = |step| shown.step(step);
+    let pulled = store.pull(name, registry, options, &mut progress);
+    shown.clear();
+    let pulled = pulled.map_err(|source| ImageError::Pull {
+        image: name.familiar(),
+        source: Box::new(source),
+    });
+    Ok(pulled?)
+}
+
+/// The progress of a pull, on standard error: a bar for a person, lines for a pipe.
+pub struct Shown {
+    name: String,
+    how: How,
+    begun: Instant,
+    drawn: Option<Instant>,
+    layers: usize,
+    bytes: u64,
+    /// Bytes of each layer that has begun, and whether it is done.
+    parts: BTreeMap<Digest, (u64, bool)>,
+    /// Bytes that were there already: of no account for the speed.
+    reused: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Not,
+    Bar,
+    Lines,
+}
+
+impl Shown {
+    /// The progress of pulling that image.
+    pub fn new(name: &Reference, quiet: bool) -> Self {
+        let how = match (quiet, std::io::stderr().is_terminal()) {
+            (true, _) => How::Not,
+            (false, true) => How::Bar,
+            (false, false) => How::Lines,
+        };
+        Self {
+            name: name.familiar(),
+            how,
+            begun: Instant::now(),
+            drawn: None,
+            layers: 0,
+            bytes: 0,
+            parts: BTreeMap::new(),
+            reused: 0,
+        }
+    }
+
+    fn step(&mut self, step: PullProgress) {
+        if self.how == How::Lines {
+            self.line(&step);
+        }
+        match step {
+            PullProgress::Resolved { layers, bytes, .. } => {
+                (self.layers, self.bytes) = (layers, bytes);
+            }
+            PullProgress::Layer { blob, done, .. } => {
+                self.parts.insert(blob, (done, false));
+            }
+            PullProgress::LayerDone {
+                blob,
+                total,
+                reused,
+            } => {
+                self.parts.insert(blob, (total, true));
+                self.reused += if reused { total } else { 0 };
+            }
+            _ => {}
+        }
+        let due = self.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW);
+        if self.how == How::Bar && due {
+            self.drawn = Some(Instant::now());
+            eprint!("\r\x1b[K{}", self.bar());
+            drop(std::io::stderr().flush());
+        }
+    }
+
+    /// What a pipe is told: what has come to an end or is held up, nothing in between.
+    fn line(&self, step: &PullProgress) {
+        let name = &self.name;
+        match step {
+            PullProgress::Waiting => {
+                tell!("{name}: waiting for another command that uses the image store");
+            }
+            PullProgress::Resolved { layers, bytes, .. } => {
+                tell!("{name}: {layers} layers, {}", megabytes(*bytes));
+            }
+            PullProgress::LayerWaits { blob } => {
+                tell!("{name}: layer {}: another command pulls it", blob.short());
+            }
+            PullProgress::LayerBroke { blob, at, why } => {
+                let at = megabytes(*at);
+                tell!("{name}: layer {}: broke at {at}: {why}", blob.short());
+            }
+            PullProgress::LayerDone {
+                blob,
+                total,
+                reused,
+            } => {
+                let how = if *reused { "is there already" } else { "done" };
+                let total = megabytes(*total);
+                tell!("{name}: layer {}: {how}, {total}", blob.short());
+            }
+            _ => {}
+        }
+    }
+
+    fn bar(&self) -> String {
+        let done: u64 = self.parts.values().map(|(done, _)| *done).sum();
+        let done = done.min(self.bytes);
+        let percent = done.saturating_mul(100).checked_div(self.bytes);
+        let percent = percent.unwrap_or(0);
+        let filled = usize::try_from(percent).unwrap_or(0) * BAR / 100;
+        let whole = self.parts.values().filter(|(_, whole)| *whole).count();
+        let millis = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let speed = done.saturating_sub(self.reused).saturating_mul(1000) / millis.max(1);
+        format!(
+            "{} [{}{}] {percent} %  {} of {}  {}/s  {whole} of {} layers",
+            self.name,
+            "#".repeat(filled),
+            ".".repeat(BAR - filled),
+            megabytes(done),
+            megabytes(self.bytes),
+            megabytes(speed),
+            self.layers,
+        )
+    }
+
+    fn clear(&self) {
+        if self.how == How::Bar {
+            eprint!("\r\x1b[K");
+            drop(std::io::stderr().flush());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_platform_has_two_or_three_parts() {
+        assert_eq!(
+            platform("linux/arm64/v8").map(|found| found.to_string()),
+            Ok("linux/arm64/v8".into())
+        );
+        for text in ["linux", "linux/", "/amd64", "a/b/c/d"] {
+            assert!(platform(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_bar_tells_how_far_it_is() {
+        let name = "nginx".parse::<Reference>().unwrap();
+        let mut shown = Shown::new(&name, true);
+        let bytes = 4_000_000;
+        let (digest, layers) = ("sha256:".to_owned() + &"0".repeat(64), 2);
+        let digest: Digest = digest.parse().unwrap();
+        shown.step(PullProgress::Resolved {
+            digest,
+            layers,
+            bytes,
+        });
+        shown.step(PullProgress::Layer {
+            blob: digest,
+            done: 1_000_000,
+            total: bytes,
+        });
+        let bar = shown.bar();
+        assert!(bar.starts_with("nginx:latest [######..................] 25 %"));
+        assert!(bar.contains("1.0 MB of 4.0 MB") && bar.ends_with("0 of 2 layers"));
+    }
+}

@@ -1,0 +1,187 @@
+//! Debian's registry on this machine, and skopeo to fill it.
+
+use beluga_tests::{Beluga, Ran, SOON, image, run};
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// A registry that runs as long as the value lives.
+pub struct Registry {
+    child: Child,
+    /// `127.0.0.1:PORT`, and its name with a certificate: `localhost:PORT`.
+    pub address: String,
+    work: TempDir,
+}
+
+/// What a registry wants of its clients.
+#[derive(Default, Clone, Copy)]
+pub struct Wants {
+    /// A password: `user` and `pass`.
+    pub password: bool,
+    /// TLS, with a certificate of an authority of its own.
+    pub tls: bool,
+}
+
+impl Registry {
+    /// One without anything in it.
+    pub fn start(wants: Wants) -> Self {
+        let work = TempDir::new().expect("a directory");
+        let (dir, mut more) = (work.path(), String::new());
+        if wants.tls {
+            certificates(dir);
+            let dir = dir.display();
+            more += &format!("  tls: {{certificate: {dir}/server.crt, key: {dir}/server.key}}\n");
+        }
+        if wants.password {
+            let file = dir.join("htpasswd");
+            let made = sh(&format!("htpasswd -Bbn user pass > {}", file.display()));
+            made.ok();
+            more += &format!(
+                "auth:\n  htpasswd: {{realm: r, path: {}}}\n",
+                file.display()
+            );
+        }
+        let data = dir.join("data");
+        let config = format!(
+            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+             http:\n  addr: 127.0.0.1:0\n{more}",
+            data.display()
+        );
+        let file = dir.join("config.yml");
+        fs::write(&file, config).expect("a configuration");
+        let (child, port) = serve(&file);
+        let name = if wants.tls { "localhost" } else { "127.0.0.1" };
+        Self {
+            child,
+            address: format!("{name}:{port}"),
+            work,
+        }
+    }
+
+    /// Files of this registry: `ca.crt`, `data`.
+    pub fn place(&self) -> &Path {
+        self.work.path()
+    }
+
+    /// `ADDRESS/NAME`.
+    pub fn name(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
+    }
+
+    /// Puts a test image into it, as docker would, with these words for skopeo.
+    pub fn push(&self, from: &str, name: &str, more: &str) {
+        let from = match from.contains(':') {
+            true => from.to_owned(),
+            false => format!("oci-archive:{}", image(from)),
+        };
+        let ca = self.place().display();
+        sh(&format!(
+            "skopeo copy -q --dest-tls-verify=false --dest-cert-dir {ca} --dest-creds user:pass \
+             {more} {from} docker://{}",
+            self.name(name)
+        ))
+        .ok();
+    }
+
+    /// Ends it.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Starts a registry; its port is in the line that says that it listens.
+fn serve(config: &Path) -> (Child, u16) {
+    let mut child = Command::new("docker-registry")
+        .arg("serve")
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("docker-registry is installed");
+    let stderr = child.stderr.take().expect("a pipe");
+    let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
+    let line = lines
+        .find(|line| line.contains("listening on"))
+        .expect("it listens");
+    let port = line.rsplit(':').find_map(|part| {
+        let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().ok()
+    });
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, port.unwrap_or_else(|| panic!("no port in {line}")))
+}
+
+/// An authority, and a server's certificate of it.
+fn certificates(dir: &Path) {
+    let script = "cd \"$0\" && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 \
+        -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.crt \
+        && openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost \
+        -keyout server.key -out server.csr \
+        && printf 'subjectAltName=DNS:localhost,IP:127.0.0.1' > names \
+        && openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 \
+        -extfile names -out server.crt";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(dir);
+    run(&mut command, SOON).ok();
+}
+
+/// Runs a line of shell.
+pub fn sh(line: &str) -> Ran {
+    run(Command::new("sh").args(["-c", line]), SOON)
+}
+
+/// A Beluga with nothing in it that knows no registry's configuration but its own.
+pub struct Puller {
+    pub beluga: Beluga,
+    pub home: TempDir,
+}
+
+impl Puller {
+    pub fn new() -> Self {
+        Self {
+            beluga: Beluga::fresh(),
+            home: TempDir::new().expect("a directory"),
+        }
+    }
+
+    /// `beluga …` with its own configuration of registries.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.beluga.command(words.iter().copied());
+        command
+            .env("DOCKER_CONFIG", self.home.path())
+            .env("BELUGA_CERTS_DIR", self.home.path().join("certs.d"));
+        command
+    }
+
+    /// Runs `beluga …`.
+    pub fn run(&self, words: &[&str]) -> Ran {
+        run(&mut self.command(words), SOON)
+    }
+
+    /// Writes a file of its configuration.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.home.path().join(name);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        fs::write(path, text).expect("a file");
+    }
+
+    /// Every blob and disk in the store, by name, and what else lies about.
+    pub fn store(&self) -> Vec<String> {
+        let images = self.beluga.root().join("images");
+        let line = format!(
+            "cd {} && find blobs layers ingest leases tmp -mindepth 1 -type f | sort",
+            images.display()
+        );
+        sh(&line).ok().out.lines().map(str::to_owned).collect()
+    }
+}
