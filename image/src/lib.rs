@@ -26,6 +26,7 @@ mod load;
 mod pull;
 mod reference;
 mod registry;
+mod save;
 mod store;
 mod tarfile;
 
@@ -37,5 +38,6 @@ pub use load::{LoadError, LoadOptions, LoadedImage, Progress, Source};
 pub use pull::{PullOptions, PullProgress, PulledImage};
 pub use reference::{Reference, ReferenceError};
 pub use registry::{CredentialError, HostsError, Keyring, Registry, RegistryError};
-pub use store::{Image, Layer, RemoveError, Removed, Store, StoreError};
+pub use save::{SaveError, SaveFormat, SaveImage};
+pub use store::{Details, Image, Layer, RemoveError, Removed, Store, StoreError, TagError};
 pub use tarfile::TarError;

@@ -14,11 +14,13 @@
 //! its blobs and layers. So whatever a reader finds is whole, and readers take no lock. What a
 //! crash leaves behind is reachable from no record and goes with the next sweep.
 
+mod detail;
 mod files;
 mod ingest;
 mod lease;
 mod record;
 mod remove;
+mod tag;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -30,11 +32,13 @@ use crate::config::{ConfigError, ImageConfig};
 use crate::digest::Digest;
 use crate::reference::Reference;
 
+pub use detail::Details;
 pub(crate) use files::commit;
 pub(crate) use ingest::Ingest;
 pub(crate) use lease::Lease;
 pub(crate) use record::{ImageRecord, LayerRecord};
 pub use remove::{RemoveError, Removed};
+pub use tag::TagError;
 
 /// A directory of images.
 #[derive(Debug, Clone)]

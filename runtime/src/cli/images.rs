@@ -18,8 +18,14 @@ pub struct ListArgs {
     /// Only the identifiers
     #[arg(short, long)]
     quiet: bool,
-    /// Print as json or yaml
-    #[arg(short, long, value_enum)]
+    /// With the digest of each image's manifest
+    #[arg(long)]
+    digests: bool,
+    /// Identifiers in full
+    #[arg(long)]
+    no_trunc: bool,
+    /// Print as json or yaml, or with more columns
+    #[arg(short, long, value_enum, visible_alias = "format")]
     output: Option<Format>,
 }
 
@@ -27,6 +33,7 @@ pub struct ListArgs {
 enum Format {
     Json,
     Yaml,
+    Wide,
 }
 
 /// Arguments of `load`.
@@ -58,19 +65,14 @@ pub fn list(settings: &Settings, args: &ListArgs) -> Result<u8, CliError> {
         images.retain(|image| is_called(image, wanted));
     }
     match args.output {
-        Some(format) => {
-            let value = serde_json::Value::Array(images.iter().map(value).collect());
-            match format {
-                Format::Json => say!("{value:#}"),
-                Format::Yaml => put!("{}", yaml(&value)?),
-            }
-        }
+        Some(Format::Json) => say!("{:#}", values(&images)),
+        Some(Format::Yaml) => put!("{}", yaml(&values(&images))?),
         None if args.quiet => {
             for image in &images {
-                say!("{}", image.id.short());
+                say!("{}", id(image, args));
             }
         }
-        None => table(&images),
+        Some(Format::Wide) | None => table(&images, args),
     }
     Ok(exit::OK)
 }
@@ -92,6 +94,19 @@ fn is_called(image: &Image, wanted: &str) -> bool {
     is_named || (bare.len() >= 3 && hex.starts_with(bare))
 }
 
+fn values(images: &[Image]) -> serde_json::Value {
+    serde_json::Value::Array(images.iter().map(value).collect())
+}
+
+/// As docker: the whole identifier has its algorithm before it.
+fn id(image: &Image, args: &ListArgs) -> String {
+    if args.no_trunc {
+        image.id.to_string()
+    } else {
+        image.id.short()
+    }
+}
+
 fn value(image: &Image) -> serde_json::Value {
     let names: Vec<String> = image.names.iter().map(ToString::to_string).collect();
     let digests: Vec<String> = image.digests.iter().map(ToString::to_string).collect();
@@ -104,14 +119,20 @@ fn value(image: &Image) -> serde_json::Value {
         "id": image.id.to_string(),
         "repoTags": names,
         "repoDigests": digests,
+        "digest": image.manifest_digest.to_string(),
         "size": image.size,
         "created": image.config.created,
         "layers": layers,
     })
 }
 
-fn table(images: &[Image]) {
-    let mut table = Table::new(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]);
+fn table(images: &[Image], args: &ListArgs) {
+    let wide = matches!(args.output, Some(Format::Wide));
+    let mut heads = vec!["REPOSITORY", "TAG"];
+    heads.extend((args.digests || wide).then_some("DIGEST"));
+    heads.extend(["IMAGE ID", "CREATED", "SIZE"]);
+    heads.extend(wide.then_some(["LAYERS", "PLATFORM"]).into_iter().flatten());
+    let mut table = Table::new(&heads);
     for image in images {
         let mut names: Vec<String> = image.names.iter().map(Reference::familiar).collect();
         if names.is_empty() {
@@ -128,16 +149,26 @@ fn table(images: &[Image]) {
                 Some((repository, tag)) if !tag.contains('/') => (repository, tag),
                 _ => (name.as_str(), "<none>"),
             };
-            table.row(vec![
-                repository.to_owned(),
-                tag.to_owned(),
-                image.id.short().to_string(),
-                created(image),
-                megabytes(image.size),
-            ]);
+            let mut row = vec![repository.to_owned(), tag.to_owned()];
+            row.extend((args.digests || wide).then(|| digest(image, repository)));
+            row.extend([id(image, args), created(image), megabytes(image.size)]);
+            let layers = image.layers.len().to_string();
+            let more = [layers, image.config.platform.to_string()];
+            row.extend(wide.then_some(more).into_iter().flatten());
+            table.row(row);
         }
     }
     table.print();
+}
+
+/// What a registry has it under in this repository, which may be an index's digest, or its own.
+fn digest(image: &Image, repository: &str) -> String {
+    let mut known = image.digests.iter().map(Reference::familiar);
+    let known = known.find_map(|name| {
+        let digest = name.strip_prefix(repository)?.strip_prefix('@')?;
+        Some(digest.to_owned())
+    });
+    known.unwrap_or_else(|| image.manifest_digest.to_string())
 }
 
 fn created(image: &Image) -> String {

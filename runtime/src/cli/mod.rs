@@ -33,6 +33,7 @@ mod foreground;
 mod gc;
 mod get;
 mod host_path;
+mod image;
 mod images;
 mod label;
 mod logs;
@@ -137,8 +138,16 @@ enum Verb {
     Pull(pull::Args),
     /// Load images from an archive
     Load(images::LoadArgs),
+    /// Write images to an archive
+    Save(image::save::Args),
+    /// Give an image a further name
+    Tag(image::tag::Args),
     /// Remove images
     Rmi(images::RemoveArgs),
+    /// The same verbs of images, as docker and podman group them
+    Image(image::Args),
+    /// Show everything about pods or images, as JSON
+    Inspect(image::inspect::Args),
     /// Check whether this host can run pods
     Doctor,
     /// Find and remove what ended pods have left
@@ -200,6 +209,10 @@ async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {
         Verb::Images(args) => images::list(settings, &args),
         Verb::Pull(args) => pull::run(settings, &args),
         Verb::Load(args) => images::load(settings, &args),
+        Verb::Save(args) => image::save::run(settings, &args),
+        Verb::Tag(args) => image::tag::run(settings, &args),
+        Verb::Image(args) => image::run(settings, args).await,
+        Verb::Inspect(args) => image::inspect::run(settings, &args).await,
         Verb::Rmi(args) => images::remove(settings, &args).await,
         Verb::Doctor => doctor::run(settings),
         Verb::Gc(args) => gc::run(settings, &args).await,

@@ -1,6 +1,8 @@
 //! [`ImageError`]: what goes wrong with images.
 
-use beluga_image::{CredentialError, LoadError, ReferenceError, RemoveError, StoreError};
+use beluga_image::{
+    CredentialError, LoadError, ReferenceError, RemoveError, SaveError, StoreError, TagError,
+};
 
 /// Why an image is not to be had, or not to be got rid of.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +13,24 @@ pub enum ImageError {
         /// At least one.
         images: Vec<AbsentImage>,
     },
+    /// Nothing has that name or identifier.
+    #[error("no such image: {image}")]
+    None {
+        /// As given.
+        image: String,
+    },
+    /// Images that cannot be written out.
+    #[error("cannot save {images}")]
+    Save {
+        /// As given.
+        images: String,
+        /// Why.
+        #[source]
+        source: Box<SaveError>,
+    },
+    /// An image that cannot be given a name.
+    #[error(transparent)]
+    Tag(#[from] TagError),
     /// A name of an image that is none.
     #[error(transparent)]
     Reference(#[from] ReferenceError),

@@ -1,0 +1,24 @@
+//! Why images cannot be written out.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::store::StoreError;
+
+/// Why images cannot be written out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SaveError {
+    /// A blob is not what its name says.
+    #[error("the store's file {path} is damaged: load or pull the image again", path = .path.display())]
+    Damaged {
+        /// The blob.
+        path: PathBuf,
+    },
+    /// What takes the archive does not take it, or a blob cannot be read.
+    #[error("the archive cannot be written")]
+    Write(#[source] io::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,47 @@
+//! `beluga image …`: the verbs of images under docker's and podman's names; what is left of them
+//! after [`super::images`] lies in the modules of this one.
+
+pub mod inspect;
+pub mod save;
+pub mod tag;
+
+use super::{CliError, images};
+use crate::settings::Settings;
+use clap::Subcommand;
+
+/// Arguments of `image`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the images that are here
+    #[command(visible_alias = "list")]
+    Ls(images::ListArgs),
+    /// Show everything about images, as JSON
+    Inspect(inspect::ImageArgs),
+    /// Give an image a further name
+    Tag(tag::Args),
+    /// Write images to an archive
+    Save(save::Args),
+    /// Load images from an archive
+    Load(images::LoadArgs),
+    /// Remove images
+    #[command(visible_alias = "remove")]
+    Rm(images::RemoveArgs),
+}
+
+/// Runs the verb.
+pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
+    match args.verb {
+        Verb::Ls(args) => images::list(settings, &args),
+        Verb::Inspect(args) => inspect::images(settings, &args),
+        Verb::Tag(args) => tag::run(settings, &args),
+        Verb::Save(args) => save::run(settings, &args),
+        Verb::Load(args) => images::load(settings, &args),
+        Verb::Rm(args) => images::remove(settings, &args).await,
+    }
+}
