@@ -64,7 +64,7 @@ const CASES: &[(&str, &[&str])] = &[
     (
         "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: a\n    image: b\n    resources:\n      limits:\n        memory: 64Mib\n        cpu: abc\n",
         &[
-            "10:17: spec.containers[0].resources.limits.memory: \"Mib\" in \"64Mib\" is not a unit of quantities, which are m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi and Ei",
+            "10:17: spec.containers[0].resources.limits.memory: \"Mib\" in \"64Mib\" is not a unit of quantities, which are m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi and Ei (did you mean 64Mi?)",
             "11:14: spec.containers[0].resources.limits.cpu: \"abc\" is not a quantity: it must be a number, with a unit like m, k, M, Gi",
         ],
     ),

@@ -95,3 +95,20 @@ fn delete_names_all_that_are_missing_and_deletes_the_others() {
         .exits(2)
         .complains("which pods?");
 }
+
+#[test]
+fn flags_of_run_are_refused_as_flags() {
+    let beluga = Beluga::fresh();
+    let ran = beluga
+        .run(["run", "-m", "1g", "--cpus", "1,5", "busybox"])
+        .exits(2);
+    let ran = ran.complains("--memory: \"g\" in \"1g\" is not a unit");
+    ran.complains("(did you mean 1Gi?)")
+        .complains("--cpus: ")
+        .complains("(did you mean 1.5?)");
+    let ran = beluga
+        .run(["run", "--name", "No", "busybox"])
+        .exits(2)
+        .complains("--name: ");
+    assert!(!ran.err.contains("the command line:"), "{ran}");
+}

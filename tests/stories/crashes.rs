@@ -177,12 +177,15 @@ fn a_machine_too_small_for_its_kernel_is_told_with_the_sum() {
 fn a_pod_of_one_mebibyte_boots_and_is_held_to_it() {
     let beluga = Beluga::with_busybox();
     let line = "echo up; dd if=/dev/zero of=/dev/null bs=16M count=1";
-    let pod = beluga.pod(&tiny("starved", "1Mi", line));
-    pod.eventually("failed", |status| status["phase"] == "Failed");
-    let ended = pod.container("main")["state"]["terminated"].clone();
-    assert_eq!(ended["reason"], "OOMKilled", "{ended:#}");
-    assert!(pod.logs("main").starts_with("up\n"));
-    pod.delete();
+    let manifest = tiny("starved", "1Mi", line);
+    let ran = beluga
+        .feed(["run", "-f", "-"], manifest.as_bytes())
+        .exits(137);
+    assert_eq!(ran.out, "up\n");
+    ran.complains("\"main\" was killed, out of memory: its memory limit is 1Mi");
+    let ended = beluga.run(["get", "pod", "starved", "-o", "json"]).ok();
+    ended.says("\"reason\": \"OOMKilled\"");
+    beluga.run(["delete", "pod", "starved"]).ok();
     beluga.is_clean();
 }
 

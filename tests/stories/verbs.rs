@@ -223,6 +223,11 @@ fn a_flood_of_output_is_seen_whole_and_kept_in_part() {
     assert!(all.ends_with(&kept.iter().map(ToString::to_string).collect::<Vec<_>>()));
     let last = shared().run(["logs", "flood", "--tail", "9000"]).ok().out;
     assert_eq!(last.lines().count(), 9000);
+    // It has ended, and its name is its own until somebody says otherwise.
+    let again = shared().run(words).exits(1);
+    again
+        .complains("pod \"flood\" already exists; it has ended")
+        .complains("run --replace");
     shared().run(["delete", "pod", "flood"]).ok();
 }
 

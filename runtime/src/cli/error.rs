@@ -182,6 +182,11 @@ impl CliError {
                 Some(format!("beluga delete pod {name}, then apply again"))
             }
             Self::Start(StartError::NoKvm { advice, .. }) => advice.clone(),
+            Self::Start(StartError::NameTaken {
+                name, namespace, ..
+            }) => Some(format!(
+                "beluga delete pod {name} -n {namespace}, or run --replace"
+            )),
             Self::Start(StartError::PodFailed {
                 name,
                 is_kept: true,

@@ -6,6 +6,7 @@
 //!     └─ Ctrl-C ─► ending (grace period) ─ Ctrl-C again ─► killed
 //! ```
 
+mod end;
 mod session;
 
 use super::{CliError, exit, workloads};
@@ -63,7 +64,7 @@ pub async fn run(
     }
     if let Some(error) = error {
         for starting in begun {
-            end(settings, &starting.view, Some(0)).await?;
+            delete(settings, &starting.view, Some(0)).await?;
         }
         return Err(error);
     }
@@ -154,7 +155,7 @@ async fn count_interrupts(interrupt: watch::Sender<u32>) {
     }
 }
 
-async fn end(settings: &Settings, pod: &PodView, grace: Option<u32>) -> Result<(), CliError> {
+async fn delete(settings: &Settings, pod: &PodView, grace: Option<u32>) -> Result<(), CliError> {
     let request = StopRequest {
         grace,
         delete: true,

@@ -209,7 +209,13 @@ impl<'a> Check<'a> {
             }
             Ok(quantity) => Some(quantity),
             Err(error) => {
-                self.wrong(path, error.to_string());
+                let message = error.to_string();
+                match error.meant() {
+                    Some(meant) => {
+                        self.wrong_with_hint(path, message, format!("did you mean {meant}?"));
+                    }
+                    None => self.wrong(path, message),
+                }
                 None
             }
         }

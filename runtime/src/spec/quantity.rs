@@ -44,6 +44,29 @@ pub enum QuantityError {
     },
 }
 
+impl QuantityError {
+    /// What was meant, where a unit is written as other programs have it.
+    pub(super) fn meant(&self) -> Option<String> {
+        let Self::Unit { text, unit } = self else {
+            return None;
+        };
+        let number = text.strip_suffix(unit.as_str())?;
+        if let Some(rest) = unit.strip_prefix(',') {
+            let is_fraction = !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
+            return is_fraction.then(|| format!("{number}.{rest}"));
+        }
+        let unit = match unit.to_ascii_lowercase().as_str() {
+            "b" => "",
+            "k" | "ki" | "kb" | "kib" => "Ki",
+            "mi" | "mb" | "mib" => "Mi",
+            "g" | "gi" | "gb" | "gib" => "Gi",
+            "t" | "ti" | "tb" | "tib" => "Ti",
+            _ => return None,
+        };
+        Some(format!("{number}{unit}"))
+    }
+}
+
 impl Quantity {
     /// Reads a quantity. What is finer than 10⁻⁹ is rounded away from zero.
     pub fn parse(text: &str) -> Result<Self, QuantityError> {
@@ -232,6 +255,23 @@ mod tests {
 
     fn units(text: &str) -> u64 {
         Quantity::parse(text).expect("a quantity").units()
+    }
+
+    #[test]
+    fn units_of_other_programs_are_told_in_kubernetes_words() {
+        for (text, meant) in [
+            ("1g", Some("1Gi")),
+            ("512MB", Some("512Mi")),
+            ("64kb", Some("64Ki")),
+            ("1.5GiB", Some("1.5Gi")),
+            ("1,5", Some("1.5")),
+            ("100b", Some("100")),
+            ("1x", None),
+            ("1,,5", None),
+        ] {
+            let error = Quantity::parse(text).unwrap_err();
+            assert_eq!(error.meant().as_deref(), meant, "{text}");
+        }
     }
 
     #[test]

@@ -11,6 +11,19 @@ pub enum StartError {
         /// What helps.
         advice: Option<String>,
     },
+    /// There is a pod of that name.
+    #[error(
+        "pod {name:?} already exists{}",
+        if *.is_running { "" } else { "; it has ended" }
+    )]
+    NameTaken {
+        /// Its name.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+        /// It has not ended.
+        is_running: bool,
+    },
     /// A pod that was started did not come up.
     #[error("pod {name:?} failed: {message}")]
     PodFailed {

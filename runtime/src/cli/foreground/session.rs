@@ -1,17 +1,15 @@
 //! One pod in the foreground.
 
-use super::{Options, end};
-use crate::cli::error::StartError;
+use super::{Options, delete, end};
 use crate::cli::output::{Printer, reader_gone};
 use crate::cli::style::Style;
 use crate::cli::tailing::{Changes, Tailing};
 use crate::cli::terminal::{self, Outputs, Raw};
-use crate::cli::{CliError, describe, exit, time};
+use crate::cli::{CliError, exit, time};
 use crate::engine::{self, AttachRequest, PodView, Remote, Starting, StopRequest, Update, Watch};
 use crate::logs;
-use crate::plan::ContainerKind;
 use crate::settings::Settings;
-use crate::store::status::{ContainerState, Phase, PodStatus};
+use crate::store::status::{Phase, PodStatus};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -36,6 +34,8 @@ pub(super) struct Session {
     status: PodStatus,
     streams: Vec<Stream>,
     changes: Changes,
+    /// It is one of several: lines about it begin with its name.
+    is_one_of_several: bool,
     /// Lines of the receipt that were shown.
     shown: usize,
     announced: bool,
@@ -79,6 +79,7 @@ impl Session {
             pod,
             streams,
             changes: Changes::new(),
+            is_one_of_several: several,
             shown: 0,
             announced: false,
             running: None,
@@ -123,9 +124,8 @@ impl Session {
             self.progress();
             if self.options.detach && self.announced {
                 // One that never came up is an error here as well.
-                return self
-                    .failure()
-                    .map_or(Ok(exit::OK), |error| Err(error.into()));
+                let failure = end::failure(&self.pod, &self.status, !self.options.remove);
+                return failure.map_or(Ok(exit::OK), |error| Err(error.into()));
             }
             if attached.is_none() && !self.options.detach {
                 self.print()?;
@@ -213,11 +213,17 @@ impl Session {
     fn progress(&mut self) {
         let quiet = self.options.tty && self.options.interactive;
         let style = Style::stderr();
+        let whose = if self.is_one_of_several {
+            format!("pod/{} ", self.pod.name)
+        } else {
+            String::new()
+        };
         for line in self.status.receipt.iter().skip(self.shown) {
             self.shown += 1;
             if !quiet && !self.announced {
                 let took = time::short(line.wall_nanos);
-                tell!("{}", style.dim(&format!("  {:<10} {took:>8}", line.phase)));
+                let line = format!("  {whose}{:<10} {took:>8}", line.phase);
+                tell!("{}", style.dim(&line));
             }
         }
         if self.announced || self.status.phase == Phase::Pending {
@@ -299,9 +305,14 @@ impl Session {
             // The pod has ended; that the request says the same adds nothing.
             stopping.abort();
         }
-        let failure = self.failure();
+        let failure = end::failure(&self.pod, &self.status, !self.options.remove);
+        if failure.is_none() && !interrupted {
+            for line in end::out_of_memory(&self.pod.spec, &self.status) {
+                tell!("{} {line}", Style::stderr().bad("error:"));
+            }
+        }
         if self.options.remove || interrupted {
-            end(&self.settings, &self.pod, Some(0)).await?;
+            delete(&self.settings, &self.pod, Some(0)).await?;
         }
         match (self.status.exit_code(), failure) {
             _ if interrupted => Ok(exit::INTERRUPTED),
@@ -309,49 +320,6 @@ impl Session {
             (Some(code), None) => Ok(exit::of_process(code)),
             (None, None) => Ok(exit::POD_FAILED),
         }
-    }
-
-    /// Why the pod failed, when that was no container's doing.
-    fn failure(&self) -> Option<StartError> {
-        let status = &self.status;
-        let blamed = status
-            .containers
-            .iter()
-            .filter(|one| matches!(one.kind, ContainerKind::App | ContainerKind::Init))
-            .any(|one| {
-                matches!(&one.state, ContainerState::Terminated(end)
-                    if end.reason == "Error" || end.reason == "OOMKilled")
-            });
-        if status.phase != Phase::Failed || blamed {
-            return None;
-        }
-        let from_container = status.containers.iter().find_map(|one| match &one.state {
-            ContainerState::Terminated(end) => {
-                let message = end.message.as_ref()?;
-                Some(format!("container {:?}: {message}", one.name))
-            }
-            _ => None,
-        });
-        let vm_end = status.vm_end.as_ref();
-        let message = from_container
-            .or_else(|| status.message.clone())
-            .or_else(|| vm_end.map(|end| end.detail.clone()))
-            .or_else(|| status.reason.clone())
-            .unwrap_or_else(|| "no cause is recorded".into());
-        let console = vm_end
-            .filter(|end| !describe::is_orderly(end))
-            .map(|end| describe::tail(&end.console).join("\n"))
-            .filter(|console| !console.is_empty());
-        Some(StartError::PodFailed {
-            is_kept: !self.options.remove,
-            name: self.pod.name.clone(),
-            message,
-            console,
-            code: match status.exit_code() {
-                Some(code @ (exit::NOT_EXECUTABLE | exit::NOT_FOUND)) => exit::of_process(code),
-                _ => exit::POD_FAILED,
-            },
-        })
     }
 }
 

@@ -1,5 +1,4 @@
 use super::super::{Cli, Verb};
-use super::*;
 use clap::Parser as _;
 
 fn manifest(line: &[&str]) -> Result<String, String> {
@@ -9,10 +8,8 @@ fn manifest(line: &[&str]) -> Result<String, String> {
         return Err("another verb".into());
     };
     let image = args.image.as_deref().unwrap_or_default();
-    let object = object(image, &args).map_err(|error| error.to_string())?;
-    let text = yaml(&object).map_err(|error| error.to_string())?;
-    spec::parse("the command line", &text).map_err(|error| error.to_string())?;
-    Ok(text)
+    let meant = args.one.pod(image, &args.command);
+    Ok(meant.map_err(|error| error.to_string())?.text)
 }
 
 #[test]
@@ -116,9 +113,13 @@ fn a_volume_with_a_slash_is_a_place_on_the_host() {
 fn what_makes_no_sense_is_refused() {
     for (line, said) in [
         (&["-v", "a", "busybox"][..], "NAME:PATH"),
-        (&["--memory", "much", "busybox"], "is not a quantity"),
-        (&["--restart", "Sometimes", "busybox"], "spec.restartPolicy"),
-        (&["--name", "No", "busybox"], "metadata.name"),
+        (&["--memory", "much", "busybox"], "--memory: \"much\" is no"),
+        (&["-m", "1g", "busybox"], "(did you mean 1Gi?)"),
+        (&["--cpus", "1,5", "busybox"], "(did you mean 1.5?)"),
+        (&["--restart", "Sometimes", "busybox"], "--restart: "),
+        (&["--name", "No", "busybox"], "--name: "),
+        (&["-n", "A_", "busybox"], "--namespace: "),
+        (&["-w", "here", "busybox"], "--workdir: "),
         (&[], "required"),
         (&["-f", "a.yaml", "busybox"], "cannot be used with"),
         (&["-f", "a.yaml", "--name", "x"], "cannot be used with"),
