@@ -116,6 +116,9 @@ impl EngineError {
             | Self::ClaimHeld { .. }
             | Self::ChangedMeanwhile { .. }
             | Self::RolledBack { .. } => FaultCode::FailedPrecondition,
+            Self::Host(HostError::Network(network::NetworkError::Port(_))) => {
+                FaultCode::AlreadyExists
+            }
             Self::Host(HostError::Network(
                 network::NetworkError::Full | network::NetworkError::NoSubnet,
             )) => FaultCode::ResourceExhausted,

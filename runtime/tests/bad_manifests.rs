@@ -148,10 +148,10 @@ const CASES: &[(&str, &[&str])] = &[
     ),
     // Ports and environment.
     (
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: a\n    image: b\n    ports:\n    - {containerPort: 70000}\n    - {containerPort: 80, hostPort: 8080, name: web}\n    - {containerPort: 81, protocol: tcp, name: web}\n    - {name: no_port}\n",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: a\n    image: b\n    ports:\n    - {containerPort: 70000}\n    - {containerPort: 80, hostPort: 80800, name: web}\n    - {containerPort: 81, protocol: tcp, name: web}\n    - {name: no_port}\n",
         &[
             "9:23: spec.containers[0].ports[0].containerPort: 70000 is not a port from 1 to 65535",
-            "10:37: spec.containers[0].ports[1].hostPort: not supported yet",
+            "10:37: spec.containers[0].ports[1].hostPort: 80800 is not a port from 1 to 65535",
             "11:37: spec.containers[0].ports[2].protocol: \"tcp\" is not one of TCP, UDP, SCTP (did you mean TCP?)",
             "11:48: spec.containers[0].ports[2].name: \"web\" is the name of another port of the container",
             "12:7: spec.containers[0].ports[3].containerPort: required: a port from 1 to 65535",

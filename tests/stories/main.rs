@@ -13,6 +13,7 @@ mod guest;
 mod idle;
 mod lifecycle;
 mod logical_host;
+mod network;
 mod object;
 mod patterns;
 mod port_forward;

@@ -96,6 +96,7 @@ fn describe(pod: &PodView) -> Page {
     page.optional(0, "Message", status.message.as_ref());
     let ips: Vec<String> = status.ips.iter().map(ToString::to_string).collect();
     page.list(0, "IP", &ips);
+    dropped(&mut page, pod);
     page.field(0, "QoS Class", pod.spec.quality());
     page.field(0, "Grace Period", format!("{}s", pod.spec.grace_seconds));
     machine(&mut page, pod);
@@ -123,6 +124,18 @@ fn describe(pod: &PodView) -> Page {
     end(&mut page, pod);
     events(&mut page, pod);
     page
+}
+
+/// Frames that were not the pod's to send: foreign cards, foreign addresses.
+fn dropped(page: &mut Page, pod: &PodView) {
+    let network = pod.plan.iter().flat_map(|plan| &plan.identity.network);
+    for own in network {
+        // The table is gone with the pod.
+        if let Ok(count @ 1..) = crate::host::rules::dropped(&own.tap) {
+            let line = format!("{count} dropped, sent with a foreign MAC or IP address");
+            page.field(0, "Packets", line);
+        }
+    }
 }
 
 fn machine(page: &mut Page, pod: &PodView) {

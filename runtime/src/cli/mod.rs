@@ -45,6 +45,7 @@ mod page;
 mod patch;
 mod pods;
 mod port_forward;
+mod publish;
 mod pull;
 mod resource;
 mod run;

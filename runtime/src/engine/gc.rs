@@ -2,7 +2,7 @@
 
 use super::EngineError;
 use super::start::cgroup_of;
-use crate::host::{self, HostError, cgroup, network, process};
+use crate::host::{self, HostError, cgroup, network, process, rules};
 use crate::settings::Settings;
 use crate::store::{self, Life};
 use beluga_proto::PodUid;
@@ -137,9 +137,20 @@ fn network_objects(
             for step in definition.plan.host {
                 match step {
                     crate::plan::HostStep::Bridge { name, .. }
-                    | crate::plan::HostStep::Tap { name, .. } => drop(wanted.insert(name)),
+                    | crate::plan::HostStep::Tap { name, .. }
+                    | crate::plan::HostStep::Publish { table: name, .. } => {
+                        wanted.insert(name);
+                    }
                     _ => {}
                 }
+            }
+        }
+    }
+    for (family, name) in network::tables(settings) {
+        if is_empty || !wanted.contains(&name) {
+            found.push(format!("table {name} of the packet filter"));
+            if !check {
+                rules::remove(family, &name).map_err(HostError::from)?;
             }
         }
     }

@@ -48,8 +48,11 @@ pub struct Starting {
 pub async fn start(settings: &Settings, request: StartRequest) -> Result<Starting, EngineError> {
     let uid = PodUid::from_random(pod::random_bytes());
     let boot_id = host::boot_id();
-    let place = network::claim(settings, &uid, &boot_id).map_err(HostError::from)?;
-    let made = make(settings, &uid, &boot_id, place, request);
+    let name = request.spec.name.resolve(pod::random_bytes());
+    let who = format!("{}/{name}", request.spec.namespace);
+    let claimed = network::claim(settings, &uid, &boot_id, (who, request.spec.published()));
+    let place = claimed.map_err(HostError::from)?;
+    let made = make(settings, &uid, &boot_id, (name, place), request);
     let (view, lock) = match made {
         Ok(made) => made,
         Err(error) => {
@@ -74,11 +77,11 @@ fn make(
     settings: &Settings,
     uid: &PodUid,
     boot_id: &str,
-    place: network::Place,
+    named: (String, network::Place),
     request: StartRequest,
 ) -> Result<(PodView, FileLock), EngineError> {
     let given = (&request.spec, &request.images, &request.objects);
-    let plan = plan_for(settings, uid, place, given)?;
+    let plan = plan_for(settings, uid, named, given)?;
     let files = plan::files(&request.spec, &request.objects, &plan)?;
     let mut state = PodState::new(&plan, pod::now());
     state.status.receipt.push(ReceiptLine {
@@ -121,19 +124,20 @@ pub fn preview(
     // A UID that says that it is nobody's.
     let uid = PodUid::from_random([0; 16]);
     let place = network::preview(settings, &host::boot_id()).map_err(HostError::from)?;
-    plan_for(settings, &uid, place, (spec, images, objects))
+    let name = spec.name.resolve(pod::random_bytes());
+    plan_for(settings, &uid, (name, place), (spec, images, objects))
 }
 
 fn plan_for(
     settings: &Settings,
     uid: &PodUid,
-    (network, shared): network::Place,
+    (name, (network, shared)): (String, network::Place),
     (spec, images, objects): (&PodSpec, &BTreeMap<String, ImageFacts>, &Objects),
 ) -> Result<Plan, EngineError> {
     let facts = host_facts(settings, uid, spec, shared)?;
     let identity = Identity {
         uid: uid.clone(),
-        name: spec.name.resolve(pod::random_bytes()),
+        name,
         namespace: spec.namespace.clone(),
         network: Some(network),
     };

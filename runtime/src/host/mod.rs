@@ -8,7 +8,10 @@ pub mod cgroup;
 pub mod lock;
 pub mod netlink;
 pub mod network;
+mod nft;
+pub mod ports;
 pub mod process;
+pub mod rules;
 pub mod scratch;
 pub mod share;
 pub mod socket;
@@ -16,6 +19,7 @@ pub mod socket;
 use crate::path_error::PathError;
 use crate::plan::{HostStep, Plan};
 use crate::settings::Settings;
+use nft::Family;
 use std::os::fd::OwnedFd;
 
 /// Why a host step cannot be done or undone.
@@ -27,6 +31,9 @@ pub enum HostError {
     /// The network.
     #[error(transparent)]
     Network(#[from] network::NetworkError),
+    /// The packet filter.
+    #[error(transparent)]
+    Rules(#[from] rules::RulesError),
     /// The scratch disk.
     #[error(transparent)]
     Scratch(#[from] scratch::ScratchError),
@@ -95,9 +102,25 @@ pub fn apply(settings: &Settings, step: &HostStep, made: &mut Made) -> Result<Gu
             made.shares
                 .push(share::serve(&settings.share_server()?, plan)?);
         }
-        HostStep::Bridge { name, gateway, mtu } => {
-            network::ensure_bridge(settings, name, *gateway, *mtu)?;
+        HostStep::Bridge {
+            name,
+            gateway,
+            gateway6,
+            mtu,
+        } => {
+            let gateways: Vec<_> = [Some(*gateway), *gateway6].into_iter().flatten().collect();
+            network::ensure_bridge(settings, name, &gateways, *mtu)?;
         }
+        HostStep::Guard {
+            tap,
+            mac,
+            addresses,
+        } => rules::guard(tap, *mac, addresses)?,
+        HostStep::Publish {
+            table,
+            addresses,
+            ports,
+        } => rules::publish(table, addresses, ports)?,
         HostStep::Tap { name, bridge, mtu } => {
             let tap = network::add_tap(name, bridge, *mtu)?;
             made.taps.push((name.clone(), tap));
@@ -140,6 +163,8 @@ fn undo(step: &HostStep) -> Result<(), HostError> {
         // Shared: goes with the last address, in `release`.
         HostStep::Bridge { .. } => Ok(()),
         HostStep::Tap { name, .. } => Ok(network::remove_interface(name)?),
+        HostStep::Guard { tap, .. } => Ok(rules::remove(Family::Device, tap)?),
+        HostStep::Publish { table, .. } => Ok(rules::remove(Family::Internet, table)?),
         HostStep::Cgroup(plan) => {
             let _ = cgroup::leave();
             Ok(cgroup::remove(&plan.path)?)

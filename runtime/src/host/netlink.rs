@@ -5,7 +5,7 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
     NetlinkPayload,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -122,6 +122,10 @@ impl Netlink {
         };
         message.header.prefix_len = prefix;
         message.header.index = link.index;
+        if address.is_ipv6() {
+            // Nobody else has it: it counts at once.
+            message.header.flags = AddressHeaderFlags::Nodad;
+        }
         message.attributes = vec![
             AddressAttribute::Local(address),
             AddressAttribute::Address(address),

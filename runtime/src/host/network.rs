@@ -11,9 +11,13 @@
 
 use super::lock::FileLock;
 use super::netlink::{Netlink, NetlinkError};
+use super::nft::Family;
+use super::ports::{self, PortError};
+use super::rules::{self, RulesError};
 use crate::path_error::PathError;
 use crate::plan::{NetworkFacts, NetworkIdentity};
 use crate::settings::Settings;
+use crate::spec::Published;
 use crate::store::atomic;
 use beluga_proto::PodUid;
 use beluga_proto::pod::Address;
@@ -21,12 +25,15 @@ use beluga_proto::vm::MacAddress;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// Where the /24s of all roots are claimed. Gone with a reboot, as the bridges are.
 const SUBNET_CLAIMS: &str = "/run/beluga-subnets";
+
+/// Below a root: who has what.
+const LEASES: &str = "network/leases.json";
 
 /// Bits of a root's network.
 const PREFIX: u8 = 24;
@@ -63,6 +70,12 @@ pub enum NetworkError {
     /// The kernel refused.
     #[error("the pod network cannot be made")]
     Netlink(#[from] NetlinkError),
+    /// A port of the host that is not to be had.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// The packet filter.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
     /// The tap cannot be made.
     #[error("cannot make the tap {name}")]
     Tap {
@@ -91,6 +104,17 @@ struct Leases {
     last: u8,
     /// Pod by host part.
     pods: BTreeMap<u8, PodUid>,
+    /// Ports of the host by the host part of the pod that has them.
+    #[serde(default)]
+    ports: BTreeMap<u8, PortLease>,
+}
+
+/// Ports of the host that are a pod's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct PortLease {
+    /// `namespace/name`, for messages.
+    pod: String,
+    ports: Vec<Published>,
 }
 
 impl Leases {
@@ -117,11 +141,23 @@ impl Leases {
 /// A pod's place in the network, and the network.
 pub type Place = (NetworkIdentity, NetworkFacts);
 
-/// Gives the pod an address, the same one when it has one already.
-/// Errors when the network is full or its state cannot be changed.
-pub fn claim(settings: &Settings, uid: &PodUid, boot_id: &str) -> Result<Place, NetworkError> {
+/// Gives the pod an address, the same one when it has one already, and the
+/// ports of the host that it publishes.
+/// Errors when the network is full, a port is another's, or the network's state
+/// cannot be changed.
+pub fn claim(
+    settings: &Settings,
+    uid: &PodUid,
+    boot_id: &str,
+    (pod, ports): (String, Vec<Published>),
+) -> Result<Place, NetworkError> {
     let _lock = lock(settings)?;
+    // Held until what is claimed is on disk, where other roots look.
+    let _claims = claims_lock()?;
     let mut leases = read(settings, boot_id)?;
+    if !ports.is_empty() {
+        admit_ports(settings, &leases, (uid, boot_id), &ports)?;
+    }
     let subnet = match leases.subnet {
         Some(subnet) => subnet,
         None => claim_subnet(settings)?,
@@ -133,6 +169,10 @@ pub fn claim(settings: &Settings, uid: &PodUid, boot_id: &str) -> Result<Place, 
     };
     leases.last = host;
     leases.pods.insert(host, uid.clone());
+    leases.ports.remove(&host);
+    if !ports.is_empty() {
+        leases.ports.insert(host, PortLease { pod, ports });
+    }
     write(settings, &leases)?;
     Ok(place(settings, subnet, host))
 }
@@ -153,6 +193,8 @@ pub fn release(settings: &Settings, uid: &PodUid, boot_id: &str) -> Result<(), N
     let _lock = lock(settings)?;
     let mut leases = read(settings, boot_id)?;
     leases.pods.retain(|_, owner| owner != uid);
+    let Leases { pods, ports, .. } = &mut leases;
+    ports.retain(|host, _| pods.contains_key(host));
     if leases.pods.is_empty() {
         remove_network(settings, &mut leases)?;
     }
@@ -180,11 +222,16 @@ pub fn remove_interface(name: &str) -> Result<(), NetworkError> {
     Ok(Netlink::open()?.delete_link(name)?)
 }
 
-/// Makes the bridge unless it is there.
+/// Names of this root's tables of the packet filter that exist now.
+pub fn tables(settings: &Settings) -> Vec<(Family, String)> {
+    rules::tables(&bridge_name(settings))
+}
+
+/// Makes the bridge and the network's table unless they are there.
 pub fn ensure_bridge(
     settings: &Settings,
     name: &str,
-    gateway: Address,
+    gateways: &[Address],
     mtu: u16,
 ) -> Result<(), NetworkError> {
     let _lock = lock(settings)?;
@@ -198,7 +245,16 @@ pub fn ensure_bridge(
             })?
         }
     };
-    Ok(netlink.add_address(&link, gateway.ip, gateway.prefix)?)
+    // Nobody tells this host about routes from there. Both fail where there is
+    // no such family, which then has no addresses either.
+    let of = |family: &str, name_of: &str| format!("/proc/sys/net/{family}/conf/{name}/{name_of}");
+    let _ = std::fs::write(of("ipv6", "accept_ra"), "0");
+    let _ = std::fs::write(of("ipv4", "route_localnet"), "1");
+    for gateway in gateways {
+        netlink.add_address(&link, gateway.ip, gateway.prefix)?;
+    }
+    forward()?;
+    Ok(rules::ensure_network(name, gateways)?)
 }
 
 /// Makes a tap that is a port of the bridge. It lives as long as its descriptor.
@@ -227,17 +283,51 @@ fn place(settings: &Settings, subnet: u8, host: u8) -> Place {
         prefix: PREFIX,
     };
     let bridge = bridge_name(settings);
+    let address6 = |host| {
+        let ip = IpAddr::V6(ula(settings, subnet, host));
+        has_ipv6().then_some(Address { ip, prefix: 64 })
+    };
     let identity = NetworkIdentity {
         address: address(host),
+        address6: address6(host),
         mac: mac(settings, host),
         tap: format!("{bridge}t{host}"),
     };
     let facts = NetworkFacts {
         bridge,
         gateway: address(1),
+        gateway6: address6(1),
         mtu: MTU,
     };
     (identity, facts)
+}
+
+/// An address of this root's network: unique local (RFC 4193), the prefix from
+/// the root's hash.
+fn ula(settings: &Settings, subnet: u8, host: u8) -> Ipv6Addr {
+    let [a, b, c] = hash(settings);
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&[0xfd, 0xb1, a, b, c, 0, 0, subnet]);
+    bytes[15] = host;
+    Ipv6Addr::from(bytes)
+}
+
+fn has_ipv6() -> bool {
+    let path = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
+    std::fs::read_to_string(path).is_ok_and(|value| value.trim() == "0")
+}
+
+/// Lets this host pass IPv4 packets on, as NAT needs it. What it did before is
+/// noted beside the claims, for whoever wants to have that back.
+fn forward() -> Result<(), NetworkError> {
+    let path = Path::new("/proc/sys/net/ipv4/ip_forward");
+    let before = std::fs::read_to_string(path).map_err(PathError::on("read", path))?;
+    if before.trim() == "0" {
+        let note = Path::new(SUBNET_CLAIMS).join("ip_forward.before");
+        std::fs::write(&note, before).map_err(PathError::on("write", &note))?;
+        std::fs::write(path, "1").map_err(PathError::on("write", path))?;
+    }
+    Ok(())
 }
 
 fn bridge_name(settings: &Settings) -> String {
@@ -246,13 +336,58 @@ fn bridge_name(settings: &Settings) -> String {
 
 /// A locally administered address: the root's hash, then the host part.
 fn mac(settings: &Settings, host: u8) -> MacAddress {
+    let [a, b, c] = hash(settings);
+    MacAddress([0x02, 0xb1, a, b, c, host])
+}
+
+fn hash(settings: &Settings) -> [u8; 3] {
     let digits = settings.short_hash();
-    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap_or(0);
-    MacAddress([0x02, 0xb1, byte(0), byte(2), byte(4), host])
+    [0, 2, 4].map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap_or(0))
+}
+
+/// Errors when another pod or a process has one of these ports. With the claims
+/// locked, so that what other roots have on disk is all there is.
+fn admit_ports(
+    settings: &Settings,
+    own: &Leases,
+    (uid, boot_id): (&PodUid, &str),
+    ports: &[Published],
+) -> Result<(), NetworkError> {
+    let mut all = vec![own.clone()];
+    for root in claimants().filter(|root| *root != settings.root) {
+        let bytes = std::fs::read(root.join(LEASES)).unwrap_or_default();
+        let leases = serde_json::from_slice::<Leases>(&bytes).unwrap_or_default();
+        all.extend((leases.boot_id == boot_id).then_some(leases));
+    }
+    for leases in &all {
+        for (host, lease) in &leases.ports {
+            if leases.pods.get(host).is_none_or(|owner| owner == uid) {
+                continue;
+            }
+            let mut theirs = lease.ports.iter();
+            let met = theirs.find_map(|held| ports.iter().find(|port| port.clashes(held)));
+            if let Some(port) = met {
+                let (port, holder) = (*port, format!("the pod {}", lease.pod));
+                return Err(PortError::Taken { port, holder }.into());
+            }
+        }
+    }
+    Ok(ports::free_of_processes(ports)?)
+}
+
+/// Roots that have a /24.
+fn claimants() -> impl Iterator<Item = PathBuf> {
+    use std::os::unix::ffi::OsStringExt as _;
+    (0..=255).filter_map(|subnet| {
+        let owner = std::fs::read(claim_path(subnet)).ok()?;
+        Some(PathBuf::from(std::ffi::OsString::from_vec(owner)))
+    })
 }
 
 fn remove_network(settings: &Settings, leases: &mut Leases) -> Result<(), NetworkError> {
-    Netlink::open()?.delete_link(&bridge_name(settings))?;
+    let name = bridge_name(settings);
+    rules::remove(Family::Internet, &name)?;
+    Netlink::open()?.delete_link(&name)?;
     if let Some(subnet) = leases.subnet.take() {
         let _lock = claims_lock()?;
         let path = claim_path(subnet);
@@ -263,10 +398,10 @@ fn remove_network(settings: &Settings, leases: &mut Leases) -> Result<(), Networ
     Ok(())
 }
 
-/// Finds a /24 that no other root has and nothing on this host routes to.
+/// Finds a /24 that no other root has and nothing on this host routes to. With
+/// the claims locked.
 fn claim_subnet(settings: &Settings) -> Result<u8, NetworkError> {
     use std::os::unix::ffi::OsStrExt as _;
-    let _lock = claims_lock()?;
     let routed = Netlink::open()?.routed_networks()?;
     let bridge_is_ours = |path: &Path| is_claim_of(path, &settings.root);
     let is_free = |subnet: u8| {
@@ -324,7 +459,7 @@ fn lock(settings: &Settings) -> Result<FileLock, NetworkError> {
 }
 
 fn leases_path(settings: &Settings) -> PathBuf {
-    settings.root.join("network/leases.json")
+    settings.root.join(LEASES)
 }
 
 /// The leases of this boot: those of an earlier one went with its bridge.

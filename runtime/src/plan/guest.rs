@@ -30,11 +30,14 @@ pub fn setup(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> PodSetup 
                 name: "eth0".into(),
                 mac: own.mac,
                 mtu: shared.mtu,
-                addresses: vec![own.address],
-                routes: vec![Route {
-                    to: None,
-                    via: Some(shared.gateway.ip),
-                }],
+                addresses: own.places().collect(),
+                routes: shared
+                    .gateways()
+                    .map(|gateway| Route {
+                        to: None,
+                        via: Some(gateway.ip),
+                    })
+                    .collect(),
             })
             .into_iter()
             .collect(),

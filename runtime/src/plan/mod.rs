@@ -34,7 +34,7 @@ pub use types::{
     SharePlan, SizeSource, SizeTerm, Sizing, VmPlan, Warning,
 };
 
-use crate::spec::{Medium, PodSpec, VolumeSource};
+use crate::spec::{Medium, PodSpec, Published, VolumeSource};
 use beluga_proto::vm::EXTENT_ALIGN;
 use layers::Layers;
 use std::collections::BTreeMap;
@@ -242,7 +242,7 @@ pub fn plan(
             host,
             &identity,
             sizing.cgroup(host.cgroup.clone(), shares.len()),
-            scratch_bytes,
+            (scratch_bytes, spec.published()),
         )
         .into_iter()
         .chain(shares)
@@ -318,7 +318,7 @@ fn host_steps(
     host: &HostFacts,
     identity: &Identity,
     cgroup: CgroupPlan,
-    scratch_bytes: u64,
+    (scratch_bytes, published): (u64, Vec<Published>),
 ) -> Vec<HostStep> {
     let directory = |path: &std::path::Path| HostStep::Directory {
         path: path.to_owned(),
@@ -338,6 +338,7 @@ fn host_steps(
         steps.push(HostStep::Bridge {
             name: shared.bridge.clone(),
             gateway: shared.gateway,
+            gateway6: shared.gateway6,
             mtu: shared.mtu,
         });
         steps.push(HostStep::Tap {
@@ -345,6 +346,18 @@ fn host_steps(
             bridge: shared.bridge.clone(),
             mtu: shared.mtu,
         });
+        steps.push(HostStep::Guard {
+            tap: own.tap.clone(),
+            mac: own.mac,
+            addresses: own.addresses().collect(),
+        });
+        if !published.is_empty() {
+            steps.push(HostStep::Publish {
+                table: own.tap.clone(),
+                addresses: own.addresses().collect(),
+                ports: published,
+            });
+        }
     }
     steps
 }

@@ -1,6 +1,6 @@
 //! [`Plan`] and what goes into one.
 
-use crate::spec::{Hooks, HostPathKind, Resources, RestartPolicy, RestartRule};
+use crate::spec::{Hooks, HostPathKind, Published, Resources, RestartPolicy, RestartRule};
 use beluga_proto::agent::LayerExtent;
 use beluga_proto::container::{CgroupLimits, MountSpec};
 use beluga_proto::pod::Address;
@@ -65,6 +65,9 @@ pub struct Identity {
 pub struct NetworkIdentity {
     /// Its address, with the network's prefix length.
     pub address: Address,
+    /// The same of IPv6, where the host has that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address6: Option<Address>,
     /// Address of its card.
     pub mac: MacAddress,
     /// Name of its tap on the host.
@@ -113,8 +116,18 @@ pub struct NetworkFacts {
     pub bridge: String,
     /// Address of the bridge, with the network's prefix length.
     pub gateway: Address,
+    /// The same of IPv6, where the host has that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway6: Option<Address>,
     /// Largest packet in bytes.
     pub mtu: u16,
+}
+
+impl NetworkFacts {
+    /// All addresses of the bridge.
+    pub fn gateways(&self) -> impl Iterator<Item = Address> {
+        [Some(self.gateway), self.gateway6].into_iter().flatten()
+    }
 }
 
 /// An image as the plan needs it.
@@ -175,6 +188,9 @@ pub enum HostStep {
         name: String,
         /// Its address.
         gateway: Address,
+        /// The same of IPv6.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gateway6: Option<Address>,
         /// Largest packet in bytes.
         mtu: u16,
     },
@@ -186,6 +202,24 @@ pub enum HostStep {
         bridge: String,
         /// Largest packet in bytes.
         mtu: u16,
+    },
+    /// What a tap may send: frames from its own card and addresses.
+    Guard {
+        /// The tap.
+        tap: String,
+        /// Address of its card.
+        mac: MacAddress,
+        /// Its addresses.
+        addresses: Vec<IpAddr>,
+    },
+    /// Ports of the host that lead to the pod.
+    Publish {
+        /// Name of the table that says so.
+        table: String,
+        /// The pod's addresses.
+        addresses: Vec<IpAddr>,
+        /// Which.
+        ports: Vec<Published>,
     },
     /// The cgroup of VMM and supervisor.
     Cgroup(CgroupPlan),
@@ -460,13 +494,23 @@ impl ContainerPlan {
     }
 }
 
+impl NetworkIdentity {
+    /// Its addresses with the network's prefix lengths, IPv4 first.
+    pub fn places(&self) -> impl Iterator<Item = Address> {
+        [Some(self.address), self.address6].into_iter().flatten()
+    }
+
+    /// Its addresses, IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.places().map(|place| place.ip)
+    }
+}
+
 impl Plan {
-    /// The pod's address.
+    /// The pod's addresses, IPv4 first.
     #[must_use]
-    pub fn ip(&self) -> Option<IpAddr> {
-        self.identity
-            .network
-            .as_ref()
-            .map(|network| network.address.ip)
+    pub fn ips(&self) -> Vec<IpAddr> {
+        let network = self.identity.network.iter();
+        network.flat_map(NetworkIdentity::addresses).collect()
     }
 }

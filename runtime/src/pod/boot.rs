@@ -41,7 +41,10 @@ pub(super) fn boot(settings: &Settings, plan: &Plan) -> Result<Booted, Superviso
         let started = Instant::now();
         guards.push(host::apply(settings, step, &mut made)?);
         let phase = match step {
-            HostStep::Bridge { .. } | HostStep::Tap { .. } => "net",
+            HostStep::Bridge { .. }
+            | HostStep::Tap { .. }
+            | HostStep::Guard { .. }
+            | HostStep::Publish { .. } => "net",
             HostStep::Scratch { .. } => "disk",
             HostStep::Directory { .. } | HostStep::Cgroup(_) => "host",
             HostStep::Share(_) => "share",

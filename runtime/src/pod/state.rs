@@ -225,7 +225,7 @@ impl PodState {
             stage: Stage::Booting,
             status: PodStatus {
                 created: now.unix,
-                ips: plan.ip().into_iter().collect(),
+                ips: plan.ips(),
                 containers: containers.collect(),
                 ..PodStatus::default()
             },

@@ -3,9 +3,9 @@
 use super::check::Check;
 use super::config::Volume;
 use super::pod::some;
-use super::types::{Container, ContainerPort, PullPolicy, RestartPolicy, VolumeMount};
+use super::types::{Container, PullPolicy, RestartPolicy, VolumeMount};
 use super::yaml::join;
-use super::{env, lifecycle, names, probe, resize, resources, security};
+use super::{env, lifecycle, names, ports, probe, resize, resources, security};
 use beluga_image::Reference;
 use k8s_openapi::api::core::v1 as core;
 use std::collections::BTreeSet;
@@ -87,7 +87,7 @@ pub fn one(
             context.containers,
             check,
         ),
-        ports: ports(path, container.ports.as_deref().unwrap_or_default(), check),
+        ports: ports::convert(path, container.ports.as_deref().unwrap_or_default(), check),
         mounts: mounts(
             path,
             container.volume_mounts.as_deref().unwrap_or_default(),
@@ -182,55 +182,6 @@ fn working_dir(path: &str, dir: Option<&str>, check: &mut Check<'_>) -> Option<S
         );
     }
     Some(dir.to_owned())
-}
-
-fn ports(path: &str, list: &[core::ContainerPort], check: &mut Check<'_>) -> Vec<ContainerPort> {
-    let name_path = |at: usize| format!("{path}.ports[{at}].name");
-    check.unique(
-        "port of the container",
-        list.iter()
-            .enumerate()
-            .map(|(at, port)| (name_path(at), port.name.as_deref().unwrap_or_default())),
-    );
-    let mut out = Vec::new();
-    for (at, port) in list.iter().enumerate() {
-        let core::ContainerPort {
-            container_port,
-            host_ip,
-            host_port,
-            name,
-            protocol,
-        } = port;
-        let path = format!("{path}.ports[{at}]");
-        if let Some(name) = name.as_deref().filter(|name| !name.is_empty()) {
-            check.shape(&join(&path, "name"), name, names::port_name);
-        }
-        let host_port = host_port.is_some_and(|port| port != 0);
-        check.unsupported(
-            &path,
-            &[("hostIP", host_ip.is_some()), ("hostPort", host_port)],
-        );
-        let protocol = check.choice(
-            &join(&path, "protocol"),
-            protocol.as_deref(),
-            &[("TCP", "TCP"), ("UDP", "UDP"), ("SCTP", "SCTP")],
-        );
-        match u16::try_from(*container_port) {
-            Ok(number) if number > 0 => out.push(ContainerPort {
-                name: name.clone().filter(|name| !name.is_empty()),
-                port: number,
-                protocol: protocol.to_owned(),
-            }),
-            _ => check.wrong(
-                &join(&path, "containerPort"),
-                match container_port {
-                    0 => "required: a port from 1 to 65535".into(),
-                    other => format!("{other} is not a port from 1 to 65535"),
-                },
-            ),
-        }
-    }
-    out
 }
 
 fn mounts(

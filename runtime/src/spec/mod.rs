@@ -26,6 +26,7 @@ mod meta;
 mod names;
 mod object;
 mod pod;
+mod ports;
 mod probe;
 mod quality;
 mod quantity;
@@ -48,6 +49,7 @@ pub use document::Document;
 pub use issue::{Issue, ManifestError, Position, SHOWN_ISSUES};
 pub use names::{is_plain_variable, label, sub_path, subdomain};
 pub use object::{ConfigObject, MAX_DATA, OPAQUE, ObjectKind};
+pub use ports::{HostPort, Published, Transport};
 pub use quantity::{Bytes, Quantity, QuantityError};
 pub use schema::{FieldKind, fields};
 pub use types::{

@@ -7,7 +7,7 @@
 use super::check::Check;
 use super::types::{Dns, HostAlias, PodName, PodSpec, Resources, RestartPolicy};
 use super::yaml::join;
-use super::{container, ephemeral, meta, names, resources, security, volume};
+use super::{container, ephemeral, meta, names, ports, resources, security, volume};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
@@ -218,6 +218,7 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
     );
     check.unique("container of the pod", names);
     out.ephemeral_containers = ephemeral::convert(looking, &context, check);
+    ports::check_clashes(out, check);
 }
 
 /// Every field of a pod's specification: done elsewhere (`_`), refused, or a

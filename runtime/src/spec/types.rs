@@ -3,6 +3,7 @@
 
 use super::config::{EnvFrom, EnvValue, ValueSource, Volume, VolumeSource};
 use super::object::ObjectKind;
+use super::ports::HostPort;
 use beluga_proto::probe::Handler;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -256,6 +257,9 @@ pub struct ContainerPort {
     pub port: u16,
     /// `TCP`, `UDP` or `SCTP`.
     pub protocol: String,
+    /// Where the host publishes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostPort>,
 }
 
 /// A volume's place in a container.

@@ -14,6 +14,13 @@ use beluga_runtime::spec;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+fn address6(host: u16) -> Address {
+    Address {
+        ip: [0xfdb1, 0, 0, 0, 0, 0, 0, host].into(),
+        prefix: 64,
+    }
+}
+
 fn address(last: u8) -> Address {
     Address {
         ip: [10, 88, 0, last].into(),
@@ -31,6 +38,7 @@ fn host() -> HostFacts {
         network: Some(NetworkFacts {
             bridge: "bel0".into(),
             gateway: address(1),
+            gateway6: Some(address6(1)),
             mtu: 1500,
         }),
         claims_dir: "/claims".into(),
@@ -52,6 +60,7 @@ fn identity(name: &str) -> Identity {
         namespace: "default".into(),
         network: Some(NetworkIdentity {
             address: address(9),
+            address6: Some(address6(9)),
             mac: MacAddress([2, 0, 0, 0, 0, 9]),
             tap: "belt9".into(),
         }),

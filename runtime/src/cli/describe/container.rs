@@ -41,6 +41,14 @@ pub(super) fn container(page: &mut Page, spec: &Container, now: Option<&Containe
             ports.join(", ")
         },
     );
+    let host: Vec<String> = spec
+        .ports
+        .iter()
+        .filter_map(|port| Some(port.published()?.at()))
+        .collect();
+    if !host.is_empty() {
+        page.field(4, "Host Ports", host.join(", "));
+    }
     for (name, words) in [("Command", &spec.command), ("Args", &spec.args)] {
         if !words.is_empty() {
             page.field(4, name, quoted(words));

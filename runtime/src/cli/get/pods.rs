@@ -16,11 +16,30 @@ pub fn table(pods: &[PodView], scope: &Scope, wide: bool) -> Table {
     if wide {
         heads.extend(["IP", "CPUS", "MEMORY"]);
     }
+    // Few pods publish any, and lines are long enough.
+    let with_ports = wide && pods.iter().any(|pod| !pod.spec.published().is_empty());
+    if with_ports {
+        heads.push("PORTS");
+    }
     let mut table = Table::new(&heads);
     for pod in pods {
-        table.row(cells(pod, scope, wide));
+        let mut row = cells(pod, scope, wide);
+        if with_ports {
+            row.push(published(pod));
+        }
+        table.row(row);
     }
     table
+}
+
+fn published(pod: &PodView) -> String {
+    let ports = pod.spec.published();
+    let texts: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    if texts.is_empty() {
+        "<none>".to_owned()
+    } else {
+        texts.join(",")
+    }
 }
 
 /// A pod's line.

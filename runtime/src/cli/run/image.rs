@@ -1,6 +1,6 @@
 //! A pod of one container, from an image and flags.
 
-use crate::cli::{CliError, manifest, yaml};
+use crate::cli::{CliError, manifest, publish, yaml};
 use crate::spec::{self, Document, ManifestError};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -27,6 +27,9 @@ pub struct One {
     /// A volume that lives as long as the pod (`NAME:PATH`), or a directory or file of the host (`/DIR:PATH`)
     #[arg(short, long, value_name = "NAME|/DIR:PATH[:ro]")]
     pub volume: Vec<String>,
+    /// A port of the container at one of this host; without one of this host at any free one
+    #[arg(short, long, value_name = "[[IP:]HOST:]PORT[/udp]")]
+    pub publish: Vec<String>,
     /// Limit, like 500m or 2
     #[arg(long)]
     pub cpus: Option<String>,
@@ -102,6 +105,7 @@ fn flag(path: &str) -> &str {
         ("spec.volumes", "--volume"),
         ("volumeMounts", "--volume"),
         ("workingDir", "--workdir"),
+        ("ports", "--publish"),
         ("env", "--env"),
         ("image", "IMAGE"),
         ("args", "COMMAND"),
@@ -150,6 +154,10 @@ fn object(image: &str, command: &[String], one: &One) -> Result<Value, CliError>
         if let Some(amount) = amount {
             container["resources"]["limits"][key] = json!(amount);
         }
+    }
+    let ports = publish::ports(&one.publish)?;
+    if !ports.is_empty() {
+        container["ports"] = json!(ports);
     }
     let (volumes, mounts) = volumes(&one.volume)?;
     let mut pod = json!({

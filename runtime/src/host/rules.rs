@@ -1,0 +1,258 @@
+//! The packet filter's tables of one root.
+//!
+//! ```text
+//! inet   blgHASH    of the network: NAT out, loopback's guard
+//! netdev blgHASHtN  of the pod with the tap of that name: what it may send
+//! inet   blgHASHtN  of the same pod: its published ports
+//! ```
+//! A pod's tables hold nothing of another's: they are made and removed whole,
+//! by name. Ports are published by the kernel and by no process that could end.
+
+use super::nft::{self, Chain, Family, Hook, Rule, Table};
+use crate::spec::Published;
+use beluga_proto::pod::Address;
+use beluga_proto::vm::MacAddress;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// All pod networks of IPv4: between them nothing is translated.
+const PODS: (IpAddr, u8) = (IpAddr::V4(Ipv4Addr::new(10, 88, 0, 0)), 16);
+
+/// Loopback of IPv4.
+const LOOPBACK: (IpAddr, u8) = (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8);
+
+// Ethernet's types.
+const IPV4: u16 = 0x0800;
+const ARP: u16 = 0x0806;
+const IPV6: u16 = 0x86dd;
+
+/// Why the packet filter is not as it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action}: the packet filter refuses (nf_tables)")]
+pub struct RulesError {
+    action: String,
+    #[source]
+    source: io::Error,
+}
+
+impl RulesError {
+    fn on(action: &str, name: &str) -> impl FnOnce(io::Error) -> Self {
+        let action = format!("{action} {name}");
+        move |source| Self { action, source }
+    }
+}
+
+/// Makes the network's table unless it is there.
+pub fn ensure_network(bridge: &str, gateways: &[Address]) -> Result<(), RulesError> {
+    let error = RulesError::on("make the table", bridge);
+    let made = nft::tables(Family::Internet).and_then(|all| {
+        if all.iter().any(|name| name == bridge) {
+            return Ok(());
+        }
+        nft::replace(&network(bridge, gateways))
+    });
+    made.map_err(error)
+}
+
+fn network<'n>(bridge: &'n str, gateways: &[Address]) -> Table<'n> {
+    let mut out = Vec::new();
+    for gateway in gateways {
+        let own = (gateway.ip, gateway.prefix);
+        let loopback = match gateway.ip {
+            IpAddr::V4(_) => LOOPBACK,
+            IpAddr::V6(_) => (Ipv6Addr::LOCALHOST.into(), 128),
+        };
+        // A published port, asked for from loopback or by another pod: the
+        // answer must come back through this host.
+        for asking in [loopback, own] {
+            let rule = Rule::new().out_by(bridge).translated().sent_by(asking);
+            out.push(rule.masquerade());
+        }
+        let leaving = Rule::new().not_out_by(bridge).sent_by(own);
+        let leaving = match gateway.ip {
+            IpAddr::V4(_) => leaving.not_sent_to(PODS),
+            IpAddr::V6(_) => leaving,
+        };
+        out.push(leaving.masquerade());
+    }
+    // The host's loopback can be routed to the bridge, so that it reaches
+    // published ports; the other way it must not be (CVE-2020-8558).
+    let foreign = [true, false].map(|is_source| {
+        let rule = Rule::new().in_by(bridge);
+        let rule = if is_source {
+            rule.sent_by(LOOPBACK)
+        } else {
+            rule.sent_to(LOOPBACK)
+        };
+        rule.drop()
+    });
+    Table {
+        family: Family::Internet,
+        name: bridge,
+        chains: vec![
+            Chain {
+                name: "guard",
+                hook: Hook::Guard,
+                rules: foreign.into(),
+            },
+            Chain {
+                name: "out",
+                hook: Hook::NatOut,
+                rules: out,
+            },
+        ],
+    }
+}
+
+/// Lets a tap send only what its card and addresses are the senders of.
+pub fn guard(tap: &str, mac: MacAddress, addresses: &[IpAddr]) -> Result<(), RulesError> {
+    let mut rules = vec![Rule::new().of_other_card(mac.0).count().drop()];
+    let link_local = link_local(mac);
+    for ip in addresses {
+        match ip {
+            IpAddr::V4(ip) => {
+                // ARP: the sender's card and address, as the frame has them.
+                for sender in [*ip, Ipv4Addr::UNSPECIFIED] {
+                    let arp = Rule::new().of_type(ARP).with_bytes(8, &mac.0);
+                    rules.push(arp.with_bytes(14, &sender.octets()).accept());
+                }
+                let rule = Rule::new().of_type(IPV4);
+                rules.push(rule.of_source((*ip).into(), 32).accept());
+            }
+            IpAddr::V6(_) => {}
+        }
+    }
+    // Without an address of its own a card still has that of the link.
+    let own = addresses.iter().find_map(|ip| match ip {
+        IpAddr::V6(ip) => Some(*ip),
+        IpAddr::V4(_) => None,
+    });
+    rules.extend(ipv6(own.unwrap_or(link_local), link_local));
+    rules.push(Rule::new().count().drop());
+    let table = Table {
+        family: Family::Device,
+        name: tap,
+        chains: vec![Chain {
+            name: "guard",
+            hook: Hook::Ingress {
+                device: tap.to_owned(),
+            },
+            rules,
+        }],
+    };
+    nft::replace(&table).map_err(RulesError::on("guard the tap", tap))
+}
+
+/// What of IPv6 a pod may send, whose words about neighbours count as well as
+/// the address that they come from.
+fn ipv6(own: Ipv6Addr, link_local: Ipv6Addr) -> Vec<Rule> {
+    /// Next header, and the types of what only a router says, and of a
+    /// neighbour's advertisement (RFC 4861).
+    const ICMP: u8 = 58;
+    const ROUTER: u8 = 134;
+    const REDIRECT: u8 = 137;
+    const NEIGHBOUR: u8 = 136;
+    let icmp = |kind: u8| {
+        let rule = Rule::new().of_type(IPV6).with_bytes(6, &[ICMP]);
+        rule.with_bytes(40, &[kind])
+    };
+    let senders = [own, link_local, Ipv6Addr::UNSPECIFIED];
+    let mut rules = vec![icmp(ROUTER).count().drop(), icmp(REDIRECT).count().drop()];
+    for target in [own, link_local] {
+        for sender in [own, link_local] {
+            let about = icmp(NEIGHBOUR).with_bytes(48, &target.octets());
+            rules.push(about.of_source(sender.into(), 128).accept());
+        }
+    }
+    rules.push(icmp(NEIGHBOUR).count().drop());
+    rules.extend(senders.map(|sender| {
+        let rule = Rule::new().of_type(IPV6);
+        rule.of_source(sender.into(), 128).accept()
+    }));
+    rules
+}
+
+/// The address that a card gives itself (RFC 4291, appendix A).
+fn link_local(mac: MacAddress) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.0;
+    let bytes = [
+        0xfe,
+        0x80,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        a ^ 2,
+        b,
+        c,
+        0xff,
+        0xfe,
+        d,
+        e,
+        f,
+    ];
+    Ipv6Addr::from(bytes)
+}
+
+/// Frames that a tap's guard has thrown away.
+pub fn dropped(tap: &str) -> Result<u64, RulesError> {
+    nft::counted(Family::Device, tap).map_err(RulesError::on("count what is dropped at", tap))
+}
+
+/// Leads ports of the host to a pod.
+pub fn publish(table: &str, addresses: &[IpAddr], ports: &[Published]) -> Result<(), RulesError> {
+    let rules = || -> Vec<Rule> {
+        let pairs = ports
+            .iter()
+            .flat_map(|port| addresses.iter().map(move |ip| (port, *ip)));
+        pairs.filter_map(|(port, ip)| redirect(port, ip)).collect()
+    };
+    let chain = |name, hook| Chain {
+        name,
+        hook,
+        rules: rules(),
+    };
+    let table_of = Table {
+        family: Family::Internet,
+        name: table,
+        chains: vec![chain("in", Hook::NatIn), chain("local", Hook::NatLocal)],
+    };
+    nft::replace(&table_of).map_err(RulesError::on("publish the ports of", table))
+}
+
+/// The rule for one address of the pod; none where families differ.
+fn redirect(port: &Published, pod: IpAddr) -> Option<Rule> {
+    let rule = match port.host.ip {
+        Some(ip) if ip.is_ipv4() != pod.is_ipv4() => return None,
+        Some(ip) if !ip.is_unspecified() => {
+            Rule::new().sent_to((ip, if ip.is_ipv4() { 32 } else { 128 }))
+        }
+        _ if pod.is_ipv4() => Rule::new().sent_here(pod),
+        // The kernel takes no answer from a bridge for ::1, whatever it is told
+        // (`rt6_need_strict`): refused at once, clients go on to 127.0.0.1.
+        _ => Rule::new()
+            .not_sent_to((Ipv6Addr::LOCALHOST.into(), 128))
+            .sent_here(pod),
+    };
+    let rule = rule.at_port(port.transport, port.host.port);
+    Some(rule.redirect(pod, port.to))
+}
+
+/// Removes what is left of a name. What is not there is no error.
+pub fn remove(family: Family, name: &str) -> Result<(), RulesError> {
+    nft::remove(family, name).map_err(RulesError::on("remove the table", name))
+}
+
+/// Tables whose names begin like that; none where there is no packet filter.
+pub fn tables(prefix: &str) -> Vec<(Family, String)> {
+    let of = |family| {
+        let names = nft::tables(family).unwrap_or_default().into_iter();
+        names.map(move |name| (family, name))
+    };
+    of(Family::Internet)
+        .chain(of(Family::Device))
+        .filter(|(_, name)| name.starts_with(prefix))
+        .collect()
+}

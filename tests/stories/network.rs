@@ -1,0 +1,173 @@
+//! The pod network: published ports, NAT, what a guest may send.
+
+use beluga_tests::{Pod, Ran, SOON, eventually, run, shared};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+
+const POD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: published}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox
+    securityContext: {privileged: true}
+    ports:
+    - {containerPort: 8000, hostPort: 18080}
+    - {containerPort: 5000, hostPort: 15001, protocol: UDP}
+    readinessProbe: {tcpSocket: {port: 8000}, periodSeconds: 1}
+    command: [sh, -c, 'mkdir /www; echo page > /www/index.html; exec httpd -f -p 8000 -h /www']
+";
+
+/// A shell line on this host.
+#[track_caller]
+fn host(line: &str) -> String {
+    run(Command::new("sh").args(["-c", line]), SOON).ok().out
+}
+
+/// The page that a server at this address gives.
+fn page(address: &str) -> String {
+    let answer = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(SOON))?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = answer().unwrap_or_else(|error| format!("{address}: {error}"));
+    answer
+        .rsplit("\r\n\r\n")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn publish(port: &str) -> Ran {
+    shared().run(["run", "--rm", "-p", port, "busybox", "--", "true"])
+}
+
+/// A host beyond this one, which has no route to pods and a web server.
+struct Outside(tempfile::TempDir);
+
+impl Outside {
+    fn new() -> Self {
+        let files = tempfile::tempdir().expect("a place");
+        std::fs::write(files.path().join("index.html"), "outside\n").expect("written");
+        host(
+            "ip netns add beyond && ip link add blgv0 type veth peer name blgv1 netns beyond &&
+             ip addr add 192.0.2.1/24 dev blgv0 && ip link set blgv0 up &&
+             ip -n beyond addr add 192.0.2.2/24 dev blgv1 && ip -n beyond link set blgv1 up",
+        );
+        let files = Self(files);
+        let directory = files.0.path().display();
+        // Goes on in the background by itself.
+        host(&format!(
+            "ip netns exec beyond busybox httpd -p 9000 -h {directory}"
+        ));
+        files
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let line = "ip netns pids beyond | xargs -r kill; ip netns del beyond";
+        let _ = Command::new("sh").args(["-c", line]).status();
+    }
+}
+
+/// UDP packets that the pod had nobody for.
+fn unwanted(pod: &Pod<'_>) -> u64 {
+    let line = "awk '/^Udp:/ {print $3}' /proc/net/snmp | tail -n 1";
+    pod.sh("main", line).trim().parse().expect("a count")
+}
+
+/// Packets that the host has refused to take from the pod.
+fn dropped(pod: &Pod<'_>) -> u64 {
+    let page = shared().run(["describe", "pod", pod.name()]).ok().out;
+    let line = page.lines().find_map(|line| line.strip_prefix("Packets:"));
+    let count = line.and_then(|line| line.split_whitespace().next());
+    count.map_or(0, |count| count.parse().expect("a count"))
+}
+
+#[test]
+fn b27_published_ports_answer_here_in_pods_and_outside() {
+    let pod = shared().pod(POD);
+    let (ip, ip6) = (pod.ip(), pod.field("/status/podIPs/1/ip"));
+    let tap = format!("t{}", ip.rsplit('.').next().expect("an address"));
+    let gateway = format!("{}.1", ip.rsplit_once('.').expect("an address").0);
+    let gateway6 = format!("{}:1", ip6.rsplit_once(':').expect("an address").0);
+    for address in [
+        format!("{ip}:8000"),
+        format!("[{ip6}]:8000"),
+        "127.0.0.1:18080".to_owned(),
+        "localhost:18080".to_owned(),
+        format!("{gateway}:18080"),
+        format!("[{gateway6}]:18080"),
+    ] {
+        assert_eq!(page(&address), "page\n", "{address}");
+    }
+    let by_host = format!("wget -q -O - http://{gateway}:18080/");
+    assert_eq!(pod.sh("main", &by_host), "page", "from a pod, by the host");
+    let before = unwanted(&pod);
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
+    socket.send_to(b"x", "127.0.0.1:15001").expect("sent");
+    eventually("a UDP packet", || (unwanted(&pod) > before).then_some(()));
+
+    let outside = Outside::new();
+    let ask = "ip netns exec beyond busybox wget -q -O - http://192.0.2.1:18080/";
+    assert_eq!(host(ask), "page\n", "from outside");
+    let out = "wget -q -O - http://192.0.2.2:9000/";
+    assert_eq!(
+        pod.sh("main", out),
+        "outside",
+        "to outside, which knows no pods"
+    );
+    drop(outside);
+
+    publish("18080:80")
+        .exits(1)
+        .complains("18080/TCP is in use by the pod default/published");
+    publish("127.0.0.1:18080:80")
+        .exits(1)
+        .complains("the pod default/published");
+    let held = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = held.local_addr().expect("bound").port();
+    let own = format!("({})", std::process::id());
+    publish(&format!("{port}:80")).exits(1).complains(&own);
+    shared()
+        .run(["get", "pods", "-o", "wide"])
+        .ok()
+        .says("18080->8000/tcp,15001->5000/udp");
+    let [_, supervisor] = pod.processes();
+    host(&format!("kill -9 {supervisor}"));
+    assert_eq!(page("127.0.0.1:18080"), "page\n", "without a supervisor");
+    only_its_own_addresses(&pod, &gateway);
+    pod.delete();
+    assert!(TcpStream::connect("127.0.0.1:18080").is_err());
+    let left = host("nft list tables");
+    assert!(!left.contains(&format!("{tap}\n")), "{left}");
+}
+
+/// What a guest sends from another address or card is thrown away and counted.
+fn only_its_own_addresses(pod: &Pod<'_>, gateway: &str) {
+    let ping =
+        |from: &str| format!("ping -c 1 -W 2 {from} {gateway} >/dev/null && echo yes || echo no");
+    assert_eq!(
+        (pod.sh("main", &ping("")).as_str(), dropped(pod)),
+        ("yes", 0)
+    );
+    let foreign = gateway.rsplit_once('.').expect("an address").0.to_owned() + ".200";
+    pod.sh("main", &format!("ip addr add {foreign}/24 dev eth0"));
+    assert_eq!(pod.sh("main", &ping(&format!("-I {foreign}"))), "no");
+    let of_address = dropped(pod);
+    assert!(of_address > 0);
+    let other =
+        "ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:01; ip link set eth0 up";
+    pod.sh("main", other);
+    assert_eq!(pod.sh("main", &ping("")), "no");
+    assert!(dropped(pod) > of_address);
+}
