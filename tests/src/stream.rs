@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// Bytes made and compared at once.
 const BLOCK: usize = 64 << 10;
 
+/// How often one looks at a stream on its way.
+const LOOKS: usize = 16;
+
 /// The same pseudo-random bytes every time: a linear congruence (Knuth's
 /// MMIX), cheap enough not to be what is measured.
 struct Bytes(u64);
@@ -38,8 +41,14 @@ pub struct Moved {
 
 /// Feeds `blocks` times 64 KiB to a command that gives back what it gets, and
 /// compares every byte on arrival. The command must end with exit code 0 and
-/// without another byte when its input ends. It is killed after `limit`.
-pub fn there_and_back(command: &mut Command, blocks: usize, limit: Duration) -> Moved {
+/// without another byte when its input ends. It is killed after `limit`. Some
+/// times on the way `look` is called, and once at the end.
+pub fn there_and_back(
+    command: &mut Command,
+    blocks: usize,
+    limit: Duration,
+    mut look: impl FnMut(),
+) -> Moved {
     let start = Instant::now();
     let mut child = command
         .stdin(Stdio::piped())
@@ -63,7 +72,11 @@ pub fn there_and_back(command: &mut Command, blocks: usize, limit: Duration) -> 
         read.unwrap_or_else(|error| panic!("block {number} of {blocks} did not come: {error}"));
         bytes.fill(&mut expected);
         assert!(block == expected, "block {number} is not what was sent");
+        if number % (blocks / LOOKS).max(1) == 0 {
+            look();
+        }
     }
+    look();
     let moved = Moved {
         took: start.elapsed(),
         peak_kib: peak_kib(child.id()),
@@ -94,6 +107,62 @@ fn kill_after(child: &Child, limit: Duration) -> (mpsc::Sender<()>, thread::Join
 /// Most memory that a process has had in RAM so far, in KiB.
 pub fn peak_kib(pid: u32) -> u32 {
     status_number(pid, "VmHWM:")
+}
+
+/// The guest's first memory, for which the VMM asks for no huge pages.
+const WITHOUT_HUGE: u64 = 2 << 20;
+
+/// Memory that a VMM has for itself in RAM now, in KiB: every private mapping but
+/// the guest's memory. That is one range of addresses, and all that has the flag
+/// for huge pages (`hg`) is in it.
+pub fn vmm_kib(pid: u32) -> u32 {
+    let all = mappings(pid);
+    let huge = || all.iter().filter(|one| one.flags.contains("hg"));
+    let first = huge().map(|one| one.start).min();
+    let first = first.unwrap_or_else(|| panic!("{pid} has no guest's memory"));
+    let end = huge().map(|one| one.end).max().unwrap_or(first);
+    let guest = first - WITHOUT_HUGE..end;
+    let own = all.iter().filter(|one| !guest.contains(&one.start));
+    own.map(|one| one.private_kib).sum()
+}
+
+#[derive(Debug, Default)]
+struct Mapping {
+    start: u64,
+    end: u64,
+    private_kib: u32,
+    flags: String,
+}
+
+/// `/proc/PID/smaps`.
+fn mappings(pid: u32) -> Vec<Mapping> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps")).expect("it runs");
+    let mut all: Vec<Mapping> = Vec::new();
+    for line in text.lines() {
+        let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let address = |text: &str| u64::from_str_radix(text, 16).ok();
+        if let Some((start, end)) = name.split_once('-')
+            && let (Some(start), Some(end)) = (address(start), address(end))
+        {
+            all.push(Mapping {
+                start,
+                end,
+                ..Mapping::default()
+            });
+        }
+        let Some(last) = all.last_mut() else {
+            continue;
+        };
+        match name {
+            "Private_Clean:" | "Private_Dirty:" => {
+                let number = rest.trim().trim_end_matches(" kB").parse::<u32>();
+                last.private_kib += number.expect("a number of KiB");
+            }
+            "VmFlags:" => rest.clone_into(&mut last.flags),
+            _ => {}
+        }
+    }
+    all
 }
 
 /// A number of `/proc/PID/status`.

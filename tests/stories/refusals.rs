@@ -82,7 +82,7 @@ fn b14_host_namespaces_are_refused_by_name() {
 
 #[test]
 fn b14_a_name_that_is_taken() {
-    let pod = shared().pod(&one("taken", "Never", "sleep 100"));
+    let pod = shared().pod(&one("taken", "Never", "sleep 600"));
     let ran = shared().feed(
         ["run", "-d", "-f", "-"],
         one("taken", "Never", "sleep 1").as_bytes(),
@@ -109,4 +109,37 @@ fn a_full_disk_at_load_is_told_and_leaves_no_half_image() {
     drop(load().ok());
     beluga.run(["images"]).ok().says("busybox");
     sh(format!("umount {root}"));
+}
+
+/// Runs a pod in a mount namespace of its own, in which `change` has been made.
+fn run_without_kvm(change: &str) -> Ran {
+    let beluga = Beluga::with_busybox();
+    let line = format!("{change} && exec beluga run --rm busybox true");
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", &line])
+        .env("BELUGA_ROOT", beluga.root())
+        .env("BELUGA_STATE", beluga.state());
+    let ran = run(&mut command, SOON).exits(1);
+    assert_eq!(beluga.run(["get", "pods", "-o", "name"]).ok().out, "");
+    assert!(!beluga.root().join("pods").exists(), "something was begun");
+    beluga.is_clean();
+    ran
+}
+
+#[test]
+fn a_host_without_kvm_is_told_before_anything_is_begun() {
+    run_without_kvm("mount -t tmpfs none /dev && mknod /dev/null c 1 3")
+        .complains("no pod can run here: KVM is absent: there is no /dev/kvm")
+        .complains("modprobe kvm_");
+}
+
+#[test]
+fn a_kvm_that_only_interprets_is_told_before_anything_is_begun() {
+    let without = "sed -e s/svm//g -e s/vmx//g /proc/cpuinfo > /tmp/cpuinfo.$$";
+    run_without_kvm(&format!(
+        "{without} && mount --bind /tmp/cpuinfo.$$ /proc/cpuinfo && rm /tmp/cpuinfo.$$"
+    ))
+    .complains("no pod can run here: KVM is emulated")
+    .complains("make lab");
 }

@@ -209,10 +209,11 @@ fn b03_stop_start_and_restart() {
 
 #[test]
 fn a_flood_of_output_is_seen_whole_and_kept_in_part() {
-    let words = ["run", "--name", "flood", "busybox", "--", "seq", "30000"];
+    // What stands behind the image is the command, flags and all.
+    let words = ["run", "--name=flood", "busybox", "seq", "-w", "30000"];
     let mut command = shared().command(words);
     let ran = run(command.env("BELUGA_LOGS", "400000,3"), SOON).ok();
-    let all: Vec<String> = (1..=30_000).map(|number| number.to_string()).collect();
+    let all: Vec<String> = (1..=30_000).map(|number| format!("{number:05}")).collect();
     assert!(
         ran.out.lines().eq(&all),
         "a line is missing or out of order"

@@ -2,6 +2,8 @@
 
 use crate::logs::{Limits, LogFile, Output};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -18,6 +20,8 @@ pub(super) struct Pump {
     pub(super) stderr: Option<oneshot::Receiver<UnixStream>>,
     /// Clients that want a copy, from when they come.
     pub(super) attached: mpsc::UnboundedReceiver<UnixStream>,
+    /// Grows with each piece that is in the log.
+    pub(super) moved: Arc<AtomicU64>,
 }
 
 /// A stream and the piece of it that was read last.
@@ -56,9 +60,11 @@ impl Pump {
                 },
                 () = out.readable(), if out.stream.is_some() => {
                     out.transfer(&mut log, &mut clients).await?;
+                    self.moved.fetch_add(1, Ordering::Relaxed);
                 }
                 () = err.readable(), if err.stream.is_some() => {
                     err.transfer(&mut log, &mut clients).await?;
+                    self.moved.fetch_add(1, Ordering::Relaxed);
                 }
             }
         }

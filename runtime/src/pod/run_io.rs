@@ -10,13 +10,15 @@ use beluga_proto::{ContainerId, Fault, FaultCode, Request};
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-/// How long the rest of the output of an ended run is waited for: its streams
-/// end with its last process, unless something outside holds them open.
+/// How long an ended run's streams may stay open with nothing coming: they end
+/// with its last process, unless something outside holds them open, and however
+/// slowly the rest comes, all of it is waited for. containerd waits 10 s.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A run's standard input, once the agent has dialled it.
@@ -28,6 +30,8 @@ struct RunIo {
     pump: JoinHandle<()>,
     attached: mpsc::UnboundedSender<UnixStream>,
     stdin: Option<Stdin>,
+    /// Grows with each piece of output.
+    moved: Arc<AtomicU64>,
     is_drained: bool,
     end: Option<End>,
 }
@@ -44,7 +48,15 @@ pub(super) struct LastWords {
 struct End {
     seq: u64,
     last: LastWords,
+    /// What had been moved when the deadline was set.
+    moved: u64,
     deadline: u64,
+}
+
+/// When an end is told although nothing more of its output has come.
+fn deadline(now: u64) -> u64 {
+    let wait = u64::try_from(OUTPUT_PATIENCE.as_nanos()).unwrap_or(u64::MAX);
+    now.saturating_add(wait)
 }
 
 /// A client that wants to join a container.
@@ -76,11 +88,11 @@ impl Runs {
         let Some(run) = self.runs.get_mut(id) else {
             return false;
         };
-        let wait = u64::try_from(OUTPUT_PATIENCE.as_nanos()).unwrap_or(u64::MAX);
         run.end = Some(End {
             seq,
             last,
-            deadline: now.saturating_add(wait),
+            moved: run.moved.load(Ordering::Relaxed),
+            deadline: deadline(now),
         });
         run.is_drained
     }
@@ -129,13 +141,22 @@ impl Runs {
         ends.map(|end| end.deadline).min()
     }
 
-    /// Runs whose ends are told now.
-    pub(super) fn overdue(&self, now: u64) -> Vec<ContainerId> {
-        self.runs
-            .iter()
-            .filter(|(_, run)| run.end.as_ref().is_some_and(|end| end.deadline <= now))
-            .map(|(id, _)| id.clone())
-            .collect()
+    /// Runs whose ends are told now: nothing has come for long. The others are
+    /// given time again.
+    pub(super) fn overdue(&mut self, now: u64) -> Vec<ContainerId> {
+        let mut overdue = Vec::new();
+        for (id, run) in &mut self.runs {
+            let Some(end) = run.end.as_mut().filter(|end| end.deadline <= now) else {
+                continue;
+            };
+            let moved = run.moved.load(Ordering::Relaxed);
+            if moved == end.moved {
+                overdue.push(id.clone());
+            } else {
+                (end.moved, end.deadline) = (moved, deadline(now));
+            }
+        }
+        overdue
     }
 
     /// Waits until what lies in the streams of a VM that is gone is in the logs.
@@ -265,7 +286,9 @@ impl Supervisor {
             stdout,
             stderr,
             attached,
+            moved: Arc::default(),
         };
+        let moved = Arc::clone(&pump.moved);
         let messages = self.messages.clone();
         let run = id.clone();
         let pump = tokio::spawn(async move {
@@ -285,6 +308,7 @@ impl Supervisor {
             pump,
             attached: attach,
             stdin,
+            moved,
             is_drained: false,
             end: None,
         };
@@ -356,5 +380,48 @@ impl Supervisor {
             stdin: run.stdin.clone().filter(|_| stdin),
             closes_stdin: stdin && container.stdin_once,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_end_waits_while_output_comes_and_not_for_ever() {
+        let (attached, _) = mpsc::unbounded_channel();
+        let moved = Arc::new(AtomicU64::new(5));
+        let run = RunIo {
+            pump: tokio::spawn(std::future::pending()),
+            attached,
+            stdin: None,
+            moved: Arc::clone(&moved),
+            is_drained: false,
+            end: None,
+        };
+        let (mut runs, id) = (Runs::default(), ContainerId::from_random([1; 16]));
+        runs.runs.insert(id.clone(), run);
+        let exit = ProcessExit {
+            code: 3,
+            signal: None,
+            oom_killed: false,
+            unix_nanos: 0,
+        };
+        let last = LastWords {
+            exit,
+            message: None,
+        };
+        assert!(!runs.has_ended(&id, 1, last.clone(), 0));
+        let mut now = 0;
+        for _ in 0..3 {
+            moved.fetch_add(1, Ordering::Relaxed);
+            assert!(runs.overdue(now).is_empty(), "too early");
+            now = runs.deadline().unwrap();
+            assert!(runs.overdue(now).is_empty(), "some has come since");
+        }
+        now = runs.deadline().unwrap();
+        assert_eq!(runs.overdue(now), std::slice::from_ref(&id));
+        assert_eq!(runs.take_end(&id), Some(last));
+        assert_eq!(runs.deadline(), None);
     }
 }

@@ -4,6 +4,7 @@
 //! <root>/pods/<uid>/definition.json  manifest, spec and plan; written before anything is made, and by
 //!                                    the pod's owner when the running pod is changed
 //! <root>/pods/<uid>/record.json      life, VM, token, status; replaced whole at each change
+//! <state>/pods/<uid>/record.json     a newer one while the root is full
 //! <root>/pods/<uid>/owner.lock       held by the pod's supervisor: whoever gets it owns the pod
 //! <root>/pods/<uid>/exit.json        the VMM's own exit record
 //! <root>/names/<namespace>/<name>    the UID that has this name
@@ -11,6 +12,7 @@
 //! The plan names every host object, so it is the journal of intents too:
 //! undoing a half-made pod is undoing its plan.
 
+mod aside;
 pub mod atomic;
 pub mod change;
 pub mod files;
@@ -198,7 +200,7 @@ impl Record {
 pub fn read_record(settings: &Settings, uid: &PodUid) -> Result<Option<Record>, StoreError> {
     let path = settings.pod_dir(uid).join("record.json");
     let record: Option<Record> = read_json(&path)?;
-    match record {
+    match record.map(|record| aside::read(settings, uid).unwrap_or(record)) {
         Some(Record { version, .. }) if version != RECORD_VERSION => {
             Err(StoreError::Version { path, version })
         }
@@ -230,7 +232,8 @@ pub fn read_plan(settings: &Settings, uid: &PodUid) -> Result<Option<Planned>, S
     read_json(&settings.pod_dir(uid).join("definition.json"))
 }
 
-/// Replaces a pod's record. Only its owner may.
+/// Replaces a pod's record. Only its owner may. Where the root has no room for
+/// it, it is an error, and the record is read from the state directory.
 pub fn write_record(settings: &Settings, record: &Record) -> Result<(), StoreError> {
     let path = settings.pod_dir(&record.uid).join("record.json");
     let bytes = to_json(&path, record)?;
@@ -242,7 +245,9 @@ pub fn write_record(settings: &Settings, record: &Record) -> Result<(), StoreErr
     } else {
         atomic::replace
     };
-    Ok(write(&path, &bytes).map_err(PathError::on("write", &path))?)
+    let written = write(&path, &bytes);
+    aside::settle(settings, &record.uid, &written, &bytes);
+    Ok(written.map_err(PathError::on("write", &path))?)
 }
 
 /// Makes a pod's directory with its first record, under the pod's lock, which
@@ -430,7 +435,7 @@ pub(crate) fn to_json<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, S
 mod tests {
     use super::*;
 
-    fn settings() -> Settings {
+    pub(super) fn settings() -> Settings {
         let mut random = [0u8; 8];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).unwrap();
         let root =
