@@ -12,15 +12,20 @@ use std::path::{Path, PathBuf};
 const GROUP_FILE: u32 = 0o660;
 const GROUP_DIRECTORY: u32 = 0o2110;
 
+/// The device's file in the guest.
+pub fn file(device: &str) -> io::Result<String> {
+    let is_plain = !device.is_empty() && device.bytes().all(|b| b.is_ascii_alphanumeric());
+    if is_plain {
+        Ok(format!("/dev/{device}"))
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+}
+
 /// Mounts the file system of a disk.
 pub fn mount_at(device: &str, path: &str) -> io::Result<()> {
-    let is_plain = !device.is_empty() && device.bytes().all(|b| b.is_ascii_alphanumeric());
-    if !is_plain {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let device = format!("/dev/{device}");
     Ok(mount(
-        &*device,
+        &*file(device)?,
         path,
         "ext4",
         MountFlags::NOATIME,

@@ -82,8 +82,13 @@ fn step<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> SetupE
 pub struct Storage {
     /// Directory of each volume.
     pub volumes: BTreeMap<String, String>,
+    /// Layers of those that are images, which the first container that wants
+    /// one mounts.
+    pub images: BTreeMap<String, Vec<u8>>,
     /// Those that the agent fills.
     files: BTreeMap<String, FileVolume>,
+    /// Whether volumes are devices that containers write to.
+    pub has_devices: bool,
     /// Whether writable layers lie on the scratch disk.
     pub on_disk: bool,
     last_project: u32,
@@ -315,6 +320,11 @@ fn volume_directory(setup: &VolumeSetup, storage: &mut Storage) -> Result<String
             // What is on it stays as it is.
             return Ok(path);
         }
+        VolumeKind::Block { device } => {
+            let file = disk::file(device).map_err(step(format!("use the disk {device}")))?;
+            storage.has_devices = true;
+            return Ok(file);
+        }
         VolumeKind::Share { tag, is_file } => {
             let path = format!("{VOLUMES}/{name}");
             make_directory(&path, 0o700)?;
@@ -334,6 +344,12 @@ fn volume_directory(setup: &VolumeSetup, storage: &mut Storage) -> Result<String
             } else {
                 path
             });
+        }
+        VolumeKind::Image { layers } => {
+            let path = format!("{VOLUMES}/{name}");
+            make_directory(&path, 0o755)?;
+            storage.images.insert(name.to_owned(), layers.clone());
+            return Ok(path);
         }
         VolumeKind::Files => {
             let path = memory_volume(name, None)?;

@@ -22,6 +22,9 @@ pub struct ContainerSpec {
     pub process: ExecSpec,
     /// Volumes to mount, in order of destination depth.
     pub mounts: Vec<MountSpec>,
+    /// Volumes that it sees as block devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceSpec>,
     /// Limits as cgroup v2 knows them.
     pub cgroup: CgroupLimits,
     /// Unmasked /proc and /sys, all devices, writable cgroups.
@@ -131,6 +134,18 @@ pub struct MountSpec {
     /// there is made when missing. Never leaves the volume, whatever links say.
     pub sub_path: Option<String>,
     /// The container may not write through this mount.
+    pub read_only: bool,
+}
+
+/// A volume's place in a container as a block device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceSpec {
+    /// The volume's name in the pod.
+    pub volume: String,
+    /// Absolute path in the container; made, with its directories.
+    pub destination: String,
+    /// The container may not open it for writing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
 }
 

@@ -96,6 +96,11 @@ pub enum VolumeKind {
         /// Name under /dev (`vdc`).
         device: String,
     },
+    /// A disk without a file system, which outlives the pod.
+    Block {
+        /// Name under /dev (`vdc`).
+        device: String,
+    },
     /// A directory or file of the host, through virtio-fs.
     Share {
         /// The device's tag.
@@ -107,4 +112,10 @@ pub enum VolumeKind {
     },
     /// tmpfs with what `WriteFiles` brings, for containers to read.
     Files,
+    /// The files of an image, to be read and not executed.
+    Image {
+        /// Partitions of the layer disk, lowest layer first. They may be added
+        /// later, but before the first container that mounts it.
+        layers: Vec<u8>,
+    },
 }

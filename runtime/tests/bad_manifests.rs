@@ -322,11 +322,11 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: a}\nspec:\n  accessModes: [ReadWriteMany, Often]\n  volumeMode: Block\n  selector: {}\n  resources: {requests: {storage: 1Mi}}\n---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: b}\nspec: {}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: a, image: b}]\n  volumes: [{name: v, persistentVolumeClaim: {claimName: A}, emptyDir: {}}]\n",
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: a}\nspec:\n  accessModes: [ReadWriteMany, Often]\n  volumeMode: Disk\n  selector: {}\n  resources: {requests: {storage: 1Mi}}\n---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: b}\nspec: {}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: a, image: b}]\n  volumes: [{name: v, persistentVolumeClaim: {claimName: A}, emptyDir: {}}]\n",
         &[
             "5:17: spec.accessModes[0]: ReadWriteMany is refused: a disk belongs to one pod's machine at a time",
             "5:32: spec.accessModes[1]: \"Often\" is not one of ReadWriteOnce, ReadWriteOncePod",
-            "6:15: spec.volumeMode: not supported yet",
+            "6:15: spec.volumeMode: \"Disk\" is not one of Filesystem, Block",
             "7:3: spec.selector: not supported yet",
             "8:35: spec.resources.requests.storage: 1048576 bytes are too little for a file system (8Mi)",
             "13:1: spec.accessModes: required: ReadWriteOnce or ReadWriteOncePod",

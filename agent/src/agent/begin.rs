@@ -8,7 +8,8 @@ use crate::layers;
 use crate::link::Caller;
 use crate::setup::writable_directory;
 use crate::spawn::{
-    self, FileMount, LayerMount, Place, RootPlan, SpawnPlan, VolumeMount, Writable,
+    self, DeviceNode, FileMount, ImageMount, LayerMount, Place, RootPlan, SpawnPlan, VolumeMount,
+    Writable,
 };
 use beluga_proto::agent::StdioNonces;
 use beluga_proto::copy::CopySpec;
@@ -90,16 +91,6 @@ impl Agent {
 
     /// What the helper is to do for a container's first process.
     fn plan(&self, spec: &ContainerSpec) -> Result<SpawnPlan, Fault> {
-        let layers = spec.layers.iter().map(|&partition| {
-            if !self.layers.has(partition) {
-                let message = format!("layer {partition} has not been added");
-                return Err(Fault::new(FaultCode::FailedPrecondition, message));
-            }
-            Ok(LayerMount {
-                device: layers::device(partition),
-                mount_point: layers::mount_point(partition),
-            })
-        });
         let mounts = spec.mounts.iter().map(|mount| {
             let source = self.storage.volumes.get(&mount.volume).ok_or_else(|| {
                 let message = format!("there is no volume {:?}", mount.volume);
@@ -112,6 +103,26 @@ impl Agent {
                 read_only: mount.read_only,
             })
         });
+        let devices = spec.devices.iter().map(|device| {
+            let source = self.storage.volumes.get(&device.volume).ok_or_else(|| {
+                let message = format!("there is no volume {:?}", device.volume);
+                Fault::new(FaultCode::NotFound, message)
+            })?;
+            Ok(DeviceNode {
+                source: source.clone(),
+                destination: device.destination.clone(),
+                read_only: device.read_only,
+            })
+        });
+        let volumes = spec.mounts.iter().map(|mount| &mount.volume);
+        let images = volumes.filter_map(|name| {
+            let layers = self.storage.images.get(name)?;
+            let mount_point = self.storage.volumes.get(name)?.clone();
+            Some(self.layer_mounts(layers).map(|layers| ImageMount {
+                layers,
+                mount_point,
+            }))
+        });
         let shared_pid = match (&spec.processes_of, self.pause) {
             // In a shared namespace everybody is seen anyway.
             (Some(target), None) => Some(self.pod.first_process(target)?),
@@ -122,7 +133,8 @@ impl Agent {
             destination: format!("/etc/{name}"),
         });
         let root = RootPlan {
-            layers: layers.collect::<Result<_, Fault>>()?,
+            layers: self.layer_mounts(&spec.layers)?,
+            images: images.collect::<Result<_, Fault>>()?,
             writable: Writable {
                 dir: String::new(),
                 project: None,
@@ -130,6 +142,7 @@ impl Agent {
             read_only: spec.read_only_root,
             root: ROOT.to_owned(),
             mounts: mounts.collect::<Result<_, Fault>>()?,
+            devices: devices.collect::<Result<_, Fault>>()?,
             files: files.into(),
             termination_log: spec.termination_log.clone(),
             shared_pid,
@@ -142,6 +155,20 @@ impl Agent {
             mask_paths: spec.mask_paths,
             copy: None,
         })
+    }
+
+    fn layer_mounts(&self, partitions: &[u8]) -> Result<Vec<LayerMount>, Fault> {
+        let layers = partitions.iter().map(|&partition| {
+            if !self.layers.has(partition) {
+                let message = format!("layer {partition} has not been added");
+                return Err(Fault::new(FaultCode::FailedPrecondition, message));
+            }
+            Ok(LayerMount {
+                device: layers::device(partition),
+                mount_point: layers::mount_point(partition),
+            })
+        });
+        layers.collect()
     }
 
     pub(super) fn exec(

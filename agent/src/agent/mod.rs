@@ -297,8 +297,10 @@ impl Agent {
         };
         let count = volumes.filter(|one| held(one.path())).count();
         // A process that would not die has mounts of its own.
-        if held(SCRATCH.into()) || count > 0 || cgroup::pod_is_populated() {
-            // Somebody still holds it: at least what was written is kept.
+        let is_held = held(SCRATCH.into()) || count > 0 || cgroup::pod_is_populated();
+        if is_held || self.storage.has_devices {
+            // Somebody still holds it, or it is no file system that could be
+            // unmounted: at least what was written is kept.
             rustix::fs::sync();
         }
     }

@@ -3,8 +3,11 @@
 
 use super::error::{Context, HelperError};
 use super::kernel::clone_mount;
-use super::resolve::real_directory;
+use super::plan::DeviceNode;
+use super::resolve::{Boundary, components, directory, real_directory};
 use super::root::{cover, mount_of, new_context};
+use super::user::Identity;
+use crate::sys::bpf::Disk;
 use rustix::fs::{CWD, Dev, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
@@ -141,6 +144,41 @@ fn make_loop_devices(directory: &OwnedFd) -> Result<(), HelperError> {
         }
     }
     Ok(())
+}
+
+/// Makes the nodes of the container's own disks, which its user may use; what
+/// the device filter has to let pass.
+pub fn make_disks(
+    root: &OwnedFd,
+    disks: &[DeviceNode],
+    owner: &Identity,
+) -> Result<Vec<Disk>, HelperError> {
+    let mut made = Vec::with_capacity(disks.len());
+    for disk in disks {
+        let place = disk.destination.as_str();
+        let stat = rustix::fs::stat(disk.source.as_str()).to_with("look at", &disk.source)?;
+        let mut parts = components(place);
+        let Some(name) = parts.pop() else {
+            return Err(HelperError::Invalid {
+                what: format!("{place:?} is no place for a device"),
+            });
+        };
+        let parent = directory(root, &parts.join("/"), Mode::from(0o755), Boundary::Root)
+            .to_with("make the directory of", place)?;
+        let mode = if disk.read_only { 0o440 } else { 0o660 };
+        make_device(&parent, name, FileType::BlockDevice, mode, stat.st_rdev)
+            .to_with("make device", place)?;
+        let (user, group) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::chownat(&parent, name, Some(user), Some(group), flags)
+            .to_with("own device", place)?;
+        made.push(Disk {
+            major: rustix::fs::major(stat.st_rdev).cast_signed(),
+            minor: rustix::fs::minor(stat.st_rdev).cast_signed(),
+            read_only: disk.read_only,
+        });
+    }
+    Ok(made)
 }
 
 /// Mounts a directory of the pod's /dev. A guest kernel without message queues

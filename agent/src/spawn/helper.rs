@@ -148,6 +148,7 @@ struct Scene {
 
 fn create(plan: &SpawnPlan, new: &RootPlan) -> Result<Scene, HelperError> {
     root::mount_layers(&new.layers)?;
+    root::mount_images(&new.images)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let cgroup = rustix::fs::open(&*plan.cgroup, flags, Mode::empty()).to("open its cgroup")?;
     sys::unshare(UnshareFlags::NEWNS | UnshareFlags::NEWCGROUP)
@@ -171,6 +172,7 @@ fn create(plan: &SpawnPlan, new: &RootPlan) -> Result<Scene, HelperError> {
         None => None,
     };
     volumes::mount_volumes(&tree, &new.mounts)?;
+    let owned = dev::make_disks(&tree, &new.devices, &identity)?;
     volumes::mount_files(&tree, &new.files, &new.mounts, new.read_only)?;
     if let Some(path) = &new.termination_log {
         volumes::mount_termination_log(&tree, &new.writable.dir, path)?;
@@ -181,7 +183,7 @@ fn create(plan: &SpawnPlan, new: &RootPlan) -> Result<Scene, HelperError> {
     }
     if !plan.privileged {
         // Only now: the layers and the scratch disk are devices as well.
-        crate::sys::bpf::limit_devices(&cgroup).to("limit its devices")?;
+        crate::sys::bpf::limit_devices(&cgroup, &owned).to("limit its devices")?;
     }
     root::change_root(&tree)?;
     Ok(Scene {

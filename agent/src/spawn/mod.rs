@@ -47,7 +47,10 @@ mod volumes;
 
 pub use error::{HelperError, code_of};
 pub use helper::helper_main;
-pub use plan::{FileMount, LayerMount, Place, RootPlan, SpawnPlan, VolumeMount, Writable};
+pub use plan::{
+    DeviceNode, FileMount, ImageMount, LayerMount, Place, RootPlan, SpawnPlan, VolumeMount,
+    Writable,
+};
 
 use crate::sys::spawn::{Launch, launch, make_read_only};
 use beluga_proto::Fault;

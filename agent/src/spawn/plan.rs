@@ -50,6 +50,8 @@ pub enum Place {
 pub struct RootPlan {
     /// Image layers, lowest first.
     pub layers: Vec<LayerMount>,
+    /// Images that are volumes of it.
+    pub images: Vec<ImageMount>,
     /// Where its writes go.
     pub writable: Writable,
     /// The root is read-only once it is built.
@@ -58,6 +60,8 @@ pub struct RootPlan {
     pub root: String,
     /// Volumes, in order of destination depth.
     pub mounts: Vec<VolumeMount>,
+    /// Volumes as block devices.
+    pub devices: Vec<DeviceNode>,
     /// Files of the agent that the container sees.
     pub files: Vec<FileMount>,
     /// Where the run leaves its last message.
@@ -71,6 +75,15 @@ pub struct RootPlan {
 pub struct LayerMount {
     /// Block device with an EROFS image.
     pub device: String,
+    /// Existing directory to mount it at, in the agent's mount namespace.
+    pub mount_point: String,
+}
+
+/// An image as a volume: mounted once per pod, by whoever needs it first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ImageMount {
+    /// Its layers, lowest first.
+    pub layers: Vec<LayerMount>,
     /// Existing directory to mount it at, in the agent's mount namespace.
     pub mount_point: String,
 }
@@ -94,6 +107,17 @@ pub struct VolumeMount {
     /// Path below the volume's root; a directory is made when it is missing.
     pub sub_path: Option<String>,
     /// The container may not write through this mount.
+    pub read_only: bool,
+}
+
+/// A volume's place in a container as a block device.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeviceNode {
+    /// The device's file in the guest's own /dev.
+    pub source: String,
+    /// Absolute path in the container.
+    pub destination: String,
+    /// The container may not open it for writing.
     pub read_only: bool,
 }
 

@@ -2,7 +2,7 @@
 //! root that leaves nothing of the guest's own tree within reach.
 
 use super::error::{Context, HelperError};
-use super::plan::{LayerMount, RootPlan, Writable};
+use super::plan::{ImageMount, LayerMount, RootPlan, Writable};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags};
@@ -18,7 +18,43 @@ pub fn mount_layers(layers: &[LayerMount]) -> Result<(), HelperError> {
 }
 
 fn mount_layer(layer: &LayerMount) -> Result<(), HelperError> {
-    let place = layer.mount_point.as_str();
+    once(&layer.mount_point, || {
+        layer_at(&layer.device, MountAttrFlags::MOUNT_ATTR_RDONLY)
+    })
+}
+
+/// Mounts the images that are volumes, as layers are mounted.
+pub fn mount_images(images: &[ImageMount]) -> Result<(), HelperError> {
+    // As the kubelet has it: files to read, not programs to run.
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV;
+    // One without layers is the empty directory.
+    let mut filled = images.iter().filter(|image| !image.layers.is_empty());
+    filled.try_for_each(|image| {
+        mount_layers(&image.layers)?;
+        once(&image.mount_point, || match image.layers.as_slice() {
+            // An overlay without a writable layer wants two at least.
+            [one] => layer_at(&one.device, attributes),
+            layers => {
+                let context = new_context(c"overlay")?;
+                set(&context, "source", "overlay")?;
+                for layer in layers.iter().rev() {
+                    set(&context, "lowerdir+", &layer.mount_point)?;
+                }
+                rustix::mount::fsconfig_create(context.as_fd()).to("stack a volume's layers")?;
+                mount_of(&context, attributes)
+            }
+        })
+    })
+}
+
+/// Mounts what `make` makes, unless that has been done.
+fn once(
+    place: &str,
+    make: impl FnOnce() -> Result<OwnedFd, HelperError>,
+) -> Result<(), HelperError> {
     if is_mount(place)? {
         return Ok(());
     }
@@ -30,13 +66,21 @@ fn mount_layer(layer: &LayerMount) -> Result<(), HelperError> {
     if is_mount(place)? {
         return Ok(());
     }
+    attach(&make()?, CWD, place, MoveMountFlags::empty()).to_with("mount a layer at", place)
+}
+
+fn layer_at(device: &str, attributes: MountAttrFlags) -> Result<OwnedFd, HelperError> {
     let context = new_context(c"erofs")?;
-    rustix::mount::fsconfig_set_string(context.as_fd(), "source", layer.device.as_str())
-        .to_with("set the source of layer", place)?;
-    rustix::mount::fsconfig_set_flag(context.as_fd(), "ro").to_with("protect layer", place)?;
-    rustix::mount::fsconfig_create(context.as_fd()).to_with("read layer", &layer.device)?;
-    let mount = mount_of(&context, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
-    attach(&mount, CWD, place, MoveMountFlags::empty()).to_with("mount a layer at", place)
+    rustix::mount::fsconfig_set_string(context.as_fd(), "source", device)
+        .to_with("set the source of layer", device)?;
+    rustix::mount::fsconfig_set_flag(context.as_fd(), "ro").to_with("protect layer", device)?;
+    rustix::mount::fsconfig_create(context.as_fd()).to_with("read layer", device)?;
+    mount_of(&context, attributes)
+}
+
+/// Sets an option of an overlay.
+fn set(context: &OwnedFd, key: &str, value: &str) -> Result<(), HelperError> {
+    rustix::mount::fsconfig_set_string(context.as_fd(), key, value).to_with("set an overlay's", key)
 }
 
 fn is_mount(path: &str) -> Result<bool, HelperError> {
@@ -69,16 +113,12 @@ pub fn mount_overlay(plan: &RootPlan) -> Result<OwnedFd, HelperError> {
     }
     copy_root_attributes(&lower[0], &upper)?;
     let context = new_context(c"overlay")?;
-    let set = |key: &str, value: &str| {
-        rustix::mount::fsconfig_set_string(context.as_fd(), key, value)
-            .to_with("set an overlay's", key)
-    };
-    set("source", "overlay")?;
+    set(&context, "source", "overlay")?;
     for layer in &lower {
-        set("lowerdir+", layer)?;
+        set(&context, "lowerdir+", layer)?;
     }
-    set("upperdir", &upper)?;
-    set("workdir", &work)?;
+    set(&context, "upperdir", &upper)?;
+    set(&context, "workdir", &work)?;
     // The writable layer lives no longer than its container: nothing to sync.
     rustix::mount::fsconfig_set_flag(context.as_fd(), "volatile").to("set an overlay volatile")?;
     rustix::mount::fsconfig_create(context.as_fd()).to("stack the image's layers")?;

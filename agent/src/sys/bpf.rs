@@ -57,6 +57,8 @@ const JUMP_LESS_OR_EQUAL: u8 = 0xb5;
 const EXIT: u8 = 0x95;
 
 const MKNOD: i32 = 1;
+const READ: i32 = 2;
+const BLOCK: i32 = 1;
 const CHARACTER: i32 = 2;
 
 /// Character devices that every container may use: what runc allows.
@@ -82,8 +84,22 @@ fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instr
     }
 }
 
+/// A disk of a container's own.
+#[derive(Debug, Clone, Copy)]
+pub struct Disk {
+    /// Number of its driver.
+    pub major: i32,
+    /// Its own number.
+    pub minor: i32,
+    /// It may not be written to.
+    pub read_only: bool,
+}
+
+/// Instructions that are about one disk.
+const PER_DISK: usize = 4;
+
 /// The program. Context (register 1): access << 16 | type, major, minor.
-fn program() -> Vec<Instruction> {
+fn program(disks: &[Disk]) -> Vec<Instruction> {
     let mut code = vec![
         instruction(LOAD_WORD, 2, 1, 0, 0),
         instruction(MOVE, 3, 2, 0, 0),
@@ -93,7 +109,7 @@ fn program() -> Vec<Instruction> {
         instruction(LOAD_WORD, 5, 1, 8, 0),
     ];
     // The tail: refuse, then allow. Jumps to it are counted from its distance.
-    let body = 4 + DEVICES.len() * 2;
+    let body = 4 + disks.len() * PER_DISK + DEVICES.len() * 2;
     let refuse = code.len() + body;
     let allow = refuse + 2;
     let distance = |from: usize, to: usize| i16::try_from(to - from - 1).unwrap_or(0);
@@ -103,6 +119,18 @@ fn program() -> Vec<Instruction> {
     };
     // Making a node is harmless: opening it is what counts.
     jump(&mut code, JUMP_EQUAL, 2, allow, MKNOD);
+    for disk in disks {
+        let next = code.len() + PER_DISK;
+        jump(&mut code, JUMP_NOT_EQUAL, 3, next, BLOCK);
+        jump(&mut code, JUMP_NOT_EQUAL, 4, next, disk.major);
+        jump(&mut code, JUMP_NOT_EQUAL, 5, next, disk.minor);
+        let (register, value) = if disk.read_only {
+            (2, READ)
+        } else {
+            (3, BLOCK)
+        };
+        jump(&mut code, JUMP_EQUAL, register, allow, value);
+    }
     jump(&mut code, JUMP_NOT_EQUAL, 3, refuse, CHARACTER);
     for (major, minor) in DEVICES {
         let next = code.len() + 2;
@@ -121,8 +149,8 @@ fn program() -> Vec<Instruction> {
 }
 
 /// Loads the filter that allows what an unprivileged container may use.
-fn load_device_filter() -> io::Result<OwnedFd> {
-    let code = program();
+fn load_device_filter(disks: &[Disk]) -> io::Result<OwnedFd> {
+    let code = program(disks);
     let load = Load {
         prog_type: PROG_TYPE_CGROUP_DEVICE,
         insn_cnt: u32::try_from(code.len()).unwrap_or(0),
@@ -138,10 +166,10 @@ fn load_device_filter() -> io::Result<OwnedFd> {
 }
 
 /// Lets the processes of a cgroup and of all below it use no devices but those
-/// of every container. Called by the helper, in that cgroup itself, once it has
+/// of every container and its own disks. Called by the helper, in that cgroup itself, once it has
 /// mounted what it needs.
-pub fn limit_devices(cgroup: impl AsFd) -> io::Result<()> {
-    let filter = load_device_filter()?;
+pub fn limit_devices(cgroup: impl AsFd, disks: &[Disk]) -> io::Result<()> {
+    let filter = load_device_filter(disks)?;
     let attach = Attach {
         target_fd: cgroup.as_fd().as_raw_fd().unsigned_abs(),
         attach_bpf_fd: filter.as_fd().as_raw_fd().unsigned_abs(),
@@ -166,9 +194,13 @@ mod tests {
 
     /// Runs the program as the kernel would.
     fn decide(access: i32, kind: i32, major: i32, minor: i32) -> bool {
+        decide_with(&[], access, kind, major, minor)
+    }
+
+    fn decide_with(disks: &[Disk], access: i32, kind: i32, major: i32, minor: i32) -> bool {
         let context = [(access << 16) | kind, major, minor];
         let mut registers = [0i64; 11];
-        let code = program();
+        let code = program(disks);
         let mut at = 0usize;
         loop {
             let Instruction {
@@ -212,6 +244,23 @@ mod tests {
                 at += usize::try_from(offset).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn a_disk_of_its_own_may_be_used_and_its_neighbours_may_not() {
+        let disk = |minor, read_only| Disk {
+            major: 254,
+            minor,
+            read_only,
+        };
+        let disks = [disk(32, false), disk(48, true)];
+        let may = |access, minor| decide_with(&disks, access, BLOCK, 254, minor);
+        assert!(may(6, 32) && may(2, 32) && may(4, 32));
+        assert!(may(READ, 48) && !may(6, 48) && !may(4, 48));
+        assert!(!may(6, 16) && !may(READ, 0) && !may(READ, 33));
+        assert!(!decide_with(&disks, READ, CHARACTER, 254, 32));
+        assert!(!decide_with(&disks, READ, BLOCK, 253, 32));
+        assert!(decide_with(&disks, 6, CHARACTER, 1, 3));
     }
 
     #[test]

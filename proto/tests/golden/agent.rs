@@ -7,7 +7,7 @@ use beluga_proto::agent::{
     ProcessStats, ResumeStream, StdioNonces, Target,
 };
 use beluga_proto::bytes::Bytes;
-use beluga_proto::container::TerminalSize;
+use beluga_proto::container::{DeviceSpec, TerminalSize};
 use beluga_proto::copy::CopySpec;
 use beluga_proto::pod::{VolumeKind, VolumeSetup};
 use beluga_proto::probe::{Handler, HookKind, ProbeKind};
@@ -186,6 +186,33 @@ fn volumes_of_the_host() {
         };
         check(&format!("volume_share_{name}"), &volume);
     }
+}
+
+#[test]
+fn volumes_that_are_images_and_disks() {
+    let kinds = [
+        ("image", VolumeKind::Image { layers: vec![2, 3] }),
+        (
+            "block",
+            VolumeKind::Block {
+                device: "vdc".into(),
+            },
+        ),
+    ];
+    for (name, kind) in kinds {
+        let volume = VolumeSetup {
+            name: "data".into(),
+            kind,
+            group: None,
+        };
+        check(&format!("volume_{name}"), &volume);
+    }
+    let device = DeviceSpec {
+        volume: "data".into(),
+        destination: "/dev/xvda".into(),
+        read_only: true,
+    };
+    check("device", &device);
 }
 
 #[test]

@@ -93,6 +93,7 @@ pub fn spec() -> ContainerSpec {
         writable_limit: Some(1 << 30),
         read_only_root: false,
         process: process(),
+        devices: Vec::new(),
         mounts: vec![MountSpec {
             volume: "data".into(),
             destination: "/data".into(),

@@ -192,6 +192,7 @@ fn volumes(page: &mut Page, pod: &PodView) {
                 "" => format!("hostPath {path}"),
                 word => format!("hostPath {path} ({word})"),
             },
+            VolumeSource::Image { image, .. } => format!("image {image}"),
         };
         page.field(2, &volume.name, text);
     }

@@ -276,9 +276,11 @@ pub async fn remove(settings: &Settings, args: &RemoveArgs) -> Result<u8, CliErr
         if pod.status.phase.is_end() {
             continue;
         }
-        let containers = pod.plan.iter().flat_map(|plan| &plan.containers);
-        for container in containers {
-            if let Ok(id) = container.image_id.parse::<Digest>() {
+        let plan = pod.plan.iter();
+        let containers = plan.clone().flat_map(|plan| &plan.containers);
+        let containers = containers.map(|container| &container.image_id);
+        for id in containers.chain(plan.flat_map(|plan| &plan.volume_images)) {
+            if let Ok(id) = id.parse::<Digest>() {
                 let users = in_use.entry(id).or_default();
                 if !users.contains(&pod.name) {
                     users.push(pod.name.clone());

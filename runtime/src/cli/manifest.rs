@@ -113,11 +113,9 @@ pub fn images(
     for absent in &mut images {
         // The first document that names it; a command line has no lines.
         absent.place = documents.iter().find_map(|document| {
-            let mut all = document.spec.all_containers();
-            let is_it = |one: &&crate::spec::Container| {
-                one.name == absent.container && one.image == absent.image
-            };
-            let place = document.image_places.get(&all.find(is_it)?.name)?;
+            let mut all = document.spec.images();
+            all.find(|(owner, image, _)| *owner == absent.container && *image == absent.image)?;
+            let place = document.image_places.get(&absent.container)?;
             let source = &document.source_name;
             (source != COMMAND_LINE).then(|| format!("{source}:{place}"))
         });
@@ -133,16 +131,15 @@ pub fn images_of<'p>(
     let store = Store::open(settings.images())?;
     let mut present = BTreeMap::new();
     let mut absent: Vec<AbsentImage> = Vec::new();
-    for container in specs.into_iter().flat_map(PodSpec::all_containers) {
-        let image = &container.image;
-        if present.contains_key(image) || absent.iter().any(|known| known.image == *image) {
+    for (owner, image, _) in specs.into_iter().flat_map(PodSpec::images) {
+        if present.contains_key(image) || absent.iter().any(|known| known.image == image) {
             continue;
         }
         match store.resolve(&image.parse::<Reference>()?)? {
-            Some(found) => drop(present.insert(image.clone(), image_facts(&found))),
+            Some(found) => drop(present.insert(image.to_owned(), image_facts(&found))),
             None => absent.push(AbsentImage {
-                container: container.name.clone(),
-                image: image.clone(),
+                container: owner,
+                image: image.to_owned(),
                 place: None,
             }),
         }

@@ -84,6 +84,21 @@ pub fn create(settings: &Settings, path: &Path, bytes: u64) -> Result<(), Scratc
 /// Makes a disk that outlives pods, with a journal, sparse. What an earlier
 /// attempt has left at `path` is written over.
 pub fn create_lasting(path: &Path, bytes: u64) -> Result<(), ScratchError> {
+    new_disk(path, bytes, |temporary| {
+        format(temporary, &LASTING_ARGUMENTS, "volume")
+    })
+}
+
+/// The same with nothing on it.
+pub fn create_raw(path: &Path, bytes: u64) -> Result<(), ScratchError> {
+    new_disk(path, bytes, |_| Ok(()))
+}
+
+fn new_disk(
+    path: &Path,
+    bytes: u64,
+    fill: impl FnOnce(&Path) -> Result<(), ScratchError>,
+) -> Result<(), ScratchError> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let temporary = path.with_extension("img-new");
     let file = File::options()
@@ -95,7 +110,7 @@ pub fn create_lasting(path: &Path, bytes: u64) -> Result<(), ScratchError> {
         .map_err(PathError::on("make", &temporary))?;
     file.set_len(bytes)
         .map_err(PathError::on("size", &temporary))?;
-    format(&temporary, &LASTING_ARGUMENTS, "volume")?;
+    fill(&temporary)?;
     file.sync_all()
         .map_err(PathError::on("write", &temporary))?;
     Ok(std::fs::rename(&temporary, path).map_err(PathError::on("make", path))?)

@@ -159,7 +159,12 @@ pub fn apply(settings: &Settings, object: &ConfigObject) -> Result<Applied, Obje
             .map_err(StoreError::from)?;
     }
     if let (Some(claim), Applied::Created) = (&object.claim, applied) {
-        scratch::create_lasting(&path.with_extension("img"), claim.bytes)?;
+        let disk = path.with_extension("img");
+        if claim.is_block {
+            scratch::create_raw(&disk, claim.bytes)?;
+        } else {
+            scratch::create_lasting(&disk, claim.bytes)?;
+        }
     }
     let bytes = store::to_json(&path, &kept)?;
     atomic::replace_durably(&path, &bytes)

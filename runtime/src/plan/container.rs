@@ -11,7 +11,9 @@ use crate::spec::{
 };
 use beluga_proto::ExecSpec;
 use beluga_proto::capability::{CAPABILITIES, DEFAULT_CAPABILITIES};
-use beluga_proto::container::{CgroupLimits, MountSpec, Rlimit, Seccomp, TerminalSize, UserSpec};
+use beluga_proto::container::{
+    CgroupLimits, DeviceSpec, MountSpec, Rlimit, Seccomp, TerminalSize, UserSpec,
+};
 use std::collections::BTreeMap;
 
 /// A terminal's size until a client tells its own.
@@ -108,6 +110,7 @@ fn template(
         read_only_root: security.read_only_root,
         process: process(facts, container, image)?,
         mounts: mounts(facts, container)?,
+        devices: devices(facts.spec, container),
         cgroup: limits(&container.resources),
         privileged: security.privileged,
         mask_paths: !security.privileged && !security.unmasked_proc,
@@ -185,7 +188,7 @@ fn mounts(facts: &Facts<'_>, container: &Container) -> Result<Vec<MountSpec>, Pl
         let mut volumes = facts.spec.volumes.iter();
         volumes.any(|volume| {
             let is_fixed = match volume.source {
-                VolumeSource::Files { .. } => true,
+                VolumeSource::Files { .. } | VolumeSource::Image { .. } => true,
                 VolumeSource::Claim { read_only, .. } => read_only,
                 VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } => false,
             };
@@ -208,6 +211,28 @@ fn mounts(facts: &Facts<'_>, container: &Container) -> Result<Vec<MountSpec>, Pl
     }
     mounts.sort_by_key(|mount| mount.destination.matches('/').count());
     Ok(mounts)
+}
+
+/// Disks as devices; what nobody may write to is one to read.
+fn devices(spec: &PodSpec, container: &Container) -> Vec<DeviceSpec> {
+    let is_read_only = |name: &str| {
+        let mut volumes = spec.volumes.iter();
+        let found = volumes.find(|volume| volume.name == name);
+        let source = found.map(|volume| &volume.source);
+        matches!(
+            source,
+            Some(VolumeSource::Claim {
+                read_only: true,
+                ..
+            })
+        )
+    };
+    let devices = container.devices.iter().map(|device| DeviceSpec {
+        volume: device.volume.clone(),
+        destination: device.path.clone(),
+        read_only: is_read_only(&device.volume),
+    });
+    devices.collect()
 }
 
 /// A subPathExpr with its variables in it. One that names a variable which is

@@ -1,10 +1,12 @@
 //! What the agent is told of the pod: names, addresses, volumes.
 
+use super::downward::Facts;
 use super::types::{HostFacts, Identity};
 use super::{claims, shares};
 use crate::spec::{Medium, PodSpec, Volume, VolumeSource};
 use beluga_proto::PodSetup;
 use beluga_proto::pod::{Interface, Route, VolumeKind, VolumeSetup};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -21,7 +23,8 @@ const CLUSTER_DOMAIN: &str = "cluster.local";
 const MAX_HOSTNAME: usize = 63;
 
 /// What the agent is told first. The clock is the sender's to fill in.
-pub fn setup(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> PodSetup {
+pub fn setup(facts: &Facts<'_>, host: &HostFacts, images: &BTreeMap<String, Vec<u8>>) -> PodSetup {
+    let (spec, identity) = (facts.spec, facts.identity);
     let hostname = hostname(spec, identity);
     let network = host.network.as_ref().zip(identity.network.as_ref());
     PodSetup {
@@ -51,10 +54,11 @@ pub fn setup(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> PodSetup 
             .iter()
             .map(|volume| VolumeSetup {
                 name: volume.name.clone(),
-                kind: kind(spec, host, volume),
+                kind: kind(facts, host, volume, images),
                 group: match volume.source {
-                    // The host's files stay as they are, as the kubelet has it.
-                    VolumeSource::HostPath { .. } => None,
+                    // The host's files stay as they are, as the kubelet has it,
+                    // and those of an image cannot change.
+                    VolumeSource::HostPath { .. } | VolumeSource::Image { .. } => None,
                     _ => spec.fs_group,
                 },
             })
@@ -65,7 +69,12 @@ pub fn setup(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> PodSetup 
     }
 }
 
-fn kind(spec: &PodSpec, host: &HostFacts, volume: &Volume) -> VolumeKind {
+fn kind(
+    facts: &Facts<'_>,
+    host: &HostFacts,
+    volume: &Volume,
+    images: &BTreeMap<String, Vec<u8>>,
+) -> VolumeKind {
     match &volume.source {
         VolumeSource::EmptyDir { medium, size_limit } => match medium {
             Medium::Disk => VolumeKind::EmptyDir {
@@ -76,10 +85,18 @@ fn kind(spec: &PodSpec, host: &HostFacts, volume: &Volume) -> VolumeKind {
             },
         },
         VolumeSource::Files { .. } => VolumeKind::Files,
-        VolumeSource::Claim { name, .. } => VolumeKind::Disk {
-            device: claims::device(spec, name),
+        VolumeSource::Claim { name, .. } => {
+            let device = claims::device(facts.spec, name);
+            if claims::is_block(facts, volume) {
+                VolumeKind::Block { device }
+            } else {
+                VolumeKind::Disk { device }
+            }
+        }
+        VolumeSource::HostPath { .. } => shares::kind(facts.spec, host, &volume.name),
+        VolumeSource::Image { .. } => VolumeKind::Image {
+            layers: images.get(&volume.name).cloned().unwrap_or_default(),
         },
-        VolumeSource::HostPath { .. } => shares::kind(spec, host, &volume.name),
     }
 }
 

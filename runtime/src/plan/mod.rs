@@ -18,6 +18,7 @@ mod shares;
 mod signal;
 mod size;
 mod types;
+mod volume_images;
 
 pub use change::{Changes, Difference, amend, difference, with_layers_of};
 pub use claims::MAX_CLAIMS;
@@ -217,6 +218,7 @@ pub fn plan(
         scratch_bytes,
     };
     let containers = container::plan(&facts, images, &mut layers, |_| true)?;
+    let volume_images = volume_images::add(spec, images, &mut layers)?;
     let warnings = command::skipped(&facts);
     let scratch = host.pod_dir.join("scratch.img");
     let mut disks = vec![
@@ -235,6 +237,7 @@ pub fn plan(
         },
     ];
     disks.extend(claims::disks(&facts)?);
+    claims::check_modes(&facts)?;
     let shares = shares::steps(spec, host, &identity)?;
     let network = host.network.as_ref().zip(identity.network.as_ref());
     Ok(Plan {
@@ -247,7 +250,7 @@ pub fn plan(
         .into_iter()
         .chain(shares)
         .collect(),
-        guest: guest::setup(spec, host, &identity),
+        guest: guest::setup(&facts, host, &volume_images.layers),
         vm: VmPlan {
             name: machine_name(&identity),
             vcpus: sizing.vcpus,
@@ -272,6 +275,7 @@ pub fn plan(
         },
         layers: layers.extents(),
         containers,
+        volume_images: volume_images.ids,
         warnings,
         grace_seconds: spec.grace_seconds,
         active_deadline_seconds: spec.active_deadline_seconds,
@@ -300,7 +304,8 @@ fn scratch_bytes(spec: &PodSpec, host: &HostFacts) -> u64 {
             VolumeSource::EmptyDir { .. }
             | VolumeSource::Files { .. }
             | VolumeSource::Claim { .. }
-            | VolumeSource::HostPath { .. } => None,
+            | VolumeSource::HostPath { .. }
+            | VolumeSource::Image { .. } => None,
         });
     let layers = spec
         .all_containers()

@@ -2,7 +2,7 @@
 
 use crate::spec::{Hooks, HostPathKind, Published, Resources, RestartPolicy, RestartRule};
 use beluga_proto::agent::LayerExtent;
-use beluga_proto::container::{CgroupLimits, MountSpec};
+use beluga_proto::container::{CgroupLimits, DeviceSpec, MountSpec};
 use beluga_proto::pod::Address;
 use beluga_proto::probe::{ProbeKind, ProbeSpec};
 use beluga_proto::vm::MacAddress;
@@ -28,6 +28,9 @@ pub struct Plan {
     pub layers: Vec<LayerExtent>,
     /// Init containers in order, then app containers.
     pub containers: Vec<ContainerPlan>,
+    /// `sha256:…` of the images that are volumes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volume_images: Vec<String>,
     /// What the user should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
@@ -431,6 +434,9 @@ pub struct ContainerTemplate {
     pub process: ExecSpec,
     /// Volumes to mount.
     pub mounts: Vec<MountSpec>,
+    /// Disks that it sees as devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceSpec>,
     /// Limits.
     pub cgroup: CgroupLimits,
     /// All devices, nothing masked.
@@ -460,6 +466,7 @@ impl ContainerTemplate {
             read_only_root: self.read_only_root,
             process: self.process.clone(),
             mounts: self.mounts.clone(),
+            devices: self.devices.clone(),
             cgroup: self.cgroup.clone(),
             privileged: self.privileged,
             mask_paths: self.mask_paths,

@@ -21,6 +21,17 @@ pub struct ClaimSpec {
     /// `ReadWriteOnce`, `ReadWriteOncePod`: a disk is one machine's at a time,
     /// and a machine is one pod's, so that both come to the same.
     pub access_modes: Vec<String>,
+    /// `volumeMode: Block`: no file system, for containers to use as a device.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_block: bool,
+}
+
+impl ClaimSpec {
+    /// `volumeMode` as manifests write it.
+    #[must_use]
+    pub fn volume_mode(&self) -> &'static str {
+        if self.is_block { "Block" } else { "Filesystem" }
+    }
 }
 
 /// Converts a claim.
@@ -86,8 +97,12 @@ pub(super) fn spec(
                 "volumeName",
                 volume_name.as_ref().is_some_and(|name| !name.is_empty()),
             ),
-            ("volumeMode", volume_mode.as_deref() == Some("Block")),
         ],
+    );
+    let is_block = check.choice(
+        "spec.volumeMode",
+        volume_mode.as_deref(),
+        &[("Filesystem", false), ("Block", true)],
     );
     if !some(access_modes) {
         check.wrong(
@@ -125,5 +140,6 @@ pub(super) fn spec(
     Some(ClaimSpec {
         bytes: bytes.div_ceil(4096).saturating_mul(4096),
         access_modes: access_modes.clone().unwrap_or_default(),
+        is_block,
     })
 }

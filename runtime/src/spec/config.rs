@@ -3,6 +3,7 @@
 
 use super::issue::Position;
 use super::object::ObjectKind;
+use super::types::PullPolicy;
 use serde::{Deserialize, Serialize};
 
 /// The value of an environment variable.
@@ -151,6 +152,13 @@ pub enum VolumeSource {
         /// What has to be there.
         kind: HostPathKind,
     },
+    /// The files of an image, for containers to read.
+    Image {
+        /// As the manifest writes it.
+        image: String,
+        /// When to fetch it.
+        pull_policy: PullPolicy,
+    },
 }
 
 /// What a hostPath has to be, as the kubelet checks it.
@@ -196,11 +204,17 @@ impl VolumeSource {
     pub fn objects(&self) -> impl Iterator<Item = (ObjectKind, &str)> {
         let sources = match self {
             Self::Files { sources, .. } => sources.as_slice(),
-            Self::EmptyDir { .. } | Self::Claim { .. } | Self::HostPath { .. } => &[],
+            Self::EmptyDir { .. }
+            | Self::Claim { .. }
+            | Self::HostPath { .. }
+            | Self::Image { .. } => &[],
         };
         let claim = match self {
             Self::Claim { name, .. } => Some((ObjectKind::Claim, name.as_str())),
-            Self::Files { .. } | Self::EmptyDir { .. } | Self::HostPath { .. } => None,
+            Self::Files { .. }
+            | Self::EmptyDir { .. }
+            | Self::HostPath { .. }
+            | Self::Image { .. } => None,
         };
         let files = sources.iter().filter_map(|source| match source {
             FileSource::Object { kind, name, .. } => Some((*kind, name.as_str())),

@@ -1,9 +1,8 @@
 //! Containers of a pod.
 
 use super::check::Check;
-use super::config::Volume;
-use super::pod::some;
-use super::types::{Container, PullPolicy, RestartPolicy, VolumeMount};
+use super::config::{Volume, VolumeSource};
+use super::types::{Container, PullPolicy, RestartPolicy, VolumeDevice, VolumeMount};
 use super::yaml::join;
 use super::{env, lifecycle, names, ports, probe, resize, resources, security};
 use beluga_image::Reference;
@@ -49,7 +48,7 @@ pub fn one(
     context: &Context<'_>,
     check: &mut Check<'_>,
 ) -> Container {
-    refuse(path, container, check);
+    all_fields(container);
     let policy = container.restart_policy.as_deref();
     let (restart_policy, sidecar) = lifecycle::restart(path, policy, init, check);
     let lifecycle = container.lifecycle.as_ref();
@@ -66,11 +65,7 @@ pub fn one(
         pull_policy: check.choice(
             &join(path, "imagePullPolicy"),
             container.image_pull_policy.as_deref(),
-            &[
-                ("Always", PullPolicy::Always),
-                ("IfNotPresent", PullPolicy::IfNotPresent),
-                ("Never", PullPolicy::Never),
-            ],
+            &PullPolicy::ALL,
         ),
         command: words(path, "command", &container.command, check),
         args: words(path, "args", &container.args, check),
@@ -94,6 +89,7 @@ pub fn one(
             context.volumes,
             check,
         ),
+        devices: devices(path, container, context.volumes, check),
         resources: resources::convert(path, container.resources.as_ref(), check),
         resize_restart: resize::policy(path, container, restart_policy, context, check),
         security: security::merge(
@@ -116,8 +112,8 @@ pub fn one(
     }
 }
 
-/// Every field of a container: done elsewhere (`_`) or refused.
-fn refuse(path: &str, container: &core::Container, check: &mut Check<'_>) {
+/// Every field of a container is done elsewhere (`_`).
+fn all_fields(container: &core::Container) {
     let core::Container {
         args: _,
         command: _,
@@ -141,21 +137,24 @@ fn refuse(path: &str, container: &core::Container, check: &mut Check<'_>) {
         termination_message_path: _,
         termination_message_policy: _,
         tty: _,
-        volume_devices,
+        volume_devices: _,
         volume_mounts: _,
         working_dir: _,
     } = container;
-    check.unsupported(path, &[("volumeDevices", some(volume_devices))]);
 }
 
 fn image(path: &str, text: &str, check: &mut Check<'_>) -> String {
-    let path = join(path, "image");
-    if text.is_empty() {
-        check.wrong(&path, "required: the image to run");
-    } else if let Err(error) = text.parse::<Reference>() {
-        check.wrong(&path, error.to_string());
-    }
+    reference(&join(path, "image"), text, "run", check);
     text.to_owned()
+}
+
+/// Checks the name of an image to `verb`.
+pub fn reference(path: &str, text: &str, verb: &str, check: &mut Check<'_>) {
+    if text.is_empty() {
+        check.wrong(path, format!("required: the image to {verb}"));
+    } else if let Err(error) = text.parse::<Reference>() {
+        check.wrong(path, error.to_string());
+    }
 }
 
 /// The words of a command line, without what no program can be handed.
@@ -249,6 +248,60 @@ fn mounts(
             sub_path,
             sub_path_expr,
             read_only: read_only.unwrap_or_default(),
+        });
+    }
+    out
+}
+
+/// Disks that the container sees as devices; whether the claim is such a disk
+/// is known when its object is.
+fn devices(
+    path: &str,
+    container: &core::Container,
+    volumes: &[Volume],
+    check: &mut Check<'_>,
+) -> Vec<VolumeDevice> {
+    let list = container.volume_devices.as_deref().unwrap_or_default();
+    let mounts = container.volume_mounts.as_deref().unwrap_or_default();
+    let mut taken = BTreeSet::new();
+    let mut out: Vec<VolumeDevice> = Vec::new();
+    for (at, core::VolumeDevice { device_path, name }) in list.iter().enumerate() {
+        let path = format!("{path}.volumeDevices[{at}]");
+        let volume = volumes.iter().find(|volume| volume.name == *name);
+        let at = join(&path, "name");
+        match volume.map(|volume| &volume.source) {
+            _ if name.is_empty() => check.wrong(&at, "required: the volume's name"),
+            None => check.wrong(
+                &at,
+                format!("{name:?} is not a volume of the pod (spec.volumes declares them)"),
+            ),
+            Some(VolumeSource::Claim { .. }) => {}
+            Some(_) => check.wrong(
+                &at,
+                "only a persistentVolumeClaim can be a device (its volumeMode is Block)",
+            ),
+        }
+        if out.iter().any(|one| one.volume == *name) {
+            check.wrong(
+                &at,
+                format!("{name:?} is a device of the container already"),
+            );
+        }
+        if mounts.iter().any(|mount| mount.name == *name) {
+            check.wrong(&at, format!("{name:?} is among the volumeMounts already"));
+        }
+        let at = join(&path, "devicePath");
+        let device_path = destination(&at, device_path, &mut taken, check);
+        let is_mount = |mount: &core::VolumeMount| {
+            let parts = mount.mount_path.split('/').filter(|part| !part.is_empty());
+            parts.eq(device_path.split('/').filter(|part| !part.is_empty()))
+        };
+        if mounts.iter().any(is_mount) {
+            check.wrong(&at, "a volume is mounted there already");
+        }
+        out.push(VolumeDevice {
+            volume: name.clone(),
+            path: device_path,
         });
     }
     out

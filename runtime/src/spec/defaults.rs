@@ -41,6 +41,9 @@ pub fn apply(pod: &mut Pod) {
         if *volume == bare {
             volume.empty_dir = Some(EmptyDirVolumeSource::default());
         }
+        if let Some(image) = &mut volume.image {
+            pull_policy(image.reference.as_deref(), &mut image.pull_policy);
+        }
         if let Some(host_path) = &mut volume.host_path {
             host_path.type_.get_or_insert_default();
         }

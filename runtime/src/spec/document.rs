@@ -121,8 +121,12 @@ fn image_places(spec: &PodSpec, check: &Check<'_>) -> BTreeMap<String, String> {
         let numbered = containers.iter().enumerate();
         numbered.map(move |(at, container)| (format!("{list}[{at}].image"), container))
     });
-    all.map(|(path, container)| (container.name.clone(), check.place(&path)))
-        .collect()
+    let containers = all.map(|(path, container)| (container.name.clone(), check.place(&path)));
+    let volumes = spec.volumes.iter().enumerate().map(|(at, volume)| {
+        let path = format!("spec.volumes[{at}].image.reference");
+        (format!("volume {}", volume.name), check.place(&path))
+    });
+    containers.chain(volumes).collect()
 }
 
 /// An image cannot be fetched yet, so `Always` means less than it says.

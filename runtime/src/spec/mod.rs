@@ -55,7 +55,7 @@ pub use schema::{FieldKind, fields};
 pub use types::{
     Container, ContainerPort, ContainerSecurity, Dns, Hooks, HostAlias, PodName, PodSpec, Probe,
     Probes, PullPolicy, ResizeRestart, Resources, RestartPolicy, RestartRule, RunAs, SeccompChoice,
-    TerminationMessage, VolumeMount,
+    TerminationMessage, VolumeDevice, VolumeMount,
 };
 pub use workload::{JobSpec, Ordinals, Update, Workload, WorkloadKind};
 pub use yaml::MAX_TEXT;

@@ -123,6 +123,9 @@ pub struct Container {
     pub ports: Vec<ContainerPort>,
     /// Where volumes go.
     pub mounts: Vec<VolumeMount>,
+    /// Where disks without a file system are seen as devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<VolumeDevice>,
     /// What it asks for and may use.
     pub resources: Resources,
     /// What of it can only change with a restart.
@@ -248,6 +251,15 @@ pub enum PullPolicy {
     Never,
 }
 
+impl PullPolicy {
+    /// Each by its word.
+    pub const ALL: [(&'static str, Self); 3] = [
+        ("Always", Self::Always),
+        ("IfNotPresent", Self::IfNotPresent),
+        ("Never", Self::Never),
+    ];
+}
+
 /// A port that a container says it listens on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerPort {
@@ -275,6 +287,15 @@ pub struct VolumeMount {
     pub sub_path_expr: Option<String>,
     /// Not writable through this mount.
     pub read_only: bool,
+}
+
+/// A disk's place in a container, as a block device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeDevice {
+    /// Name of the volume.
+    pub volume: String,
+    /// Absolute path in the container.
+    pub path: String,
 }
 
 /// What a container asks for (requests) and may use (limits).
@@ -413,12 +434,19 @@ impl PodSpec {
             })
     }
 
-    /// The image references that the pod needs, each once.
-    #[must_use]
-    pub fn images(&self) -> BTreeSet<&str> {
-        self.all_containers()
-            .map(|container| container.image.as_str())
-            .collect()
+    /// The images of containers and volumes: for whom (a container's name,
+    /// `volume NAME`), which, and when it is fetched.
+    pub fn images(&self) -> impl Iterator<Item = (String, &str, PullPolicy)> {
+        let containers = self
+            .all_containers()
+            .map(|one| (one.name.clone(), one.image.as_str(), one.pull_policy));
+        let volumes = self.volumes.iter().filter_map(|one| match &one.source {
+            VolumeSource::Image { image, pull_policy } => {
+                Some((format!("volume {}", one.name), image.as_str(), *pull_policy))
+            }
+            _ => None,
+        });
+        containers.chain(volumes)
     }
 }
 

@@ -3,7 +3,8 @@
 use super::check::Check;
 use super::config::{Medium, Volume, VolumeSource};
 use super::object::ObjectKind;
-use super::{files, host_path, names};
+use super::types::PullPolicy;
+use super::{container, files, host_path, names};
 use k8s_openapi::api::core::v1 as core;
 
 /// Converts the volumes whose defaults are filled in.
@@ -27,7 +28,8 @@ pub fn convert(
             let path = format!("spec.volumes[{at}]");
             let files = files::convert(&path, volume, containers, check);
             let is_other = files.is_some() || volume.persistent_volume_claim.is_some();
-            if is_other && volume.host_path.is_some() {
+            let is_image = volume.image.is_some();
+            if is_other && (volume.host_path.is_some() || is_image) {
                 check.wrong(&path, "a volume is of one kind only");
             }
             Volume {
@@ -35,6 +37,7 @@ pub fn convert(
                 source: files
                     .or_else(|| claim(&path, volume, check))
                     .or_else(|| host_path::convert(&path, volume, check))
+                    .or_else(|| image(&path, volume, check))
                     .unwrap_or_else(|| {
                         let path = format!("{path}.emptyDir");
                         empty_dir(&path, volume.empty_dir.as_ref(), check)
@@ -59,6 +62,29 @@ fn claim(path: &str, volume: &core::Volume, check: &mut Check<'_>) -> Option<Vol
     Some(VolumeSource::Claim {
         name: claim_name.clone(),
         read_only: read_only.unwrap_or_default(),
+    })
+}
+
+/// The files of an image.
+fn image(path: &str, volume: &core::Volume, check: &mut Check<'_>) -> Option<VolumeSource> {
+    let core::ImageVolumeSource {
+        pull_policy,
+        reference,
+    } = volume.image.as_ref()?;
+    if volume.empty_dir.is_some() {
+        check.wrong(path, "a volume is of one kind only");
+    }
+    let path = format!("{path}.image");
+    let image = reference.as_deref().unwrap_or_default();
+    container::reference(&format!("{path}.reference"), image, "mount", check);
+    let pull_policy = check.choice(
+        &format!("{path}.pullPolicy"),
+        pull_policy.as_deref(),
+        &PullPolicy::ALL,
+    );
+    Some(VolumeSource::Image {
+        image: image.to_owned(),
+        pull_policy,
     })
 }
 
@@ -103,7 +129,7 @@ fn refuse(path: &str, volume: &core::Volume, check: &mut Check<'_>) {
         git_repo,
         glusterfs,
         host_path: _,
-        image,
+        image: _,
         iscsi,
         name: _,
         nfs,
@@ -134,7 +160,6 @@ fn refuse(path: &str, volume: &core::Volume, check: &mut Check<'_>) {
             ("gcePersistentDisk", gce_persistent_disk.is_some()),
             ("gitRepo", git_repo.is_some()),
             ("glusterfs", glusterfs.is_some()),
-            ("image", image.is_some()),
             ("iscsi", iscsi.is_some()),
             ("nfs", nfs.is_some()),
             ("photonPersistentDisk", photon_persistent_disk.is_some()),

@@ -151,7 +151,7 @@ fn planned(text: &str) -> Result<Plan, PlanError> {
 
 #[test]
 fn plans_are_as_agreed() {
-    for name in ["web", "least", "names", "config", "shares"] {
+    for name in ["web", "least", "names", "config", "shares", "volumes"] {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
         let text = std::fs::read_to_string(directory.join(format!("{name}.yaml"))).unwrap();
         let told = serde_saphyr::to_string(&planned(&text).unwrap()).unwrap();
@@ -162,6 +162,28 @@ fn plans_are_as_agreed() {
         let agreed = std::fs::read_to_string(&golden).unwrap();
         assert!(told == agreed, "the plan of {name} is now\n{told}");
     }
+}
+
+#[test]
+fn a_disk_is_used_as_what_it_is() {
+    let golden = include_str!("../golden/volumes.yaml");
+    let with = |from: &str, to: &str| {
+        planned(&golden.replacen(from, to, 1))
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        with("volumeMode: Block", "volumeMode: Filesystem"),
+        "volume \"raw\": has volumeMode Filesystem, but is specified in volumeDevices"
+    );
+    assert_eq!(
+        with("volumeMode: Filesystem", "volumeMode: Block"),
+        "volume \"kept\": has volumeMode Block, but is specified in volumeMounts"
+    );
+    assert_eq!(
+        with("reference: tools", "reference: absent"),
+        "volume \"tools\": the image \"absent\" is not present"
+    );
 }
 
 fn pod(containers: &str) -> String {

@@ -146,6 +146,8 @@ impl Fixture {
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         SpawnPlan {
             place: Place::Create(Box::new(RootPlan {
+                images: Vec::new(),
+                devices: Vec::new(),
                 layers: vec![LayerMount {
                     device: "/dev/none".to_owned(),
                     mount_point: format!("{BASE}/layers/1"),

@@ -91,6 +91,13 @@ pub(super) fn container(page: &mut Page, spec: &Container, now: Option<&Containe
         })
         .collect();
     page.list(4, "Mounts", &mounts);
+    let devices = spec.devices.iter();
+    let devices: Vec<String> = devices
+        .map(|device| format!("{} from {}", device.path, device.volume))
+        .collect();
+    if !devices.is_empty() {
+        page.list(4, "Devices", &devices);
+    }
 }
 
 /// Words as a shell would take them back.

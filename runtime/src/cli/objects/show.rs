@@ -103,7 +103,7 @@ fn value(kept: &Kept) -> Value {
                 out["spec"] = json!({
                     "accessModes": modes,
                     "resources": {"requests": {"storage": size}},
-                    "volumeMode": "Filesystem",
+                    "volumeMode": claim.volume_mode(),
                 });
                 out["status"] = json!({
                     "phase": "Bound",
@@ -226,7 +226,7 @@ fn claim_page(settings: &Settings, kept: &Kept, claim: &ClaimSpec) -> Result<Pag
     page.field(0, "Status", "Bound");
     page.field(0, "Capacity", Bytes(claim.bytes).to_string());
     page.field(0, "Access Modes", access_modes(claim));
-    page.field(0, "VolumeMode", "Filesystem");
+    page.field(0, "VolumeMode", claim.volume_mode());
     let holder = engine::claims::holder(settings, namespace, name)?;
     page.field(0, "Used By", holder.as_deref().unwrap_or("<none>"));
     Ok(page)

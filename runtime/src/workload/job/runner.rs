@@ -359,16 +359,15 @@ fn images(
 ) -> Result<BTreeMap<String, ImageFacts>, WorkloadError> {
     let store = Store::open(settings.images())?;
     let mut found = BTreeMap::new();
-    for container in spec.all_containers() {
-        let image = &container.image;
+    for (_, image, _) in spec.images() {
         let reference = image.parse::<Reference>().ok();
         let known = reference
             .map(|reference| store.resolve(&reference))
             .transpose()?;
         let known = known.flatten().ok_or_else(|| WorkloadError::Image {
-            image: image.clone(),
+            image: image.to_owned(),
         })?;
-        found.insert(image.clone(), image_facts(&known));
+        found.insert(image.to_owned(), image_facts(&known));
     }
     Ok(found)
 }

@@ -32,6 +32,7 @@ pub fn container(name: &str, kind: ContainerKind, restart: RestartPolicy) -> Con
             read_only_root: false,
             process,
             mounts: Vec::new(),
+            devices: Vec::new(),
             cgroup: CgroupLimits::default(),
             privileged: false,
             mask_paths: true,
@@ -53,6 +54,7 @@ pub fn container(name: &str, kind: ContainerKind, restart: RestartPolicy) -> Con
 
 pub fn plan(containers: Vec<ContainerPlan>) -> Plan {
     Plan {
+        volume_images: Vec::new(),
         identity: Identity {
             uid: PodUid::from_random([7; 16]),
             name: "web".into(),
