@@ -1,5 +1,6 @@
 //! The `beluga` command.
 
+use beluga_runtime::host::resolver::RESOLVE;
 use beluga_runtime::workload::job;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ fn main() -> ExitCode {
         // Before the command line is parsed: a supervisor is started for every
         // pod, and its memory counts.
         Some("supervise") => beluga_runtime::pod::supervise_main(&args[2..]),
+        Some(RESOLVE) => beluga_runtime::resolver::resolver_main(&args[2..]),
         Some(job::RUNNER) => job::runner_main(&args[2..]),
         _ => beluga_runtime::cli::main(),
     }

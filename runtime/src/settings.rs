@@ -201,6 +201,12 @@ impl Settings {
         self.state.join("pods").join(uid.as_str())
     }
 
+    /// Cgroup of all pods of this root, relative to the mount.
+    #[must_use]
+    pub fn cgroup(&self) -> PathBuf {
+        PathBuf::from(format!("beluga-{}", self.short_hash()))
+    }
+
     /// Six hexadecimal digits that tell the host objects of this root from
     /// those of another.
     #[must_use]

@@ -2,7 +2,7 @@
 //!
 //! One pod serves all stories here: two containers with a full userland.
 
-use beluga_tests::{Pod, shared};
+use beluga_tests::{Pod, eventually, shared};
 use std::sync::LazyLock;
 
 static POD: LazyLock<Pod<'static>> = LazyLock::new(|| {
@@ -29,6 +29,7 @@ metadata: {name: neighbour}
 spec:
   terminationGracePeriodSeconds: 1
   hostname: elsewhere
+  subdomain: side
   shareProcessNamespace: true
   containers:
   - {name: a, image: busybox, command: [sleep, infinity]}
@@ -240,6 +241,86 @@ fn b25_one_address_per_pod_reachable_from_the_host() {
         .output()
         .expect("ping");
     assert!(ping.status.success(), "{ping:?}");
+}
+
+/// What the C library finds for a name, in the container `a` of the pod.
+fn found(name: &str) -> String {
+    let look = "import socket, sys\ntry: print(*sorted({a[4][0] for a in socket.getaddrinfo(sys.argv[1], 80)}))\nexcept OSError as e: print(e)";
+    let ran = POD.try_exec("a", &["python3", "-c", look, name]);
+    ran.ok().text().to_owned()
+}
+
+/// Processes of this host with a word among their arguments, in this root.
+fn processes(word: &str) -> Vec<u32> {
+    let root = shared().root().display().to_string();
+    let all = std::fs::read_dir("/proc").expect("Linux").flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let words: Vec<&str> = line.split('\0').collect();
+        words.contains(&word) && words.contains(&root.as_str())
+    })
+    .collect()
+}
+
+#[test]
+fn b26_pods_find_each_other_by_name_whatever_ends() {
+    let theirs = format!(
+        "{} {}",
+        NEIGHBOUR.ip(),
+        NEIGHBOUR.field("/status/podIPs/1/ip")
+    );
+    for name in [
+        "neighbour",
+        "neighbour.default",
+        "elsewhere.side",
+        "side.default.svc.cluster.local",
+    ] {
+        assert_eq!(found(name), theirs, "{name}");
+    }
+    assert!(
+        found("nobody.default.svc.cluster.local").contains("not known"),
+        "no such pod"
+    );
+    let name = "import socket; print(socket.gethostbyaddr(sys.argv[1])[0])"
+        .replace("sys.argv[1]", &format!("'{}'", NEIGHBOUR.ip()));
+    assert_eq!(
+        python(&POD, "a", &name),
+        "elsewhere.side.default.svc.cluster.local"
+    );
+    let [before] = processes("resolve-names")[..] else {
+        panic!("one resolver")
+    };
+    let [_, supervisor] = NEIGHBOUR.processes();
+    for pid in [before, supervisor] {
+        let kill = std::process::Command::new("kill")
+            .args(["-9", &pid.to_string()])
+            .status();
+        assert!(kill.expect("kill").success());
+    }
+    eventually("another resolver", || {
+        let now = processes("resolve-names");
+        (now.len() == 1 && now[0] != before && found("neighbour") == theirs).then_some(())
+    });
+}
+
+#[test]
+fn b26_pods_reach_each_other_over_ipv6_and_see_the_real_source() {
+    let serve = "import socket; s=socket.socket(socket.AF_INET6); s.bind(('::',7006)); s.listen(); print('up',flush=True); \
+                 c,p=s.accept(); c.sendall(p[0].encode())";
+    let line = format!(
+        "python3 -c \"{serve}\" >/tmp/p6 2>&1 & until grep -q up /tmp/p6; do sleep 0.1; done"
+    );
+    POD.sh("a", &line);
+    let ip6 = |pod: &Pod| pod.field("/status/podIPs/1/ip");
+    let seen = NEIGHBOUR.sh("a", &format!("nc {} 7006 </dev/null", ip6(&POD)));
+    assert_eq!(seen, ip6(&NEIGHBOUR));
+    assert_ne!(
+        ip6(&POD),
+        ip6(&NEIGHBOUR),
+        "one unique address per pod and family"
+    );
 }
 
 #[test]

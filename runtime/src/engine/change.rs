@@ -117,7 +117,13 @@ fn definitions(
     change: ChangeOf,
 ) -> Result<(Definition, Definition), EngineError> {
     let uid = &present.plan.identity.uid;
-    let (_, shared) = network::preview(settings, &host::boot_id()).map_err(HostError::from)?;
+    let shared = match present.plan.identity.network {
+        Some(_) => {
+            let preview = network::preview(settings, &host::boot_id());
+            Some(preview.map_err(HostError::from)?.1)
+        }
+        None => None,
+    };
     let facts = super::start::host_facts(settings, uid, &change.spec, shared)?;
     let plan = plan::amend(
         &present.plan,

@@ -1,8 +1,7 @@
 //! Finds what no record accounts for, and removes it.
 
 use super::EngineError;
-use super::start::cgroup_of;
-use crate::host::{self, HostError, cgroup, network, process, rules};
+use crate::host::{self, HostError, cgroup, network, process, resolver, rules};
 use crate::settings::Settings;
 use crate::store::{self, Life};
 use beluga_proto::PodUid;
@@ -154,6 +153,14 @@ fn network_objects(
             }
         }
     }
+    if wanted.is_empty()
+        && let Some(process) = resolver::running(settings)
+    {
+        found.push(format!("process {} that resolves pods' names", process.pid));
+        if !check {
+            resolver::end(settings);
+        }
+    }
     // Without netlink there are no interfaces of ours either.
     let interfaces = network::interfaces(settings).unwrap_or_default();
     for name in interfaces
@@ -169,9 +176,10 @@ fn network_objects(
 }
 
 fn cgroups(settings: &Settings, known: &Known, check: bool, found: &mut Vec<String>) {
-    let parent = cgroup_of(settings);
+    let parent = settings.cgroup();
     for name in cgroup::children(&parent) {
-        let is_live = PodUid::parse(name.as_str()).is_ok_and(|uid| known.live.contains(&uid));
+        let is_live = PodUid::parse(name.as_str()).is_ok_and(|uid| known.live.contains(&uid))
+            || (name == resolver::CGROUP && resolver::running(settings).is_some());
         if !is_live {
             let path = parent.join(&name);
             found.push(format!("cgroup {}", cgroup::absolute(&path).display()));

@@ -14,7 +14,6 @@ use crate::store::status::{EventKind, ReceiptLine};
 use crate::store::{self, Definition, Record};
 use beluga_proto::PodUid;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// Size of a scratch disk when nothing asks for more, in bytes; sparse.
 const SCRATCH_BYTES: u64 = 10 << 30;
@@ -49,9 +48,16 @@ pub async fn start(settings: &Settings, request: StartRequest) -> Result<Startin
     let uid = PodUid::from_random(pod::random_bytes());
     let boot_id = host::boot_id();
     let name = request.spec.name.resolve(pod::random_bytes());
-    let who = format!("{}/{name}", request.spec.namespace);
-    let claimed = network::claim(settings, &uid, &boot_id, (who, request.spec.published()));
-    let place = claimed.map_err(HostError::from)?;
+    let place = if request.spec.has_network() {
+        let wanted = network::Wanted {
+            names: names(&request.spec, &name),
+            ports: request.spec.published(),
+        };
+        let claimed = network::claim(settings, &uid, &boot_id, wanted);
+        Some(claimed.map_err(HostError::from)?)
+    } else {
+        None
+    };
     let made = make(settings, &uid, &boot_id, (name, place), request);
     let (view, lock) = match made {
         Ok(made) => made,
@@ -73,11 +79,21 @@ pub async fn start(settings: &Settings, request: StartRequest) -> Result<Startin
     Ok(Starting { view, watch })
 }
 
+/// How other pods find it.
+fn names(spec: &PodSpec, name: &str) -> network::PodNames {
+    network::PodNames {
+        namespace: spec.namespace.clone(),
+        name: name.to_owned(),
+        hostname: plan::short_name(spec, name),
+        subdomain: spec.subdomain.clone(),
+    }
+}
+
 fn make(
     settings: &Settings,
     uid: &PodUid,
     boot_id: &str,
-    named: (String, network::Place),
+    named: (String, Option<network::Place>),
     request: StartRequest,
 ) -> Result<(PodView, FileLock), EngineError> {
     let given = (&request.spec, &request.images, &request.objects);
@@ -123,7 +139,8 @@ pub fn preview(
 ) -> Result<Plan, EngineError> {
     // A UID that says that it is nobody's.
     let uid = PodUid::from_random([0; 16]);
-    let place = network::preview(settings, &host::boot_id()).map_err(HostError::from)?;
+    let preview = || network::preview(settings, &host::boot_id()).map_err(HostError::from);
+    let place = spec.has_network().then(preview).transpose()?;
     let name = spec.name.resolve(pod::random_bytes());
     plan_for(settings, &uid, (name, place), (spec, images, objects))
 }
@@ -131,15 +148,16 @@ pub fn preview(
 fn plan_for(
     settings: &Settings,
     uid: &PodUid,
-    (name, (network, shared)): (String, network::Place),
+    (name, place): (String, Option<network::Place>),
     (spec, images, objects): (&PodSpec, &BTreeMap<String, ImageFacts>, &Objects),
 ) -> Result<Plan, EngineError> {
+    let (network, shared) = place.unzip();
     let facts = host_facts(settings, uid, spec, shared)?;
     let identity = Identity {
         uid: uid.clone(),
         name,
         namespace: spec.namespace.clone(),
-        network: Some(network),
+        network,
     };
     Ok(plan::plan(spec, images, objects, &facts, identity)?)
 }
@@ -148,7 +166,7 @@ pub(super) fn host_facts(
     settings: &Settings,
     uid: &PodUid,
     spec: &PodSpec,
-    network: NetworkFacts,
+    network: Option<NetworkFacts>,
 ) -> Result<HostFacts, EngineError> {
     let parts = settings.parts()?;
     Ok(HostFacts {
@@ -156,8 +174,8 @@ pub(super) fn host_facts(
         initramfs: parts.initramfs,
         pod_dir: settings.pod_dir(uid),
         run_dir: settings.run_dir(uid),
-        cgroup: cgroup_of(settings).join(uid.as_str()),
-        network: Some(network),
+        cgroup: settings.cgroup().join(uid.as_str()),
+        network,
         claims_dir: crate::objects::directory(settings, &spec.namespace, ObjectKind::Claim),
         host_paths: settings.host_paths.clone(),
         host_files: host::share::files(spec.host_paths()),
@@ -174,11 +192,6 @@ pub(super) fn host_facts(
 fn node_name() -> String {
     let name = rustix::system::uname();
     name.nodename().to_string_lossy().into_owned()
-}
-
-/// Cgroup of all pods of a root, relative to the mount.
-pub(super) fn cgroup_of(settings: &Settings) -> PathBuf {
-    PathBuf::from(format!("beluga-{}", settings.short_hash()))
 }
 
 /// Errors when this host is too small for a pod, with the sum.

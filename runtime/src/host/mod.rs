@@ -11,6 +11,7 @@ pub mod network;
 mod nft;
 pub mod ports;
 pub mod process;
+pub mod resolver;
 pub mod rules;
 pub mod scratch;
 pub mod share;

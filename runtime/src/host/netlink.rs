@@ -7,7 +7,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily as SocketFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -67,6 +67,8 @@ pub struct Link {
     pub name: String,
     /// The bridge that it is a port of.
     pub master: Option<u32>,
+    /// Largest packet in bytes.
+    pub mtu: u32,
 }
 
 impl Netlink {
@@ -224,6 +226,30 @@ impl Netlink {
             .collect())
     }
 
+    /// Interfaces that the host's default routes lead to.
+    pub fn uplinks(&mut self) -> Result<Vec<u32>, NetlinkError> {
+        let mut found = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = RouteMessage::default();
+            message.header.address_family = family;
+            let action = "list the routes";
+            let answers = self.call(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP, action)?;
+            for answer in answers {
+                let RouteNetlinkMessage::NewRoute(route) = answer else {
+                    continue;
+                };
+                let is_default = route.header.destination_prefix_length == 0
+                    && route.header.kind == RouteType::Unicast;
+                let out = route.attributes.iter().find_map(|one| match one {
+                    RouteAttribute::Oif(index) => Some(*index),
+                    _ => None,
+                });
+                found.extend(out.filter(|_| is_default));
+            }
+        }
+        Ok(found)
+    }
+
     fn change(
         &mut self,
         message: RouteNetlinkMessage,
@@ -305,11 +331,13 @@ fn as_link(message: RouteNetlinkMessage) -> Option<Link> {
         index: message.header.index,
         name: String::new(),
         master: None,
+        mtu: 0,
     };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Controller(index) => link.master = Some(index),
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             _ => {}
         }
     }

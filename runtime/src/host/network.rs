@@ -9,37 +9,38 @@
 //! A /24 is claimed with a root's first address and given back with its last,
 //! and the bridge is made and removed under the same lock.
 
-use super::lock::FileLock;
+mod leases;
+mod subnets;
+
+pub use leases::{FILE as LEASES, Leases, PodNames};
+
 use super::netlink::{Netlink, NetlinkError};
 use super::nft::Family;
 use super::ports::{self, PortError};
+use super::resolver;
 use super::rules::{self, RulesError};
 use crate::path_error::PathError;
 use crate::plan::{NetworkFacts, NetworkIdentity};
 use crate::settings::Settings;
 use crate::spec::Published;
-use crate::store::atomic;
 use beluga_proto::PodUid;
 use beluga_proto::pod::Address;
 use beluga_proto::vm::MacAddress;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use leases::PortLease;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-/// Where the /24s of all roots are claimed. Gone with a reboot, as the bridges are.
-const SUBNET_CLAIMS: &str = "/run/beluga-subnets";
-
-/// Below a root: who has what.
-const LEASES: &str = "network/leases.json";
-
 /// Bits of a root's network.
 const PREFIX: u8 = 24;
 
-/// Largest packet on the pod network, in bytes.
+/// Largest packet where nothing says how large it may be, in bytes: Ethernet's.
 const MTU: u16 = 1500;
+
+/// Sizes that an uplink's is cut to: what IPv6 needs (RFC 8200), and what jumbo
+/// frames have.
+const MTUS: std::ops::RangeInclusive<u16> = 1280..=9000;
 
 /// Host parts that pods get; the bridge has 1.
 const POD_HOSTS: std::ops::RangeInclusive<u8> = 2..=254;
@@ -93,74 +94,38 @@ pub enum NetworkError {
     },
 }
 
-/// Content of `leases.json`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Leases {
-    /// Boot of the host in which all this holds.
-    boot_id: String,
-    /// `N` of 10.88.N.0/24; `None` without any lease.
-    subnet: Option<u8>,
-    /// Host part given out last, so that an address rests before it is used again.
-    last: u8,
-    /// Pod by host part.
-    pods: BTreeMap<u8, PodUid>,
-    /// Ports of the host by the host part of the pod that has them.
-    #[serde(default)]
-    ports: BTreeMap<u8, PortLease>,
-}
-
-/// Ports of the host that are a pod's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct PortLease {
-    /// `namespace/name`, for messages.
-    pod: String,
-    ports: Vec<Published>,
-}
-
-impl Leases {
-    /// The next free host part after the one given out last.
-    fn next_free(&self) -> Option<u8> {
-        let start = if POD_HOSTS.contains(&self.last) {
-            self.last
-        } else {
-            *POD_HOSTS.start() - 1
-        };
-        (start..=*POD_HOSTS.end())
-            .skip(1)
-            .chain(*POD_HOSTS.start()..=start)
-            .find(|host| POD_HOSTS.contains(host) && !self.pods.contains_key(host))
-    }
-
-    fn host_of(&self, uid: &PodUid) -> Option<u8> {
-        self.pods
-            .iter()
-            .find_map(|(host, owner)| (owner == uid).then_some(*host))
-    }
-}
-
 /// A pod's place in the network, and the network.
 pub type Place = (NetworkIdentity, NetworkFacts);
 
-/// Gives the pod an address, the same one when it has one already, and the
-/// ports of the host that it publishes.
+/// What a pod wants of its network.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// How others find it.
+    pub names: PodNames,
+    /// Ports of the host that lead to it.
+    pub ports: Vec<Published>,
+}
+
+/// Gives the pod an address, the same one when it has one already, its names,
+/// and the ports of the host that it publishes.
 /// Errors when the network is full, a port is another's, or the network's state
 /// cannot be changed.
 pub fn claim(
     settings: &Settings,
     uid: &PodUid,
     boot_id: &str,
-    (pod, ports): (String, Vec<Published>),
+    Wanted { names, ports }: Wanted,
 ) -> Result<Place, NetworkError> {
-    let _lock = lock(settings)?;
+    let _lock = leases::lock(settings)?;
     // Held until what is claimed is on disk, where other roots look.
-    let _claims = claims_lock()?;
-    let mut leases = read(settings, boot_id)?;
+    let _claims = subnets::lock()?;
+    let mut leases = leases::read(settings, boot_id)?;
     if !ports.is_empty() {
         admit_ports(settings, &leases, (uid, boot_id), &ports)?;
     }
     let subnet = match leases.subnet {
         Some(subnet) => subnet,
-        None => claim_subnet(settings)?,
+        None => subnets::claim(settings)?,
     };
     leases.subnet = Some(subnet);
     let host = match leases.host_of(uid) {
@@ -171,15 +136,17 @@ pub fn claim(
     leases.pods.insert(host, uid.clone());
     leases.ports.remove(&host);
     if !ports.is_empty() {
+        let pod = format!("{}/{}", names.namespace, names.name);
         leases.ports.insert(host, PortLease { pod, ports });
     }
-    write(settings, &leases)?;
+    leases.names.insert(host, names);
+    leases::write(settings, &leases)?;
     Ok(place(settings, subnet, host))
 }
 
 /// The place that the next pod would get; claims nothing.
 pub fn preview(settings: &Settings, boot_id: &str) -> Result<Place, NetworkError> {
-    let leases = read(settings, boot_id)?;
+    let leases = leases::read(settings, boot_id)?;
     let host = leases.next_free().ok_or(NetworkError::Full)?;
     Ok(place(settings, leases.subnet.unwrap_or(0), host))
 }
@@ -187,23 +154,29 @@ pub fn preview(settings: &Settings, boot_id: &str) -> Result<Place, NetworkError
 /// Takes the pod's address back; with the last one of the root the bridge and
 /// the /24 go too. Nothing to take back is no error.
 pub fn release(settings: &Settings, uid: &PodUid, boot_id: &str) -> Result<(), NetworkError> {
-    if !leases_path(settings).exists() {
+    if !leases::path(settings).exists() {
         return Ok(());
     }
-    let _lock = lock(settings)?;
-    let mut leases = read(settings, boot_id)?;
+    let _lock = leases::lock(settings)?;
+    let mut leases = leases::read(settings, boot_id)?;
     leases.pods.retain(|_, owner| owner != uid);
-    let Leases { pods, ports, .. } = &mut leases;
+    let Leases {
+        pods, ports, names, ..
+    } = &mut leases;
     ports.retain(|host, _| pods.contains_key(host));
+    names.retain(|host, _| pods.contains_key(host));
     if leases.pods.is_empty() {
         remove_network(settings, &mut leases)?;
     }
-    write(settings, &leases)
+    leases::write(settings, &leases)
 }
 
 /// Pods that hold an address.
 pub fn holders(settings: &Settings, boot_id: &str) -> Result<Vec<PodUid>, NetworkError> {
-    Ok(read(settings, boot_id)?.pods.into_values().collect())
+    Ok(leases::read(settings, boot_id)?
+        .pods
+        .into_values()
+        .collect())
 }
 
 /// Names of this root's interfaces that exist now.
@@ -234,7 +207,7 @@ pub fn ensure_bridge(
     gateways: &[Address],
     mtu: u16,
 ) -> Result<(), NetworkError> {
-    let _lock = lock(settings)?;
+    let _lock = leases::lock(settings)?;
     let mut netlink = Netlink::open()?;
     let link = match netlink.link(name)? {
         Some(link) => link,
@@ -294,12 +267,32 @@ fn place(settings: &Settings, subnet: u8, host: u8) -> Place {
         tap: format!("{bridge}t{host}"),
     };
     let facts = NetworkFacts {
-        bridge,
         gateway: address(1),
         gateway6: address6(1),
-        mtu: MTU,
+        mtu: mtu(&bridge),
+        resolver: resolver::is_to_be_had(settings),
+        bridge,
     };
     (identity, facts)
+}
+
+/// Largest packet: the bridge's own, or the smallest of what the host's ways
+/// out have, so that no packet of a pod is too large for them.
+fn mtu(bridge: &str) -> u16 {
+    let found = || -> Option<u32> {
+        let mut netlink = Netlink::open().ok()?;
+        if let Ok(Some(link)) = netlink.link(bridge) {
+            return Some(link.mtu);
+        }
+        let uplinks = netlink.uplinks().ok()?;
+        let links = netlink.links().ok()?.into_iter();
+        links
+            .filter(|link| uplinks.contains(&link.index))
+            .map(|link| link.mtu)
+            .min()
+    };
+    let found = found().map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX));
+    found.unwrap_or(MTU).clamp(*MTUS.start(), *MTUS.end())
 }
 
 /// An address of this root's network: unique local (RFC 4193), the prefix from
@@ -310,6 +303,24 @@ fn ula(settings: &Settings, subnet: u8, host: u8) -> Ipv6Addr {
     bytes[..8].copy_from_slice(&[0xfd, 0xb1, a, b, c, 0, 0, subnet]);
     bytes[15] = host;
     Ipv6Addr::from(bytes)
+}
+
+/// Addresses of a host part.
+#[must_use]
+pub fn addresses(settings: &Settings, leases: &Leases, host: u8) -> Vec<IpAddr> {
+    let subnet = leases.subnet.unwrap_or(0);
+    let six = has_ipv6().then(|| ula(settings, subnet, host).into());
+    let four = Ipv4Addr::new(10, 88, subnet, host).into();
+    [Some(four), six].into_iter().flatten().collect()
+}
+
+/// Whether an address is of the network of this gateway.
+#[must_use]
+pub fn is_neighbour(gateway: IpAddr, ip: IpAddr) -> bool {
+    match (gateway, ip) {
+        (IpAddr::V4(gateway), IpAddr::V4(ip)) => gateway.octets()[..3] == ip.octets()[..3],
+        _ => false,
+    }
 }
 
 fn has_ipv6() -> bool {
@@ -323,7 +334,7 @@ fn forward() -> Result<(), NetworkError> {
     let path = Path::new("/proc/sys/net/ipv4/ip_forward");
     let before = std::fs::read_to_string(path).map_err(PathError::on("read", path))?;
     if before.trim() == "0" {
-        let note = Path::new(SUBNET_CLAIMS).join("ip_forward.before");
+        let note = Path::new(subnets::CLAIMS).join("ip_forward.before");
         std::fs::write(&note, before).map_err(PathError::on("write", &note))?;
         std::fs::write(path, "1").map_err(PathError::on("write", path))?;
     }
@@ -354,7 +365,7 @@ fn admit_ports(
     ports: &[Published],
 ) -> Result<(), NetworkError> {
     let mut all = vec![own.clone()];
-    for root in claimants().filter(|root| *root != settings.root) {
+    for root in subnets::claimants().filter(|root| *root != settings.root) {
         let bytes = std::fs::read(root.join(LEASES)).unwrap_or_default();
         let leases = serde_json::from_slice::<Leases>(&bytes).unwrap_or_default();
         all.extend((leases.boot_id == boot_id).then_some(leases));
@@ -375,171 +386,24 @@ fn admit_ports(
     Ok(ports::free_of_processes(ports)?)
 }
 
-/// Roots that have a /24.
-fn claimants() -> impl Iterator<Item = PathBuf> {
-    use std::os::unix::ffi::OsStringExt as _;
-    (0..=255).filter_map(|subnet| {
-        let owner = std::fs::read(claim_path(subnet)).ok()?;
-        Some(PathBuf::from(std::ffi::OsString::from_vec(owner)))
-    })
-}
-
 fn remove_network(settings: &Settings, leases: &mut Leases) -> Result<(), NetworkError> {
     let name = bridge_name(settings);
+    resolver::end(settings);
     rules::remove(Family::Internet, &name)?;
     Netlink::open()?.delete_link(&name)?;
     if let Some(subnet) = leases.subnet.take() {
-        let _lock = claims_lock()?;
-        let path = claim_path(subnet);
-        if is_claim_of(&path, &settings.root) {
+        let _lock = subnets::lock()?;
+        let path = subnets::path(subnet);
+        if subnets::is_claim_of(&path, &settings.root) {
             PathError::remove_file(&path)?;
         }
     }
     Ok(())
 }
 
-/// Finds a /24 that no other root has and nothing on this host routes to. With
-/// the claims locked.
-fn claim_subnet(settings: &Settings) -> Result<u8, NetworkError> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let routed = Netlink::open()?.routed_networks()?;
-    let bridge_is_ours = |path: &Path| is_claim_of(path, &settings.root);
-    let is_free = |subnet: u8| {
-        let path = claim_path(subnet);
-        let claimed = path.exists() && !bridge_is_ours(&path) && !is_abandoned(&path);
-        let network = Ipv4Addr::new(10, 88, subnet, 0);
-        !claimed && (bridge_is_ours(&path) || !routed.iter().any(|at| overlaps(*at, network)))
-    };
-    let subnet = (0..=255)
-        .find(|subnet| is_free(*subnet))
-        .ok_or(NetworkError::NoSubnet)?;
-    let path = claim_path(subnet);
-    std::fs::write(&path, settings.root.as_os_str().as_bytes())
-        .map_err(PathError::on("write", &path))?;
-    Ok(subnet)
-}
-
-fn overlaps((network, prefix): (Ipv4Addr, u8), ours: Ipv4Addr) -> bool {
-    let bits = prefix.min(PREFIX);
-    let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
-    // A default route overlaps with nothing: it is for what has no other route.
-    prefix > 0 && u32::from(network) & mask == u32::from(ours) & mask
-}
-
-fn claim_path(subnet: u8) -> PathBuf {
-    Path::new(SUBNET_CLAIMS).join(format!("10.88.{subnet}"))
-}
-
-fn is_claim_of(path: &Path, root: &Path) -> bool {
-    use std::os::unix::ffi::OsStrExt as _;
-    std::fs::read(path).is_ok_and(|owner| owner == root.as_os_str().as_bytes())
-}
-
-/// Whether the root that claims this no longer exists.
-fn is_abandoned(path: &Path) -> bool {
-    use std::os::unix::ffi::OsStringExt as _;
-    std::fs::read(path).is_ok_and(|owner| {
-        let root = PathBuf::from(std::ffi::OsString::from_vec(owner));
-        !root.join("network").exists()
-    })
-}
-
-fn claims_lock() -> Result<FileLock, NetworkError> {
-    let directory = Path::new(SUBNET_CLAIMS);
-    std::fs::create_dir_all(directory).map_err(PathError::on("make directory", directory))?;
-    let path = directory.join("lock");
-    Ok(FileLock::wait(&path).map_err(PathError::on("lock", &path))?)
-}
-
-fn lock(settings: &Settings) -> Result<FileLock, NetworkError> {
-    let directory = settings.root.join("network");
-    std::fs::create_dir_all(&directory).map_err(PathError::on("make directory", &directory))?;
-    let path = directory.join("lock");
-    Ok(FileLock::wait(&path).map_err(PathError::on("lock", &path))?)
-}
-
-fn leases_path(settings: &Settings) -> PathBuf {
-    settings.root.join(LEASES)
-}
-
-/// The leases of this boot: those of an earlier one went with its bridge.
-fn read(settings: &Settings, boot_id: &str) -> Result<Leases, NetworkError> {
-    let path = leases_path(settings);
-    let fresh = || Leases {
-        boot_id: boot_id.to_owned(),
-        ..Leases::default()
-    };
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(fresh()),
-        Err(source) => return Err(PathError::on("read", &path)(source).into()),
-    };
-    let leases: Leases = serde_json::from_slice(&bytes).map_err(|source| NetworkError::Leases {
-        path: path.clone(),
-        source,
-    })?;
-    Ok(if leases.boot_id == boot_id {
-        leases
-    } else {
-        fresh()
-    })
-}
-
-fn write(settings: &Settings, leases: &Leases) -> Result<(), NetworkError> {
-    let path = leases_path(settings);
-    let bytes = serde_json::to_vec(leases).map_err(|source| NetworkError::Leases {
-        path: path.clone(),
-        source,
-    })?;
-    Ok(atomic::replace(&path, &bytes).map_err(PathError::on("write", &path))?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn uid(byte: u8) -> PodUid {
-        PodUid::from_random([byte; 16])
-    }
-
-    #[test]
-    fn an_address_rests_before_it_is_given_out_again() {
-        let mut leases = Leases::default();
-        let first = leases.next_free().unwrap();
-        assert_eq!(first, 2);
-        leases.last = first;
-        assert_eq!(
-            leases.next_free(),
-            Some(3),
-            "2 is free but was the last one"
-        );
-        leases.last = 254;
-        assert_eq!(leases.next_free(), Some(2), "round again");
-    }
-
-    #[test]
-    fn no_address_is_given_twice_and_a_full_network_says_so() {
-        let mut leases = Leases::default();
-        for count in 0..POD_HOSTS.len() {
-            let host = leases.next_free().unwrap();
-            leases.last = host;
-            let owner = uid(u8::try_from(count).unwrap());
-            assert!(leases.pods.insert(host, owner).is_none());
-        }
-        assert_eq!(leases.next_free(), None);
-        leases.pods.remove(&77);
-        assert_eq!(leases.next_free(), Some(77));
-    }
-
-    #[test]
-    fn routes_that_cover_a_network_are_seen() {
-        let ours = Ipv4Addr::new(10, 88, 7, 0);
-        assert!(overlaps((Ipv4Addr::new(10, 88, 7, 0), 24), ours));
-        assert!(overlaps((Ipv4Addr::new(10, 0, 0, 0), 8), ours));
-        assert!(overlaps((Ipv4Addr::new(10, 88, 7, 128), 25), ours));
-        assert!(!overlaps((Ipv4Addr::new(10, 88, 8, 0), 24), ours));
-        assert!(!overlaps((Ipv4Addr::UNSPECIFIED, 0), ours));
-    }
 
     #[test]
     fn names_fit_the_kernel() {

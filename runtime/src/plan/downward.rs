@@ -67,14 +67,17 @@ impl Facts<'_> {
                 .service_account
                 .clone()
                 .unwrap_or_else(|| DEFAULT_ACCOUNT.to_owned()),
-            Field::PodIp | Field::PodIps => self
-                .identity
-                .network
-                .as_ref()
-                .map(|own| own.address.ip.to_string())
-                .unwrap_or_default(),
+            Field::PodIp => self.addresses().into_iter().next().unwrap_or_default(),
+            Field::PodIps => self.addresses().join(","),
             Field::HostIp | Field::HostIps => self.host_ip().to_string(),
         }
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        let own = self.identity.network.iter();
+        own.flat_map(|own| own.addresses())
+            .map(|ip| ip.to_string())
+            .collect()
     }
 
     /// The host as the pod reaches it.

@@ -1,7 +1,7 @@
 //! What the agent is told of the pod: names, addresses, volumes.
 
 use super::downward::Facts;
-use super::types::{HostFacts, Identity};
+use super::types::{HostFacts, Identity, NetworkIdentity, Warning};
 use super::{claims, shares};
 use crate::spec::{Medium, PodSpec, Volume, VolumeSource};
 use beluga_proto::PodSetup;
@@ -44,8 +44,8 @@ pub fn setup(facts: &Facts<'_>, host: &HostFacts, images: &BTreeMap<String, Vec<
             })
             .into_iter()
             .collect(),
-        hosts: hosts(spec, identity, network.map(|(_, own)| own.address.ip)),
-        resolv_conf: resolv_conf(spec, &host.resolv_conf),
+        hosts: hosts(spec, identity),
+        resolv_conf: resolv_conf(spec, host, identity),
         hostname,
         scratch: Some("vdb".into()),
         shm_bytes: SHM_BYTES,
@@ -105,55 +105,99 @@ fn kind(
 pub fn hostname(spec: &PodSpec, identity: &Identity) -> String {
     match full_name(spec, identity) {
         Some(full) if spec.fqdn_hostname => full,
-        _ => short_name(spec, identity),
+        _ => short_name(spec, &identity.name),
     }
 }
 
 /// The name with its domain; only a pod with a subdomain has one.
 fn full_name(spec: &PodSpec, identity: &Identity) -> Option<String> {
     let subdomain = spec.subdomain.as_ref()?;
-    let (name, namespace) = (short_name(spec, identity), &identity.namespace);
+    let (name, namespace) = (short_name(spec, &identity.name), &identity.namespace);
     Some(format!(
         "{name}.{subdomain}.{namespace}.svc.{CLUSTER_DOMAIN}"
     ))
 }
 
 /// The hostname, or the pod's name cut to the length of one.
-fn short_name(spec: &PodSpec, identity: &Identity) -> String {
-    let name = spec.hostname.as_deref().unwrap_or(&identity.name);
+#[must_use]
+pub fn short_name(spec: &PodSpec, name: &str) -> String {
+    let name = spec.hostname.as_deref().unwrap_or(name);
     let cut: String = name.chars().take(MAX_HOSTNAME).collect();
     cut.trim_end_matches(['-', '.']).to_owned()
 }
 
-fn hosts(spec: &PodSpec, identity: &Identity, ip: Option<IpAddr>) -> String {
+fn hosts(spec: &PodSpec, identity: &Identity) -> String {
     let mut out = String::from(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
          fe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
     );
-    let own = ip.unwrap_or(IpAddr::from([127, 0, 0, 1]));
-    let mut names = short_name(spec, identity);
+    let mut own: Vec<IpAddr> = identity
+        .network
+        .iter()
+        .flat_map(NetworkIdentity::addresses)
+        .collect();
+    if own.is_empty() {
+        own.push(IpAddr::from([127, 0, 0, 1]));
+    }
+    let mut names = short_name(spec, &identity.name);
     if let Some(full) = full_name(spec, identity) {
         names = format!("{full}\t{names}");
     }
-    let _ = writeln!(out, "{own}\t{names}");
+    for ip in own {
+        let _ = writeln!(out, "{ip}\t{names}");
+    }
     for alias in &spec.host_aliases {
         let _ = writeln!(out, "{}\t{}", alias.ip, alias.hostnames.join("\t"));
     }
     out
 }
 
-/// The pod's own lines, then the host's. A name server on the host's own
-/// loopback is of no use in a pod.
-fn resolv_conf(spec: &PodSpec, host: &str) -> String {
+/// The address of the resolver that a pod with `ClusterFirst` asks.
+fn resolver(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Option<IpAddr> {
+    let network = host.network.as_ref().zip(identity.network.as_ref());
+    let (shared, _) = network.filter(|(shared, _)| spec.dns.cluster && shared.resolver)?;
+    Some(shared.gateway.ip)
+}
+
+/// What the kubelet says where it has no cluster's name server to name.
+pub fn without_resolver(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Option<Warning> {
+    let has_one = resolver(spec, host, identity).is_some();
+    // Without a network there is nothing to find.
+    let is_asked_for = spec.dns.cluster && identity.network.is_some();
+    (is_asked_for && !has_one).then(|| Warning {
+        reason: "MissingClusterDNS".into(),
+        message: "Port 53 of this host is another program's, at every address: pods cannot be \
+                  found by name. Falling back from \"ClusterFirst\" to the \"Default\" policy."
+            .into(),
+    })
+}
+
+/// The pod's own lines, then the resolver's or the host's. A name server on the
+/// host's own loopback is of no use in a pod; the resolver reaches it.
+fn resolv_conf(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> String {
     let dns = &spec.dns;
+    let resolver = resolver(spec, host, identity);
     let mut servers: Vec<String> = dns.nameservers.iter().map(ToString::to_string).collect();
     let mut searches = dns.searches.clone();
     let mut options = dns.options.clone();
+    if let Some(resolver) = resolver {
+        let space = &identity.namespace;
+        servers.push(resolver.to_string());
+        searches.extend([
+            format!("{space}.svc.{CLUSTER_DOMAIN}"),
+            format!("svc.{CLUSTER_DOMAIN}"),
+            CLUSTER_DOMAIN.to_owned(),
+        ]);
+        // As the kubelet has it: a name with fewer dots is looked for in all of them.
+        if !options.iter().any(|option| option.starts_with("ndots")) {
+            options.push("ndots:5".into());
+        }
+    }
     if dns.from_host {
-        for line in host.lines() {
+        for line in host.resolv_conf.lines() {
             let mut words = line.split_ascii_whitespace();
             match words.next() {
-                Some("nameserver") => servers.extend(
+                Some("nameserver") if resolver.is_none() => servers.extend(
                     words
                         .filter(|word| {
                             word.parse::<IpAddr>()
@@ -162,7 +206,9 @@ fn resolv_conf(spec: &PodSpec, host: &str) -> String {
                         .map(ToOwned::to_owned),
                 ),
                 Some("search" | "domain") => searches.extend(words.map(ToOwned::to_owned)),
-                Some("options") => options.extend(words.map(ToOwned::to_owned)),
+                Some("options") if resolver.is_none() => {
+                    options.extend(words.map(ToOwned::to_owned));
+                }
                 _ => {}
             }
         }

@@ -24,6 +24,7 @@ pub use change::{Changes, Difference, amend, difference, with_layers_of};
 pub use claims::MAX_CLAIMS;
 pub use downward::Objects;
 pub use files::{MAX_VOLUME, files};
+pub use guest::short_name;
 pub use image::image_facts;
 pub use layers::DISK as LAYER_DISK;
 pub use shares::{MAX_VOLUME_DEVICES, is_allowed};
@@ -219,7 +220,8 @@ pub fn plan(
     };
     let containers = container::plan(&facts, images, &mut layers, |_| true)?;
     let volume_images = volume_images::add(spec, images, &mut layers)?;
-    let warnings = command::skipped(&facts);
+    let mut warnings = command::skipped(&facts);
+    warnings.extend(guest::without_resolver(spec, host, &identity));
     let scratch = host.pod_dir.join("scratch.img");
     let mut disks = vec![
         layers.disk(),

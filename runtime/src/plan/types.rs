@@ -124,6 +124,9 @@ pub struct NetworkFacts {
     pub gateway6: Option<Address>,
     /// Largest packet in bytes.
     pub mtu: u16,
+    /// Whether a resolver that knows the pods' names answers at the gateway.
+    #[serde(default)]
+    pub resolver: bool,
 }
 
 impl NetworkFacts {
@@ -514,6 +517,15 @@ impl NetworkIdentity {
 }
 
 impl Plan {
+    /// The host's address in the pod's network.
+    #[must_use]
+    pub fn gateway(&self) -> Option<IpAddr> {
+        self.host.iter().find_map(|step| match step {
+            HostStep::Bridge { gateway, .. } => Some(gateway.ip),
+            _ => None,
+        })
+    }
+
     /// The pod's addresses, IPv4 first.
     #[must_use]
     pub fn ips(&self) -> Vec<IpAddr> {

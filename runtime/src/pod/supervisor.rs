@@ -207,7 +207,15 @@ impl Supervisor {
             _ => is_this_boot && self.take_over(),
         };
         if lives {
-            self.serve(&listener, &mut clients).await?;
+            let gateway = self.plan.gateway();
+            let keeper = gateway.map(|gateway| {
+                let settings = self.settings.clone();
+                tokio::spawn(host::resolver::keep(settings, gateway))
+            });
+            let served = self.serve(&listener, &mut clients).await;
+            // Before the network goes, and its resolver with it.
+            keeper.inspect(tokio::task::JoinHandle::abort);
+            served?;
         }
         self.finish().await?;
         // The last status is published; watchers see the channel close.

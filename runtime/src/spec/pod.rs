@@ -7,7 +7,7 @@
 use super::check::Check;
 use super::types::{Dns, HostAlias, PodName, PodSpec, Resources, RestartPolicy};
 use super::yaml::join;
-use super::{container, ephemeral, meta, names, ports, resources, security, volume};
+use super::{container, ephemeral, meta, names, network, ports, resources, security, volume};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
@@ -219,6 +219,7 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
     check.unique("container of the pod", names);
     out.ephemeral_containers = ephemeral::convert(looking, &context, check);
     ports::check_clashes(out, check);
+    network::check(out, check);
 }
 
 /// Every field of a pod's specification: done elsewhere (`_`), refused, or a
@@ -348,18 +349,19 @@ fn address(path: &str, text: &str, check: &mut Check<'_>) -> Option<IpAddr> {
 }
 
 fn dns(spec: &core::PodSpec, check: &mut Check<'_>) -> Dns {
-    let from_host = check.choice(
+    let (from_host, cluster) = check.choice(
         "spec.dnsPolicy",
         spec.dns_policy.as_deref(),
         &[
-            ("ClusterFirst", true),
-            ("ClusterFirstWithHostNet", true),
-            ("Default", true),
-            ("None", false),
+            ("ClusterFirst", (true, true)),
+            ("ClusterFirstWithHostNet", (true, true)),
+            ("Default", (true, false)),
+            ("None", (false, false)),
         ],
     );
     let mut out = Dns {
         from_host,
+        cluster,
         ..Dns::default()
     };
     if let Some(config) = &spec.dns_config {

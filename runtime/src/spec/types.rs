@@ -80,6 +80,9 @@ pub enum PodName {
 pub struct Dns {
     /// Start from the host's resolv.conf (every policy but `None`).
     pub from_host: bool,
+    /// Ask the network's resolver, which knows the pods' names (`ClusterFirst`).
+    #[serde(default)]
+    pub cluster: bool,
     /// Put before the host's.
     pub nameservers: Vec<IpAddr>,
     /// Put before the host's.

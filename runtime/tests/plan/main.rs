@@ -40,6 +40,7 @@ fn host() -> HostFacts {
             gateway: address(1),
             gateway6: Some(address6(1)),
             mtu: 1500,
+            resolver: true,
         }),
         claims_dir: "/claims".into(),
         host_paths: vec!["/srv".into()],

@@ -30,6 +30,9 @@ pub struct One {
     /// A port of the container at one of this host; without one of this host at any free one
     #[arg(short, long, value_name = "[[IP:]HOST:]PORT[/udp]")]
     pub publish: Vec<String>,
+    /// default, or none for a pod with its loopback only
+    #[arg(long, value_name = "NAME")]
+    pub network: Option<String>,
     /// Limit, like 500m or 2
     #[arg(long)]
     pub cpus: Option<String>,
@@ -101,6 +104,7 @@ fn flag(path: &str) -> &str {
         ("resources.limits.cpu", "--cpus"),
         ("metadata.namespace", "--namespace"),
         ("metadata.name", "--name"),
+        ("metadata.annotations", "--network"),
         ("spec.restartPolicy", "--restart"),
         ("spec.volumes", "--volume"),
         ("volumeMounts", "--volume"),
@@ -125,6 +129,9 @@ fn object(image: &str, command: &[String], one: &One) -> Result<Value, CliError>
     };
     if let Some(namespace) = &one.namespace {
         metadata["namespace"] = json!(namespace);
+    }
+    if let Some(network) = &one.network {
+        metadata["annotations"] = json!({spec::NETWORK: network});
     }
     let mut container = json!({"name": base, "image": image});
     // As kubectl run has it: what follows -- are the arguments.

@@ -1,0 +1,147 @@
+//! The process that resolves pods' names: one per root, on the bridge's address.
+//!
+//! It is nobody's in particular. It holds a lock for as long as it lives, and
+//! says in the locked file which process it is; every supervisor of the root
+//! watches it, and when it ends one of them gets the lock and starts the next.
+//! A supervisor that dies takes nothing with it. It ends with the network.
+
+use super::lock::FileLock;
+use super::process;
+use crate::settings::Settings;
+use crate::store::ProcessRef;
+use rustix::io::FdFlags;
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// The hidden verb that makes a process the resolver.
+pub const RESOLVE: &str = "resolve-names";
+
+/// Its cgroup, beside those of the pods.
+pub const CGROUP: &str = "resolver";
+
+/// Bytes of memory that it may have, whatever pods ask of it.
+const MEMORY_MAX: &str = "67108864";
+
+/// Where DNS is spoken.
+pub const PORT: u16 = 53;
+
+/// Before a resolver that ended is replaced: at first, and when it ends again
+/// and again.
+const AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(30)];
+
+/// One that has lived so long has not ended for what is still so.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// Longest that it takes to end, in milliseconds.
+const END_MILLIS: u32 = 2000;
+
+/// What is held by the resolver, with its name in it.
+fn lock_path(settings: &Settings) -> PathBuf {
+    settings.root.join("network/resolver")
+}
+
+/// The resolver of this root, if one runs.
+#[must_use]
+pub fn running(settings: &Settings) -> Option<ProcessRef> {
+    let path = lock_path(settings);
+    if FileLock::try_take(&path).is_ok_and(|lock| lock.is_some()) {
+        return None;
+    }
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// Whether a resolver can answer: not where another program of this host has
+/// port 53 of every address.
+#[must_use]
+pub fn is_to_be_had(settings: &Settings) -> bool {
+    // Some address of loopback that nobody listens on by name.
+    let anywhere = (Ipv4Addr::new(127, 88, 53, 1), PORT);
+    running(settings).is_some() || UdpSocket::bind(anywhere).is_ok()
+}
+
+/// Sees to it that a resolver runs, for as long as this is polled.
+pub async fn keep(settings: Settings, gateway: IpAddr) {
+    let mut patience = AGAIN[0];
+    loop {
+        let began = Instant::now();
+        match turn(&settings, gateway) {
+            Ok(Turn::Ours(mut child)) => drop(child.wait().await),
+            Ok(Turn::Theirs(other)) => ended(other).await,
+            Ok(Turn::Unknown) => {}
+            Err(error) => tell!("cannot start a resolver of pods' names: {error}"),
+        }
+        if began.elapsed() > STEADY {
+            patience = AGAIN[0];
+        }
+        tokio::time::sleep(patience).await;
+        patience = (patience * 2).min(AGAIN[1]);
+    }
+}
+
+async fn ended(other: OwnedFd) {
+    if let Ok(other) = crate::sys::watch(other) {
+        drop(other.readable().await);
+    }
+}
+
+/// Whose the resolver is.
+enum Turn {
+    /// Just started here.
+    Ours(tokio::process::Child),
+    /// Another supervisor's, by its pidfd.
+    Theirs(OwnedFd),
+    /// It is just coming or going.
+    Unknown,
+}
+
+fn turn(settings: &Settings, gateway: IpAddr) -> io::Result<Turn> {
+    let path = lock_path(settings);
+    drop(File::options().create(true).append(true).open(&path)?);
+    let Some(lock) = FileLock::try_take(&path)? else {
+        let pidfd = running(settings).and_then(process::open);
+        return Ok(pidfd.map_or(Turn::Unknown, Turn::Theirs));
+    };
+    let log = settings.root.join("network/resolver.log");
+    let log = File::create(log)?;
+    let inherit = |flags| rustix::io::fcntl_setfd(lock.file(), flags);
+    inherit(FdFlags::empty())?;
+    let spawned = tokio::process::Command::new(std::env::current_exe()?)
+        .arg(RESOLVE)
+        .args([&settings.root, &settings.state])
+        .arg(gateway.to_string())
+        .arg(lock.file().as_raw_fd().to_string())
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0)
+        .spawn();
+    inherit(FdFlags::CLOEXEC)?;
+    spawned.map(Turn::Ours)
+}
+
+/// What the new resolver does first: it says who it is, and leaves the cgroup
+/// of the pod whose supervisor has started it.
+pub fn begin(settings: &Settings) -> io::Result<()> {
+    let own = process::identify(std::process::id().cast_signed());
+    std::fs::write(lock_path(settings), serde_json::to_vec(&own)?)?;
+    let cgroup = super::cgroup::absolute(&settings.cgroup().join(CGROUP));
+    std::fs::create_dir_all(&cgroup)?;
+    // As the pods' limits: where there is no such controller, there is none.
+    let _ = std::fs::write(cgroup.join("memory.max"), MEMORY_MAX);
+    std::fs::write(cgroup.join("cgroup.procs"), "0")
+}
+
+/// Ends the resolver, if one runs, and leaves nothing of it.
+pub fn end(settings: &Settings) {
+    if let Some(pidfd) = running(settings).and_then(process::open) {
+        let _ = process::kill(&pidfd);
+        let _ = process::wait_end(&pidfd, END_MILLIS);
+    }
+    let _ = super::cgroup::remove(&settings.cgroup().join(CGROUP));
+}
