@@ -148,7 +148,12 @@ fn proof(path: &str) -> Option<&'static str> {
 /// All sources in which a proof may be.
 fn sources() -> String {
     let mut text = String::new();
-    for folder in ["runtime/tests", "runtime/src", "tests/stories"] {
+    for folder in [
+        "runtime/tests",
+        "runtime/src",
+        "tests/stories",
+        "tests/registry",
+    ] {
         let mut waiting = vec![root().join(folder)];
         while let Some(path) = waiting.pop() {
             if path.is_dir() {

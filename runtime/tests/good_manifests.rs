@@ -63,7 +63,6 @@ fn a_cluster_s_fields_are_listed_in_one_warning() {
         document.warnings,
         [
             "without a cluster these fields have no effect: spec.nodeSelector, spec.priority, spec.serviceAccountName, spec.tolerations",
-            "spec.containers[0].imagePullPolicy: images come from `beluga load` only, so the loaded one is used",
         ]
     );
 }

@@ -1,7 +1,7 @@
 //! `beluga pull` from Debian's registry.
 
-use crate::fixture::{Puller, Registry, Wants, sh};
 use beluga_tests::image;
+use beluga_tests::registry::{Puller, Registry, Wants, sh};
 
 /// The digest of the manifest that skopeo has for an image.
 fn digest(registry: &Registry, name: &str) -> String {

@@ -1,7 +1,7 @@
 //! `beluga save`, `tag`, `inspect`: what the store keeps is what it was given.
 
-use crate::fixture::{Puller, Registry, Wants, sh};
 use beluga_tests::image;
+use beluga_tests::registry::{Puller, Registry, Wants, sh};
 use serde_json::Value;
 use std::path::Path;
 

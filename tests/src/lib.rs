@@ -10,6 +10,7 @@
 
 mod command;
 mod pod;
+pub mod registry;
 pub mod stream;
 
 pub use command::{Ran, run, run_with_input};

@@ -21,6 +21,7 @@ mod privilege;
 mod probes;
 mod readme;
 mod refusals;
+mod registry;
 mod roots;
 mod share;
 mod smoke;

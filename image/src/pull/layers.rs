@@ -125,7 +125,7 @@ impl Work<'_> {
                 limit,
             });
         }
-        if disk.exists() {
+        if disk.exists() && !store.is_begun(blob.digest) {
             return Ok(None);
         }
         let waiting = || {
@@ -133,17 +133,21 @@ impl Work<'_> {
             let _ = told.send(PullProgress::LayerWaits { blob });
         };
         let ingest = store.ingest(blob.digest, waiting, || self.is_cancelled())?;
-        // Somebody else may have got it meanwhile.
-        let Some(ingest) = ingest.filter(|_| !disk.exists()) else {
+        let Some(ingest) = ingest else {
             return Ok(None);
         };
+        // Somebody else may have got it meanwhile.
+        if disk.exists() {
+            ingest.settle(store, blob.digest)?;
+            return Ok(None);
+        }
         let got = self.bring(blob, diff_id, &ingest, told);
         match &got {
             // What is there of it is right as far as anyone knows, and is gone on with.
             Err(error) if error.is_passing() => {}
             Err(_) if self.is_cancelled() => {}
             // It was wrong, or there is no room for it.
-            Err(_) => drop(ingest.file.set_len(0)),
+            Err(_) => drop(ingest.clear()),
             Ok(_) => {}
         }
         got.map(Some)
@@ -192,8 +196,7 @@ impl Work<'_> {
                 Err(LoadError::WrongDigest { .. })
                     if fetch.was_resumed() && !self.is_cancelled() =>
                 {
-                    let emptied = ingest.file.set_len(0);
-                    emptied.map_err(StoreError::io("shorten", &ingest.path))?;
+                    ingest.clear()?;
                 }
                 Err(error) => return Err(error),
             }

@@ -188,6 +188,9 @@ impl Pull<'_> {
         if !matches!(&finished, Err(error) if error.is_passing()) {
             store.end_lease(self.manifest)?;
         }
+        if matches!(&finished, Err(error) if !error.is_passing()) {
+            let _ = store.drop_ingest(&self.lease(parts).blobs);
+        }
         if finished.is_err() {
             // The error that counts is the first; what stays now goes with the next sweep.
             let _ = store.sweep_unreachable();

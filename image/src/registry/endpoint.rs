@@ -11,8 +11,9 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::RegistryError;
-use super::auth::{self, Challenge, Token};
-use super::credentials::{Credential, Keyring};
+use super::access::Access;
+use super::auth::Challenge;
+use super::credentials::Keyring;
 use super::hosts::{Host, Scheme, is_local};
 use super::tls;
 
@@ -30,26 +31,17 @@ const MAX_ANSWER: u64 = 256 << 10;
 /// A host of a registry, as it is asked about one repository.
 pub(super) struct Endpoint {
     pub host: Host,
-    agent: Agent,
+    pub(super) agent: Agent,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// Settled by the first answer where the host may speak either.
-    scheme: OnceLock<&'static str>,
-    repository: String,
+    pub(super) scheme: OnceLock<&'static str>,
+    pub(super) repository: String,
     /// Under what its credentials are kept.
-    account: String,
+    pub(super) account: String,
     is_own: bool,
     access: Mutex<Access>,
-}
-
-/// What was found out about who may ask.
-#[derive(Default)]
-struct Access {
-    header: Option<String>,
-    /// Something was given for this header.
-    has_worked: bool,
-    challenge: Option<Challenge>,
-    credentials: Option<Vec<Credential>>,
-    next: usize,
+    /// Held by whoever gets a token: the others would only get the same one.
+    pub(super) turn: Mutex<()>,
 }
 
 /// What is asked for.
@@ -107,6 +99,7 @@ impl Endpoint {
             scheme,
             repository: repository.to_owned(),
             access: Mutex::default(),
+            turn: Mutex::default(),
             host,
         })
     }
@@ -153,7 +146,7 @@ impl Endpoint {
         }
     }
 
-    fn access(&self) -> std::sync::MutexGuard<'_, Access> {
+    pub(super) fn access(&self) -> std::sync::MutexGuard<'_, Access> {
         // What is in it is whole at any time.
         self.access.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -246,138 +239,7 @@ impl Endpoint {
         Ok(to)
     }
 
-    /// The header to try next, after `used` was refused; `None` when there is no other.
-    fn answer(
-        &self,
-        challenge: Option<Challenge>,
-        used: Option<&str>,
-        keyring: &Keyring,
-    ) -> Result<Option<String>, RegistryError> {
-        let (challenge, credentials, mut at) = {
-            let mut access = self.access();
-            if access.header.as_deref() != used {
-                return Ok(access.header.clone());
-            }
-            if let Some(challenge) = challenge {
-                access.challenge = Some(challenge);
-            }
-            // A token that worked has run out: another one for the same credential.
-            let stay = used.is_none() || access.has_worked;
-            access.has_worked = false;
-            let at = access.next + usize::from(!stay);
-            (access.challenge.clone(), access.credentials.clone(), at)
-        };
-        let Some(challenge) = challenge else {
-            return Ok(None);
-        };
-        let credentials = match credentials {
-            Some(known) => known,
-            None => self.credentials(keyring)?,
-        };
-        let mut refused = None;
-        // Without any it is still asked, as nobody.
-        while at < credentials.len().max(1) {
-            match self.header(&challenge, credentials.get(at)) {
-                Ok(Some(header)) => {
-                    let mut access = self.access();
-                    (access.header, access.next) = (Some(header.clone()), at);
-                    access.credentials = Some(credentials);
-                    return Ok(Some(header));
-                }
-                Ok(None) => {}
-                Err(error @ RegistryError::Refused { .. }) => refused = Some(error),
-                Err(error) => return Err(error),
-            }
-            at += 1;
-        }
-        refused.map_or(Ok(None), Err)
-    }
-
-    fn credentials(&self, keyring: &Keyring) -> Result<Vec<Credential>, RegistryError> {
-        let found = keyring.lookup(&self.account, &self.repository);
-        found.map_err(|source| RegistryError::Credentials {
-            registry: self.account.clone(),
-            source,
-        })
-    }
-
-    /// What to send for a challenge; `None` when this credential is no answer to it.
-    fn header(
-        &self,
-        challenge: &Challenge,
-        credential: Option<&Credential>,
-    ) -> Result<Option<String>, RegistryError> {
-        match (challenge, credential) {
-            (Challenge::Basic, credential) => Ok(credential.and_then(auth::basic)),
-            (Challenge::Bearer { .. }, Some(Credential::Token(token))) => {
-                Ok(Some(format!("Bearer {token}")))
-            }
-            (
-                Challenge::Bearer {
-                    realm,
-                    service,
-                    scope,
-                },
-                credential,
-            ) => {
-                let own = format!("repository:{}:pull", self.repository);
-                let scope = scope.as_deref().unwrap_or(&own);
-                self.token(realm, service.as_deref(), scope, credential)
-                    .map(Some)
-            }
-            (Challenge::Other(scheme), _) => Err(RegistryError::Challenge {
-                host: self.host.authority.clone(),
-                scheme: scheme.clone(),
-            }),
-        }
-    }
-
-    fn token(
-        &self,
-        realm: &str,
-        service: Option<&str>,
-        scope: &str,
-        credential: Option<&Credential>,
-    ) -> Result<String, RegistryError> {
-        let host = || self.host.authority.clone();
-        let plain = self.scheme.get() == Some(&"http") && !realm.starts_with("https:");
-        if !(plain || is_safe(realm)) {
-            return Err(RegistryError::Location {
-                host: host(),
-                location: realm.chars().take(200).collect(),
-                why: "not encrypted",
-            });
-        }
-        let request = auth::token_request(realm, service, scope, credential);
-        let sent = match request.form {
-            Some(form) => {
-                let post = self.agent.post(&request.url);
-                let kind = "application/x-www-form-urlencoded";
-                post.header("Content-Type", kind).send(form)
-            }
-            None => {
-                let mut get = self.agent.get(&request.url);
-                if let Some(header) = &request.header {
-                    get = get.header(AUTHORIZATION, self.sensitive(header)?);
-                }
-                get.call()
-            }
-        };
-        let response = sent.map_err(|source| self.unreachable(source))?;
-        if response.status() != StatusCode::OK {
-            return Err(self.refused(&format!("a token of {}", origin(realm)), response));
-        }
-        let answer = body(response);
-        let token: Token =
-            serde_json::from_slice(&answer).map_err(|source| RegistryError::Token {
-                host: host(),
-                realm: realm.to_owned(),
-                source,
-            })?;
-        Ok(token.header())
-    }
-
-    fn sensitive(&self, header: &str) -> Result<HeaderValue, RegistryError> {
+    pub(super) fn sensitive(&self, header: &str) -> Result<HeaderValue, RegistryError> {
         let mut value = HeaderValue::from_str(header).map_err(|_| RegistryError::Header {
             host: self.host.authority.clone(),
             what: "its credential".into(),
@@ -386,7 +248,7 @@ impl Endpoint {
         Ok(value)
     }
 
-    fn unreachable(&self, source: ureq::Error) -> RegistryError {
+    pub(super) fn unreachable(&self, source: ureq::Error) -> RegistryError {
         let host = self.host.authority.clone();
         match source {
             ureq::Error::LargeResponseHeader(..) => RegistryError::TooLong {
@@ -401,7 +263,7 @@ impl Endpoint {
         }
     }
 
-    fn refused(&self, what: &str, response: Response<Body>) -> RegistryError {
+    pub(super) fn refused(&self, what: &str, response: Response<Body>) -> RegistryError {
         let status = response.status();
         RegistryError::Refused {
             host: self.host.authority.clone(),
@@ -442,14 +304,14 @@ fn wait(response: &Response<Body>, busy: u32) -> Duration {
 }
 
 /// `https://host:port` of an address.
-fn origin(url: &str) -> &str {
+pub(super) fn origin(url: &str) -> &str {
     let begin = url.find("://").map_or(0, |at| at + 3);
     let length = url[begin..].find(['/', '?', '#']);
     &url[..length.map_or(url.len(), |length| begin + length)]
 }
 
 /// Encrypted, or never leaving this machine.
-fn is_safe(url: &str) -> bool {
+pub(super) fn is_safe(url: &str) -> bool {
     let authority = url.strip_prefix("http://").map(|_| origin(url));
     url.starts_with("https://")
         || authority.is_some_and(|origin| is_local(origin.trim_start_matches("http://")))
@@ -472,7 +334,7 @@ fn is_no_tls(error: &ureq::Error) -> bool {
     }
 }
 
-fn body(response: Response<Body>) -> Vec<u8> {
+pub(super) fn body(response: Response<Body>) -> Vec<u8> {
     let mut bytes = Vec::new();
     let reader = response.into_body().into_reader();
     // What was read until it broke is as good as it gets.

@@ -4,6 +4,7 @@
 //! known from pull secrets and docker's configuration ([`Keyring`]). Whatever comes is bounded
 //! here and verified here or, for layers, by whoever reads them.
 
+mod access;
 mod auth;
 mod client;
 mod credentials;

@@ -2,14 +2,14 @@
 //! fetches it and kept for the next one when that ends early; `ingest/HEX.work` is scratch.
 
 use std::fs::{self, File, TryLockError};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use super::lease::{LEASE, is_older};
 use super::{Store, StoreError, files};
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 
 /// Between two looks at a blob that somebody else fetches.
 const LOOK: Duration = Duration::from_millis(50);
@@ -64,6 +64,26 @@ impl Store {
         }
     }
 
+    /// Whether somebody fetches a blob, or was killed before the store had it.
+    pub(crate) fn is_begun(&self, digest: Digest) -> bool {
+        self.root.join("ingest").join(digest.hex()).exists()
+    }
+
+    /// Removes what has come of blobs that will not be gone on with, unless somebody else fetches
+    /// them.
+    pub(crate) fn drop_ingest(&self, blobs: &[Digest]) -> Result<(), StoreError> {
+        for digest in blobs {
+            let path = self.root.join("ingest").join(digest.hex());
+            let Ok(file) = File::open(&path) else {
+                continue;
+            };
+            if file.try_lock().is_ok() && is_at(&file, &path) {
+                files::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes what killed pulls have left: scratch at once, blobs when nobody came back for
     /// them; the bytes freed.
     pub(crate) fn sweep_ingest(&self) -> Result<u64, StoreError> {
@@ -85,6 +105,43 @@ impl Store {
             }
         }
         Ok(freed)
+    }
+}
+
+impl Ingest {
+    /// For a blob whose disk is there: one that was killed between the two has made the disk and
+    /// not put the blob into its place. Anything else that came of it is not needed any more.
+    pub(crate) fn settle(&self, store: &Store, digest: Digest) -> Result<(), StoreError> {
+        let target = store.blob_path(digest);
+        // The blobs that are there are whole.
+        if !target.exists() && self.digest()? == digest {
+            return files::commit(&self.file, &self.path, &target);
+        }
+        self.clear()
+    }
+
+    /// Forgets what has come.
+    pub(crate) fn clear(&self) -> Result<(), StoreError> {
+        // Once it has its place in the store it is nobody's to shorten.
+        if !is_at(&self.file, &self.path) {
+            return Ok(());
+        }
+        let emptied = self.file.set_len(0);
+        emptied.map_err(StoreError::io("shorten", &self.path))
+    }
+
+    fn digest(&self) -> Result<Digest, StoreError> {
+        let (mut hasher, mut buffer, mut at) = (Hasher::new(), vec![0; 64 << 10], 0);
+        loop {
+            let read = self.file.read_at(&mut buffer, at);
+            match read.map_err(StoreError::io("read", &self.path))? {
+                0 => return Ok(hasher.finish()),
+                read => {
+                    hasher.update(&buffer[..read]);
+                    at += read as u64;
+                }
+            }
+        }
     }
 }
 

@@ -103,6 +103,9 @@ impl<R: Read> Reader<R> {
         let (mut pax, mut long_path, mut long_link) = (Pax::default(), None, None);
         while !self.ended {
             self.skip_contents()?;
+            if !self.skip_padding()? {
+                break;
+            }
             let at = self.offset;
             let Some(block) = self.header_block()? else {
                 break;
@@ -279,9 +282,25 @@ impl<R: Read> Reader<R> {
 
     fn skip_contents(&mut self) -> Result<(), TarError> {
         let mut buffer = [0; 8192];
-        self.remaining += std::mem::take(&mut self.padding);
         while self.read_contents(&mut buffer)? != 0 {}
         Ok(())
+    }
+
+    /// Whether there is more. An archive may end where the last contents end: `umoci insert`
+    /// writes no padding after them, and Go's reader does not miss it.
+    fn skip_padding(&mut self) -> Result<bool, TarError> {
+        let mut buffer = [0; BLOCK];
+        let mut left = std::mem::take(&mut self.padding) as usize;
+        while left > 0 {
+            let read = retry(|| self.source.read(&mut buffer[..left]))?;
+            if read == 0 {
+                self.ended = true;
+                return Ok(false);
+            }
+            self.offset += read as u64;
+            left -= read;
+        }
+        Ok(true)
     }
 }
 

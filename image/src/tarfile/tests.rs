@@ -113,3 +113,19 @@ fn contents_are_read_in_part_or_skipped() {
     assert!(reader.next().unwrap().is_none());
     assert!(reader.next().unwrap().is_none());
 }
+
+#[test]
+fn an_archive_may_end_with_the_last_contents_but_not_before() {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(1000);
+    builder
+        .append_data(&mut header, "a", &[7; 1000][..])
+        .unwrap();
+    let tar = builder.into_inner().unwrap();
+    for end in [512 + 1000, 512 + 1001, 512 + 1024] {
+        assert_eq!(entries(&tar[..end]).unwrap().len(), 1, "{end}");
+    }
+    let error = entries(&tar[..512 + 999]).unwrap_err();
+    assert!(matches!(error, TarError::Truncated { offset: 1511 }));
+}

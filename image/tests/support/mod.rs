@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 pub mod layout;
+pub mod registry;
 pub mod store;
 
 use std::fs::{self, File};

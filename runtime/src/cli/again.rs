@@ -2,8 +2,9 @@
 //! is made from the same manifest. The record stays in between; the new pod
 //! has a UID of its own, as every replacement has.
 
+use super::ensure::{self, Mode, Wanted};
 use super::pods::{self, Scope};
-use super::{CliError, exit, host_path, manifest};
+use super::{CliError, exit, host_path};
 use crate::engine::{self, PodView, StartRequest, StopRequest, Update};
 use crate::settings::Settings;
 use crate::store::status::Phase;
@@ -118,7 +119,12 @@ async fn replace(settings: &Settings, pod: &PodView) -> Result<(), CliError> {
     if let Some(fields) = object["spec"].as_object_mut() {
         fields.remove("ephemeralContainers");
     }
-    let images = manifest::images_of(settings, [&spec])?;
+    let wanted = Wanted {
+        spec: &spec,
+        document: None,
+        mode: Mode::Started,
+    };
+    let images = ensure::images(settings, &[wanted], &[])?;
     let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let objects = crate::objects::of_pod(settings, &spec)?;
     engine::preview(settings, &spec, &images, &objects)?;

@@ -2,6 +2,7 @@
 
 use super::change::{self, Changed, PATIENCE};
 use super::dry::Dry;
+use super::ensure::Mode;
 use super::host_path::{self, Allowed};
 use super::run::{document_name, dry_run};
 use super::{CliError, doctor, exit, manifest, objects, workloads};
@@ -37,7 +38,14 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         }
     }
     let begun = Instant::now();
-    let images = manifest::images(settings, &read.documents())?;
+    let mode = |document: &Document| match existing(&present, document) {
+        _ if args.dry.is_run() => Mode::Shown,
+        Some(_) => Mode::Kept,
+        None => Mode::Started,
+    };
+    let wanted = read.documents().into_iter();
+    let wanted: Vec<_> = wanted.map(|document| (document, mode(document))).collect();
+    let images = manifest::images(settings, &wanted, &read.objects)?;
     let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if args.dry.is_run() {
         host_path::admit(settings, read.documents())?;

@@ -1,5 +1,6 @@
 //! What verbs that change a running pod have in common.
 
+use super::ensure::Mode;
 use super::error::ChangeError;
 use super::{CliError, manifest, object};
 use crate::engine::change::Outcome;
@@ -132,6 +133,8 @@ fn change_of(
         manifest["spec"]["ephemeralContainers"] = looking.clone();
     }
     let mut changed = document.clone();
+    // In a manifest that was made from the pod's own, every policy is written out.
+    changed.always_pulled.clear();
     let mut names = found.images;
     names.extend(found.added);
     let changes = Changes {
@@ -144,7 +147,7 @@ fn change_of(
     changed.spec.ephemeral_containers.retain(is_changed);
     Ok(ChangeOf {
         manifest,
-        images: manifest::images(settings, &[&changed])?,
+        images: manifest::images(settings, &[(&changed, Mode::Started)], &[])?,
         objects: crate::objects::of_pod(settings, &spec)?,
         spec,
         changes,

@@ -173,8 +173,8 @@ impl CliError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Image(ImageError::Absent { .. }) => Some(
-                "beluga load -i FILE (an OCI layout or the output of `docker save`); \
-                 `beluga images` lists what is there"
+                "beluga pull IMAGE, or beluga load -i FILE (an OCI layout or the output of \
+                 `docker save`); `beluga images` lists what is there"
                     .into(),
             ),
             Self::NotFound { what: "pod", .. } => Some("beluga get pods -A".into()),

@@ -1,13 +1,12 @@
 //! `-f`: the pods of files, directories and standard input, with their images.
 
 use super::CliError;
-use super::error::{AbsentImage, ImageError};
+use super::ensure::{self, Mode, Wanted};
 use super::style::Style;
 use crate::engine;
-use crate::plan::{ImageFacts, PlanError, image_facts};
+use crate::plan::{ImageFacts, PlanError};
 use crate::settings::Settings;
-use crate::spec::{self, Document, Issue, Manifest, ManifestError, PodSpec};
-use beluga_image::{Reference, Store};
+use crate::spec::{self, ConfigObject, Document, Issue, Manifest, ManifestError};
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -100,53 +99,19 @@ fn fit(documents: &[&Document]) -> Result<(), ManifestError> {
     Ok(())
 }
 
-/// The images of all documents' pods, or an error that names each one that is absent.
+/// The images of all documents' pods, or an error with the place of what is not to be had.
+/// `objects` are those of the same manifest.
 pub fn images(
     settings: &Settings,
-    documents: &[&Document],
+    documents: &[(&Document, Mode)],
+    objects: &[ConfigObject],
 ) -> Result<BTreeMap<String, ImageFacts>, CliError> {
-    fit(documents)?;
-    let found = images_of(settings, documents.iter().map(|document| &document.spec));
-    let Err(CliError::Image(ImageError::Absent { mut images })) = found else {
-        return found;
-    };
-    for absent in &mut images {
-        // The first document that names it; a command line has no lines.
-        absent.place = documents.iter().find_map(|document| {
-            let mut all = document.spec.images();
-            all.find(|(owner, image, _)| *owner == absent.container && *image == absent.image)?;
-            let place = document.image_places.get(&absent.container)?;
-            let source = &document.source_name;
-            (source != COMMAND_LINE).then(|| format!("{source}:{place}"))
-        });
-    }
-    Err(ImageError::Absent { images }.into())
-}
-
-/// The images of pods, or an error that names each one that is absent.
-pub fn images_of<'p>(
-    settings: &Settings,
-    specs: impl IntoIterator<Item = &'p PodSpec>,
-) -> Result<BTreeMap<String, ImageFacts>, CliError> {
-    let store = Store::open(settings.images())?;
-    let mut present = BTreeMap::new();
-    let mut absent: Vec<AbsentImage> = Vec::new();
-    for (owner, image, _) in specs.into_iter().flat_map(PodSpec::images) {
-        if present.contains_key(image) || absent.iter().any(|known| known.image == image) {
-            continue;
-        }
-        match store.resolve(&image.parse::<Reference>()?)? {
-            Some(found) => drop(present.insert(image.to_owned(), image_facts(&found))),
-            None => absent.push(AbsentImage {
-                container: owner,
-                image: image.to_owned(),
-                place: None,
-            }),
-        }
-    }
-    if absent.is_empty() {
-        Ok(present)
-    } else {
-        Err(ImageError::Absent { images: absent }.into())
-    }
+    let all: Vec<&Document> = documents.iter().map(|(document, _)| *document).collect();
+    fit(&all)?;
+    let wanted = documents.iter().map(|(document, mode)| Wanted {
+        spec: &document.spec,
+        document: Some(document),
+        mode: *mode,
+    });
+    ensure::images(settings, &wanted.collect::<Vec<_>>(), objects)
 }

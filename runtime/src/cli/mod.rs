@@ -25,6 +25,7 @@ mod delete;
 mod describe;
 mod doctor;
 mod dry;
+mod ensure;
 mod error;
 mod events;
 mod exec;

@@ -4,7 +4,8 @@ use super::images::megabytes;
 use super::{CliError, error::ImageError, exit};
 use crate::settings::Settings;
 use beluga_image::{
-    Digest, Keyring, Platform, PullOptions, PullProgress, PulledImage, Reference, Registry, Store,
+    Digest, Keyring, LoadError, Platform, PullOptions, PullProgress, PulledImage, Reference,
+    Registry, Store,
 };
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
@@ -57,7 +58,12 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
     for image in &args.images {
         let name = image.parse::<Reference>()?;
         let shown = Shown::new(&name, args.quiet);
-        let pulled = pull(&store, &name, &registry, &options, shown)?;
+        let pulled = pull(&store, &name, &registry, &options, shown);
+        let pulled = pulled.map_err(|source| ImageError::Pull {
+            place: None,
+            image: name.familiar(),
+            source: Box::new(source),
+        })?;
         if args.quiet {
             say!("{}", pulled.image.id);
             continue;
@@ -106,15 +112,11 @@ pub fn pull(
     registry: &Registry,
     options: &PullOptions,
     mut shown: Shown,
-) -> Result<PulledImage, CliError> {
+) -> Result<PulledImage, LoadError> {
     let mut progress = |step| shown.step(step);
     let pulled = store.pull(name, registry, options, &mut progress);
     shown.clear();
-    let pulled = pulled.map_err(|source| ImageError::Pull {
-        image: name.familiar(),
-        source: Box::new(source),
-    });
-    Ok(pulled?)
+    pulled
 }
 
 /// The progress of a pull, on standard error: a bar for a person, lines for a pipe.
@@ -127,6 +129,8 @@ pub struct Shown {
     bytes: u64,
     /// Bytes of each layer that has begun, and whether it is done.
     parts: BTreeMap<Digest, (u64, bool)>,
+    /// Nothing is said of what is there already.
+    only_news: bool,
     /// Bytes that were there already: of no account for the speed.
     reused: u64,
 }
@@ -154,7 +158,16 @@ impl Shown {
             layers: 0,
             bytes: 0,
             parts: BTreeMap::new(),
+            only_news: false,
             reused: 0,
+        }
+    }
+
+    /// The same for an image that a pod needs: only what has to come is told.
+    pub fn of_news(name: &Reference) -> Self {
+        Self {
+            only_news: true,
+            ..Self::new(name, false)
         }
     }
 
@@ -191,6 +204,8 @@ impl Shown {
     fn line(&self, step: &PullProgress) {
         let name = &self.name;
         match step {
+            PullProgress::Resolved { .. } | PullProgress::LayerDone { reused: true, .. }
+                if self.only_news => {}
             PullProgress::Waiting => {
                 tell!("{name}: waiting for another command that uses the image store");
             }

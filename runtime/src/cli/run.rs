@@ -3,6 +3,7 @@
 mod image;
 
 use super::dry::{Dry, Form};
+use super::ensure::Mode;
 use super::error::StartError;
 use super::foreground::{self, Options};
 use super::host_path::{self, Allowed};
@@ -79,7 +80,17 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     host_path::admit(settings, read.documents())?;
     let resolved = objects::resolve(settings, &read)?;
     let begun = Instant::now();
-    let images = manifest::images(settings, &read.documents())?;
+    let mode = if args.dry.is_run() {
+        Mode::Shown
+    } else {
+        Mode::Started
+    };
+    let wanted = read
+        .documents()
+        .into_iter()
+        .map(|document| (document, mode));
+    let wanted: Vec<_> = wanted.collect();
+    let images = manifest::images(settings, &wanted, &read.objects)?;
     let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if args.dry.is_run() {
         let documents = read.documents().into_iter().zip(&resolved);

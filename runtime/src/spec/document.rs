@@ -5,7 +5,7 @@ use super::{
     Issue, ManifestError, PodSpec, Position, Reference, Resources, defaults, ephemeral, pod,
 };
 use k8s_openapi::api::core::v1::Pod;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One pod of a manifest.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Document {
     /// Where each container's image is written, by the container's name:
     /// `9:12: spec.containers[0].image`.
     pub image_places: BTreeMap<String, String>,
+    /// Containers, and `volume NAME`, whose `Always` was written and is no default.
+    pub always_pulled: BTreeSet<String>,
     /// Where each of the pod's volumes is written, in their order, and its path.
     pub volume_places: Vec<(Position, String)>,
     /// Where the largest amount of CPU and of memory is written, for a pod that
@@ -47,7 +49,7 @@ impl Document {
 
 /// Converts the pod that the check stands at. The warnings stay in the check.
 pub(super) fn pod_document(mut pod: Pod, check: &mut Check<'_>) -> Document {
-    explicit_pull(&pod, check);
+    let always_pulled = always_pulled(&pod);
     defaults::apply(&mut pod);
     let spec = pod::convert(&pod, check);
     let forbidden = || {
@@ -65,6 +67,7 @@ pub(super) fn pod_document(mut pod: Pod, check: &mut Check<'_>) -> Document {
         not_on_create: is_made_with.then(forbidden).into_iter().collect(),
         references: check.references(),
         image_places: image_places(&spec, check),
+        always_pulled,
         volume_places: (0..spec.volumes.len())
             .map(|at| check.position(&format!("spec.volumes[{at}]")))
             .collect(),
@@ -129,24 +132,22 @@ fn image_places(spec: &PodSpec, check: &Check<'_>) -> BTreeMap<String, String> {
     containers.chain(volumes).collect()
 }
 
-/// An image cannot be fetched yet, so `Always` means less than it says.
-fn explicit_pull(pod: &Pod, check: &mut Check<'_>) {
-    let Some(spec) = &pod.spec else { return };
-    let lists = [
-        (
-            "spec.initContainers",
-            spec.init_containers.as_deref().unwrap_or_default(),
-        ),
-        ("spec.containers", spec.containers.as_slice()),
-    ];
-    for (list, containers) in lists {
-        for (at, container) in containers.iter().enumerate() {
-            if container.image_pull_policy.as_deref() == Some("Always") {
-                check.warn(
-                    &format!("{list}[{at}].imagePullPolicy"),
-                    "images come from `beluga load` only, so the loaded one is used",
-                );
-            }
-        }
-    }
+/// The containers and volumes that say `Always` themselves.
+fn always_pulled(pod: &Pod) -> BTreeSet<String> {
+    let Some(spec) = &pod.spec else {
+        return BTreeSet::new();
+    };
+    let all = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .chain(&spec.containers);
+    let containers = all.filter(|one| one.image_pull_policy.as_deref() == Some("Always"));
+    let volumes = spec.volumes.iter().flatten().filter(|one| {
+        let image = one.image.as_ref();
+        image.and_then(|image| image.pull_policy.as_deref()) == Some("Always")
+    });
+    let containers = containers.map(|one| one.name.clone());
+    let volumes = volumes.map(|one| format!("volume {}", one.name));
+    containers.chain(volumes).collect()
 }

@@ -54,6 +54,7 @@ fn empty() -> PodSpec {
         fs_group: None,
         node_name: None,
         service_account: None,
+        pull_secrets: Vec::new(),
     }
 }
 
@@ -183,6 +184,9 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
     out.node_name = spec.node_name.clone().filter(|name| !name.is_empty());
     let account = spec.service_account_name.as_ref();
     let account = account.or(spec.service_account.as_ref());
+    let secrets = spec.image_pull_secrets.iter().flatten();
+    let named = secrets.map(|one| one.name.clone());
+    out.pull_secrets = named.filter(|name| !name.is_empty()).collect();
     out.service_account = account.cloned().filter(|name| !name.is_empty());
     let context = container::Context {
         volumes: &out.volumes,
@@ -241,7 +245,7 @@ fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
         host_users,
         hostname: _,
         hostname_override,
-        image_pull_secrets,
+        image_pull_secrets: _,
         init_containers: _,
         node_name,
         node_selector,
@@ -301,7 +305,6 @@ fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
                 "automountServiceAccountToken",
                 automount_service_account_token.is_some(),
             ),
-            ("imagePullSecrets", some(image_pull_secrets)),
             ("nodeName", text(node_name)),
             ("nodeSelector", some(node_selector)),
             ("overhead", some(overhead)),

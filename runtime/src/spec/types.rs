@@ -63,6 +63,9 @@ pub struct PodSpec {
     /// For who asks: there are no service accounts.
     #[serde(default)]
     pub service_account: Option<String>,
+    /// Secrets with credentials for the registries of its images.
+    #[serde(default)]
+    pub pull_secrets: Vec<String>,
 }
 
 /// The name of a pod.

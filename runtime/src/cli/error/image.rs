@@ -47,8 +47,10 @@ pub enum ImageError {
         source: Box<LoadError>,
     },
     /// An image that no registry gives.
-    #[error("cannot pull {image}")]
+    #[error("{}cannot pull the image {image:?}", .place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default())]
     Pull {
+        /// File, line, column and field; none on a command line.
+        place: Option<String>,
         /// Its name.
         image: String,
         /// Why.
@@ -78,14 +80,25 @@ pub struct AbsentImage {
     pub image: String,
     /// File, line, column and field; none on a command line.
     pub place: Option<String>,
+    /// It may not be fetched, whatever happens.
+    pub is_never: bool,
 }
 
 fn absent(images: &[AbsentImage]) -> String {
     let lines: Vec<String> = images
         .iter()
-        .map(|one| match &one.place {
-            Some(place) => format!("{place}: the image {:?} is not present", one.image),
-            None => format!("the image {:?} is not present", one.image),
+        .map(|one| {
+            let place = one.place.as_ref().map(|place| format!("{place}: "));
+            let place = place.unwrap_or_default();
+            if one.is_never {
+                // The kubelet's sentence.
+                format!(
+                    "{place}Container image {:?} is not present with pull policy of Never",
+                    one.image
+                )
+            } else {
+                format!("{place}the image {:?} is not present", one.image)
+            }
         })
         .collect();
     match lines.as_slice() {

@@ -42,6 +42,9 @@ pub struct One {
     /// Working directory
     #[arg(short, long, value_name = "PATH")]
     pub workdir: Option<String>,
+    /// Always, IfNotPresent or Never
+    #[arg(long, value_name = "POLICY")]
+    pub image_pull_policy: Option<String>,
     /// All rights inside the pod's machine
     #[arg(long)]
     pub privileged: bool,
@@ -110,6 +113,7 @@ fn flag(path: &str) -> &str {
         ("volumeMounts", "--volume"),
         ("workingDir", "--workdir"),
         ("ports", "--publish"),
+        ("imagePullPolicy", "--image-pull-policy"),
         ("env", "--env"),
         ("image", "IMAGE"),
         ("args", "COMMAND"),
@@ -149,6 +153,9 @@ fn object(image: &str, command: &[String], one: &One) -> Result<Value, CliError>
     }
     if one.privileged {
         container["securityContext"] = json!({"privileged": true});
+    }
+    if let Some(policy) = &one.image_pull_policy {
+        container["imagePullPolicy"] = json!(policy);
     }
     if let Some(workdir) = &one.workdir {
         container["workingDir"] = json!(workdir);

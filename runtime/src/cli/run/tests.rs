@@ -120,6 +120,10 @@ fn what_makes_no_sense_is_refused() {
         (&["--name", "No", "busybox"], "--name: "),
         (&["-n", "A_", "busybox"], "--namespace: "),
         (&["-w", "here", "busybox"], "--workdir: "),
+        (
+            &["--image-pull-policy", "Often", "busybox"],
+            "--image-pull-policy: ",
+        ),
         (&[], "required"),
         (&["-f", "a.yaml", "busybox"], "cannot be used with"),
         (&["-f", "a.yaml", "--name", "x"], "cannot be used with"),

@@ -1,6 +1,6 @@
 //! Debian's registry on this machine, and skopeo to fill it.
 
-use beluga_tests::{Beluga, Ran, SOON, image, run};
+use crate::{Beluga, Ran, SOON, image, run};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// A registry that runs as long as the value lives.
+#[derive(Debug)]
 pub struct Registry {
     child: Child,
     /// `127.0.0.1:PORT`, and its name with a certificate: `localhost:PORT`.
@@ -16,7 +17,7 @@ pub struct Registry {
 }
 
 /// What a registry wants of its clients.
-#[derive(Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 pub struct Wants {
     /// A password: `user` and `pass`.
     pub password: bool,
@@ -76,9 +77,8 @@ impl Registry {
             true => from.to_owned(),
             false => format!("oci-archive:{}", image(from)),
         };
-        let ca = self.place().display();
         sh(&format!(
-            "skopeo copy -q --dest-tls-verify=false --dest-cert-dir {ca} --dest-creds user:pass \
+            "skopeo copy -q --dest-tls-verify=false --dest-creds user:pass \
              {more} {from} docker://{}",
             self.name(name)
         ))
@@ -141,15 +141,30 @@ pub fn sh(line: &str) -> Ran {
 }
 
 /// A Beluga with nothing in it that knows no registry's configuration but its own.
+#[derive(Debug)]
 pub struct Puller {
+    /// Its instance.
     pub beluga: Beluga,
+    /// Where its configuration lies.
     pub home: TempDir,
 }
 
+impl Default for Puller {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Puller {
+    /// One without any configuration.
     pub fn new() -> Self {
+        Self::of(Beluga::fresh())
+    }
+
+    /// One that pulls into this instance.
+    pub fn of(beluga: Beluga) -> Self {
         Self {
-            beluga: Beluga::fresh(),
+            beluga,
             home: TempDir::new().expect("a directory"),
         }
     }

@@ -1,0 +1,380 @@
+//! Registries that break, want passwords, or mean harm: what they cannot do, and what stays.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+mod support;
+
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use beluga_image::{Digest, Keyring, LoadError, Store};
+use serde_json::json;
+use support::layout::{INDEX, LAYER, Layout, config, contents, descriptor};
+use support::registry::{Answer, Asked, Fake, blob_path, from_layout, pull, pull_as};
+use support::store::{gzip, layer};
+use support::{Scratch, Tar, file};
+
+/// A store, and a place for it that goes with it.
+fn store() -> (Scratch, Store) {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.0.join("store")).unwrap();
+    (scratch, store)
+}
+
+/// A layer that does not compress.
+fn large(seed: u32) -> Vec<u8> {
+    let mut state = seed;
+    let bytes: Vec<u8> = (0..900_000)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        })
+        .collect();
+    Tar::of([file("large", &bytes)]).end()
+}
+
+/// Everything in a store but its lock.
+fn kept(store: &Store) -> Vec<(String, u64)> {
+    let mut found = contents(store.root());
+    found.retain(|(name, _)| name != "lock");
+    found
+}
+
+/// Pulls what must not come in, and leaves nothing.
+fn refused(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> String {
+    let (_scratch, store) = store();
+    let fake = Fake::start(answer);
+    let error = pull(&store, &fake.name("app:1")).expect_err("a bad image came in");
+    assert_eq!(kept(&store), [], "{error}");
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(source) = cause {
+        text = format!("{text}: {source}");
+        cause = source.source();
+    }
+    text
+}
+
+/// Bytes in the place of a file of a layout.
+fn with(
+    layout: &Layout,
+    path: String,
+    body: Vec<u8>,
+) -> impl Fn(&Asked) -> Answer + Send + Sync + use<> {
+    let layout = layout.clone();
+    move |asked| {
+        if asked.path.contains(&path) {
+            Answer::of(200, &body)
+        } else {
+            from_layout(&layout, asked)
+        }
+    }
+}
+
+#[test]
+fn a_broken_connection_goes_on_where_it_was() {
+    let (_scratch, store) = store();
+    let tar = large(1);
+    let layout = Layout::image("app:1", &[&tar]);
+    let path = blob_path(&tar);
+    let served = AtomicUsize::new(0);
+    let fake = Fake::start(move |asked| {
+        let mut answer = from_layout(&layout, asked);
+        if asked.path.contains(&path) {
+            served.fetch_add(answer.body.len().min(250_000), Ordering::Relaxed);
+            answer.cut = Some(250_000);
+        }
+        answer
+    });
+    let pulled = pull(&store, &fake.name("app:1")).unwrap();
+    assert_eq!(pulled.fetched, tar.len() as u64);
+    let asked = fake.asked.lock().unwrap();
+    let from: Vec<usize> = asked
+        .iter()
+        .filter(|a| a.path.contains("blobs"))
+        .map(|a| a.from)
+        .collect();
+    assert_eq!(from, [0, 0, 250_000, 500_000, 750_000]);
+}
+
+#[test]
+fn a_registry_without_ranges_begins_anew() {
+    let (_scratch, store) = store();
+    let tar = large(2);
+    let layout = Layout::image("app:1", &[&tar]);
+    let (path, cuts) = (blob_path(&tar), AtomicUsize::new(0));
+    let fake = Fake::start(move |asked| {
+        let whole = Asked {
+            from: 0,
+            ..asked.clone()
+        };
+        let mut answer = from_layout(&layout, &whole);
+        if asked.path.contains(&path) && cuts.fetch_add(1, Ordering::Relaxed) == 0 {
+            answer.cut = Some(300_000);
+        }
+        answer
+    });
+    assert!(pull(&store, &fake.name("app:1")).is_ok());
+}
+
+#[test]
+fn what_an_interrupted_pull_has_is_not_fetched_again() {
+    let (_scratch, store) = store();
+    let (one, two) = (large(3), large(4));
+    let layout = Layout::image("app:1", &[&one, &two]);
+    let path = blob_path(&two);
+    let (broken, cut) = (layout.clone(), path.clone());
+    let fake = Fake::start(move |asked| {
+        let mut answer = from_layout(&broken, asked);
+        if asked.path.contains(&cut) {
+            answer = if asked.from == 0 {
+                Answer {
+                    cut: Some(400_000),
+                    ..answer
+                }
+            } else {
+                Answer::of(503, b"not now")
+            };
+        }
+        answer.headers.push(("Retry-After".into(), "0".into()));
+        answer
+    });
+    let name = fake.name("app:1");
+    let error = pull(&store, &name).unwrap_err();
+    assert!(error.is_passing(), "{error}");
+    // Another command that opens the store, and sweeps, takes nothing of it away.
+    let store = Store::open(store.root()).unwrap();
+    assert!(store.list().unwrap().is_empty());
+    let again = Fake::of(&layout);
+    let pulled = pull(&store, &again.name("app:1")).unwrap();
+    assert_eq!(pulled.fetched, two.len() as u64 - 400_000);
+    assert!(again.paths(&blob_path(&one)).is_empty());
+    let left: Vec<_> = kept(&store)
+        .into_iter()
+        .filter(|(name, _)| name.contains("ingest"))
+        .collect();
+    assert_eq!(left, []);
+}
+
+#[test]
+fn what_was_kept_and_has_lost_something_is_fetched_again() {
+    let (_scratch, store) = store();
+    let tar = large(5);
+    let layout = Layout::image("app:1", &[&tar]);
+    let partial = store.root().join("ingest").join(Digest::of(&tar).hex());
+    let mut bytes = tar[..500_000].to_vec();
+    bytes[400_000..].fill(0);
+    fs::write(partial, bytes).unwrap();
+    let fake = Fake::of(&layout);
+    assert!(pull(&store, &fake.name("app:1")).is_ok());
+}
+
+#[test]
+fn pulls_of_one_image_at_a_time_do_the_work_once() {
+    let (_scratch, store) = store();
+    let (one, two) = (gzip(&large(6)), large(7));
+    let mut layout = Layout::default();
+    let parts = [(LAYER, one.clone()), (LAYER, two.clone())];
+    let image = layout.add(&config("amd64", &[&large(6), &two]), &parts);
+    layout.name(image, "app:1");
+    let fake = Fake::of(&layout);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| pull(&store, &fake.name("app:1")).unwrap());
+        }
+    });
+    assert_eq!(fake.paths(&blob_path(&one)).len(), 1);
+    assert_eq!(fake.paths(&blob_path(&two)).len(), 1);
+}
+
+#[test]
+fn tokens_are_had_with_a_password_and_renewed_when_they_run_out() {
+    let layout = Layout::image("app:1", &[&layer("one"), &layer("two")]);
+    let uses = AtomicUsize::new(0);
+    let (given, realm) = (AtomicUsize::new(0), std::sync::OnceLock::<String>::new());
+    let realm = std::sync::Arc::new(realm);
+    let known = std::sync::Arc::clone(&realm);
+    let fake = Fake::start(move |asked| {
+        if asked.path.starts_with("/token") {
+            let right = asked.authorization.as_deref() == Some("Basic dTpw");
+            let number = given.fetch_add(1, Ordering::Relaxed);
+            let token = format!("{{\"token\":\"t{number}\"}}");
+            return Answer::of(if right { 200 } else { 401 }, token.as_bytes());
+        }
+        // Each token is good for two requests.
+        let number = uses.load(Ordering::Relaxed) / 2;
+        if asked.authorization == Some(format!("Bearer t{number}")) {
+            uses.fetch_add(1, Ordering::Relaxed);
+            return from_layout(&layout, asked);
+        }
+        let realm = known.get().unwrap();
+        let wants = format!("Bearer realm=\"{realm}\",service=\"s\",scope=\"repository:app:pull\"");
+        Answer::of(401, b"").header("WWW-Authenticate", wants)
+    });
+    realm.set(format!("http://{}/token", fake.address)).unwrap();
+    let (_scratch, store) = store();
+    let ring = |password: &str| {
+        let mut ring = Keyring::default();
+        let auths = json!({"auths": {&fake.address: {"username": "u", "password": password}}});
+        ring.add_docker_config_json("s", auths.to_string().as_bytes())
+            .unwrap();
+        ring
+    };
+    assert!(pull_as(&store, &fake.name("app:1"), ring("p")).is_ok());
+    let tokens = fake.paths("/token");
+    assert!(tokens.len() >= 2 && tokens[0].contains("scope=repository%3Aapp%3Apull&service=s"));
+    let (_scratch, store) = self::store();
+    let error = pull_as(&store, &fake.name("app:1"), ring("wrong")).unwrap_err();
+    assert!(error.to_string().contains("401"), "{error}");
+}
+
+#[test]
+fn credentials_stay_with_their_registry() {
+    let layout = Layout::image("app:1", &[&layer("one")]);
+    let files = layout.clone();
+    let elsewhere = Fake::start(move |asked| {
+        let status = if asked.authorization.is_some() {
+            400
+        } else {
+            200
+        };
+        Answer {
+            status,
+            ..from_layout(&files, asked)
+        }
+    });
+    let address = elsewhere.address.clone();
+    let fake = Fake::start(move |asked| {
+        if asked.authorization.is_none() {
+            return Answer::of(401, b"").header("WWW-Authenticate", "Basic realm=\"r\"");
+        }
+        if asked.path.contains("/blobs/") {
+            let to = format!("http://{address}{}", asked.path);
+            return Answer::of(307, b"").header("Location", to);
+        }
+        from_layout(&layout, asked)
+    });
+    let mut ring = Keyring::default();
+    let auths = json!({&fake.address: {"username": "u", "password": "p"}});
+    ring.add_dockercfg("s", auths.to_string().as_bytes())
+        .unwrap();
+    let (_scratch, store) = store();
+    assert!(pull_as(&store, &fake.name("app:1"), ring).is_ok());
+    assert!(!elsewhere.paths("/blobs/").is_empty());
+}
+
+#[test]
+fn wrong_contents_and_sizes_leave_nothing() {
+    let tar = large(8);
+    let layout = Layout::image("app:1", &[&layer("one"), &tar]);
+    let mut other = tar.clone();
+    other[700_000] ^= 1;
+    let said = refused(with(&layout, blob_path(&tar), other));
+    assert!(said.contains("has the wrong contents"), "{said}");
+    let said = refused(with(&layout, blob_path(&tar), tar[..1000].to_vec()));
+    assert!(
+        said.contains("has 1000 bytes, its manifest says 901"),
+        "{said}"
+    );
+    let mut longer = tar.clone();
+    longer.push(0);
+    let said = refused(with(&layout, blob_path(&tar), longer));
+    assert!(said.contains("its manifest says"), "{said}");
+    let configuration = config("amd64", &[&layer("one"), &tar]);
+    let said = refused(with(&layout, blob_path(&configuration), b"{}".to_vec()));
+    assert!(said.contains("has the wrong contents"), "{said}");
+}
+
+#[test]
+fn indexes_are_bounded_in_depth_and_number() {
+    // One that names itself: no digest can be right, so any is wrong.
+    let own = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [
+        {"mediaType": INDEX, "digest": Digest::of(b"itself"), "size": 200}]});
+    let own = own.to_string().into_bytes();
+    let said = refused(move |_| Answer::of(200, &own));
+    assert!(said.contains("has the wrong contents"), "{said}");
+
+    let mut layout = Layout::default();
+    let mut inner = b"{\"schemaVersion\":2,\"manifests\":[]}".to_vec();
+    for _ in 0..10 {
+        layout.blob(&inner);
+        let entry = descriptor(INDEX, &inner);
+        inner = json!({"schemaVersion": 2, "manifests": [entry]})
+            .to_string()
+            .into_bytes();
+    }
+    let top = inner.clone();
+    let said = refused(with(&layout, "/manifests/1".into(), top));
+    assert!(said.contains("lies too deep in other indexes"), "{said}");
+
+    let many: Vec<_> = (0..100)
+        .map(|number| {
+            let empty = json!({"schemaVersion": 2, "manifests": [], "n": number}).to_string();
+            layout.blob(empty.as_bytes());
+            descriptor(INDEX, empty.as_bytes())
+        })
+        .collect();
+    let top = json!({"schemaVersion": 2, "manifests": many})
+        .to_string()
+        .into_bytes();
+    let said = refused(with(&layout, "/manifests/1".into(), top));
+    assert!(said.contains("leads to more than 32 documents"), "{said}");
+}
+
+#[test]
+fn what_is_too_long_is_refused_by_name() {
+    let said = refused(|_| Answer::of(200, &vec![b' '; (4 << 20) + 1]));
+    assert!(
+        said.contains("manifest 1 of app is longer than 4194304 bytes"),
+        "{said}"
+    );
+    let said = refused(|_| Answer::of(200, b"{}").header("X", "y".repeat(100_000)));
+    assert!(
+        said.contains("the head of an answer is longer than 65536 bytes"),
+        "{said}"
+    );
+    let layout = Layout::image("app:1", &[&layer("one")]);
+    let manifest = layout.files.last().unwrap().1.clone();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    manifest["layers"][0]["size"] = json!(1_u64 << 60);
+    let said = refused(with(
+        &layout,
+        "/manifests/1".into(),
+        manifest.to_string().into_bytes(),
+    ));
+    assert!(
+        said.contains("has 1152921504606846976 bytes, more than"),
+        "{said}"
+    );
+}
+
+#[test]
+fn redirects_end() {
+    let said = refused(|asked| Answer::of(302, b"").header("Location", asked.path.clone()));
+    assert!(said.contains("redirects more than 5 times"), "{said}");
+    let said = refused(|_| Answer::of(302, b"").header("Location", "file:///etc/passwd"));
+    assert!(
+        said.contains("\"file:///etc/passwd\", which is no address"),
+        "{said}"
+    );
+}
+
+#[test]
+fn other_things_than_images_are_refused_by_their_type() {
+    let old = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+    let said = refused(move |_| {
+        let body = b"{\"schemaVersion\":1,\"fsLayers\":[]}";
+        Answer::of(200, body).header("Content-Type", old)
+    });
+    assert!(said.contains(old), "{said}");
+    let said = refused(|_| Answer::of(200, b"<html>"));
+    assert!(said.contains("is malformed"), "{said}");
+    let said = refused(|_| Answer::of(401, b"").header("WWW-Authenticate", "Negotiate"));
+    assert!(
+        said.contains("asks for \"Negotiate\" authentication"),
+        "{said}"
+    );
+    assert!(matches!(
+        pull(&store().1, &"127.0.0.1:1/app".parse().unwrap()),
+        Err(LoadError::Registry(error)) if error.is_passing()
+    ));
+}
