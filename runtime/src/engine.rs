@@ -9,13 +9,15 @@ mod gc;
 mod owner;
 mod pace;
 mod start;
+mod stop;
 
 pub use crate::api::client::{AttachSession, ExecSession, Remote, Update, Watch};
 pub use crate::api::{AttachRequest, ExecRequest, StopRequest};
 pub use change::ChangeOf;
-pub use gc::gc;
+pub use gc::{Leftover, gc};
 pub use pace::pace;
 pub use start::{StartRequest, Starting, fits, preview, start};
+pub use stop::stop;
 
 use crate::api::client::{self, ClientError};
 use crate::host::{HostError, network, process};
@@ -29,9 +31,6 @@ use beluga_proto::{FaultCode, PodUid};
 use owner::adopt;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
-
-/// How long a client waits for a supervisor to finish its pod's clean-up.
-const GONE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a pod between two supervisors is waited for, and looked at.
 const REACH_PATIENCE: Duration = Duration::from_secs(10);
@@ -74,6 +73,14 @@ pub enum EngineError {
         /// The pod that has it.
         holder: String,
     },
+    /// Its supervisor does not answer.
+    #[error("the supervisor of the pod {name} does not answer")]
+    Silent {
+        /// The pod.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+    },
     /// It is not there.
     #[error("there is no pod {uid}")]
     Absent {
@@ -108,7 +115,7 @@ impl EngineError {
     pub fn code(&self) -> FaultCode {
         match self {
             Self::Client(ClientError::Fault(fault)) => fault.code,
-            Self::Client(_) => FaultCode::Unavailable,
+            Self::Client(_) | Self::Silent { .. } => FaultCode::Unavailable,
             Self::Store(StoreError::NameTaken { .. }) => FaultCode::AlreadyExists,
             Self::Store(StoreError::BadName { .. }) | Self::Plan(_) => FaultCode::InvalidArgument,
             Self::Absent { .. } => FaultCode::NotFound,
@@ -134,6 +141,9 @@ impl EngineError {
         match self {
             Self::Store(StoreError::NameTaken { namespace, name }) => {
                 Some(format!("beluga delete pod {name} -n {namespace}"))
+            }
+            Self::Silent { namespace, name } => {
+                Some(format!("beluga delete pod {name} -n {namespace} --force"))
             }
             Self::Settings(_) | Self::Host(_) => Some("beluga doctor".to_owned()),
             _ => None,
@@ -209,44 +219,6 @@ pub async fn watch(settings: &Settings, uid: &PodUid) -> Result<Watch, EngineErr
     match reach(settings, uid).await? {
         Reached::Live => Ok(Watch::open(settings, uid).await?),
         Reached::Ended(record) => Ok(Watch::of_ended(record.state.status)),
-    }
-}
-
-/// Ends a pod and waits until nothing of it runs; with `delete` until its
-/// record is gone as well.
-pub async fn stop(
-    settings: &Settings,
-    uid: &PodUid,
-    request: StopRequest,
-) -> Result<(), EngineError> {
-    match reach(settings, uid).await {
-        Ok(Reached::Live) => match client::stop(settings, uid, request).await {
-            // It went while we asked: that is what was asked for.
-            Ok(()) | Err(ClientError::Channel(_)) => {}
-            Err(error) => return Err(error.into()),
-        },
-        Ok(Reached::Ended(_)) => {}
-        Err(EngineError::Absent { .. }) if request.delete => return Ok(()),
-        Err(error) => return Err(error),
-    }
-    // The supervisor closes its connections just before it lets go.
-    let started = Instant::now();
-    loop {
-        let Some(record) = store::read_record(settings, uid)? else {
-            return Ok(());
-        };
-        if let Some(_lock) = store::try_own(settings, uid)?
-            && record.life == Life::Ended
-        {
-            if request.delete {
-                store::remove(settings, &record)?;
-            }
-            return Ok(());
-        }
-        if started.elapsed() > GONE_PATIENCE {
-            return Err(ClientError::Closed.into());
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -11,6 +11,7 @@ mod ends;
 mod exec;
 mod guest;
 mod idle;
+mod leftovers;
 mod lifecycle;
 mod logical_host;
 mod network;

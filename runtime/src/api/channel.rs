@@ -46,6 +46,9 @@ pub struct Channel {
     fds: VecDeque<OwnedFd>,
 }
 
+/// Clients that may wait for a supervisor to take them.
+pub const BACKLOG: i32 = 64;
+
 /// A listening socket at `path`, for a supervisor to inherit.
 pub fn listen(path: &Path) -> io::Result<OwnedFd> {
     let _ = std::fs::remove_file(path);
@@ -57,7 +60,7 @@ pub fn listen(path: &Path) -> io::Result<OwnedFd> {
     )?;
     with_address(path, |address| {
         rustix::net::bind(&socket, address)?;
-        rustix::net::listen(&socket, 64)
+        rustix::net::listen(&socket, BACKLOG)
     })?;
     Ok(socket)
 }

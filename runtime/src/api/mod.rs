@@ -7,7 +7,7 @@
 mod channel;
 pub mod client;
 
-pub use channel::{Channel, ChannelError, listen};
+pub use channel::{BACKLOG, Channel, ChannelError, listen};
 
 use crate::store::status::PodStatus;
 use beluga_proto::Fault;

@@ -3,6 +3,7 @@
 use super::{CliError, exit};
 use crate::engine;
 use crate::settings::Settings;
+use std::error::Error;
 
 /// Arguments of `gc`.
 #[derive(Debug, clap::Args)]
@@ -15,19 +16,28 @@ pub struct Args {
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
     let left = engine::gc(settings, args.check).await?;
+    let mut status = exit::OK;
     for one in &left {
-        if args.check {
-            say!("left over: {one}");
-        } else {
-            say!("removed: {one}");
+        match &one.kept {
+            _ if args.check => {
+                say!("left over: {}", one.what);
+                status = exit::ERROR;
+            }
+            None => say!("removed: {}", one.what),
+            Some(error) => {
+                say!("left over: {}: {}", one.what, chain(error));
+                status = exit::ERROR;
+            }
         }
     }
     if left.is_empty() {
         say!("clean");
     }
-    Ok(if args.check && !left.is_empty() {
-        exit::ERROR
-    } else {
-        exit::OK
-    })
+    Ok(status)
+}
+
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| (*error).source());
+    let words: Vec<String> = causes.map(ToString::to_string).collect();
+    words.join(": ")
 }

@@ -1,36 +1,89 @@
 //! Finds what no record accounts for, and removes it.
 
 use super::EngineError;
-use crate::host::{self, HostError, cgroup, network, process, resolver, rules};
+use crate::host::lock::FileLock;
+use crate::host::rules::{self, Family};
+use crate::host::{self, HostError, cgroup, network, process, resolver};
+use crate::path_error::PathError;
+use crate::plan::HostStep;
 use crate::settings::Settings;
-use crate::store::{self, Life};
+use crate::store::{self, Life, ProcessRef, Record};
 use beluga_proto::PodUid;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
-/// What is left over, one line each; removed unless `check`.
+/// Something that no record accounts for.
+#[derive(Debug)]
+pub struct Leftover {
+    /// What it is, with its name.
+    pub what: String,
+    /// Why it is still there, where it was to be removed.
+    pub kept: Option<EngineError>,
+}
+
+/// What is left over; removed unless `check`.
 /// Errors when the host cannot be looked at.
-pub async fn gc(settings: &Settings, check: bool) -> Result<Vec<String>, EngineError> {
+pub async fn gc(settings: &Settings, check: bool) -> Result<Vec<Leftover>, EngineError> {
     // Half-made pods are finished or undone by adopting them.
     if !check {
         for uid in store::uids(settings)? {
             super::owner::adopt(settings, &uid).await?;
         }
     }
-    let known = Known::read(settings)?;
-    let mut found = Vec::new();
-    processes(&known, check, &mut found);
-    directories(settings, &known, check, &mut found)?;
-    network_objects(settings, &known, check, &mut found)?;
-    cgroups(settings, &known, check, &mut found);
-    names(settings, &known, check, &mut found);
-    Ok(found)
+    // Objects first, records second: a pod that starts meanwhile has a record
+    // before it has an object, so its objects are never taken for leftovers.
+    let seen = Seen::now(settings)?;
+    let mut sweep = Sweep {
+        settings,
+        known: Known::read(settings)?,
+        check,
+        found: Vec::new(),
+    };
+    sweep.pods();
+    sweep.processes(&seen);
+    sweep.directories(&seen);
+    sweep.network(&seen)?;
+    sweep.cgroups(&seen);
+    sweep.names(&seen);
+    Ok(sweep.found)
+}
+
+/// Objects of this root that are on the host.
+struct Seen {
+    machines: Vec<(PodUid, ProcessRef)>,
+    cgroups: Vec<String>,
+    run_directories: Vec<PathBuf>,
+    addresses: Vec<PodUid>,
+    interfaces: Vec<String>,
+    tables: Vec<(Family, String)>,
+    names: Vec<PathBuf>,
+}
+
+impl Seen {
+    fn now(settings: &Settings) -> Result<Self, EngineError> {
+        Ok(Self {
+            machines: process::machines(),
+            cgroups: cgroup::children(&settings.cgroup()),
+            run_directories: entries(&settings.state.join("pods")),
+            addresses: network::holders(settings, &host::boot_id()).map_err(HostError::from)?,
+            // Without netlink there are no interfaces of ours either.
+            interfaces: network::interfaces(settings).unwrap_or_default(),
+            tables: network::tables(settings),
+            names: entries(&settings.root.join("names"))
+                .iter()
+                .flat_map(|namespace| entries(namespace))
+                .collect(),
+        })
+    }
 }
 
 /// Pods on record, and those of them whose VM may run.
 struct Known {
     all: BTreeSet<PodUid>,
     live: BTreeSet<PodUid>,
+    /// Those whose VMM and supervisor are gone, though their record tells of no end.
+    dead: BTreeSet<PodUid>,
     /// Directories without a readable record.
     broken: Vec<PodUid>,
 }
@@ -40,17 +93,25 @@ impl Known {
         let mut known = Self {
             all: BTreeSet::new(),
             live: BTreeSet::new(),
+            dead: BTreeSet::new(),
             broken: Vec::new(),
         };
-        let boot_id = host::boot_id();
         for uid in store::uids(settings)? {
             match store::read_record(settings, &uid) {
                 Ok(Some(record)) => {
-                    if record.life != Life::Ended && record.boot_id == boot_id {
-                        known.live.insert(uid.clone());
+                    if record.life != Life::Ended {
+                        let is_live = lives(settings, &record)?;
+                        let kind = if is_live {
+                            &mut known.live
+                        } else {
+                            &mut known.dead
+                        };
+                        kind.insert(uid.clone());
                     }
                     known.all.insert(uid);
                 }
+                // Its maker may hold it and be about to write the record.
+                Ok(None) | Err(_) if is_held(settings, &uid) => drop(known.live.insert(uid)),
                 Ok(None) | Err(_) => known.broken.push(uid),
             }
         }
@@ -58,150 +119,221 @@ impl Known {
     }
 }
 
-fn processes(known: &Known, check: bool, found: &mut Vec<String>) {
-    for (uid, machine) in process::machines() {
-        // Another root's pods are another root's business.
-        let is_ours = known.all.contains(&uid) || known.broken.contains(&uid);
-        if known.live.contains(&uid) || !is_ours {
-            continue;
-        }
-        found.push(format!(
-            "process {} of the pod {uid}, which has ended",
-            machine.pid
-        ));
-        if !check && let Some(pidfd) = process::open(machine) {
-            let _ = process::kill(&pidfd);
-            let _ = process::wait_end(&pidfd, 3000);
-        }
-    }
+/// Whether a pod that has not ended has a supervisor, or a VM that waits for one.
+fn lives(settings: &Settings, record: &Record) -> Result<bool, EngineError> {
+    let is_owned = store::try_own(settings, &record.uid)?.is_none();
+    let is_of_this_boot = record.boot_id == host::boot_id();
+    Ok(is_owned || (is_of_this_boot && record.vmm.and_then(process::open).is_some()))
 }
 
-fn directories(
-    settings: &Settings,
-    known: &Known,
+fn is_held(settings: &Settings, uid: &PodUid) -> bool {
+    let lock = FileLock::try_take(&settings.pod_dir(uid).join("owner.lock"));
+    matches!(lock, Ok(None))
+}
+
+struct Sweep<'a> {
+    settings: &'a Settings,
+    known: Known,
     check: bool,
-    found: &mut Vec<String>,
-) -> Result<(), EngineError> {
-    for uid in &known.broken {
-        // Its maker may hold it and be about to write the record.
-        let path = settings.pod_dir(uid);
-        let lock_path = path.join("owner.lock");
-        let lock = host::lock::FileLock::try_take(&lock_path);
-        if matches!(lock, Ok(None)) {
-            continue;
-        }
-        found.push(format!("directory {} without a record", path.display()));
-        if !check {
-            store::remove_pod_directory(settings, uid)?;
+    found: Vec<Leftover>,
+}
+
+impl Sweep<'_> {
+    fn found<E: Into<EngineError>>(
+        &mut self,
+        what: String,
+        remove: impl FnOnce() -> Result<(), E>,
+    ) {
+        let outcome = if self.check { Ok(()) } else { remove() };
+        self.found.push(Leftover {
+            what,
+            kept: outcome.err().map(Into::into),
+        });
+    }
+
+    /// Pods that adoption would end: under `check` nobody adopts them.
+    fn pods(&mut self) {
+        for uid in std::mem::take(&mut self.known.dead) {
+            self.found(
+                format!("pod {uid}, whose VMM and supervisor are gone"),
+                || Ok::<(), EngineError>(()),
+            );
         }
     }
-    for path in entries(&settings.state.join("pods")) {
-        if uid_of(&path).is_none_or(|uid| !known.live.contains(&uid)) {
-            found.push(format!("directory {}", path.display()));
-            if !check {
-                store::remove_directory(&path)?;
+
+    fn processes(&mut self, seen: &Seen) {
+        let mut left = BTreeMap::new();
+        for (uid, machine) in &seen.machines {
+            // Another root's pods are another root's business.
+            if self.known.all.contains(uid) || self.known.broken.contains(uid) {
+                left.insert(machine.pid, (uid.to_string(), *machine));
+            }
+        }
+        // Supervisors, servers of host files, and all of a pod whose directory
+        // was removed by hand: the cgroup is this root's.
+        let own = std::process::id();
+        let pods = seen.cgroups.iter().filter(|name| *name != resolver::CGROUP);
+        for name in pods {
+            let processes = cgroup::processes(&self.settings.cgroup().join(name));
+            for pid in processes.into_iter().filter(|pid| *pid != own) {
+                if let Some(process) = process::identify(pid.cast_signed()) {
+                    left.insert(process.pid, (name.clone(), process));
+                }
+            }
+        }
+        for (pid, (pod, process)) in left {
+            if !self.is_live(&pod) {
+                self.found(format!("process {pid} of the pod {pod}"), || {
+                    end(process).map_err(HostError::from)
+                });
             }
         }
     }
-    for uid in known.all.difference(&known.live) {
-        let scratch = settings.pod_dir(uid).join("scratch.img");
-        if scratch.exists() {
-            found.push(format!("disk {}", scratch.display()));
-            if !check {
-                let _ = std::fs::remove_file(&scratch);
+
+    fn directories(&mut self, seen: &Seen) {
+        let settings = self.settings;
+        for uid in std::mem::take(&mut self.known.broken) {
+            let path = settings.pod_dir(&uid);
+            self.found(
+                format!("directory {} without a record", path.display()),
+                || store::remove_pod_directory(settings, &uid),
+            );
+        }
+        for path in &seen.run_directories {
+            let is_live = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| self.is_live(name));
+            if !is_live {
+                self.found(format!("directory {}", path.display()), || {
+                    store::remove_directory(path)
+                });
+            }
+        }
+        let ended: Vec<PodUid> = self
+            .known
+            .all
+            .difference(&self.known.live)
+            .cloned()
+            .collect();
+        for uid in ended {
+            let scratch = settings.pod_dir(&uid).join("scratch.img");
+            if scratch.exists() {
+                self.found(format!("disk {}", scratch.display()), || {
+                    remove_file(&scratch)
+                });
             }
         }
     }
-    Ok(())
-}
 
-fn network_objects(
-    settings: &Settings,
-    known: &Known,
-    check: bool,
-    found: &mut Vec<String>,
-) -> Result<(), EngineError> {
-    let boot_id = host::boot_id();
-    let holders = network::holders(settings, &boot_id).map_err(HostError::from)?;
-    let is_empty = known.live.is_empty();
-    for uid in holders.iter().filter(|uid| !known.live.contains(uid)) {
-        found.push(format!("address of the pod {uid}"));
-        if !check {
-            network::release(settings, uid, &boot_id).map_err(HostError::from)?;
+    fn network(&mut self, seen: &Seen) -> Result<(), EngineError> {
+        let settings = self.settings;
+        let boot_id = host::boot_id();
+        for uid in &seen.addresses {
+            if !self.known.live.contains(uid) {
+                self.found(format!("address of the pod {uid}"), || {
+                    network::release(settings, uid, &boot_id).map_err(HostError::from)
+                });
+            }
         }
-    }
-    let mut wanted = BTreeSet::new();
-    for uid in &known.live {
-        if let Some(definition) = store::read_definition(settings, uid)? {
-            for step in definition.plan.host {
-                match step {
-                    crate::plan::HostStep::Bridge { name, .. }
-                    | crate::plan::HostStep::Tap { name, .. }
-                    | crate::plan::HostStep::Publish { table: name, .. } => {
-                        wanted.insert(name);
+        let mut wanted = BTreeSet::new();
+        for uid in &self.known.live {
+            if let Some(definition) = store::read_definition(settings, uid)? {
+                for step in definition.plan.host {
+                    match step {
+                        HostStep::Bridge { name, .. }
+                        | HostStep::Tap { name, .. }
+                        | HostStep::Publish { table: name, .. } => {
+                            wanted.insert(name);
+                        }
+                        _ => {}
                     }
-                    _ => {}
                 }
             }
         }
+        for (family, name) in seen
+            .tables
+            .iter()
+            .filter(|table| !wanted.contains(&table.1))
+        {
+            self.found(format!("table {name} of the packet filter"), || {
+                rules::remove(*family, name).map_err(HostError::from)
+            });
+        }
+        if wanted.is_empty()
+            && let Some(process) = resolver::running(settings)
+        {
+            self.found(
+                format!("process {} that resolves pods' names", process.pid),
+                || {
+                    resolver::end(settings);
+                    Ok::<(), EngineError>(())
+                },
+            );
+        }
+        for name in seen
+            .interfaces
+            .iter()
+            .filter(|name| !wanted.contains(*name))
+        {
+            self.found(format!("interface {name}"), || {
+                network::remove_interface(name).map_err(HostError::from)
+            });
+        }
+        Ok(())
     }
-    for (family, name) in network::tables(settings) {
-        if is_empty || !wanted.contains(&name) {
-            found.push(format!("table {name} of the packet filter"));
-            if !check {
-                rules::remove(family, &name).map_err(HostError::from)?;
+
+    fn cgroups(&mut self, seen: &Seen) {
+        let parent = self.settings.cgroup();
+        for name in &seen.cgroups {
+            let is_resolver =
+                name == resolver::CGROUP && resolver::running(self.settings).is_some();
+            if !is_resolver && !self.is_live(name) {
+                let path = parent.join(name);
+                self.found(
+                    format!("cgroup {}", cgroup::absolute(&path).display()),
+                    || cgroup::remove(&path).map_err(HostError::from),
+                );
             }
         }
     }
-    if wanted.is_empty()
-        && let Some(process) = resolver::running(settings)
-    {
-        found.push(format!("process {} that resolves pods' names", process.pid));
-        if !check {
-            resolver::end(settings);
+
+    fn names(&mut self, seen: &Seen) {
+        for path in &seen.names {
+            let owner = std::fs::read_to_string(path).unwrap_or_default();
+            let is_known = PodUid::parse(owner)
+                .is_ok_and(|uid| self.known.all.contains(&uid) || self.known.live.contains(&uid));
+            if !is_known {
+                self.found(format!("name {}", path.display()), || remove_file(path));
+            }
         }
     }
-    // Without netlink there are no interfaces of ours either.
-    let interfaces = network::interfaces(settings).unwrap_or_default();
-    for name in interfaces
-        .into_iter()
-        .filter(|name| is_empty || !wanted.contains(name))
-    {
-        found.push(format!("interface {name}"));
-        if !check {
-            network::remove_interface(&name).map_err(HostError::from)?;
-        }
+
+    fn is_live(&self, uid: &str) -> bool {
+        PodUid::parse(uid).is_ok_and(|uid| self.known.live.contains(&uid))
+    }
+}
+
+/// Kills a process and waits until it is gone: what it holds can go only then.
+fn end(process: ProcessRef) -> Result<(), PathError> {
+    let path = PathBuf::from(format!("/proc/{}", process.pid));
+    let Some(pidfd) = process::open(process) else {
+        return Ok(());
+    };
+    process::kill(&pidfd).map_err(PathError::on("kill", &path))?;
+    if !process::wait_end(&pidfd, 3000) {
+        let error = io::Error::from(io::ErrorKind::TimedOut);
+        return Err(PathError::on("kill", &path)(error));
     }
     Ok(())
 }
 
-fn cgroups(settings: &Settings, known: &Known, check: bool, found: &mut Vec<String>) {
-    let parent = settings.cgroup();
-    for name in cgroup::children(&parent) {
-        let is_live = PodUid::parse(name.as_str()).is_ok_and(|uid| known.live.contains(&uid))
-            || (name == resolver::CGROUP && resolver::running(settings).is_some());
-        if !is_live {
-            let path = parent.join(&name);
-            found.push(format!("cgroup {}", cgroup::absolute(&path).display()));
-            if !check {
-                let _ = cgroup::remove(&path);
-            }
+fn remove_file(path: &Path) -> Result<(), HostError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(PathError::on("remove", path)(error).into())
         }
-    }
-}
-
-fn names(settings: &Settings, known: &Known, check: bool, found: &mut Vec<String>) {
-    for namespace in entries(&settings.root.join("names")) {
-        for path in entries(&namespace) {
-            let owner = std::fs::read_to_string(&path).unwrap_or_default();
-            let is_known = PodUid::parse(owner).is_ok_and(|uid| known.all.contains(&uid));
-            if !is_known {
-                found.push(format!("name {}", path.display()));
-                if !check {
-                    let _ = std::fs::remove_file(&path);
-                }
-            }
-        }
+        _ => Ok(()),
     }
 }
 
@@ -218,8 +350,4 @@ fn entries(path: &Path) -> Vec<PathBuf> {
                 .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
         })
         .collect()
-}
-
-fn uid_of(path: &Path) -> Option<PodUid> {
-    PodUid::parse(path.file_name()?.to_str()?).ok()
 }

@@ -8,7 +8,8 @@
 //! A pod's tables hold nothing of another's: they are made and removed whole,
 //! by name. Ports are published by the kernel and by no process that could end.
 
-use super::nft::{self, Chain, Family, Hook, Rule, Table};
+pub use super::nft::Family;
+use super::nft::{self, Chain, Hook, Rule, Table};
 use crate::spec::Published;
 use beluga_proto::pod::Address;
 use beluga_proto::vm::MacAddress;

@@ -198,6 +198,11 @@ pub fn read_end(
         return VmEnd {
             cause: Some(record.cause),
             last_stamp: record.stamps.last().map(|at| at.stamp),
+            reached: record
+                .stamps
+                .iter()
+                .map(|at| at.stamp)
+                .rfind(|stamp| !stamp.is_end()),
             detail: record.detail,
             exit_code,
             signal,
@@ -216,6 +221,7 @@ pub fn read_end(
         exit_code,
         signal,
         last_stamp: None,
+        reached: None,
         console: String::new(),
     }
 }

@@ -31,7 +31,9 @@ impl Supervisor {
         let stamp = status.and_then(VmStatus::last_stamp);
         let seconds = self.settings.boot_timeout.as_secs();
         let message = format!(
-            "The pod's virtual machine hangs while {} ({seconds} s, BELUGA_BOOT_TIMEOUT)",
+            "The pod's virtual machine hangs while {} ({seconds} s). What to do: on a slow host set \
+             BELUGA_BOOT_TIMEOUT to more seconds; check that kernel and initramfs are the ones of \
+             this version (beluga doctor)",
             failure::phase_after(stamp)
         );
         self.fail("BootTimeout", message).await;
@@ -80,6 +82,7 @@ impl Supervisor {
             } else {
                 Stamp::Ready
             });
+            end.reached = end.last_stamp;
         }
         if !was_wanted && self.record.state.stage != Stage::Over {
             let is_old_boot = self.record.boot_id != host::boot_id();

@@ -29,11 +29,13 @@ pub(super) fn describe(end: &VmEnd, booted: bool) -> String {
     } else {
         format!(
             "The pod's virtual machine failed while {}: {}",
-            phase_after(end.last_stamp),
+            phase_after(end.reached),
             end.detail
         )
     };
     if let Some(advice) = advice(end, booted) {
+        // A detail may be the guest's own sentence.
+        text.truncate(text.trim_end_matches('.').len());
         text.push_str(". What to do: ");
         text.push_str(advice);
     }
@@ -42,6 +44,10 @@ pub(super) fn describe(end: &VmEnd, booted: bool) -> String {
 
 fn advice(end: &VmEnd, booted: bool) -> Option<&'static str> {
     match end.cause {
+        _ if end.last_stamp == Some(Stamp::EndOrphaned) && !booted => Some(
+            "the agent found no way to its supervisor: a guest kernel without virtio vsock built \
+             in has none; use the one of this version (beluga doctor)",
+        ),
         Some(ExitCause::BadImage) => Some(
             "check that the guest kernel and the initramfs are the ones of this version \
              (beluga doctor); BELUGA_KERNEL and BELUGA_INITRAMFS name others",
@@ -85,10 +91,27 @@ mod tests {
             exit_code: Some(1),
             signal: None,
             last_stamp: Some(Stamp::KernelEntry),
+            reached: Some(Stamp::KernelEntry),
             console: "Kernel panic - not syncing: No working init found.\n".to_owned(),
         };
         let text = describe(&end, false);
         assert!(text.contains("while booting the guest kernel: the guest kernel panicked"));
         assert!(text.contains(". What to do: ") && !text.contains('\n'));
+    }
+
+    #[test]
+    fn an_agent_that_gave_up_tells_the_phase_before() {
+        let end = VmEnd {
+            cause: Some(ExitCause::GuestEnded),
+            detail: "no supervisor came in time".to_owned(),
+            exit_code: Some(1),
+            signal: None,
+            last_stamp: Some(Stamp::EndOrphaned),
+            reached: Some(Stamp::Mounted),
+            console: String::new(),
+        };
+        let text = describe(&end, false);
+        assert!(text.contains("failed while connecting the agent to its supervisor"));
+        assert!(text.contains("vsock"), "{text}");
     }
 }

@@ -160,6 +160,8 @@ async fn run(start: Start) -> Result<(), supervisor::SupervisorError> {
         socket,
         is_first,
     } = start;
+    // Clients learn who listens: this process from here on, not the one that made it.
+    let _ = rustix::net::listen(&socket, crate::api::BACKLOG);
     let record = store::read_record(&settings, &uid)?;
     let plan = store::read_plan(&settings, &uid)?;
     let (Some(record), Some(plan)) = (record, plan) else {

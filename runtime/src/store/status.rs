@@ -226,8 +226,11 @@ pub struct VmEnd {
     pub exit_code: Option<i32>,
     /// Signal that ended the VMM process, where this was seen.
     pub signal: Option<i32>,
-    /// The boot phase that was reached last.
+    /// The last word of the guest: the boot phase that was reached last, or how it ended itself.
     pub last_stamp: Option<Stamp>,
+    /// The boot phase that was reached last.
+    #[serde(default)]
+    pub reached: Option<Stamp>,
     /// Last lines of the early console.
     pub console: String,
 }

@@ -1,0 +1,67 @@
+//! What is left where everything that could clean up was killed, stopped or
+//! removed by hand: `gc` names it and takes it away.
+
+use crate::lifecycle::one;
+use beluga_tests::{Beluga, Pod, run};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Sends a signal to processes.
+#[track_caller]
+fn signal(name: &str, pids: &[u32]) {
+    let mut kill = Command::new("kill");
+    kill.args(["-s", name])
+        .args(pids.iter().map(u32::to_string));
+    run(&mut kill, Duration::from_secs(10)).ok();
+}
+
+fn sleeper<'a>(beluga: &'a Beluga, name: &str) -> Pod<'a> {
+    beluga.pod(&one(name, "Always", "exec sleep 600"))
+}
+
+#[test]
+fn b04_gc_finds_a_pod_whose_vmm_and_supervisor_were_killed() {
+    let beluga = Beluga::with_busybox();
+    let pod = sleeper(&beluga, "both-killed");
+    let [vmm, supervisor] = pod.processes();
+    signal("KILL", &[supervisor, vmm]);
+    let told = beluga.run(["gc", "--check"]).exits(1);
+    told.says("whose VMM and supervisor are gone")
+        .says("cgroup");
+    beluga.run(["gc"]).ok();
+    beluga.is_clean();
+    assert_eq!(pod.field("/status/phase"), "Failed");
+    pod.delete();
+}
+
+#[test]
+fn b04_gc_ends_a_pod_whose_directory_was_removed_by_hand() {
+    let beluga = Beluga::with_busybox();
+    let pod = sleeper(&beluga, "no-directory");
+    let [vmm, supervisor] = pod.processes();
+    let uid = pod.field("/metadata/uid");
+    std::fs::remove_dir_all(beluga.root().join("pods").join(uid)).expect("we may remove it");
+    let mut told = beluga.run(["gc", "--check"]).exits(1);
+    for pid in [vmm, supervisor] {
+        told = told.says(&format!("process {pid} of the pod"));
+    }
+    beluga.run(["gc"]).ok().says("removed: interface");
+    beluga.is_clean();
+    for pid in [vmm, supervisor] {
+        let is_there = std::path::Path::new(&format!("/proc/{pid}")).exists();
+        assert!(!is_there, "process {pid} runs on");
+    }
+}
+
+#[test]
+fn b09_a_pod_is_deleted_by_force_though_its_supervisor_stands_still() {
+    let beluga = Beluga::with_busybox();
+    let pod = sleeper(&beluga, "silent");
+    let [_, supervisor] = pod.processes();
+    signal("STOP", &[supervisor]);
+    let started = Instant::now();
+    let delete = ["delete", "pod", "silent", "--force", "--grace-period", "0"];
+    beluga.run(delete).ok();
+    assert!(started.elapsed() < Duration::from_secs(60));
+    beluga.is_clean();
+}
