@@ -12,13 +12,15 @@ use std::time::{Duration, Instant};
 /// From one look to the next while there is something to give.
 const SHORTEST: Duration = Duration::from_secs(5);
 /// The same where there was nothing to give for long.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(15);
 /// Cache that is left alone in bytes: what runs now and then, runs from it.
 const FLOOR: u64 = 4 << 20;
 /// Least and most bytes of one step.
-const STEP: std::ops::RangeInclusive<u64> = 1 << 20..=32 << 20;
+const STEP: std::ops::RangeInclusive<u64> = 1 << 20..=256 << 20;
 /// Idle: no more than one part in so many of a CPU was used.
 const IDLE_SHARE: u32 = 20;
+/// Pressed: somebody waited for more than one part in so many of the time.
+const WAIT_SHARE: u32 = 100;
 /// Pages read again between two looks that are no sign of a working set.
 const FEW_PAGES: u64 = 256;
 
@@ -31,8 +33,10 @@ struct Usage {
     refaults: u64,
     /// Page cache in bytes.
     cache: u64,
-    /// Somebody waited for memory or disks within the last ten seconds.
-    pressed: bool,
+    /// How long somebody has waited for memory, in microseconds.
+    memory_wait: u64,
+    /// The same for disks.
+    disk_wait: u64,
 }
 
 /// What a look comes to.
@@ -60,7 +64,7 @@ impl Reclaim {
     /// Looks for the first time when the pod has had time to start.
     pub fn new() -> Self {
         Self {
-            next: Instant::now() + LONGEST / 4,
+            next: Instant::now() + LONGEST,
             pause: SHORTEST,
             seen: Usage::default(),
             last: Step::Nothing,
@@ -104,7 +108,12 @@ fn step(before: Usage, now: Usage, pause: Duration) -> Step {
     let used = Duration::from_micros(now.cpu_micros.saturating_sub(before.cpu_micros));
     let idle = used < pause / IDLE_SHARE;
     let missed = now.refaults.saturating_sub(before.refaults) > FEW_PAGES;
-    if !idle || now.pressed {
+    // Not the kernel's averages: those of ten seconds say for forty that a big
+    // file was read.
+    let waited = |before, now: u64| Duration::from_micros(now.saturating_sub(before));
+    let waited =
+        waited(before.memory_wait, now.memory_wait).max(waited(before.disk_wait, now.disk_wait));
+    if !idle || waited > pause / WAIT_SHARE {
         return Step::Busy;
     }
     let bytes = (now.cache.saturating_sub(FLOOR) / 2).min(*STEP.end());
@@ -122,22 +131,24 @@ fn read() -> Option<Usage> {
         cpu_micros: cgroup::counter(cgroup::POD_CPU, "usage_usec")?,
         refaults: number("workingset_refault_file"),
         cache: number("inactive_file") + number("active_file"),
-        pressed: is_pressed("/proc/pressure/memory")? || is_pressed("/proc/pressure/io")?,
+        memory_wait: wait("/proc/pressure/memory")?,
+        disk_wait: wait("/proc/pressure/io")?,
     })
 }
 
-fn is_pressed(path: &str) -> Option<bool> {
-    pressed(&std::fs::read_to_string(path).ok()?)
+fn wait(path: &str) -> Option<u64> {
+    waited(&std::fs::read_to_string(path).ok()?)
 }
 
-/// From `some avg10=0.00 avg60=…`: whether somebody waited for more than a
-/// hundredth of the last ten seconds.
-fn pressed(text: &str) -> Option<bool> {
-    let share = text
-        .strip_prefix("some avg10=")?
+/// Microseconds that somebody has waited, from `some avg10=0.00 avg60=… total=…`.
+fn waited(text: &str) -> Option<u64> {
+    let total = text.lines().next()?.strip_prefix("some ")?;
+    total
         .split_whitespace()
-        .next()?;
-    Some(share.parse::<f32>().ok()? >= 1.0)
+        .last()?
+        .strip_prefix("total=")?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -148,13 +159,15 @@ mod tests {
         cpu_micros: 1_000_000,
         refaults: 100,
         cache: 0,
-        pressed: false,
+        memory_wait: 1_000_000,
+        disk_wait: 1_000_000,
     };
     const IDLE: Usage = Usage {
         cpu_micros: 1_100_000,
         refaults: 100,
         cache: 40 << 20,
-        pressed: false,
+        memory_wait: 1_000_000,
+        disk_wait: 1_010_000,
     };
 
     fn after(now: Usage) -> Step {
@@ -165,7 +178,7 @@ mod tests {
     fn an_idle_pod_gives_half_of_its_cache_at_a_time_down_to_a_floor() {
         assert_eq!(after(IDLE), Step::Reclaim(18 << 20));
         let cache = 1 << 30;
-        assert_eq!(after(Usage { cache, ..IDLE }), Step::Reclaim(32 << 20));
+        assert_eq!(after(Usage { cache, ..IDLE }), Step::Reclaim(256 << 20));
         for cache in [5 << 20, 1 << 20] {
             assert_eq!(after(Usage { cache, ..IDLE }), Step::Nothing);
         }
@@ -181,21 +194,21 @@ mod tests {
             refaults: 400,
             ..IDLE
         };
-        let pressed = Usage {
-            pressed: true,
+        let pressed = |memory_wait, disk_wait| Usage {
+            memory_wait,
+            disk_wait,
             ..IDLE
         };
         assert_eq!(after(busy), Step::Busy);
-        assert_eq!(after(pressed), Step::Busy);
+        assert_eq!(after(pressed(1_100_000, 1_000_000)), Step::Busy);
+        assert_eq!(after(pressed(1_000_000, 1_100_000)), Step::Busy);
         assert_eq!(after(missing), Step::Nothing);
     }
 
     #[test]
     fn waits_are_read_as_the_kernel_writes_them() {
-        let text =
-            |share| format!("some avg10={share} avg60=0.00 avg300=0.00 total=1\nfull avg10=");
-        assert_eq!(pressed(&text("0.00")), Some(false));
-        assert_eq!(pressed(&text("12.50")), Some(true));
-        assert_eq!(pressed(""), None);
+        let text = "some avg10=12.50 avg60=0.00 avg300=0.00 total=4711\nfull avg10=0.00 total=1\n";
+        assert_eq!(waited(text), Some(4711));
+        assert_eq!(waited(""), None);
     }
 }

@@ -4,6 +4,7 @@
 //! yet that could make a step slow.
 
 use crate::boot::{FILES, SCRATCH, VOLUMES};
+use crate::clock;
 use crate::disk;
 use crate::files::{FileVolume, FilesError};
 use crate::network::{self, NetworkError};
@@ -12,7 +13,6 @@ use beluga_proto::agent::FilePiece;
 use beluga_proto::pod::{VolumeKind, VolumeSetup};
 use beluga_proto::{Fault, FaultCode, PodSetup};
 use rustix::mount::{MountFlags, mount};
-use rustix::time::{ClockId, Timespec, clock_settime};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io;
@@ -128,7 +128,7 @@ impl Storage {
 
 /// Makes the pod.
 pub fn set_up(setup: &PodSetup) -> Result<Storage, SetupError> {
-    set_clock(setup.clock_unix_nanos).map_err(step("set the clock"))?;
+    clock::set(setup.clock_unix_nanos).map_err(step("set the clock"))?;
     rustix::system::sethostname(setup.hostname.as_bytes()).map_err(step("set the hostname"))?;
     shared_memory(setup.shm_bytes)?;
     write_files(setup)?;
@@ -140,16 +140,6 @@ pub fn set_up(setup: &PodSetup) -> Result<Storage, SetupError> {
         storage.volumes.insert(volume.name.clone(), path);
     }
     Ok(storage)
-}
-
-/// Sets the clock to nanoseconds since 1970.
-pub fn set_clock(unix_nanos: u64) -> io::Result<()> {
-    let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
-    let time = Timespec {
-        tv_sec: i64::try_from(unix_nanos / 1_000_000_000).map_err(invalid)?,
-        tv_nsec: (unix_nanos % 1_000_000_000) as _,
-    };
-    Ok(clock_settime(ClockId::Realtime, time)?)
 }
 
 fn tmpfs(at: &str, mode: &str, bytes: Option<u64>) -> Result<(), SetupError> {

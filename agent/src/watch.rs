@@ -38,9 +38,18 @@ impl Watches {
         Ok(())
     }
 
-    /// Forgets a container. The kernel drops the watches with the cgroup.
+    /// Forgets a container. Its cgroup's files are gone, but not for the kernel:
+    /// a watch keeps the inode of a removed file of this file system.
     pub fn forget(&mut self, id: &ContainerId) {
-        self.containers.retain(|_, watched| watched != id);
+        let inotify = &self.inotify;
+        self.containers.retain(|watch, watched| {
+            if watched != id {
+                return true;
+            }
+            // Gone already is as good.
+            let _ = inotify::remove_watch(inotify, *watch);
+            false
+        });
     }
 
     /// Containers whose cgroups have news, each once.

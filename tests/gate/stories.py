@@ -26,7 +26,10 @@ RESTARTS = 2
 # So many failures may be chance, under an emulator; more are not.
 CHANCE = 2
 # What a story takes there, in seconds: those worth knowing, and the others.
-TAKES = {"exec::soak::a_gibibyte_arrives_unchanged": 140, "idle::an_idle_pod_gives_its_page_cache_back": 40}
+TAKES = {"restarts::b11_a_container_that_crashes_sixty_times_leaves_nothing_behind": 50,
+         "guest::clock::the_clock_is_right_after_ten_seconds_without_a_cpu": 25,
+         "exec::soak::a_gibibyte_arrives_unchanged": 140,
+         "idle::an_idle_pod_gives_half_a_gibibyte_of_page_cache_back_to_the_host": 60}
 TAKES_MOSTLY = 6
 # tests/lab/lab.sh: the lab host did not come up, or died under the command.
 LAB_DIED = 125

@@ -15,7 +15,7 @@ pub mod stream;
 
 pub use command::{Ran, run, run_with_input};
 pub use pod::{Beluga, Common, CommonPod, Pod, image, shared};
-pub use stream::{peak_kib, vmm_kib};
+pub use stream::{own_kib, peak_kib, resident_kib, vmm_kib};
 
 use std::time::{Duration, Instant};
 

@@ -95,7 +95,20 @@ impl Beluga {
     #[track_caller]
     pub fn pod_with(&self, more: &[&str], manifest: &str) -> Pod<'_> {
         let args = ["apply", "-f", "-"].iter().chain(more);
-        let ran = self.feed(args, manifest.as_bytes());
+        self.started(&mut self.command(args), manifest)
+    }
+
+    /// The same under a variable of the environment.
+    #[track_caller]
+    pub fn pod_under(&self, (variable, value): (&str, &str), manifest: &str) -> Pod<'_> {
+        let mut apply = self.command(["apply", "-f", "-"]);
+        self.started(apply.env(variable, value), manifest)
+    }
+
+    /// The pod that a command starts from its input.
+    #[track_caller]
+    fn started(&self, command: &mut Command, manifest: &str) -> Pod<'_> {
+        let ran = run_with_input(command, manifest.as_bytes().to_vec(), SOON * 2);
         // Objects that it is configured with may be told before it.
         let mut words = ran.out.split_whitespace();
         let name = words.find_map(|word| word.strip_prefix("pod/"));

@@ -109,6 +109,16 @@ pub fn peak_kib(pid: u32) -> u32 {
     status_number(pid, "VmHWM:")
 }
 
+/// Memory that a process has in RAM now, in KiB.
+pub fn resident_kib(pid: u32) -> u32 {
+    status_number(pid, "VmRSS:")
+}
+
+/// Memory of its own that a process has in RAM now, in KiB.
+pub fn own_kib(pid: u32) -> u32 {
+    status_number(pid, "RssAnon:")
+}
+
 /// The guest's first memory, for which the VMM asks for no huge pages.
 const WITHOUT_HUGE: u64 = 2 << 20;
 

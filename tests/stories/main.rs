@@ -23,6 +23,7 @@ mod probes;
 mod readme;
 mod refusals;
 mod registry;
+mod restarts;
 mod roots;
 mod share;
 mod smoke;

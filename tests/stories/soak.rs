@@ -47,3 +47,13 @@ fn b15_fifty_pods_of_one_deployment() {
         end.elapsed()
     ));
 }
+
+#[test]
+fn b11_a_container_that_crashes_two_hundred_times_leaves_nothing_behind() {
+    crate::restarts::leave_nothing_behind(200);
+}
+
+#[test]
+fn a_clock_that_was_set_wrong_is_right_again_within_a_minute() {
+    crate::guest::clock::is_right_again();
+}

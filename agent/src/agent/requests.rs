@@ -3,6 +3,7 @@
 use super::stdio::resize;
 use super::{Agent, Ending, SHUTDOWN};
 use crate::cgroup::Cgroup;
+use crate::clock;
 use crate::link::Caller;
 use crate::setup;
 use crate::spawn;
@@ -105,7 +106,7 @@ impl Agent {
             })),
             Request::Stats => Some(Ok(self.stats())),
             Request::SetClock { unix_nanos } => Some(
-                setup::set_clock(unix_nanos)
+                clock::set(unix_nanos)
                     .map(|()| Reply::Done)
                     .map_err(|error| failed_to("set the clock", &error)),
             ),

@@ -4,6 +4,7 @@
 //! the feature in a privileged container, and what the line then prints. The
 //! list they follow is in rootfs/README.md.
 
+pub mod clock;
 mod kernel;
 mod network;
 
