@@ -22,6 +22,7 @@ pub use stop::stop;
 use crate::api::client::{self, ClientError};
 use crate::host::{HostError, network, process};
 use crate::plan::{self, Objects, Plan, PlanError};
+use crate::policy::PolicyError;
 use crate::settings::{Settings, SettingsError};
 use crate::spec::PodSpec;
 use crate::store::status::PodStatus;
@@ -51,6 +52,9 @@ pub enum EngineError {
     /// A host object.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// Who may talk to whom.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// A part of the installation.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -123,6 +127,7 @@ impl EngineError {
             | Self::ClaimHeld { .. }
             | Self::ChangedMeanwhile { .. }
             | Self::RolledBack { .. } => FaultCode::FailedPrecondition,
+            Self::Policy(_) => FaultCode::Internal,
             Self::Host(HostError::Network(network::NetworkError::Port(_))) => {
                 FaultCode::AlreadyExists
             }

@@ -31,6 +31,7 @@ pub mod objects;
 pub mod path_error;
 pub mod plan;
 pub mod pod;
+pub mod policy;
 pub mod resolver;
 pub mod settings;
 pub mod spec;

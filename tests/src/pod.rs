@@ -116,7 +116,12 @@ impl Beluga {
         if ran.code != 0 {
             panic!("{ran}");
         }
-        let pod = Pod { beluga: self, name };
+        let namespace = namespace(manifest);
+        let pod = Pod {
+            beluga: self,
+            name,
+            namespace,
+        };
         pod.eventually("ready or ended", |status| {
             let phase = status["phase"].as_str().unwrap_or_default();
             let ready = status["conditions"].as_array().is_some_and(|all| {
@@ -145,6 +150,16 @@ pub fn image(name: &str) -> String {
 pub struct Pod<'a> {
     beluga: &'a Beluga,
     name: String,
+    namespace: String,
+}
+
+/// What the metadata of a manifest, in one line, says of it.
+fn namespace(manifest: &str) -> String {
+    let mut lines = manifest.lines();
+    let metadata = lines.find_map(|line| line.strip_prefix("metadata:"));
+    let after = metadata.and_then(|line| line.split_once("namespace: "));
+    let name = after.and_then(|(_, rest)| rest.split([',', '}']).next());
+    name.unwrap_or("default").to_owned()
 }
 
 impl Pod<'_> {
@@ -158,7 +173,15 @@ impl Pod<'_> {
     pub fn object(&self) -> Value {
         let ran = self
             .beluga
-            .run(["get", "pod", &self.name, "-o", "json"])
+            .run([
+                "get",
+                "pod",
+                &self.name,
+                "-n",
+                &self.namespace,
+                "-o",
+                "json",
+            ])
             .ok();
         serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("not JSON: {error}\n{ran}"))
     }
@@ -215,7 +238,15 @@ impl Pod<'_> {
 
     /// Runs a command in a container and gives back what came of it.
     pub fn try_exec(&self, container: &str, command: &[&str]) -> Ran {
-        let mut args = vec!["exec", "-c", container, &self.name, "--"];
+        let mut args = vec![
+            "exec",
+            "-n",
+            &self.namespace,
+            "-c",
+            container,
+            &self.name,
+            "--",
+        ];
         args.extend(command);
         self.beluga.run(args)
     }
@@ -233,7 +264,7 @@ impl Pod<'_> {
     #[track_caller]
     pub fn logs(&self, container: &str) -> String {
         self.beluga
-            .run(["logs", "-c", container, &self.name])
+            .run(["logs", "-n", &self.namespace, "-c", container, &self.name])
             .ok()
             .out
     }
@@ -241,7 +272,9 @@ impl Pod<'_> {
     /// Deletes it and waits for the end.
     #[track_caller]
     pub fn delete(self) {
-        self.beluga.run(["delete", "pod", &self.name]).ok();
+        self.beluga
+            .run(["delete", "pod", &self.name, "-n", &self.namespace])
+            .ok();
         std::mem::forget(self);
     }
 }
@@ -253,7 +286,7 @@ impl Pod<'_> {
             return;
         }
         for args in [["describe", "pod"], ["logs", "--all-containers"]] {
-            let args = args.into_iter().chain([self.name.as_str()]);
+            let args = args.into_iter().chain([&self.name, "-n", &self.namespace]);
             eprintln!("{}", self.beluga.run(args));
         }
     }
@@ -266,6 +299,8 @@ impl Drop for Pod<'_> {
             "delete",
             "pod",
             &self.name,
+            "-n",
+            &self.namespace,
             "--grace-period",
             "0",
             "--ignore-not-found",

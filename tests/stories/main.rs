@@ -17,6 +17,7 @@ mod logical_host;
 mod network;
 mod object;
 mod patterns;
+mod policy;
 mod port_forward;
 mod privilege;
 mod probes;

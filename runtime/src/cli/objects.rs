@@ -11,6 +11,7 @@ use super::{CliError, manifest};
 use crate::engine;
 use crate::objects::{self, Applied};
 use crate::plan::Objects;
+use crate::policy;
 use crate::settings::Settings;
 use crate::spec::{
     ConfigObject, Document, EnvFrom, EnvValue, FileSource, Issue, Manifest, ManifestError,
@@ -82,6 +83,9 @@ pub fn keep(
     for object in fresh {
         tell(object, objects::apply(settings, object)?);
     }
+    if fresh.iter().any(|one| one.kind == ObjectKind::Policy) {
+        policy::enforce(settings).map_err(engine::EngineError::from)?;
+    }
     Ok(())
 }
 
@@ -129,7 +133,7 @@ pub fn delete(
     // No pod may come to hold a claim between the look and the end of it.
     let _claims = match kind {
         ObjectKind::Claim => Some(objects::claims_lock(settings)?),
-        ObjectKind::ConfigMap | ObjectKind::Secret => None,
+        ObjectKind::ConfigMap | ObjectKind::Secret | ObjectKind::Policy => None,
     };
     if kind == ObjectKind::Claim
         && let Some(holder) = engine::claims::holder(settings, namespace, name)?
@@ -137,7 +141,11 @@ pub fn delete(
         let claim = name.to_owned();
         return Err(engine::EngineError::ClaimHeld { claim, holder }.into());
     }
-    Ok(objects::delete(settings, namespace, kind, name)?)
+    let was_there = objects::delete(settings, namespace, kind, name)?;
+    if kind == ObjectKind::Policy {
+        policy::enforce(settings).map_err(engine::EngineError::from)?;
+    }
+    Ok(was_there)
 }
 
 /// What a table of something that is not there says.

@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 /// Types as people write them, for messages and for shells.
-pub const TYPES: [&str; 10] = [
+pub const TYPES: [&str; 11] = [
     "pods",
     "deployments",
     "replicasets",
@@ -30,6 +30,7 @@ pub const TYPES: [&str; 10] = [
     "configmaps",
     "secrets",
     "persistentvolumeclaims",
+    "networkpolicies",
     "events",
 ];
 
@@ -41,6 +42,11 @@ impl Kind {
         Some(match word.as_str() {
             "pod" | "pods" | "po" => Self::Pod,
             "configmap" | "configmaps" | "cm" => Self::Object(ObjectKind::ConfigMap),
+            "networkpolicy"
+            | "networkpolicies"
+            | "netpol"
+            | "networkpolicy.networking.k8s.io"
+            | "networkpolicies.networking.k8s.io" => Self::Object(ObjectKind::Policy),
             "secret" | "secrets" => Self::Object(ObjectKind::Secret),
             "persistentvolumeclaim" | "persistentvolumeclaims" | "pvc" => {
                 Self::Object(ObjectKind::Claim)

@@ -7,6 +7,7 @@ use crate::api::client::{self, ClientError, Update, Watch};
 use crate::host::{self, HostError, lock::FileLock, network};
 use crate::path_error::PathError;
 use crate::plan::{self, Changes, ImageFacts, Objects};
+use crate::policy;
 use crate::settings::Settings;
 use crate::spec::PodSpec;
 use crate::store::status::{ChangeState, ChangeStatus};
@@ -50,9 +51,12 @@ pub async fn change(
 ) -> Result<Outcome, EngineError> {
     let generation = begin(settings, pod, change).await?;
     tell_of_itself(settings, pod).await?;
+    // Its labels may be others now.
+    policy::enforce(settings)?;
     let outcome = outcome(settings, pod, generation).await;
     if outcome.is_err() {
         tell_of_itself(settings, pod).await?;
+        policy::enforce(settings)?;
     }
     outcome
 }

@@ -241,9 +241,11 @@ impl Sweep<'_> {
             if let Some(definition) = store::read_definition(settings, uid)? {
                 for step in definition.plan.host {
                     match step {
-                        HostStep::Bridge { name, .. }
-                        | HostStep::Tap { name, .. }
-                        | HostStep::Publish { table: name, .. } => {
+                        HostStep::Bridge { name, .. } | HostStep::Publish { table: name, .. } => {
+                            wanted.insert(name);
+                        }
+                        HostStep::Tap { name, .. } => {
+                            wanted.insert(host::policy::table_of(&name));
                             wanted.insert(name);
                         }
                         _ => {}

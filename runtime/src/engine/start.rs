@@ -8,6 +8,7 @@ use crate::host::lock::FileLock;
 use crate::host::{self, HostError, network};
 use crate::plan::{self, HostFacts, Identity, ImageFacts, NetworkFacts, Objects, Plan, PlanError};
 use crate::pod::{self, PodState};
+use crate::policy;
 use crate::settings::Settings;
 use crate::spec::{ObjectKind, PodSpec};
 use crate::store::status::{EventKind, ReceiptLine};
@@ -66,8 +67,12 @@ pub async fn start(settings: &Settings, request: StartRequest) -> Result<Startin
             return Err(error);
         }
     };
-    if let Err(error) = supervise(settings, &uid, &lock, pod::TASK_START) {
+    // Before the pod can send or be sent anything.
+    let enforced = policy::enforce(settings).map_err(EngineError::from);
+    let supervised = enforced.and_then(|()| supervise(settings, &uid, &lock, pod::TASK_START));
+    if let Err(error) = supervised {
         let _ = network::release(settings, &uid, &boot_id);
+        let _ = policy::enforce(settings);
         if let Some(record) = store::read_record(settings, &uid)? {
             let _ = store::remove(settings, &record);
         }

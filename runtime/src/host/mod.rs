@@ -9,6 +9,7 @@ pub mod lock;
 pub mod netlink;
 pub mod network;
 mod nft;
+pub mod policy;
 pub mod ports;
 pub mod process;
 pub mod resolver;

@@ -14,6 +14,9 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::io;
 use std::os::fd::OwnedFd;
 
+/// Bytes of a transaction that need no larger socket.
+const SEND_BUFFER: usize = 128 << 10;
+
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10;
 
@@ -67,6 +70,8 @@ pub enum Hook {
     NatLocal,
     /// Source NAT of what goes out.
     NatOut,
+    /// What this host passes on.
+    Forward,
     /// What an interface receives, before anybody else sees it.
     Ingress {
         /// The interface.
@@ -82,6 +87,8 @@ impl Hook {
             Self::NatIn => ("nat", 0, -100),
             Self::NatLocal => ("nat", 3, -100),
             Self::NatOut => ("nat", 4, 100),
+            // Behind those of others, that have dropped what they do not like.
+            Self::Forward => ("filter", 2, 10),
             Self::Ingress { .. } => ("filter", 0, -500),
         }
     }
@@ -210,6 +217,12 @@ impl Socket {
             bytes.extend(self.message(*kind, *flags, *family, body));
         }
         let last = self.sequence;
+        // The kernel takes a transaction in one piece, which may be larger than
+        // what a socket holds by default.
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(
+            &self.socket,
+            2 * bytes.len().max(SEND_BUFFER),
+        );
         bytes.extend(self.message(BATCH_END, 0, 0, &Attributes::default()));
         rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
         // Each message that is refused is answered, and the last one always.

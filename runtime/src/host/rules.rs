@@ -24,8 +24,8 @@ const LOOPBACK: (IpAddr, u8) = (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8);
 
 // Ethernet's types.
 const IPV4: u16 = 0x0800;
-const ARP: u16 = 0x0806;
-const IPV6: u16 = 0x86dd;
+pub(super) const ARP: u16 = 0x0806;
+pub(super) const IPV6: u16 = 0x86dd;
 
 /// Why the packet filter is not as it should be.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ pub struct RulesError {
 }
 
 impl RulesError {
-    fn on(action: &str, name: &str) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn on(action: &str, name: &str) -> impl FnOnce(io::Error) -> Self {
         let action = format!("{action} {name}");
         move |source| Self { action, source }
     }
@@ -254,6 +254,7 @@ pub fn tables(prefix: &str) -> Vec<(Family, String)> {
     };
     of(Family::Internet)
         .chain(of(Family::Device))
+        .chain(of(Family::Bridge))
         .filter(|(_, name)| name.starts_with(prefix))
         .collect()
 }

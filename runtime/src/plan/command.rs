@@ -124,7 +124,7 @@ pub fn skipped(facts: &Facts<'_>) -> Vec<Warning> {
         }
         let what = match from.kind {
             ObjectKind::ConfigMap => "configMap",
-            ObjectKind::Secret | ObjectKind::Claim => "secret",
+            ObjectKind::Secret | ObjectKind::Claim | ObjectKind::Policy => "secret",
         };
         out.push(Warning {
             reason: "InvalidEnvironmentVariableNames".into(),

@@ -133,7 +133,9 @@ fn of_object(
             None => {
                 let what = match object.kind {
                     ObjectKind::ConfigMap => "configmap references non-existent config key",
-                    ObjectKind::Secret | ObjectKind::Claim => "references non-existent secret key",
+                    ObjectKind::Secret | ObjectKind::Claim | ObjectKind::Policy => {
+                        "references non-existent secret key"
+                    }
                 };
                 return Err(missing(volume, format!("{what}: {}", item.key)));
             }

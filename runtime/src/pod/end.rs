@@ -8,6 +8,7 @@ use super::{Now, boot, failure};
 use crate::host::{self, cgroup, process};
 use crate::machine;
 use crate::plan::HostStep;
+use crate::policy;
 use crate::store::Life;
 use beluga_proto::control::VmStatus;
 use beluga_proto::{ControlRequest, Stamp};
@@ -58,6 +59,10 @@ impl Supervisor {
         for error in errors {
             let message = crate::error_chain(&error);
             self.warn("NotReleased", message);
+        }
+        // Its tables, and its address in those of others.
+        if let Err(error) = policy::enforce(&self.settings) {
+            self.warn("NotReleased", crate::error_chain(&error));
         }
         self.record.life = Life::Ended;
         self.is_dirty = true;

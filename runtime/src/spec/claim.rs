@@ -64,6 +64,7 @@ pub(super) fn convert(tree: &Node, issues: &mut Vec<super::Issue>) -> Option<Con
         text: BTreeMap::new(),
         binary: BTreeMap::new(),
         claim,
+        policy: None,
     })
 }
 

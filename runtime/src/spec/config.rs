@@ -307,7 +307,7 @@ impl Reference {
         if self.is_file {
             let gone = object.value(key).is_none();
             gone.then(|| match kind {
-                ObjectKind::Claim => String::new(),
+                ObjectKind::Claim | ObjectKind::Policy => String::new(),
                 ObjectKind::ConfigMap => {
                     format!("configmap references non-existent config key: {key}")
                 }

@@ -27,6 +27,7 @@ mod names;
 mod network;
 mod object;
 mod pod;
+mod policy;
 mod ports;
 mod probe;
 mod quality;
@@ -51,6 +52,7 @@ pub use issue::{Issue, ManifestError, Position, SHOWN_ISSUES};
 pub use names::{is_plain_variable, label, sub_path, subdomain};
 pub use network::{DEFAULT_NETWORK, NETWORK, NO_NETWORK};
 pub use object::{ConfigObject, MAX_DATA, OPAQUE, ObjectKind};
+pub use policy::{Allowed, Labels, Network, Peer, Policy, PortName, PortRange, is_within};
 pub use ports::{HostPort, Published, Transport};
 pub use quantity::{Bytes, Quantity, QuantityError};
 pub use schema::{FieldKind, fields};
@@ -81,11 +83,12 @@ const CORE_KINDS: [&str; 9] = [
 ];
 
 /// Kinds that are understood.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "Pod",
     "ConfigMap",
     "Secret",
     "PersistentVolumeClaim",
+    "NetworkPolicy",
     "Deployment",
     "ReplicaSet",
     "StatefulSet",
@@ -284,7 +287,8 @@ fn kind(tree: &Node, issues: &mut Vec<Issue>) -> Option<Kind> {
     };
     let wanted = match &found {
         Kind::Workload(workload) => workload.api_version(),
-        Kind::Pod | Kind::Object(_) => "v1",
+        Kind::Object(object) => object.api_version(),
+        Kind::Pod => "v1",
     };
     match scalar(tree, "apiVersion") {
         Some(version) if version == wanted => {}

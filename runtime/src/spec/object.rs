@@ -4,6 +4,7 @@ use super::check::Check;
 use super::claim::{self, ClaimSpec};
 use super::decode;
 use super::meta;
+use super::policy::{self, Policy};
 use super::yaml::{Node, Value, join};
 use super::{names, yaml};
 use k8s_openapi::ByteString;
@@ -29,6 +30,9 @@ pub enum ObjectKind {
     /// A disk that outlives pods.
     #[serde(rename = "persistentvolumeclaim")]
     Claim,
+    /// Who may talk to whom.
+    #[serde(rename = "networkpolicy")]
+    Policy,
 }
 
 impl ObjectKind {
@@ -39,6 +43,7 @@ impl ObjectKind {
             Self::ConfigMap => "ConfigMap",
             Self::Secret => "Secret",
             Self::Claim => "PersistentVolumeClaim",
+            Self::Policy => "NetworkPolicy",
         }
     }
 
@@ -49,12 +54,22 @@ impl ObjectKind {
             Self::ConfigMap => "configmap",
             Self::Secret => "secret",
             Self::Claim => "persistentvolumeclaim",
+            Self::Policy => "networkpolicy.networking.k8s.io",
+        }
+    }
+
+    /// The version of its documents.
+    #[must_use]
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::ConfigMap | Self::Secret | Self::Claim => "v1",
+            Self::Policy => "networking.k8s.io/v1",
         }
     }
 
     /// The kind of a document.
     pub(super) fn of(kind: &str) -> Option<Self> {
-        [Self::ConfigMap, Self::Secret, Self::Claim]
+        [Self::ConfigMap, Self::Secret, Self::Claim, Self::Policy]
             .into_iter()
             .find(|one| one.kind() == kind)
     }
@@ -90,6 +105,9 @@ pub struct ConfigObject {
     /// Of a claim: what it asks for.
     #[serde(default)]
     pub claim: Option<ClaimSpec>,
+    /// Of a policy: what it says.
+    #[serde(default)]
+    pub policy: Option<Policy>,
 }
 
 impl ConfigObject {
@@ -113,7 +131,7 @@ impl ConfigObject {
         match self.kind {
             ObjectKind::ConfigMap => self.text.get(key).map(String::as_bytes),
             ObjectKind::Secret => self.binary.get(key).map(|bytes| &*bytes.0),
-            ObjectKind::Claim => None,
+            ObjectKind::Claim | ObjectKind::Policy => None,
         }
     }
 
@@ -132,6 +150,7 @@ pub(super) fn convert(kind: ObjectKind, tree: &Node, issues: &mut Issues) -> Opt
         ObjectKind::ConfigMap => config_map(&tree, issues),
         ObjectKind::Secret => secret(&tree, issues),
         ObjectKind::Claim => claim::convert(&tree, issues),
+        ObjectKind::Policy => policy::convert(&tree, issues),
     }?;
     if object.namespace.is_empty() {
         object.namespace = "default".into();
@@ -147,7 +166,7 @@ fn unfold_base64(tree: &mut Node, kind: ObjectKind, issues: &mut Issues) {
     let field = match kind {
         ObjectKind::ConfigMap => "binaryData",
         ObjectKind::Secret => "data",
-        ObjectKind::Claim => return,
+        ObjectKind::Claim | ObjectKind::Policy => return,
     };
     let Value::Object(entries) = &mut tree.value else {
         return;
@@ -215,6 +234,7 @@ fn config_map(tree: &Node, issues: &mut Issues) -> Option<ConfigObject> {
         text,
         binary,
         claim: None,
+        policy: None,
     })
 }
 
@@ -257,6 +277,7 @@ fn secret(tree: &Node, issues: &mut Issues) -> Option<ConfigObject> {
         text: BTreeMap::new(),
         binary,
         claim: None,
+        policy: None,
     })
 }
 

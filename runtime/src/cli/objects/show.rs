@@ -74,7 +74,7 @@ fn value(kept: &Kept) -> Value {
         put("annotations", json!(object.annotations));
     }
     let mut out = json!({
-        "apiVersion": "v1",
+        "apiVersion": object.kind.api_version(),
         "kind": object.kind.kind(),
         "metadata": metadata,
     });
@@ -95,6 +95,11 @@ fn value(kept: &Kept) -> Value {
                 out["data"] = json!(object.binary);
             }
             out["type"] = json!(object.secret_type);
+        }
+        ObjectKind::Policy => {
+            if let Some(policy) = &object.policy {
+                out["spec"] = policy.written.clone();
+            }
         }
         ObjectKind::Claim => {
             if let Some(claim) = &object.claim {
@@ -120,6 +125,7 @@ fn table(found: &[Kept], kind: ObjectKind, scope: &Scope) -> Table {
     let mut heads = match kind {
         ObjectKind::ConfigMap => vec!["NAME", "DATA", "AGE"],
         ObjectKind::Secret => vec!["NAME", "TYPE", "DATA", "AGE"],
+        ObjectKind::Policy => vec!["NAME", "POD-SELECTOR", "AGE"],
         ObjectKind::Claim => vec!["NAME", "STATUS", "CAPACITY", "ACCESS MODES", "AGE"],
     };
     if scope.all_namespaces {
@@ -134,6 +140,10 @@ fn table(found: &[Kept], kind: ObjectKind, scope: &Scope) -> Table {
                 row.push("Bound".to_owned());
                 row.push(crate::spec::Bytes(claim.bytes).to_string());
                 row.push(access_modes(claim));
+            }
+            (ObjectKind::Policy, _) => {
+                let policy = object.policy.as_ref();
+                row.extend(policy.map(|policy| policy.pods.to_string()));
             }
             _ => {
                 row.extend(object.secret_type.clone());
@@ -168,6 +178,7 @@ pub fn describe(
     let pages = found.iter().map(|kept| {
         let page = match (kind, &kept.object.claim) {
             (ObjectKind::Claim, Some(claim)) => claim_page(settings, kept, claim)?,
+            (ObjectKind::Policy, _) => policy_page(kept)?,
             _ => data_page(kept),
         };
         Ok((kept.object.name.clone(), page))
@@ -185,6 +196,16 @@ fn head(kept: &Kept) -> Page {
     page.list(0, "Labels", &pairs(&object.labels));
     page.list(0, "Annotations", &pairs(&object.annotations));
     page
+}
+
+/// Whom a policy is for, and what it says, as it was written.
+fn policy_page(kept: &Kept) -> Result<Page, CliError> {
+    let mut page = head(kept);
+    if let Some(policy) = &kept.object.policy {
+        page.field(0, "Pod Selector", policy.pods.to_string());
+        data(&mut page, "Spec", &crate::cli::yaml(&policy.written)?);
+    }
+    Ok(page)
 }
 
 /// What a ConfigMap says, and of a Secret how long it is: as kubectl has it.

@@ -33,6 +33,8 @@ const TRANSPORT: u32 = 2;
 
 const EQUAL: u32 = 0;
 const DIFFERENT: u32 = 1;
+const AT_MOST: u32 = 3;
+const AT_LEAST: u32 = 5;
 
 // netfilter.h.
 const DROP: u32 = 0;
@@ -56,6 +58,8 @@ pub enum Family {
     Internet,
     /// Frames of one interface (`netdev`).
     Device,
+    /// Frames between the ports of bridges.
+    Bridge,
 }
 
 impl Family {
@@ -63,6 +67,7 @@ impl Family {
         match self {
             Self::Internet => 1,
             Self::Device => 5,
+            Self::Bridge => 7,
         }
     }
 }
@@ -254,6 +259,57 @@ impl Rule {
             at.number(1, FIRST).number(2, STATUS);
         })
         .mask(&TRANSLATED.to_ne_bytes())
+        .compare(DIFFERENT, &0u32.to_ne_bytes())
+    }
+
+    /// From this network, whatever the table's family.
+    pub fn coming_from(self, network: (IpAddr, u8)) -> Self {
+        self.of_ip(network.0).address(EQUAL, network, true)
+    }
+
+    /// From elsewhere.
+    pub fn not_coming_from(self, network: (IpAddr, u8)) -> Self {
+        self.of_ip(network.0).address(DIFFERENT, network, true)
+    }
+
+    /// To this network, whatever the table's family.
+    pub fn toward(self, network: (IpAddr, u8)) -> Self {
+        self.of_ip(network.0).address(EQUAL, network, false)
+    }
+
+    /// To elsewhere.
+    pub fn not_toward(self, network: (IpAddr, u8)) -> Self {
+        self.of_ip(network.0).address(DIFFERENT, network, false)
+    }
+
+    /// A packet of this address's family, by the type of its frame.
+    fn of_ip(self, ip: IpAddr) -> Self {
+        self.of_type(if ip.is_ipv4() { 0x0800 } else { 0x86dd })
+    }
+
+    /// Of this transport, by IP's number, to ports from the first to the last.
+    pub fn of_ports(self, protocol: u8, range: Option<(u16, u16)>) -> Self {
+        let rule = self.meta(META_TRANSPORT).compare(EQUAL, &[protocol]);
+        let Some((first, last)) = range else {
+            return rule;
+        };
+        let rule = rule.payload(TRANSPORT, 2, 2);
+        if first == last {
+            return rule.compare(EQUAL, &first.to_be_bytes());
+        }
+        let rule = rule.compare(AT_LEAST, &first.to_be_bytes());
+        rule.compare(AT_MOST, &last.to_be_bytes())
+    }
+
+    /// Of a connection that has been let through, or about one.
+    pub fn known(self) -> Self {
+        /// `NFT_CT_STATE`, and the bits of `established` and `related`.
+        const STATE: u32 = 0;
+        const KNOWN: u32 = 2 | 4;
+        self.with("ct", |at| {
+            at.number(1, FIRST).number(2, STATE);
+        })
+        .mask(&KNOWN.to_ne_bytes())
         .compare(DIFFERENT, &0u32.to_ne_bytes())
     }
 

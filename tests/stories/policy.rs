@@ -1,0 +1,236 @@
+//! NetworkPolicies, clause by clause: who reaches whom, and who does not.
+//!
+//! Three pods serve all stories here; one policy is in force at a time.
+
+use beluga_tests::{Common, CommonPod, Pod, SOON, eventually, shared};
+use std::net::TcpStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+macro_rules! manifest {
+    ($namespace:literal, $app:literal) => {
+        concat!(
+            "
+apiVersion: v1
+kind: Pod
+metadata: {name: ",
+            $namespace,
+            "-",
+            $app,
+            ", namespace: ",
+            $namespace,
+            ", labels: {app: ",
+            $app,
+            "}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox
+    ports: [{name: web, containerPort: 8000}]
+    readinessProbe: {tcpSocket: {port: 8001}, periodSeconds: 1}
+    command: [sh, -c, 'httpd -p 8000 -h /etc; exec httpd -f -p 8001 -h /etc']
+"
+        )
+    };
+}
+
+/// How many stories there are here.
+const STORIES: usize = 7;
+
+static DB: Common = Common::new(STORIES, manifest!("shop", "db"));
+static WEB: Common = Common::new(STORIES, manifest!("shop", "web"));
+static ALIEN: Common = Common::new(STORIES, manifest!("bank", "web"));
+
+/// Three pods, and a policy for the one called `db`.
+struct Scene {
+    db: CommonPod,
+    web: CommonPod,
+    alien: CommonPod,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Scene {
+    fn new(policy: &str) -> Self {
+        static ONE: Mutex<()> = Mutex::new(());
+        let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let scene = Self {
+            db: DB.pod(),
+            web: WEB.pod(),
+            alien: ALIEN.pod(),
+            _alone: alone,
+        };
+        scene.policy(policy);
+        scene
+    }
+
+    /// Puts a policy in force, in the place of the one that is.
+    fn policy(&self, spec: &str) {
+        let text = format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
+             metadata: {{name: of-db, namespace: shop}}\n\
+             spec: {{podSelector: {{matchLabels: {{app: db}}}}, {spec}}}\n"
+        );
+        let ran = shared().feed(["apply", "-f", "-"], text.as_bytes());
+        ran.ok().says("networkpolicy.networking.k8s.io/of-db");
+    }
+
+    fn no_policy(&self) {
+        let words = ["delete", "networkpolicy", "of-db", "-n", "shop"];
+        shared().run(words.into_iter().chain(["--ignore-not-found"]));
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.no_policy();
+    }
+}
+
+/// The pod's IPv6 address.
+fn ip6(pod: &Pod) -> String {
+    pod.field("/status/podIPs/1/ip")
+}
+
+/// Whether a connection comes about within seconds.
+fn connects(from: &Pod, to: &str, port: u16, seconds: u32) -> bool {
+    let line =
+        format!("nc -w {seconds} {to} {port} </dev/null >/dev/null 2>&1 && echo yes || echo no");
+    from.sh("main", &line) == "yes"
+}
+
+#[track_caller]
+fn may(from: &Pod, to: &str, port: u16) {
+    eventually(&format!("{} reaches {to} {port}", from.name()), || {
+        connects(from, to, port, 20).then_some(())
+    });
+}
+
+#[track_caller]
+fn may_not(from: &Pod, to: &str, port: u16) {
+    assert!(
+        !connects(from, to, port, 3),
+        "{} reaches {to} {port}",
+        from.name()
+    );
+}
+
+#[test]
+fn a_policy_without_rules_lets_nobody_in_but_the_host() {
+    let s = Scene::new("policyTypes: [Ingress]");
+    let ip = s.db.ip();
+    may_not(&s.web, &ip, 8000);
+    may_not(&s.alien, &ip6(&s.db), 8000);
+    may(&s.db, &s.web.ip(), 8000);
+    let address = format!("{ip}:8000").parse().expect("an address");
+    assert!(
+        TcpStream::connect_timeout(&address, SOON).is_ok(),
+        "the host"
+    );
+    shared()
+        .run(["get", "netpol", "-n", "shop"])
+        .ok()
+        .says("of-db   app=db");
+    s.no_policy();
+    may(&s.web, &ip, 8000);
+}
+
+#[test]
+fn a_policy_with_a_pod_selector_lets_these_pods_in() {
+    let s = Scene::new("ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]");
+    may(&s.web, &s.db.ip(), 8000);
+    may(&s.web, &ip6(&s.db), 8001);
+    may_not(&s.alien, &s.db.ip(), 8000);
+    s.policy("ingress: [{from: [{podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [web]}]}}]}]");
+    may_not(&s.web, &s.db.ip(), 8000);
+}
+
+#[test]
+fn a_policy_with_a_namespace_selector_lets_these_namespaces_in() {
+    let bank = "namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: bank}}";
+    let s = Scene::new(&format!("ingress: [{{from: [{{{bank}}}]}}]"));
+    may(&s.alien, &s.db.ip(), 8000);
+    may_not(&s.web, &s.db.ip(), 8000);
+    s.policy(&format!(
+        "ingress: [{{from: [{{{bank}, podSelector: {{matchLabels: {{app: db}}}}}}]}}]"
+    ));
+    may_not(&s.alien, &s.db.ip(), 8000);
+    s.policy(
+        "ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {app: web}}}]}]",
+    );
+    may(&s.alien, &s.db.ip(), 8000);
+    may(&s.web, &s.db.ip(), 8000);
+}
+
+#[test]
+fn a_policy_with_an_ip_block_lets_its_addresses_in_but_for_exceptions() {
+    let block = |except: &str| {
+        format!("ingress: [{{from: [{{ipBlock: {{cidr: 10.88.0.0/16, except: [{except}/32]}}}}]}}]")
+    };
+    let s = Scene::new("policyTypes: [Ingress]");
+    s.policy(&block(&s.alien.ip()));
+    may(&s.web, &s.db.ip(), 8000);
+    may_not(&s.alien, &s.db.ip(), 8000);
+    s.policy(&block(&s.web.ip()));
+    may(&s.alien, &s.db.ip(), 8000);
+    may_not(&s.web, &s.db.ip(), 8000);
+    may_not(&s.alien, &ip6(&s.db), 8000);
+}
+
+#[test]
+fn a_policy_with_ports_lets_packets_to_these_in() {
+    let s = Scene::new("ingress: [{ports: [{port: 8000}]}]");
+    may(&s.web, &s.db.ip(), 8000);
+    may_not(&s.web, &s.db.ip(), 8001);
+    s.policy("ingress: [{ports: [{port: 8001, endPort: 8100}]}]");
+    may(&s.web, &s.db.ip(), 8001);
+    may_not(&s.web, &s.db.ip(), 8000);
+    s.policy("ingress: [{ports: [{port: web}]}]");
+    may(&s.web, &s.db.ip(), 8000);
+    may_not(&s.web, &s.db.ip(), 8001);
+    s.policy("ingress: [{ports: [{port: 8000, protocol: UDP}]}]");
+    may_not(&s.web, &s.db.ip(), 8000);
+}
+
+#[test]
+fn a_policy_of_egress_lets_out_what_it_says() {
+    let s = Scene::new(
+        "policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: web}]}]",
+    );
+    may(&s.db, &s.web.ip(), 8000);
+    may_not(&s.db, &s.web.ip(), 8001);
+    may_not(&s.db, &s.alien.ip(), 8000);
+    may(&s.web, &s.db.ip(), 8001);
+    s.policy(&format!(
+        "egress: [{{to: [{{ipBlock: {{cidr: {}/32}}}}]}}]",
+        s.alien.ip()
+    ));
+    may(&s.db, &s.alien.ip(), 8001);
+    may_not(&s.db, &s.web.ip(), 8000);
+    may_not(&s.web, &s.db.ip(), 8000);
+}
+
+#[test]
+fn a_policy_follows_the_labels_of_pods() {
+    let s = Scene::new(
+        "ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {app: web}}}]}]",
+    );
+    may(&s.alien, &s.db.ip(), 8000);
+    let label = |value: &str| {
+        let word = format!("app={value}");
+        shared()
+            .run([
+                "label",
+                "pod",
+                s.alien.name(),
+                "-n",
+                "bank",
+                "--overwrite",
+                &word,
+            ])
+            .ok();
+    };
+    label("none");
+    may_not(&s.alien, &s.db.ip(), 8000);
+    label("web");
+    may(&s.alien, &s.db.ip(), 8000);
+}
