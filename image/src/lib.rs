@@ -39,5 +39,8 @@ pub use pull::{PullOptions, PullProgress, PulledImage};
 pub use reference::{Reference, ReferenceError};
 pub use registry::{CredentialError, HostsError, Keyring, Registry, RegistryError};
 pub use save::{SaveError, SaveFormat, SaveImage};
-pub use store::{Details, Image, Layer, RemoveError, Removed, Store, StoreError, TagError};
+pub use store::{
+    Damage, Details, Hold, Image, ImageUsage, Layer, Pruned, Removal, RemoveError, Removed, Store,
+    StoreError, TagError, Unused, Usage,
+};
 pub use tarfile::TarError;

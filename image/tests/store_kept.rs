@@ -7,10 +7,39 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use beluga_image::{Digest, LoadOptions, Progress, RemoveError, Source, Store, StoreError};
+use beluga_image::{Digest, LoadOptions, Progress, RemoveError, Source, Store, StoreError, Unused};
 use support::layout::{LAYER, Layout, config, contents};
 use support::store::{gzip, layer, load, reference};
 use support::{Scratch, Tar, file, run, skip};
+
+#[test]
+fn an_image_that_somebody_is_about_to_use_stays() {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.0.join("store")).unwrap();
+    let empty = contents(store.root());
+    let base = layer("base");
+    let source = Layout::image("base:1", &[&base]).directory(&scratch, "base");
+    let image = load(&store, &source).unwrap()[0].image.clone();
+    let nobody = BTreeMap::new();
+    let mut hold = store.hold().unwrap();
+    assert!(hold.resolve(&reference("base:1")).unwrap().is_some());
+    let error = store.remove("base:1", &nobody).unwrap_err();
+    assert!(matches!(error, RemoveError::InUse { .. }), "{error}");
+    let pruned = |store: &Store| {
+        store
+            .removal()
+            .unwrap()
+            .prune(Unused::All, &nobody)
+            .unwrap()
+    };
+    assert_eq!(pruned(&store).images, []);
+    drop(hold);
+    assert_eq!(pruned(&store).images, std::slice::from_ref(&image));
+    let mut late = store.hold().unwrap();
+    assert!(!late.take(&image).unwrap());
+    drop(late);
+    assert_eq!(contents(store.root()), empty);
+}
 
 #[test]
 fn removing_keeps_what_others_need() {

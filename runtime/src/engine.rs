@@ -6,6 +6,7 @@
 pub mod change;
 pub mod claims;
 mod gc;
+mod holds;
 mod owner;
 mod pace;
 mod start;
@@ -15,6 +16,7 @@ pub use crate::api::client::{AttachSession, ExecSession, Remote, Update, Watch};
 pub use crate::api::{AttachRequest, ExecRequest, StopRequest};
 pub use change::ChangeOf;
 pub use gc::{Leftover, gc};
+pub use holds::{Images, hold_images, release_images};
 pub use pace::pace;
 pub use start::{StartRequest, Starting, fits, preview, start};
 pub use stop::stop;

@@ -3,5 +3,6 @@
 
 mod access;
 mod faults;
+mod kept;
 mod pull;
 mod store;

@@ -26,14 +26,18 @@ fn archive(path: &Path) -> String {
 #[test]
 fn what_was_pulled_is_saved_digest_for_digest() {
     let registry = Registry::start(Wants::default());
-    let puller = Puller::new();
+    let plain = registry.place().join("plain");
+    let plain = format!("dir:{}", plain.display());
+    let from = format!("oci-archive:{}", image("busybox"));
+    sh(&format!("skopeo copy -q --dest-decompress {from} {plain}")).ok();
     for (name, how) in [
         ("docker", "-f v2s2"),
         ("oci", "-f oci"),
-        ("zstd", "-f oci --dest-compress --dest-compress-format zstd"),
-        ("plain", "-f oci --dest-decompress"),
+        ("zstd", "-f oci --dest-compress-format zstd"),
+        ("plain", "--preserve-digests"),
     ] {
-        registry.push("busybox", name, how);
+        let puller = Puller::new();
+        registry.push(&plain, name, how);
         let name = registry.name(name);
         puller.run(&["pull", &name]).ok();
         let file = puller.home.path().join("saved.tar");

@@ -89,7 +89,7 @@ impl Job<'_> {
     fn place(&self, disk: &File) -> Result<(), StoreError> {
         let target = self.store.layer_path(self.diff_id);
         // Pods may have the old one open: another with the same bytes would be cached twice.
-        if target.exists() {
+        if self.store.has_disk(self.diff_id) {
             return Ok(());
         }
         commit(disk, &self.scratch.join("disk"), &target)

@@ -246,8 +246,9 @@ impl Load<'_> {
     fn present(&self, blob: &Blob, diff_id: Digest) -> Option<Stored> {
         let digest = blob.expected.map_or(diff_id, |expected| expected.digest);
         let size = fs::metadata(self.store.blob_path(digest)).ok()?.len();
-        let disk = self.store.layer_path(diff_id);
-        disk.exists().then_some(Stored {
+        // What is damaged is made again.
+        let is_whole = blob.expected.is_none_or(|expected| expected.size == size);
+        (is_whole && self.store.has_disk(diff_id)).then_some(Stored {
             blob: digest,
             size,
             compression: Compression::None,

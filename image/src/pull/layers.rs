@@ -116,7 +116,6 @@ impl Work<'_> {
         told: &Sender<PullProgress>,
     ) -> Result<Option<u64>, LoadError> {
         let store = self.pull.store;
-        let disk = store.layer_path(diff_id);
         let limit = self.pull.options.limits.max_tar_bytes;
         if blob.size > limit {
             return Err(LoadError::BlobTooLong {
@@ -125,7 +124,7 @@ impl Work<'_> {
                 limit,
             });
         }
-        if disk.exists() && !store.is_begun(blob.digest) {
+        if store.has_disk(diff_id) && !store.is_begun(blob.digest) {
             return Ok(None);
         }
         let waiting = || {
@@ -137,7 +136,7 @@ impl Work<'_> {
             return Ok(None);
         };
         // Somebody else may have got it meanwhile.
-        if disk.exists() {
+        if store.has_disk(diff_id) {
             ingest.settle(store, blob.digest)?;
             return Ok(None);
         }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::digest::Digest;
 use crate::store::StoreError;
 
 /// Why images cannot be written out.
@@ -14,6 +15,14 @@ pub enum SaveError {
     Damaged {
         /// The blob.
         path: PathBuf,
+    },
+    /// A layer whose contents came packed another way, and which a pull therefore left out.
+    #[error(
+        "layer {layer} is not here as it was packed: its contents were, when the image was pulled"
+    )]
+    NotKept {
+        /// The packed layer.
+        layer: Digest,
     },
     /// What takes the archive does not take it, or a blob cannot be read.
     #[error("the archive cannot be written")]

@@ -137,7 +137,12 @@ impl Store {
                 continue;
             }
             let path = self.blob_path(digest);
-            let file = File::open(&path).map_err(StoreError::io("open", &path))?;
+            let file = match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(SaveError::NotKept { layer: digest });
+                }
+                file => file.map_err(StoreError::io("open", &path))?,
+            };
             let found = file.metadata().map_err(StoreError::io("look at", &path))?;
             if found.len() != size {
                 return Err(self.damaged(digest));

@@ -8,19 +8,24 @@
 //! tmp/PID-N/         what a running load writes; swept when nobody holds the lock
 //! ingest/HEX         what a pull has of a blob so far; locked by whoever fetches it
 //! leases/HEX.json    by manifest digest: what a pull has finished or will, before there is a record
+//! uses/              images that a process is about to use
 //! lock               flock: exclusive for whoever changes the store
 //! ```
 //! Every file appears by rename after fsync, names after the image record, the image record after
 //! its blobs and layers. So whatever a reader finds is whole, and readers take no lock. What a
 //! crash leaves behind is reachable from no record and goes with the next sweep.
 
+mod check;
 mod detail;
 mod files;
+mod hold;
 mod ingest;
 mod lease;
+mod prune;
 mod record;
 mod remove;
 mod tag;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -32,13 +37,17 @@ use crate::config::{ConfigError, ImageConfig};
 use crate::digest::Digest;
 use crate::reference::Reference;
 
+pub use check::Damage;
 pub use detail::Details;
 pub(crate) use files::commit;
+pub use hold::{Hold, Removal};
 pub(crate) use ingest::Ingest;
 pub(crate) use lease::Lease;
+pub use prune::{Pruned, Unused};
 pub(crate) use record::{ImageRecord, LayerRecord};
 pub use remove::{RemoveError, Removed};
 pub use tag::TagError;
+pub use usage::{ImageUsage, Usage};
 
 /// A directory of images.
 #[derive(Debug, Clone)]
@@ -146,6 +155,7 @@ impl Store {
             "tmp",
             "ingest",
             "leases",
+            "uses",
         ] {
             let path = store.root.join(part);
             fs::create_dir_all(&path).map_err(StoreError::io("make directory", &path))?;

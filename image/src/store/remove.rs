@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 
+use super::hold::Removal;
 use super::{Image, Store, StoreError, files};
 use crate::digest::Digest;
 use crate::reference::Reference;
@@ -55,22 +56,35 @@ pub enum RemoveError {
 }
 
 impl Store {
-    /// Removes a name, given in any form that [`Store::find`] takes, and with an image's last
-    /// name the image: blobs and disks that no other image has. `in_use` tells by image id who
-    /// uses it; such an image keeps its last name.
+    /// Removes a name, as [`Removal::remove`] does, when no others are removed.
     pub fn remove(
         &self,
         target: &str,
         in_use: &BTreeMap<Digest, Vec<String>>,
     ) -> Result<Removed, RemoveError> {
-        let lock = self.lock(|| ())?;
+        self.removal()?.remove(target, in_use, false)
+    }
+}
+
+impl Removal<'_> {
+    /// Removes a name, given in any form that [`Store::find`] takes, and with an image's last
+    /// name the image: blobs and disks that no other image has. `in_use` tells by image id who
+    /// uses it; such an image keeps its last name. With `all_names` an id stands for every name
+    /// of its image.
+    pub fn remove(
+        &self,
+        target: &str,
+        in_use: &BTreeMap<Digest, Vec<String>>,
+        all_names: bool,
+    ) -> Result<Removed, RemoveError> {
+        let store = self.store;
         let absent = || RemoveError::Absent {
             target: target.to_owned(),
         };
-        let image = self.find(target)?.ok_or_else(absent)?;
+        let image = store.find(target)?.ok_or_else(absent)?;
         let name = named(target, &image);
         let is_digest = name.as_ref().is_some_and(|name| name.digest().is_some());
-        if name.is_none() && image.names.len() > 1 {
+        if name.is_none() && image.names.len() > 1 && !all_names {
             return Err(RemoveError::ManyNames {
                 id: image.id,
                 names: image.names,
@@ -83,15 +97,19 @@ impl Store {
         };
         if name.is_some() && others > 0 {
             let untagged: Vec<Reference> = name.into_iter().collect();
-            let freed = self.remove_names(&untagged)?;
+            let freed = store.remove_names(&untagged)?;
             return Ok(Removed {
                 untagged,
                 deleted: None,
                 freed,
             });
         }
-        if let Some(users) = in_use.get(&image.id).filter(|users| !users.is_empty()) {
-            let (target, users) = (target.to_owned(), users.clone());
+        let mut users = in_use.get(&image.id).cloned().unwrap_or_default();
+        if users.is_empty() && self.held()?.contains(&image.id) {
+            users.push("a command that is starting a pod".to_owned());
+        }
+        if !users.is_empty() {
+            let target = target.to_owned();
             return Err(RemoveError::InUse {
                 target,
                 id: image.id,
@@ -100,12 +118,12 @@ impl Store {
         }
         // Names, record, contents: a crash between the steps leaves only what a sweep finds, and
         // the scratch directory makes the next opening of the store sweep.
-        let scratch = self.scratch(&lock)?;
-        let mut freed = self.remove_names(&image.names)?;
-        freed += self.remove_names(&image.digests)?;
-        freed += files::remove_file(&self.record_path(image.manifest_digest))?;
-        files::sync_dir(&self.root.join("images"))?;
-        freed += self.sweep_unreachable()?;
+        let scratch = store.scratch(&self.lock)?;
+        let mut freed = store.remove_names(&image.names)?;
+        freed += store.remove_names(&image.digests)?;
+        freed += files::remove_file(&store.record_path(image.manifest_digest))?;
+        files::sync_dir(&store.root.join("images"))?;
+        freed += store.sweep_unreachable()?;
         fs::remove_dir_all(&scratch).map_err(StoreError::io("remove", &scratch))?;
         Ok(Removed {
             untagged: image.names,
@@ -113,8 +131,10 @@ impl Store {
             freed,
         })
     }
+}
 
-    fn remove_names(&self, names: &[Reference]) -> Result<u64, StoreError> {
+impl Store {
+    pub(super) fn remove_names(&self, names: &[Reference]) -> Result<u64, StoreError> {
         let mut freed = 0;
         for name in names {
             freed += files::remove_file(&self.name_path(name))?;

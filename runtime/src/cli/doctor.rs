@@ -53,6 +53,7 @@ impl Finding {
 pub fn run(settings: &Settings) -> Result<u8, CliError> {
     let mut findings = vec![kvm(), rights(), cgroup(), tun(), mke2fs(), disk(settings)];
     findings.extend(parts(settings));
+    findings.extend(images(settings));
     let style = Style::stdout();
     for finding in &findings {
         let mark = match finding.grade {
@@ -75,6 +76,19 @@ pub fn run(settings: &Settings) -> Result<u8, CliError> {
         }
     );
     Ok(if bad { exit::ERROR } else { exit::OK })
+}
+
+/// Whether the image store is whole; nothing about one that is, or that is not there.
+fn images(settings: &Settings) -> Option<Finding> {
+    const NAME: &str = "images";
+    match super::image::damaged(settings) {
+        Ok(damaged) => {
+            let first = damaged.first()?.clone();
+            let finding = Finding::new(NAME, Grade::Doubtful, first);
+            Some(finding.advise(format!("{} in all: beluga gc --check", damaged.len())))
+        }
+        Err(error) => Some(Finding::new(NAME, Grade::Doubtful, error.to_string())),
+    }
 }
 
 /// Errors where no guest can run, before anything is begun: a KVM that only

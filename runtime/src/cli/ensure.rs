@@ -6,6 +6,7 @@ use super::CliError;
 use super::error::{AbsentImage, ImageError};
 use super::pull::{self, Shown};
 use super::style::Style;
+use crate::engine;
 use crate::objects;
 use crate::plan::{ImageFacts, image_facts};
 use crate::settings::Settings;
@@ -70,10 +71,10 @@ pub fn images(
     wanted: &[Wanted<'_>],
     fresh: &[ConfigObject],
 ) -> Result<BTreeMap<String, ImageFacts>, CliError> {
-    let store = Store::open(settings.images())?;
     let mut ground = Ground {
         settings,
-        store,
+        store: Store::open(settings.images())?,
+        held: engine::hold_images(settings)?,
         fresh,
         registry: None,
         found: BTreeMap::new(),
@@ -91,6 +92,7 @@ pub fn images(
         }
     }
     if ground.absent.is_empty() {
+        ground.held.keep();
         let found = ground.found.into_iter();
         return Ok(found.map(|(name, (facts, _))| (name, facts)).collect());
     }
@@ -109,6 +111,15 @@ struct One<'p> {
 }
 
 impl One<'_> {
+    fn absent(&self) -> AbsentImage {
+        AbsentImage {
+            container: self.owner.to_owned(),
+            image: self.image.to_owned(),
+            place: self.place(),
+            is_never: self.policy == PullPolicy::Never,
+        }
+    }
+
     /// File, line, column and field; a command line has none.
     fn place(&self) -> Option<String> {
         let document = self.pod.document?;
@@ -121,6 +132,8 @@ impl One<'_> {
 struct Ground<'a> {
     settings: &'a Settings,
     store: Store,
+    /// What is found here is not removed until its pod has a record.
+    held: engine::Images,
     fresh: &'a [ConfigObject],
     registry: Option<Registry>,
     /// With whether a registry was asked for it.
@@ -138,7 +151,7 @@ impl Ground<'_> {
         {
             return Ok(());
         }
-        let here = self.store.resolve(&name)?;
+        let here = self.held.resolve(&name)?;
         let is_explicit = one
             .pod
             .document
@@ -153,15 +166,15 @@ impl Ground<'_> {
             }
             Act::Pull => {
                 let pulled = self.pull(one, &name)?;
+                // Somebody has removed it between the two.
+                if !self.held.hold(&pulled)? {
+                    self.absent.push(one.absent());
+                    return Ok(());
+                }
                 let facts = (image_facts(&pulled), true);
                 self.found.insert(image.to_owned(), facts);
             }
-            Act::Refuse => self.absent.push(AbsentImage {
-                container: one.owner.to_owned(),
-                image: image.to_owned(),
-                place: one.place(),
-                is_never: one.policy == PullPolicy::Never,
-            }),
+            Act::Refuse => self.absent.push(one.absent()),
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::error::Error;
 /// Arguments of `gc`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Remove nothing; exit code 1 when something is left over
+    /// Remove nothing; exit code 1 when something is left over or damaged
     #[arg(long)]
     check: bool,
 }
@@ -17,6 +17,11 @@ pub struct Args {
 pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
     let left = engine::gc(settings, args.check).await?;
     let mut status = exit::OK;
+    let damaged = super::image::damaged(settings)?;
+    for one in &damaged {
+        say!("damaged: {one}");
+        status = exit::ERROR;
+    }
     for one in &left {
         match &one.kept {
             _ if args.check => {
@@ -30,7 +35,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
             }
         }
     }
-    if left.is_empty() {
+    if left.is_empty() && damaged.is_empty() {
         say!("clean");
     }
     Ok(status)

@@ -1,12 +1,15 @@
 //! `beluga image …`: the verbs of images under docker's and podman's names; what is left of them
 //! after [`super::images`] lies in the modules of this one.
 
+pub mod df;
 pub mod inspect;
+pub mod prune;
 pub mod save;
 pub mod tag;
 
-use super::{CliError, images};
+use super::{CliError, images, pull};
 use crate::settings::Settings;
+use beluga_image::Store;
 use clap::Subcommand;
 
 /// Arguments of `image`.
@@ -32,6 +35,10 @@ enum Verb {
     /// Remove images
     #[command(visible_alias = "remove")]
     Rm(images::RemoveArgs),
+    /// Remove images that nothing uses
+    Prune(prune::Args),
+    /// Fetch images from a registry
+    Pull(pull::Args),
 }
 
 /// Runs the verb.
@@ -43,5 +50,20 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         Verb::Save(args) => save::run(settings, &args),
         Verb::Load(args) => images::load(settings, &args),
         Verb::Rm(args) => images::remove(settings, &args).await,
+        Verb::Prune(args) => prune::run(settings, &args).await,
+        Verb::Pull(args) => pull::run(settings, &args),
     }
+}
+
+/// Files of the image store that are missing or cut off, in words.
+pub fn damaged(settings: &Settings) -> Result<Vec<String>, CliError> {
+    if !settings.images().exists() {
+        return Ok(Vec::new());
+    }
+    let found = Store::open(settings.images())?.check()?;
+    let words = found.iter().map(|damage| {
+        let (path, images) = (damage.path.display(), damage.images.join(", "));
+        format!("{path}: {} (load or pull {images} again)", damage.what)
+    });
+    Ok(words.collect())
 }

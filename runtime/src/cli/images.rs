@@ -5,7 +5,7 @@ use super::table::Table;
 use super::{CliError, exit, time, yaml};
 use crate::engine;
 use crate::settings::Settings;
-use beluga_image::{Digest, Image, LoadOptions, Progress, Reference, Source, Store};
+use beluga_image::{Digest, Image, LoadOptions, Progress, Reference, Removed, Source, Store};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -56,6 +56,9 @@ pub struct RemoveArgs {
     /// Names, or beginnings of identifiers
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
+    /// All names of an identifier's image, and images of pods that have ended
+    #[arg(short, long)]
+    force: bool,
 }
 
 /// Runs `images`.
@@ -271,9 +274,40 @@ fn show(step: Progress) {
 
 /// Runs `rmi`.
 pub async fn remove(settings: &Settings, args: &RemoveArgs) -> Result<u8, CliError> {
-    let mut in_use: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
+    let store = Store::open(settings.images())?;
+    // The right to remove comes first: a pod that begins meanwhile is seen, or waits.
+    let removal = store.removal()?;
+    let in_use = users(settings, args.force).await?;
+    let mut first_error = None;
+    for image in &args.images {
+        match removal.remove(image, &in_use, args.force) {
+            Ok(removed) => tell_removed(&removed),
+            // The first is told last, where all errors are told.
+            Err(error) if first_error.is_none() => first_error = Some(error),
+            Err(error) => tell!("error: {error}"),
+        }
+    }
+    first_error.map_or(Ok(exit::OK), |error| Err(error.into()))
+}
+
+fn tell_removed(removed: &Removed) {
+    for name in &removed.untagged {
+        say!("Untagged: {}", name.familiar());
+    }
+    if let Some(id) = removed.deleted {
+        say!("Deleted: {id} ({} freed)", megabytes(removed.freed));
+    }
+}
+
+/// The pods that use each image. A pod that has ended can be started again and needs its image
+/// for that; `only_live` leaves it out.
+pub async fn users(
+    settings: &Settings,
+    only_live: bool,
+) -> Result<BTreeMap<Digest, Vec<String>>, CliError> {
+    let mut users: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
     for pod in engine::list(settings).await? {
-        if pod.status.phase.is_end() {
+        if only_live && pod.status.phase.is_end() {
             continue;
         }
         let plan = pod.plan.iter();
@@ -281,22 +315,12 @@ pub async fn remove(settings: &Settings, args: &RemoveArgs) -> Result<u8, CliErr
         let containers = containers.map(|container| &container.image_id);
         for id in containers.chain(plan.flat_map(|plan| &plan.volume_images)) {
             if let Ok(id) = id.parse::<Digest>() {
-                let users = in_use.entry(id).or_default();
-                if !users.contains(&pod.name) {
-                    users.push(pod.name.clone());
+                let of_image = users.entry(id).or_default();
+                if !of_image.contains(&pod.name) {
+                    of_image.push(pod.name.clone());
                 }
             }
         }
     }
-    let store = Store::open(settings.images())?;
-    for image in &args.images {
-        let removed = store.remove(image, &in_use)?;
-        for name in &removed.untagged {
-            say!("Untagged: {}", name.familiar());
-        }
-        if let Some(id) = removed.deleted {
-            say!("Deleted: {id} ({} freed)", megabytes(removed.freed));
-        }
-    }
-    Ok(exit::OK)
+    Ok(users)
 }

@@ -146,6 +146,10 @@ enum Verb {
     Tag(image::tag::Args),
     /// Remove images
     Rmi(images::RemoveArgs),
+    /// Remove images that nothing uses
+    Prune(image::prune::Args),
+    /// Show what images, pods and claims take on the disk
+    Df(image::df::Args),
     /// The same verbs of images, as docker and podman group them
     Image(image::Args),
     /// Show everything about pods or images, as JSON
@@ -181,6 +185,7 @@ fn begin(cli: Cli) -> Result<u8, CliError> {
     let result = runtime.block_on(dispatch(&settings, cli.verb));
     // A read of standard input on a thread cannot be waited for.
     runtime.shutdown_background();
+    crate::engine::release_images();
     output::finish().and(result)
 }
 
@@ -213,6 +218,8 @@ async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {
         Verb::Load(args) => images::load(settings, &args),
         Verb::Save(args) => image::save::run(settings, &args),
         Verb::Tag(args) => image::tag::run(settings, &args),
+        Verb::Prune(args) => image::prune::run(settings, &args).await,
+        Verb::Df(args) => image::df::run(settings, &args).await,
         Verb::Image(args) => image::run(settings, args).await,
         Verb::Inspect(args) => image::inspect::run(settings, &args).await,
         Verb::Rmi(args) => images::remove(settings, &args).await,

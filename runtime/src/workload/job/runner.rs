@@ -14,7 +14,7 @@ use crate::store::StoreError;
 use crate::store::status::Phase;
 use crate::workload::members::COMPLETION_INDEX;
 use crate::workload::{Ground, Kept, WorkloadError, delete, end_all, kept, list, lock, of};
-use beluga_image::{Reference, Store};
+use beluga_image::Reference;
 use beluga_proto::PodUid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -340,7 +340,9 @@ async fn start(
     which: Vec<Option<u32>>,
 ) -> Result<(), WorkloadError> {
     let begun = std::time::Instant::now();
-    let images = images(settings, &workload.template.spec)?;
+    // Until the pods have records.
+    let mut held = crate::engine::hold_images(settings)?;
+    let images = images(&mut held, &workload.template.spec)?;
     let ground = Ground {
         settings,
         kept,
@@ -354,10 +356,9 @@ async fn start(
 
 /// The images of a pod, all of which were there when the job was made.
 fn images(
-    settings: &Settings,
+    store: &mut crate::engine::Images,
     spec: &PodSpec,
 ) -> Result<BTreeMap<String, ImageFacts>, WorkloadError> {
-    let store = Store::open(settings.images())?;
     let mut found = BTreeMap::new();
     for (_, image, _) in spec.images() {
         let reference = image.parse::<Reference>().ok();

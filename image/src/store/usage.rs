@@ -1,0 +1,110 @@
+//! What images take on the disk, alone and together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::{Image, Store, StoreError};
+use crate::digest::Digest;
+
+/// `st_blocks` counts these, whatever the file system's own are.
+const BLOCK: u64 = 512;
+
+/// What one image takes on the disk, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageUsage {
+    /// The image.
+    pub image: Image,
+    /// Its layers' disks.
+    pub disks: u64,
+    /// What it came as: manifest, configuration and packed layers.
+    pub blobs: u64,
+    /// Of both, what other images have too.
+    pub shared: u64,
+    /// Of both, what would be free without it.
+    pub unique: u64,
+}
+
+/// What the store takes on the disk, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Each image.
+    pub images: Vec<ImageUsage>,
+    /// All images together, what they share counted once.
+    pub total: u64,
+    /// Pulls that are under way or were interrupted, and whatever no image leads to.
+    pub unfinished: u64,
+    parts: BTreeMap<PathBuf, (u64, BTreeSet<Digest>)>,
+}
+
+impl Usage {
+    /// What would be free without all images but those with these identifiers.
+    pub fn reclaimable(&self, kept: &BTreeSet<Digest>) -> u64 {
+        let lost = self
+            .parts
+            .values()
+            .filter(|(_, users)| users.is_disjoint(kept));
+        lost.map(|(size, _)| size).sum()
+    }
+}
+
+impl Store {
+    /// Looks at every file of the store.
+    pub fn usage(&self) -> Result<Usage, StoreError> {
+        let mut usage = Usage::default();
+        let images = self.list()?;
+        let mut of_image = Vec::new();
+        for image in images {
+            let Some(record) = self.read_record(image.manifest_digest)? else {
+                continue;
+            };
+            let blobs: BTreeSet<PathBuf> =
+                record.blobs().map(|blob| self.blob_path(blob)).collect();
+            let disks = image.layers.iter().map(|layer| layer.path.clone());
+            let disks: BTreeSet<PathBuf> = disks.collect();
+            for path in blobs.iter().chain(&disks) {
+                let known = usage.parts.entry(path.clone());
+                let part = known.or_insert_with(|| (allocated(path), BTreeSet::new()));
+                part.1.insert(image.id);
+            }
+            of_image.push((image, disks, blobs));
+        }
+        for (image, disks, blobs) in of_image {
+            let size = |paths: &BTreeSet<PathBuf>, only: Option<bool>| -> u64 {
+                let parts = paths.iter().filter_map(|path| usage.parts.get(path));
+                let parts =
+                    parts.filter(|(_, users)| only.is_none_or(|one| (users.len() == 1) == one));
+                parts.map(|(size, _)| size).sum()
+            };
+            let found = ImageUsage {
+                disks: size(&disks, None),
+                blobs: size(&blobs, None),
+                shared: size(&disks, Some(false)) + size(&blobs, Some(false)),
+                unique: size(&disks, Some(true)) + size(&blobs, Some(true)),
+                image,
+            };
+            usage.images.push(found);
+        }
+        usage.total = usage.parts.values().map(|(size, _)| size).sum();
+        let every = ["blobs", "layers", "ingest", "tmp"].map(|part| tree(&self.root.join(part)));
+        usage.unfinished = every.iter().sum::<u64>().saturating_sub(usage.total);
+        Ok(usage)
+    }
+}
+
+/// What a file takes; nothing when it has gone.
+fn allocated(path: &Path) -> u64 {
+    fs::symlink_metadata(path).map_or(0, |found| found.blocks() * BLOCK)
+}
+
+/// What the files below a directory take.
+fn tree(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.file_type() {
+            Ok(kind) if kind.is_dir() => tree(&entry.path()),
+            _ => allocated(&entry.path()),
+        })
+        .sum()
+}

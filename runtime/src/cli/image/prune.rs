@@ -1,0 +1,79 @@
+//! `beluga prune`: images that nothing uses.
+
+use crate::cli::images::{megabytes, users};
+use crate::cli::{CliError, exit};
+use crate::settings::Settings;
+use beluga_image::{Image, Reference, Store, Unused};
+use std::io::{self, IsTerminal as _, Write as _};
+
+/// Arguments of `prune`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// All images that no pod uses, not only those without a tag
+    #[arg(short, long)]
+    all: bool,
+    /// Ask nothing
+    #[arg(short, long)]
+    force: bool,
+    /// Only show what would be removed
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Runs the verb.
+pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
+    let store = Store::open(settings.images())?;
+    let which = if args.all {
+        Unused::All
+    } else {
+        Unused::Untagged
+    };
+    if !args.force && !args.dry_run && !confirmed(which)? {
+        return Ok(exit::OK);
+    }
+    // The right to remove comes first: a pod that begins meanwhile is seen, or waits.
+    let removal = store.removal()?;
+    let in_use = users(settings, false).await?;
+    if args.dry_run {
+        for image in removal.unused(which, &in_use)? {
+            say!("would delete: {}", called(&image));
+        }
+        return Ok(exit::OK);
+    }
+    let pruned = removal.prune(which, &in_use)?;
+    for image in &pruned.images {
+        for name in image.names.iter().chain(&image.digests) {
+            say!("untagged: {}", name.familiar());
+        }
+        say!("deleted: {}", image.id);
+    }
+    say!("Total reclaimed space: {}", megabytes(pruned.freed));
+    Ok(exit::OK)
+}
+
+fn called(image: &Image) -> String {
+    let names: Vec<String> = image.names.iter().map(Reference::familiar).collect();
+    match names.is_empty() {
+        true => image.id.to_string(),
+        false => format!("{} ({})", image.id, names.join(", ")),
+    }
+}
+
+/// Asks on the terminal. Whoever has none says `--force`.
+fn confirmed(which: Unused) -> Result<bool, CliError> {
+    if !io::stdin().is_terminal() {
+        let message = "nobody is there to be asked: say --force, or --dry-run".into();
+        return Err(CliError::Usage { message });
+    }
+    let what = match which {
+        Unused::All => "all images that no pod uses",
+        Unused::Untagged => "all images that no pod uses and no tag names",
+    };
+    eprint!("This will remove {what}.\nAre you sure you want to continue? [y/N] ");
+    drop(io::stderr().flush());
+    let mut answer = String::new();
+    io::stdin()
+        .read_line(&mut answer)
+        .map_err(|source| CliError::io("read the answer", source))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
