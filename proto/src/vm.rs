@@ -73,6 +73,39 @@ pub struct DiskConfig {
     pub discard: bool,
     /// Offer flush (`VIRTIO_BLK_F_FLUSH`), and mean it: fdatasync.
     pub flush: bool,
+    /// How much may be read and written, together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+}
+
+/// How much a device may carry in a second; what is missing is not limited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Bytes at once, after a rest; a second's worth when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst_bytes: Option<u64>,
+    /// Packets or requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operations: Option<u64>,
+    /// Packets or requests at once; a second's worth when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst_operations: Option<u64>,
+}
+
+/// How much a card may carry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetLimits {
+    /// From the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_guest: Option<Rate>,
+    /// To the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_guest: Option<Rate>,
 }
 
 /// A piece of a file.
@@ -99,6 +132,9 @@ pub struct NetConfig {
     pub mac: MacAddress,
     /// Largest packet in bytes, offered to the guest as the link's MTU.
     pub mtu: u16,
+    /// How much it may carry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<NetLimits>,
 }
 
 /// One virtio-fs device: a directory of the host.

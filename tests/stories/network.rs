@@ -4,11 +4,17 @@ use beluga_tests::{Pod, Ran, SOON, eventually, run, shared};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 const POD: &str = "
 apiVersion: v1
 kind: Pod
-metadata: {name: published}
+metadata:
+  name: published
+  annotations:
+    kubernetes.io/egress-bandwidth: 1600k
+    beluga/egress-burst: 50k
+    beluga/disk-bandwidth: 1Mi
 spec:
   terminationGracePeriodSeconds: 1
   containers:
@@ -19,7 +25,7 @@ spec:
     - {containerPort: 8000, hostPort: 18080}
     - {containerPort: 5000, hostPort: 15001, protocol: UDP}
     readinessProbe: {tcpSocket: {port: 8000}, periodSeconds: 1}
-    command: [sh, -c, 'mkdir /www; echo page > /www/index.html; exec httpd -f -p 8000 -h /www']
+    command: [sh, -c, 'mkdir /www; echo page > /www/index.html; head -c 650000 /dev/zero > /www/big; exec httpd -f -p 8000 -h /www']
 ";
 
 /// A shell line on this host.
@@ -145,11 +151,32 @@ fn b27_published_ports_answer_here_in_pods_and_outside() {
     let [_, supervisor] = pod.processes();
     host(&format!("kill -9 {supervisor}"));
     assert_eq!(page("127.0.0.1:18080"), "page\n", "without a supervisor");
+    not_faster_than_it_may(&pod, &ip);
     only_its_own_addresses(&pod, &gateway);
     pod.delete();
     assert!(TcpStream::connect("127.0.0.1:18080").is_err());
     let left = host("nft list tables");
     assert!(!left.contains(&format!("{tap}\n")), "{left}");
+}
+
+/// The annotations: 200 kB a second after 50 kB at once; a MiB a second after one.
+fn not_faster_than_it_may(pod: &Pod<'_>, ip: &str) {
+    let started = Instant::now();
+    let mut stream = TcpStream::connect(format!("{ip}:8000")).expect("it listens");
+    stream
+        .write_all(b"GET /big HTTP/1.0\r\n\r\n")
+        .expect("asked");
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).expect("answered");
+    assert!(all.len() > 650_000);
+    assert!(started.elapsed() >= Duration::from_secs(3), "the card");
+    let started = Instant::now();
+    // The writable layer takes no fsync; its file system takes a sync.
+    pod.sh(
+        "main",
+        "dd if=/dev/zero of=/eight bs=1M count=8 2>/dev/null; sync",
+    );
+    assert!(started.elapsed() >= Duration::from_secs(5), "the disk");
 }
 
 /// What a guest sends from another address or card is thrown away and counted.

@@ -30,6 +30,7 @@ fn the_machine() {
         }],
         discard: !read_only,
         flush: false,
+        rate: None,
     };
     let config = VmConfig {
         version: VM_VERSION,
@@ -45,6 +46,7 @@ fn the_machine() {
             tap: FdNumber(5),
             mac: MacAddress([2, 0, 10, 88, 0, 2]),
             mtu: 1500,
+            limits: None,
         }],
         vsock: Some(VsockConfig { guest_cid: 3 }),
         rng: true,

@@ -52,15 +52,19 @@ pub fn running(settings: &Settings) -> Option<ProcessRef> {
     if FileLock::try_take(&path).is_ok_and(|lock| lock.is_some()) {
         return None;
     }
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    // Somebody else may just be looking, and the name be that of a dead one.
+    let process = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    process::open(process).map(|_| process)
 }
 
 /// Whether a resolver can answer: not where another program of this host has
 /// port 53 of every address.
 #[must_use]
 pub fn is_to_be_had(settings: &Settings) -> bool {
-    // Some address of loopback that nobody listens on by name.
-    let anywhere = (Ipv4Addr::new(127, 88, 53, 1), PORT);
+    // Some address of loopback that nobody listens on by name, and no other
+    // command looks at just now.
+    let [.., a, b] = std::process::id().to_be_bytes();
+    let anywhere = (Ipv4Addr::new(127, 88, a, b), PORT);
     running(settings).is_some() || UdpSocket::bind(anywhere).is_ok()
 }
 

@@ -316,6 +316,7 @@ fn config(
             extents,
             discard: disk.discard,
             flush: disk.flush,
+            rate: disk.rate,
         });
     }
     let Given {
@@ -341,6 +342,7 @@ fn config(
             tap: inherited.add(taps.swap_remove(at).1),
             mac: net.mac,
             mtu: net.mtu,
+            limits: net.limits,
         });
     }
     let exit_record = File::options()

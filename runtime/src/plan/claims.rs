@@ -46,6 +46,7 @@ pub fn disks(facts: &Facts<'_>) -> Result<Vec<DiskPlan>, PlanError> {
             discard: true,
             // What the guest was told to be safe outlives a crash of the host.
             flush: true,
+            rate: facts.spec.disk_rate(),
         });
     }
     Ok(disks)

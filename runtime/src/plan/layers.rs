@@ -68,6 +68,7 @@ impl Layers {
             extents: self.extents.clone(),
             discard: false,
             flush: false,
+            rate: None,
         }
     }
 

@@ -236,6 +236,7 @@ pub fn plan(
             discard: true,
             // The scratch disk dies with the pod: nothing on it must survive a crash.
             flush: false,
+            rate: spec.disk_rate(),
         },
     ];
     disks.extend(claims::disks(&facts)?);
@@ -268,6 +269,7 @@ pub fn plan(
                     tap: own.tap.clone(),
                     mac: own.mac,
                     mtu: shared.mtu,
+                    limits: spec.net_limits(),
                 })
                 .into_iter()
                 .collect(),

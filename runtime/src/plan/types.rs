@@ -5,7 +5,7 @@ use beluga_proto::agent::LayerExtent;
 use beluga_proto::container::{CgroupLimits, DeviceSpec, MountSpec};
 use beluga_proto::pod::Address;
 use beluga_proto::probe::{ProbeKind, ProbeSpec};
-use beluga_proto::vm::MacAddress;
+use beluga_proto::vm::{MacAddress, NetLimits, Rate};
 use beluga_proto::{ContainerId, ContainerSpec, ExecSpec, PodSetup, PodUid};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -310,6 +310,9 @@ pub struct DiskPlan {
     pub discard: bool,
     /// Offer flush.
     pub flush: bool,
+    /// How much may be read and written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
 }
 
 /// A piece of a file.
@@ -334,6 +337,9 @@ pub struct NetPlan {
     pub mac: MacAddress,
     /// Largest packet in bytes.
     pub mtu: u16,
+    /// How much it may carry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<NetLimits>,
 }
 
 /// How the size of a VM came about.

@@ -22,6 +22,7 @@ mod files;
 mod host_path;
 mod issue;
 mod lifecycle;
+mod limits;
 mod meta;
 mod names;
 mod network;

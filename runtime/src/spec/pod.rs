@@ -7,7 +7,9 @@
 use super::check::Check;
 use super::types::{Dns, HostAlias, PodName, PodSpec, Resources, RestartPolicy};
 use super::yaml::join;
-use super::{container, ephemeral, meta, names, network, ports, resources, security, volume};
+use super::{
+    container, ephemeral, limits, meta, names, network, ports, resources, security, volume,
+};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
@@ -224,6 +226,7 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
     out.ephemeral_containers = ephemeral::convert(looking, &context, check);
     ports::check_clashes(out, check);
     network::check(out, check);
+    limits::check(out, check);
 }
 
 /// Every field of a pod's specification: done elsewhere (`_`), refused, or a

@@ -53,11 +53,17 @@ pub(super) fn make_devices(
                 reason: error.to_string(),
             })
         })?;
+        if let Some(rate) = &disk.rate {
+            block.limit(rate).map_err(wrap(&disk.id))?;
+        }
         devices.push((disk.id.clone(), Box::new(block)));
     }
     for net in &config.nets {
         let tap = descriptors.take("a tap", net.tap)?;
-        let device = Net::new(tap, net.mac, net.mtu).map_err(wrap(&net.id))?;
+        let mut device = Net::new(tap, net.mac, net.mtu).map_err(wrap(&net.id))?;
+        if let Some(limits) = &net.limits {
+            device.limit(limits).map_err(wrap(&net.id))?;
+        }
         devices.push((net.id.clone(), Box::new(device)));
     }
     for share in &config.shares {

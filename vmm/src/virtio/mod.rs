@@ -37,6 +37,7 @@ pub mod mmio;
 pub mod net;
 pub mod outgoing;
 pub mod queue;
+pub mod rate;
 pub mod rng;
 #[cfg(test)]
 pub mod testing;

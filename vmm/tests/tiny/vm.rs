@@ -117,6 +117,7 @@ pub fn empty_disk(id: &str) -> DiskConfig {
         extents: Vec::new(),
         discard: false,
         flush: false,
+        rate: None,
     }
 }
 

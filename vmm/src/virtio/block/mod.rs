@@ -12,10 +12,12 @@ mod tests;
 pub use extents::{ExtentError, Extents, FileExtent};
 
 use super::Outgoing;
+use super::rate::Gate;
 use super::{DeviceAnswer, DeviceCall, DeviceError, DeviceKind, EventRegistry, Interest};
 use super::{Running, Token, VirtioDevice};
 use crate::sys::process::Timer;
 use beluga_proto::ControlMessage;
+use beluga_proto::vm::Rate;
 use request::{DISCARD_ALIGN, Outcome, RANGE_SECTORS_MAX, RANGES_MAX, Rights, SECTOR, SEG_MAX};
 use serde::{Deserialize, Serialize};
 use std::os::fd::AsRawFd;
@@ -36,6 +38,9 @@ const QUEUE_SIZES: [u16; 1] = [128];
 
 /// A turn ended with requests left over.
 const AGAIN_TOKEN: Token = Token(1);
+
+/// What was carried is paid for.
+const PAID_TOKEN: Token = Token(2);
 
 /// Requests of one turn; then other disks of the thread have theirs.
 const TURN: usize = 64;
@@ -69,6 +74,8 @@ pub struct Block {
     /// For the supervisor.
     messages: Vec<ControlMessage>,
     requests: u64,
+    /// How much it may carry.
+    gate: Option<Gate>,
 }
 
 /// A disk as a plain value: its files come from the configuration.
@@ -101,6 +108,7 @@ impl Block {
             again,
             messages: Vec::new(),
             requests: 0,
+            gate: None,
         })
     }
 
@@ -111,8 +119,21 @@ impl Block {
             .try_for_each(|extent| self.extents.push(extent))
     }
 
+    /// Limits what the disk carries.
+    pub fn limit(&mut self, rate: &Rate) -> Result<(), DeviceError> {
+        let gate = Gate::new(rate).map_err(|source| DeviceError::Host {
+            action: "make a timer",
+            source,
+        })?;
+        self.gate = Some(gate);
+        Ok(())
+    }
+
     fn serve_queue(&mut self, running: &mut Running<'_>) {
         for _ in 0..TURN {
+            if self.gate.as_mut().is_some_and(Gate::holds) {
+                return running.signal_used(0);
+            }
             let Some(chain) = running.queues[0].pop(running.memory) else {
                 if running.queues[0].rearm(running.memory) {
                     continue;
@@ -121,8 +142,11 @@ impl Block {
             };
             let head = chain.head_index();
             match request::serve(running.memory, chain, &self.extents, &self.rights) {
-                Outcome::Done(written) => {
+                Outcome::Done { written, moved } => {
                     self.requests += 1;
+                    if let Some(gate) = &mut self.gate {
+                        gate.passed(moved);
+                    }
                     running.queues[0].add_used(running.memory, head, written);
                 }
                 Outcome::NoSpace => {
@@ -217,6 +241,15 @@ impl VirtioDevice for Block {
     }
 
     fn activate(&mut self, running: &mut Running<'_>) -> Result<(), DeviceError> {
+        if let Some(gate) = &self.gate {
+            let added = running
+                .events
+                .add(gate.as_raw_fd(), PAID_TOKEN, Interest::IN);
+            added.map_err(|source| DeviceError::Host {
+                action: "watch a timer",
+                source,
+            })?;
+        }
         running
             .events
             .add(
@@ -237,7 +270,12 @@ impl VirtioDevice for Block {
     }
 
     fn ready(&mut self, running: &mut Running<'_>, token: Token, _interest: Interest) {
-        if token == AGAIN_TOKEN && self.stalled.is_none() {
+        if token == PAID_TOKEN
+            && let Some(gate) = &self.gate
+        {
+            gate.ask_again();
+        }
+        if matches!(token, AGAIN_TOKEN | PAID_TOKEN) && self.stalled.is_none() {
             self.serve_queue(running);
         }
         if token == RETRY_TOKEN && self.end_stall(running.events) {
@@ -269,6 +307,9 @@ impl VirtioDevice for Block {
 
     fn reset(&mut self, events: &EventRegistry) {
         events.remove(self.again.as_raw_fd());
+        if let Some(gate) = &self.gate {
+            events.remove(gate.as_raw_fd());
+        }
         if self.end_stall(events) {
             self.report(false);
         }

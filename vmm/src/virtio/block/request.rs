@@ -50,8 +50,13 @@ pub struct Rights {
 /// What came of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Answered: bytes that were written to guest memory.
-    Done(u32),
+    /// Answered.
+    Done {
+        /// Bytes that were written to guest memory.
+        written: u32,
+        /// Bytes of content in either direction.
+        moved: u64,
+    },
     /// The host has no space: try the whole request again later.
     NoSpace,
 }
@@ -144,11 +149,15 @@ fn total(slices: &[GuestSlice<'_>]) -> u64 {
 /// Does the request in `chain`. A chain without room for a status is given
 /// back with nothing written: there is no other way to answer it.
 pub fn serve(memory: &GuestMemory, chain: Chain<'_>, disk: &Extents, rights: &Rights) -> Outcome {
+    const NOTHING: Outcome = Outcome::Done {
+        written: 0,
+        moved: 0,
+    };
     let Some(mut buffers) = Buffers::gather(memory, chain) else {
-        return Outcome::Done(0);
+        return NOTHING;
     };
     let Some(status) = buffers.take_status() else {
-        return Outcome::Done(0);
+        return NOTHING;
     };
     let done = match buffers.take_header() {
         Some((kind, sector)) => perform(kind, sector, &buffers, disk, rights),
@@ -161,8 +170,11 @@ pub fn serve(memory: &GuestMemory, chain: Chain<'_>, disk: &Extents, rights: &Ri
         Err(Failure::NoSpace) => return Outcome::NoSpace,
     };
     match status.write_obj(code as u8, 0) {
-        Ok(()) => Outcome::Done(written + 1),
-        Err(_) => Outcome::Done(0),
+        Ok(()) => Outcome::Done {
+            written: written + 1,
+            moved: total(&buffers.readable) + total(&buffers.writable),
+        },
+        Err(_) => NOTHING,
     }
 }
 

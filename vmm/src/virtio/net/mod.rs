@@ -11,9 +11,10 @@ pub mod state;
 mod tests;
 
 use super::buffer::GuestBuffer;
+use super::rate::Gate;
 use super::{DeviceError, DeviceKind, EventRegistry, Interest, Running, Token, VirtioDevice};
 use crate::sys::net as sys;
-use beluga_proto::vm::MacAddress;
+use beluga_proto::vm::{MacAddress, NetLimits};
 use offload::bit;
 use rx::{Batch, Received};
 use state::NetState;
@@ -36,6 +37,8 @@ const LINK_UP: u16 = 1;
 
 const TAP: Token = Token(0);
 const AGAIN: Token = Token(1);
+const MAY_SEND: Token = Token(2);
+const MAY_RECEIVE: Token = Token(3);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -64,6 +67,8 @@ pub struct Net {
     again: EventFd,
     active: bool,
     counts: Counts,
+    from_guest: Option<Gate>,
+    to_guest: Option<Gate>,
 }
 
 impl Net {
@@ -97,7 +102,27 @@ impl Net {
             again,
             active: false,
             counts: Counts::default(),
+            from_guest: None,
+            to_guest: None,
         })
+    }
+
+    /// Limits what the card carries.
+    pub fn limit(&mut self, limits: &NetLimits) -> Result<(), DeviceError> {
+        let gate = |rate: &Option<_>| rate.as_ref().map(Gate::new).transpose();
+        let host = |action| move |source| DeviceError::Host { action, source };
+        self.from_guest = gate(&limits.from_guest).map_err(host("make a timer"))?;
+        self.to_guest = gate(&limits.to_guest).map_err(host("make a timer"))?;
+        Ok(())
+    }
+
+    fn gates(&self) -> impl Iterator<Item = (&Gate, Token)> {
+        let of = |gate, token| Option::as_ref(gate).map(|gate| (gate, token));
+        let both = [
+            of(&self.from_guest, MAY_SEND),
+            of(&self.to_guest, MAY_RECEIVE),
+        ];
+        both.into_iter().flatten()
     }
 
     /// Tap → guest.
@@ -113,10 +138,17 @@ impl Net {
                 break;
             }
             left -= 1;
+            if self.to_guest.as_mut().is_some_and(Gate::holds) {
+                break;
+            }
             match batch.receive(self.tap.as_fd()) {
                 Ok(Received::Packet(len)) => {
+                    let len = len.saturating_sub(HEADER_LEN) as u64;
                     self.counts.packets_out += 1;
-                    self.counts.bytes_out += len.saturating_sub(HEADER_LEN) as u64;
+                    self.counts.bytes_out += len;
+                    if let Some(gate) = &mut self.to_guest {
+                        gate.passed(len);
+                    }
                 }
                 Ok(Received::Dropped) => self.counts.dropped_out += 1,
                 Ok(Received::Empty) => self.readable = false,
@@ -144,6 +176,9 @@ impl Net {
                 let _ = self.again.write(1);
                 break;
             }
+            if self.from_guest.as_mut().is_some_and(Gate::holds) {
+                break;
+            }
             let Some(chain) = queue.pop(running.memory) else {
                 if queue.rearm(running.memory) {
                     continue;
@@ -163,8 +198,12 @@ impl Net {
                 });
             match sent {
                 Some((len, Ok(()))) => {
+                    let len = (len - HEADER_LEN) as u64;
                     self.counts.packets_in += 1;
-                    self.counts.bytes_in += (len - HEADER_LEN) as u64;
+                    self.counts.bytes_in += len;
+                    if let Some(gate) = &mut self.from_guest {
+                        gate.passed(len);
+                    }
                 }
                 Some((_, Err(error))) if error.kind() == ErrorKind::WouldBlock => {
                     queue.undo_pop();
@@ -223,6 +262,11 @@ impl VirtioDevice for Net {
         events
             .add(self.again.as_raw_fd(), AGAIN, Interest::IN)
             .map_err(host("watch an eventfd"))?;
+        for (gate, token) in self.gates() {
+            events
+                .add(gate.as_raw_fd(), token, Interest::IN)
+                .map_err(host("watch a timer"))?;
+        }
         self.active = true;
         Ok(())
     }
@@ -236,7 +280,12 @@ impl VirtioDevice for Net {
     }
 
     fn ready(&mut self, running: &mut Running<'_>, token: Token, interest: Interest) {
-        if token == AGAIN {
+        if matches!(token, MAY_SEND | MAY_RECEIVE) {
+            for (gate, _) in self.gates().filter(|(_, own)| *own == token) {
+                gate.ask_again();
+            }
+            self.send(running);
+        } else if token == AGAIN {
             let _ = self.again.read();
             self.send(running);
         } else {
@@ -253,6 +302,9 @@ impl VirtioDevice for Net {
         if self.active {
             events.remove(self.tap.as_raw_fd());
             events.remove(self.again.as_raw_fd());
+            for (gate, _) in self.gates() {
+                events.remove(gate.as_raw_fd());
+            }
         }
         self.active = false;
         self.readable = false;

@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::virtio::testing::{Bench, RING_SPACE, Random, rounds};
+use beluga_proto::vm::Rate;
 use std::os::unix::net::UnixDatagram;
 use vm_memory::{Bytes, GuestAddress};
 
@@ -202,4 +203,36 @@ fn fuzz_rubbish_in_memory_does_no_harm() {
             while wire.recv(&mut sink).is_ok() {}
         }
     }
+}
+
+#[test]
+fn what_is_too_fast_waits_and_comes() {
+    let (ours, wire) = UnixDatagram::pair().expect("a pair");
+    ours.set_nonblocking(true).expect("settable");
+    wire.set_nonblocking(true).expect("settable");
+    let mut device = Net::on(ours.into(), MAC, 1500, true).expect("a device");
+    // 100 bytes at 1000 a second are paid for after a tenth of one.
+    let rate = Rate {
+        bytes: Some(1000),
+        burst_bytes: Some(1),
+        ..Rate::default()
+    };
+    let limits = NetLimits {
+        from_guest: Some(rate),
+        to_guest: None,
+    };
+    device.limit(&limits).expect("a timer");
+    let mut bench = Bench::new(device, 8, 0);
+    for _ in 0..2 {
+        let packet = [(BUFFERS, 12 + 100, false)];
+        bench.drivers[TX].offer(&packet).expect("room");
+    }
+    let started = std::time::Instant::now();
+    bench.kick(TX);
+    let mut seen = [0u8; 2000];
+    assert!(wire.recv(&mut seen).is_ok() && wire.recv(&mut seen).is_err());
+    while wire.recv(&mut seen).is_err() {
+        assert!(bench.pump(5000) > 0, "the second one");
+    }
+    assert!(started.elapsed() >= std::time::Duration::from_millis(99));
 }

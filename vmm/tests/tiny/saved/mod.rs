@@ -88,6 +88,7 @@ impl World {
             tap: give(&self.tap),
             mac: MacAddress([2, 0, 0, 0, 0, 1]),
             mtu: 1500,
+            limits: None,
         }];
         let (ours, server) = packets();
         config.shares = vec![ShareConfig {
