@@ -31,7 +31,8 @@ completions=(
 
 # Files first, then directories from the innermost outwards; only empty ones go.
 remove_all() {
-    [ -f "$list" ] || { echo "install: nothing of beluga is installed in $prefix" >&2; exit 1; }
+    # Done already: to remove twice is no error.
+    [ -f "$list" ] || { echo "nothing of beluga is installed in $prefix"; return; }
     local kind place places
     mapfile -t places < <(tac "$list")
     for kind in file directory; do

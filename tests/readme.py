@@ -75,9 +75,41 @@ def is_demo(block):
     return any(line.endswith("beluga run -d -f tests/demo/demo.yaml") for line in block)
 
 
+def demo_lines():
+    """The transcript of `make demo` in README.md."""
+    return [line for block in blocks("console") if is_demo(block) for line in block]
+
+
 def demo_commands():
     """The commands that README.md shows of `make demo`."""
-    return [line for block in blocks("console") if is_demo(block) for line in block if line.startswith("$ ")]
+    return [line for line in demo_lines() if line.startswith("$ ")]
+
+
+# What depends on the machine, or on which of two was quicker.
+CHANCE = re.compile(r"ok +kvm |wget: ")
+
+
+def stable(line):
+    """The words of a line of output that every run has; `#` for numbers, units of time and names made by chance."""
+    return " ".join("#" if re.search(r"\d|^/tmp/|^m?s$", word) else word for word in line.split())
+
+
+def outputs(lines):
+    """What each command of a transcript has printed, as stable lines: (command, lines) each."""
+    found = []
+    for line in lines:
+        if line.startswith("$ "):
+            found.append((line, []))
+        elif found and line.strip() and not line.startswith("#") and not CHANCE.match(line):
+            found[-1][1].append(stable(line))
+    return found
+
+
+def demo_differences(said):
+    """What README.md shows of the demo's outputs and `said`, a run's lines, has not: sentences."""
+    pairs = zip(outputs(demo_lines()), outputs(said))
+    return [f"`{command}` did not print {line!r}"
+            for (command, shown), (_, seen) in pairs for line in dict.fromkeys(shown) if line not in seen]
 
 
 def commands():

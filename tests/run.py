@@ -16,7 +16,7 @@ import sys
 
 sys.dont_write_bytecode = True
 
-from gate import boots, front, registry, stories
+from gate import boots, disks, front, registry, source, stories, time_limit
 from gate.process import ROOT, quiet, run
 from gate.tally import Tally
 
@@ -66,6 +66,7 @@ def static_checks(tally):
         env={**os.environ, "RUSTDOCFLAGS": "-D warnings -A rustdoc::private_intra_doc_links"}))
     tally.check("the gate's own rules", quiet([sys.executable, "-m", "unittest", "-q", "gate.test_stories"],
                                               env={**os.environ, "PYTHONPATH": str(ROOT / "tests")}))
+    source.run_all(tally)
     dependencies(tally)
     deny(tally)
 
@@ -105,7 +106,7 @@ def main():
     arguments = sys.argv[1:]
     soak = "--soak" in arguments
     filters = [a for a in arguments if a != "--soak"]
-    tally = Tally()
+    tally, clock = Tally(), time_limit.Clock()
     tally.stage("set-up")
     if not quiet(["scripts/setup.sh"]):
         tally.check("set-up of this machine", False)
@@ -118,11 +119,15 @@ def main():
         reproducible(tally, "kernel" if soak else "initramfs")
     if tally.failures and not (soak or filters):
         print("\nstories run all the same: a broken check does not hide a broken pod")
+        if not soak:
+            disks.run_all(tally)
     elsewhere = not soak and registry.run_all(tally, filters)
     with boots.counted(tally, limited=not soak) as environment:
         if not soak and not filters:
             front.run_all(tally, environment)
         stories.run_all(tally, soak, filters, environment, elsewhere)
+    if not soak and not filters:
+        clock.check(tally)
     sys.exit(0 if tally.summary() else 1)
 
 

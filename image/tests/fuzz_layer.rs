@@ -102,6 +102,15 @@ fn mutate(tar: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
+/// Says to the gate how much was tried: libtest keeps what a test prints.
+fn tell(executions: u64) {
+    use std::io::Write as _;
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or_default();
+    let line = format!("FUZZED {name}: {executions} executions\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
 #[test]
 fn fuzz_no_mutation_breaks_the_converter() {
     let limits = Limits {
@@ -140,6 +149,7 @@ fn fuzz_no_mutation_breaks_the_converter() {
             std::fs::remove_file(path).unwrap();
         }
     }
+    tell(rounds as u64);
     assert!(
         accepted > rounds / 8,
         "mutations are refused too early: {accepted} accepted"

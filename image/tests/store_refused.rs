@@ -4,7 +4,7 @@
 mod support;
 
 use beluga_image::{Digest, LoadError, LoadOptions, Source, Store};
-use support::layout::{LAYER, Layout, config};
+use support::layout::{LAYER, Layout, config, docker_archive};
 use support::store::{gzip, layer, load, refused};
 use support::{Scratch, Tar, file};
 
@@ -38,6 +38,21 @@ fn wrong_digests_and_sizes() {
             matches!(error, LoadError::Missing { .. }),
             "{what}: {error}"
         );
+    }
+}
+
+#[test]
+fn a_file_that_stops_in_the_middle_says_so_whatever_it_was() {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.0.join("store")).unwrap();
+    let whole = docker_archive("app:1", &[&layer("one")]);
+    // In the contents of the first file and of the second: what makes it an image comes last.
+    for cut in [513, 600, 2000] {
+        let path = scratch.file("cut.tar", &whole[..cut]);
+        let error = load(&store, &path).expect_err("half an archive came in");
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        let told = format!("the archive ends in the middle of an entry, at byte {cut}");
+        assert_eq!(source, Some(told), "{error}");
     }
 }
 

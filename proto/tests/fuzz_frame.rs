@@ -49,6 +49,15 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
+/// Says to the gate how much was tried: libtest keeps what a test prints.
+fn tell(executions: u64) {
+    use std::io::Write as _;
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or_default();
+    let line = format!("FUZZED {name}: {executions} executions\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
 #[test]
 fn fuzz_frames() {
     let seconds = std::env::var("FUZZ_SECONDS")
@@ -72,6 +81,6 @@ fn fuzz_frames() {
         }
         rounds += 1;
     }
-    println!("{rounds} rounds");
+    tell(rounds);
     assert!(rounds > 100);
 }

@@ -30,7 +30,7 @@ use crate::spec::PodSpec;
 use crate::store::status::PodStatus;
 use crate::store::{self, Definition, Life, Record, StoreError};
 use beluga_proto::agent::PodStats;
-use beluga_proto::{FaultCode, PodUid};
+use beluga_proto::{Fault, FaultCode, PodUid};
 use owner::adopt;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -152,7 +152,20 @@ impl EngineError {
             Self::Silent { namespace, name } => {
                 Some(format!("beluga delete pod {name} -n {namespace} --force"))
             }
+            // What a variable takes is in the error itself.
+            Self::Settings(SettingsError::Variable { variable, .. }) => {
+                Some(format!("unset {variable}: there is a default"))
+            }
             Self::Settings(_) | Self::Host(_) => Some("beluga doctor".to_owned()),
+            Self::Ended { name, .. } => Some(format!(
+                "beluga describe pod {name} tells why; beluga start {name} runs it again"
+            )),
+            Self::Client(ClientError::Fault(Fault { code, .. }))
+                if *code == FaultCode::Unavailable =>
+            {
+                Some("beluga get pods, then describe the one that has ended".to_owned())
+            }
+            Self::Client(ClientError::Closed) => Some("beluga get pods".to_owned()),
             _ => None,
         }
     }

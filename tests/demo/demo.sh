@@ -14,7 +14,10 @@ tidy() {
 }
 trap tidy EXIT
 
-bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
+bold= plain=
+if [ -n "${DEMO_BOLD:-}" ]; then
+    bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
+fi
 title() { printf '\n%s# %s%s\n' "$bold" "$*" "$plain"; }
 # A word that the shell would take apart is shown in quotes.
 typed() {

@@ -31,6 +31,8 @@ def demo(tally, environment):
     shown = [_address(line) for line in readme.demo_commands()]
     differing = next((pair for pair in zip(shown, seen) if pair[0] != pair[1]), (len(shown), len(seen)))
     tally.check("README.md shows the demo as it is", shown == seen, f"{differing[0]} instead of {differing[1]}")
+    wrong = readme.demo_differences(output.splitlines())
+    tally.check("README.md shows what the demo prints", not wrong, "; ".join(wrong))
 
 
 def _address(line):

@@ -82,10 +82,11 @@ class Log:
         return running
 
 
-def binary():
-    """Builds the stories and gives the path of their test binary."""
+def binary(*which):
+    """Builds tests, the stories or those of `which`, and gives the path of their program."""
+    which = which or ("-p", "beluga-tests", "--test", "stories")
     done = subprocess.run(
-        ["cargo", "test", "--locked", "-p", "beluga-tests", "--test", "stories", "--no-run", "--message-format", "short"],
+        ["cargo", "test", "--locked", *which, "--no-run", "--message-format", "short"],
         cwd=ROOT, capture_output=True, text=True)
     found = re.search(r"Executable .*\((.*)\)", done.stderr)
     if done.returncode != 0 or not found:

@@ -40,7 +40,16 @@ class Tally:
         skipped = dict(re.findall(r"^SKIPPED (\S+): (.*)$", output, re.M))
         self.skips += list(skipped.items())
         self.passed -= len(skipped)
+        self._fuzzed(output)
         return sum(int(passed) + int(failed) for passed, failed, _ in found)
+
+    def _fuzzed(self, output):
+        """Notes what each fuzz target says of itself."""
+        fuzzed = re.findall(r"FUZZED (\S+): (\d+) executions$", output, re.M)
+        if fuzzed:
+            each = ", ".join(f"{name} {count}" for name, count in sorted(fuzzed))
+            total = sum(int(count) for _, count in fuzzed)
+            self.notes.append(f"fuzzed: {len(fuzzed)} targets, {total} executions ({each})")
 
     def _stage_times(self):
         """(title, seconds) of every stage that has ended."""

@@ -5,7 +5,9 @@ import io
 import unittest
 from unittest import mock
 
-from . import stories
+import readme
+
+from . import source, stories, time_limit
 from .tally import Tally
 
 NAMES = ["a::one", "a::two", "a::three"]
@@ -131,6 +133,38 @@ class OnceMore(unittest.TestCase):
     def test_many_failures_are_no_chance(self):
         tally, asked = self.play(NAMES, [])
         self.assertEqual((tally.failures, asked), (NAMES, []))
+
+
+class Rules(unittest.TestCase):
+    """What is no story."""
+
+    def test_unsafe_is_a_word_in_words_and_a_block_in_code(self):
+        for text in ('// unsafe', '"unsafe { }"', 'r#"unsafe "x" {}"#', "forbid(unsafe_code)", "let c = '\\''; // unsafe"):
+            self.assertFalse(source.has_unsafe(text), text)
+        for text in ("unsafe { f() }", "'\"'; unsafe fn f()", "/* a */ unsafe impl Send for A {}", "&'a str; unsafe {}"):
+            self.assertTrue(source.has_unsafe(text), text)
+        self.assertTrue(source.may_be_unsafe("agent/src/sys/mod.rs") and source.may_be_unsafe("share/src/sys.rs"))
+        self.assertFalse(source.may_be_unsafe("vmm/src/vcpu.rs") or source.may_be_unsafe("runtime/src/system.rs"))
+
+    def test_too_slow_is_a_failure_on_a_machine_of_ones_own(self):
+        for seconds, others, failures, skips in ((60, 0.9, 0, 0), (2701, 0.05, 1, 0), (2701, 0.5, 0, 1)):
+            tally = Tally()
+            with contextlib.redirect_stdout(io.StringIO()):
+                time_limit.judge(tally, seconds, others)
+            self.assertEqual((len(tally.failures), len(tally.skips)), (failures, skips))
+
+    def test_a_transcript_is_compared_by_the_words_that_every_run_has(self):
+        shown = ["# a title", "$ look", "ok  kvm  nested", "disk  44 MiB free", "$ go", "done in 3 s"]
+        with mock.patch.object(readme, "demo_lines", lambda: shown):
+            same = ["$ look", "ok  kvm  hardware", "disk  7 MiB free", "more", "$ go", "done in 12 s"]
+            self.assertEqual(readme.demo_differences(same), [])
+            other = ["$ look", "disk  7 MiB", "$ go", "done in 12 s"]
+            self.assertEqual(readme.demo_differences(other), ["`$ look` did not print 'disk # MiB free'"])
+
+    def test_what_was_fuzzed_is_noted(self):
+        tally = Tally()
+        tally.libtest("test b ... FUZZED a::b: 300 executions\nok\nFUZZED c: 7 executions\n")
+        self.assertEqual(tally.notes, ["fuzzed: 2 targets, 307 executions (a::b 300, c 7)"])
 
 
 class Shares(unittest.TestCase):

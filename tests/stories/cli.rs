@@ -1,6 +1,6 @@
 //! The command line's words and habits, where no pod has to run for them.
 
-use beluga_tests::Beluga;
+use beluga_tests::{Beluga, SOON, run};
 
 const OBJECTS: &str = "\
 apiVersion: v1
@@ -111,4 +111,29 @@ fn flags_of_run_are_refused_as_flags() {
         .exits(2)
         .complains("--name: ");
     assert!(!ran.err.contains("the command line:"), "{ran}");
+}
+
+/// What bash offers for the last of these words.
+fn completed(beluga: &Beluga, words: &str) -> String {
+    let line = format!(
+        "source <(beluga completion bash); COMP_WORDS=(beluga {words}); \
+         COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _beluga_names beluga \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"; echo \"${{COMPREPLY[@]}}\""
+    );
+    let mut command = std::process::Command::new("bash");
+    command
+        .args(["-c", &line])
+        .env("BELUGA_ROOT", beluga.root())
+        .env("BELUGA_STATE", beluga.state());
+    run(&mut command, SOON).ok().text().to_owned()
+}
+
+#[test]
+fn completion_offers_names_of_what_is_there() {
+    let beluga = with_objects();
+    assert_eq!(completed(&beluga, "describe cm ''"), "settings");
+    assert_eq!(completed(&beluga, "delete secret/l"), "secret/login");
+    // Where there are no names, what clap knows stands.
+    assert_eq!(completed(&beluga, "get pvc -n other --no"), "--no-headers");
+    assert_eq!(completed(&beluga, "describe --nam"), "--namespace");
+    assert_eq!(completed(&beluga, "__"), "");
 }

@@ -1,6 +1,6 @@
 //! Commands in a running container: streams, terminals, exit codes.
 
-use beluga_tests::{Pod, peak_kib, run, say, shared, stream, vmm_kib};
+use beluga_tests::{Pod, SOON, peak_kib, run, say, shared, stream, vmm_kib};
 use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -80,6 +80,48 @@ fn exec_with_a_terminal_has_a_terminal() {
     run(&mut script, Duration::from_secs(60))
         .ok()
         .says("/dev/pts/");
+}
+
+/// A terminal of 30 lines of 100, which becomes one of 40 of 120 once the command
+/// in it has said how large it is; prints what the command said, exits as it does.
+const RESIZED: &str = r#"
+import fcntl, os, pty, struct, sys, termios
+child, terminal = pty.fork()
+if child == 0:
+    os.execvp("sh", ["sh", "-c", 'read go; exec "$@"', "sh", *sys.argv[1:]])
+def size(lines, columns):
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+size(30, 100)
+os.write(terminal, b"go\n")
+said = b""
+try:
+    while piece := os.read(terminal, 4096):
+        if b"30 100" not in said and b"30 100" in said + piece:
+            size(40, 120)
+        said += piece
+except OSError:
+    pass
+print(said.decode())
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"#;
+
+#[test]
+fn exec_tells_the_size_of_the_terminal_and_its_changes() {
+    let line = r#"trap 'stty size; [ "$(stty size)" = "40 120" ] && exit 7' WINCH
+        stty size; while :; do sleep 0.1; done"#;
+    let exec = ["beluga", "exec", "-it", name(), "--", "sh", "-c", line];
+    let mut python = Command::new("python3");
+    python.args(["-c", RESIZED]).args(exec);
+    python
+        .env("BELUGA_ROOT", shared().root())
+        .env("BELUGA_STATE", shared().state());
+    let ran = run(&mut python, SOON).exits(7);
+    let at = |size| {
+        ran.out
+            .find(size)
+            .unwrap_or_else(|| panic!("{size}: {ran}"))
+    };
+    assert!(at("30 100") < at("40 120"), "{ran}");
 }
 
 #[test]

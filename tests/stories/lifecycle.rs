@@ -78,6 +78,40 @@ fn b07_a_failing_init_container_blocks_the_app() {
     assert_eq!(pod.container("bad")["state"]["terminated"]["exitCode"], 1);
 }
 
+/// A container that notes when it starts, and, at its end, when it ends.
+fn noting(name: &str, more: &str) -> String {
+    let line = format!(
+        "trap 'echo -{name} >> /dev/shm/order; cat /dev/shm/order; exit 0' TERM; \
+         echo +{name} >> /dev/shm/order; sleep 600 & wait"
+    );
+    format!("  - {{name: {name}, image: busybox, command: [sh, -c, {line:?}]{more}}}\n")
+}
+
+#[test]
+fn b07_sidecars_start_in_order_and_stop_last_in_reverse_order() {
+    let sidecar = |name: &str| {
+        let probe =
+            format!("{{exec: {{command: [grep, -q, +{name}, /dev/shm/order]}}, periodSeconds: 1}}");
+        noting(
+            name,
+            &format!(", restartPolicy: Always, startupProbe: {probe}"),
+        )
+    };
+    let step =
+        "  - {name: step, image: busybox, command: [sh, -c, 'echo +step >> /dev/shm/order']}\n";
+    let pod = shared().pod(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: sidecars}}\nspec:\n  terminationGracePeriodSeconds: 60\n  \
+         initContainers:\n{}{step}{}  containers:\n{}",
+        sidecar("one"),
+        sidecar("two"),
+        noting("app", ", readinessProbe: {exec: {command: [grep, -q, +app, /dev/shm/order]}, periodSeconds: 1}")
+    ));
+    shared().run(["get", "pod", "sidecars"]).ok().says("3/3");
+    shared().run(["stop", "sidecars"]).ok();
+    let all = "+one\n+step\n+two\n+app\n-app\n-two\n-one\n";
+    assert_eq!(pod.logs("one"), all);
+}
+
 #[test]
 fn b08_after_the_grace_period_it_is_killed() {
     let pod = shared().pod(&one(

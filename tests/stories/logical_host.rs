@@ -34,6 +34,7 @@ spec:
   containers:
   - {name: a, image: busybox, command: [sleep, infinity]}
   - {name: b, image: busybox, command: [sleep, infinity]}
+  - {name: c, image: busybox, command: [sleep, '654321']}
 ",
     )
 });
@@ -58,9 +59,9 @@ fn b02_boot_id_is_equal_inside_and_different_outside() {
 
 #[test]
 fn b17_one_port_space() {
-    let listen = "import socket, time, sys; s = socket.socket(); s.bind(('0.0.0.0', 7001)); \
+    let listen = "import socket, signal; s = socket.socket(); s.bind(('0.0.0.0', 7001)); \
                   s.listen(); print('bound', flush=True)";
-    let hold = format!("python3 -c \"{listen}; time.sleep(600)\" >/tmp/bound 2>&1 &");
+    let hold = format!("python3 -c \"{listen}; signal.pause()\" >/tmp/bound 2>&1 &");
     POD.sh(
         "a",
         &format!("{hold} until grep -q bound /tmp/bound; do sleep 0.1; done"),
@@ -74,8 +75,8 @@ fn b17_one_port_space() {
 fn b17_equal_addresses_and_abstract_sockets() {
     let addresses = "ip -o addr | awk '{print $2, $4}'";
     assert_eq!(POD.sh("a", addresses), POD.sh("b", addresses));
-    let serve = "import socket,time; s=socket.socket(socket.AF_UNIX); s.bind('\\0story'); s.listen(); \
-                 print('up', flush=True); time.sleep(600)";
+    let serve = "import socket,signal; s=socket.socket(socket.AF_UNIX); s.bind('\\0story'); s.listen(); \
+                 print('up', flush=True); signal.pause()";
     POD.sh(
         "a",
         &format!(
@@ -88,17 +89,19 @@ fn b17_equal_addresses_and_abstract_sockets() {
 
 #[test]
 fn b18_localhost_works_between_containers() {
-    let serve = "import socket, threading, time
-def tcp(family, address):
-    s = socket.socket(family); s.bind((address, 7002)); s.listen()
-    while True: s.accept()[0].sendall(b'tcp ' + address.encode())
-def udp(family, address):
-    s = socket.socket(family, socket.SOCK_DGRAM); s.bind((address, 7002))
+    let serve = "import socket, threading
+def tcp(s, address):
+    s.listen(); yield
+    while True: s.accept()[0].sendall(b'tcp ' + address)
+def udp(s, address):
+    yield
     while True:
-        _, peer = s.recvfrom(64); s.sendto(b'udp ' + address.encode(), peer)
+        _, peer = s.recvfrom(64); s.sendto(b'udp ' + address, peer)
 for f, a in ((socket.AF_INET, '127.0.0.1'), (socket.AF_INET6, '::1')):
-    for serve in (tcp, udp): threading.Thread(target=serve, args=(f, a), daemon=True).start()
-time.sleep(0.5); print('up', flush=True); time.sleep(600)";
+    for kind, serve in ((socket.SOCK_STREAM, tcp), (socket.SOCK_DGRAM, udp)):
+        s = socket.socket(f, kind); s.bind((a, 7002)); server = serve(s, a.encode()); next(server)
+        threading.Thread(target=next, args=(server,)).start()
+print('up', flush=True)";
     POD.sh(
         "a",
         &format!(
@@ -187,14 +190,6 @@ print(ctypes.string_at(c.shmat(c.shmget(K,4096,0),None,0)).decode(), c.msgget(K,
         python(&POD, "b", &format!("{SYSV}{look}")),
         "shared True True"
     );
-    // Behaviour 22: and not in another pod.
-    assert_eq!(
-        NEIGHBOUR.sh(
-            "a",
-            "tail -n +2 /proc/sysvipc/shm; tail -n +2 /proc/sysvipc/sem"
-        ),
-        ""
-    );
 }
 
 #[test]
@@ -202,6 +197,25 @@ fn b21_posix_shared_memory_is_one() {
     POD.sh("a", "echo from-a > /dev/shm/b21");
     assert_eq!(POD.sh("b", "cat /dev/shm/b21"), "from-a");
     NEIGHBOUR.try_exec("a", &["cat", "/dev/shm/b21"]).exits(1);
+}
+
+/// How many System V queues, semaphores and pieces of memory a container sees.
+fn sysv_objects(pod: &Pod, container: &str) -> [usize; 3] {
+    ["msg", "sem", "shm"].map(|kind| {
+        let table = pod.sh(container, &format!("cat /proc/sysvipc/{kind}"));
+        table.lines().count() - 1
+    })
+}
+
+#[test]
+fn b22_no_system_v_object_is_seen_in_another_pod() {
+    let make = "
+for n in range(3): print(min(c.msgget(K+1+n,0o1666), c.semget(K+1+n,1,0o1666), c.shmget(K+1+n,4096,0o1666)) >= 0)";
+    let made = python(&POD, "a", &format!("{SYSV}{make}"));
+    assert_eq!(made, "True\nTrue\nTrue");
+    let seen = sysv_objects(&POD, "b");
+    assert!(seen.iter().all(|count| *count >= 3), "{seen:?}");
+    assert_eq!(sysv_objects(&NEIGHBOUR, "a"), [0, 0, 0]);
 }
 
 #[test]
@@ -227,6 +241,25 @@ fn b23_share_process_namespace_shares_the_pid_view() {
     let link = "readlink /proc/self/ns/pid";
     assert_eq!(NEIGHBOUR.sh("a", link), NEIGHBOUR.sh("b", link));
     assert_eq!(NEIGHBOUR.sh("a", "ps | grep -c '[s]leep infinity'"), "2");
+}
+
+#[test]
+fn b09_a_signal_from_another_container_reaches_the_process_itself() {
+    let before = NEIGHBOUR.container("c");
+    assert_eq!(before["restartCount"], 0);
+    NEIGHBOUR.sh(
+        "a",
+        "kill -9 $(ps | grep '[s]leep 654321' | awk '{print $1}')",
+    );
+    NEIGHBOUR.eventually("c has ended and runs again", |status| {
+        let mut all = status["containerStatuses"].as_array().into_iter().flatten();
+        all.any(|one| one["restartCount"] == 1 && !one["state"]["running"].is_null())
+    });
+    let after = NEIGHBOUR.container("c");
+    let end = &after["lastState"]["terminated"];
+    assert_eq!(end["exitCode"], 137);
+    assert_eq!(end["reason"], "Error");
+    assert_ne!(after["containerID"], before["containerID"]);
 }
 
 #[test]

@@ -133,6 +133,18 @@ fn images_are_loaded_listed_and_removed() {
     beluga.run(["images"]).ok().says("busybox").says("latest");
     beluga.run(["rmi", "busybox"]).ok();
     assert!(!beluga.run(["images"]).ok().out.contains("busybox"));
+    for (command, hint) in [
+        (["rmi", "busybox"], "beluga images"),
+        (["load", "--input=nowhere.tar"], "it is taken from /"),
+        (["load", "--input=/etc/passwd"], "docker save"),
+        (["apply", "--filename=nowhere.yaml"], "it is taken from /"),
+    ] {
+        beluga
+            .run(command)
+            .exits(1)
+            .complains("try: ")
+            .complains(hint);
+    }
     beluga.is_clean();
 }
 

@@ -1,6 +1,9 @@
 //! Rights: privileged means the guest, never the host.
 
 use beluga_tests::{Pod, shared};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::sync::LazyLock;
 
 static POD: LazyLock<Pod<'static>> = LazyLock::new(|| {
@@ -112,4 +115,30 @@ for port in (22, 1023, 1024, 1025, 9999):
             .all(|line| line == "refused" || line == "b''"),
         "{said}"
     );
+}
+
+/// The command lines of every process that the host sees.
+fn processes_of_the_host() -> String {
+    let all = fs::read_dir("/proc").expect("Linux").flatten();
+    let lines = all.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn b35_neither_side_sees_the_others_files_and_processes() {
+    POD.sh(
+        "privileged",
+        "touch /run/of-the-pod; sleep 7654321 >/dev/null 2>&1 &",
+    );
+    let mut process = Command::new("sleep").arg("7654322").spawn().expect("sleep");
+    fs::write("/run/of-the-host", "").expect("a file");
+    let of_the_pod = POD.sh("privileged", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '");
+    let of_the_host = processes_of_the_host();
+    process.kill().expect("it runs");
+    assert!(of_the_pod.contains("sleep 7654321") && !of_the_pod.contains("sleep 7654322"));
+    assert!(of_the_host.contains("sleep 7654322") && !of_the_host.contains("sleep 7654321"));
+    assert!(!Path::new("/run/of-the-pod").exists());
+    let look = "ls /run/of-the-host /proc/[0-9]*/root/run/of-the-host 2>/dev/null | wc -l";
+    assert_eq!(POD.sh("privileged", look), "0");
 }

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::LoadError;
-use crate::tarfile::{Kind, Reader};
+use crate::tarfile::{Kind, Reader, TarError};
 
 /// No source has more files than this; a tar of empty ones must not fill memory.
 const MAX_FILES: usize = 100_000;
@@ -43,12 +43,21 @@ impl Archive {
             path: path.to_owned(),
             source,
         };
+        // Contents are passed over unread: that they are there is asked of the file's length.
+        let length = file.metadata().map_err(|source| LoadError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let length = length.len();
         let mut members = HashMap::new();
         let mut reader = Reader::new(&mut file, MAX_TAR_HEADER);
         while let Some(entry) = reader.next().map_err(broken)? {
             let name = clean(&entry.path);
             // Sparse files have no business in here, and their contents are in pieces.
             let whole = entry.runs.len() == 1 && entry.runs[0].length == entry.size;
+            if whole && reader.offset().saturating_add(entry.size) > length {
+                return Err(broken(TarError::Truncated { offset: length }));
+            }
             let member = match entry.kind {
                 Kind::Regular if whole => Some(Member::File {
                     offset: reader.offset(),

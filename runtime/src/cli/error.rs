@@ -100,6 +100,21 @@ pub enum CliError {
     },
 }
 
+/// What to do about a file that cannot be read.
+fn not_readable(error: &io::Error) -> Option<String> {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            let here = std::env::current_dir().ok()?;
+            Some(format!(
+                "look at the path: it is taken from {}",
+                here.display()
+            ))
+        }
+        io::ErrorKind::PermissionDenied => Some("run it as a user who may read it".to_owned()),
+        _ => None,
+    }
+}
+
 /// Several errors at once: all but the last are printed here, the last is given
 /// back to be.
 pub fn all(errors: Vec<CliError>) -> Result<u8, CliError> {
@@ -172,11 +187,8 @@ impl CliError {
     /// What to do next.
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Image(ImageError::Absent { .. }) => Some(
-                "beluga pull IMAGE, or beluga load -i FILE (an OCI layout or the output of \
-                 `docker save`); `beluga images` lists what is there"
-                    .into(),
-            ),
+            Self::Io { doing, source } if doing.starts_with("read ") => not_readable(source),
+            Self::Image(error) => error.hint(),
             Self::NotFound { what: "pod", .. } => Some("beluga get pods -A".into()),
             Self::Change(ChangeError::Differs { name, .. }) => {
                 Some(format!("beluga delete pod {name}, then apply again"))

@@ -162,6 +162,9 @@ enum Verb {
     Version,
     /// Print the completion script of a shell
     Completion(completion::Args),
+    /// What may stand in the place of a word, for completion scripts
+    #[command(name = "__complete", hide = true)]
+    Complete(completion::names::Args),
 }
 
 /// Runs the command of this process.
@@ -227,6 +230,7 @@ async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {
         Verb::Gc(args) => gc::run(settings, &args).await,
         Verb::Version => version::run(settings),
         Verb::Completion(args) => completion::run(&args),
+        Verb::Complete(args) => completion::names::run(settings, &args),
     }
 }
 

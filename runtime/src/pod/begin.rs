@@ -9,6 +9,11 @@ use crate::machine::control::Control;
 use crate::plan::HostStep;
 use crate::store::Life;
 use crate::store::status::EventKind;
+use std::time::Duration;
+
+/// How long an agent that does not come, or output that does not end, keeps
+/// clients waiting after a takeover.
+const CATCH_UP_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Supervisor {
     /// Makes the host objects and starts the VM; whether it runs.
@@ -56,6 +61,7 @@ impl Supervisor {
                         self.control = Some(control);
                         self.watch_machine(machine);
                         self.adopt_shares();
+                        self.catching_up = Some(after(now(), CATCH_UP_PATIENCE));
                         let message = "A new supervisor has taken the pod over".to_owned();
                         self.event(EventKind::Normal, "Adopted", message);
                         true
@@ -81,6 +87,18 @@ impl Supervisor {
                 self.machine = machine;
                 false
             }
+        }
+    }
+
+    /// Lets clients in once what happened while there was no supervisor is on
+    /// record: the agent tells it before it says what runs. Their first look is
+    /// as true as any later one.
+    pub(super) fn catch_up(&mut self) {
+        // An end is told when all of the run's output is in the log.
+        let is_done = self.is_listed && self.runs.deadline().is_none();
+        let is_over = |until: u64| is_done || until <= now().boot;
+        if self.catching_up.is_some_and(is_over) {
+            self.catching_up = None;
         }
     }
 

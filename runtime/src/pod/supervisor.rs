@@ -136,9 +136,13 @@ pub(super) struct Supervisor {
     /// Events that are in the record but for those that wait for their output.
     pub(super) received: u64,
     pub(super) is_set_up: bool,
+    /// The agent has said what runs.
+    pub(super) is_listed: bool,
     /// Whose turn it is to fill volumes.
     pub(super) filling: Arc<tokio::sync::Mutex<()>>,
     pub(super) said_hello: bool,
+    /// After a takeover: until when clients wait for what nobody has seen.
+    pub(super) catching_up: Option<u64>,
     pub(super) boot_deadline: Option<u64>,
     pub(super) is_hung: bool,
     pub(super) end_deadline: Option<u64>,
@@ -161,9 +165,11 @@ impl Supervisor {
         Self {
             received: record.acked,
             is_set_up: record.life == Life::Running,
+            is_listed: false,
             has_receipt: record.life == Life::Running,
             filling: Arc::default(),
             said_hello: false,
+            catching_up: None,
             statuses: watch::Sender::new(record.status().clone()),
             settings,
             plan: planned.plan,
@@ -243,6 +249,7 @@ impl Supervisor {
             if let Err(error) = self.save() {
                 self.go_on_unsaved(error)?;
             }
+            self.catch_up();
             match self.wait(listener).await {
                 Wake::Message(message) => self.on_message(message).await,
                 Wake::Link(event) => self.on_link(event).await,
@@ -269,6 +276,7 @@ impl Supervisor {
             self.runs.deadline(),
             self.boot_deadline,
             self.end_deadline,
+            self.catching_up,
         ];
         let deadline = deadlines.into_iter().flatten().min();
         tokio::select! {
@@ -278,7 +286,9 @@ impl Supervisor {
             Some(event) = self.link_events.recv() => Wake::Link(event),
             Some(message) = self.inbox.recv() => Wake::Message(message),
             packet = packet(self.control.as_ref()) => Wake::Packet(packet),
-            Ok((stream, _)) = listener.accept() => Wake::Client(stream),
+            Ok((stream, _)) = listener.accept(), if self.catching_up.is_none() => {
+                Wake::Client(stream)
+            }
             at = self.shares.ended() => Wake::ShareEnded(at),
             () = sleep_until(deadline) => Wake::Deadline,
         }
@@ -391,6 +401,7 @@ impl Supervisor {
             Message::Started(id, Err(fault)) => self.start_failed(id, fault).await,
             Message::Listed(Ok(Reply::Containers { containers })) => {
                 self.reconcile(containers).await;
+                self.is_listed = true;
                 // What the one before us did not finish telling.
                 self.refresh(None);
                 self.go_on_with_change().await;

@@ -144,11 +144,10 @@ const FILES: &[Use] = &[
         "echo handled > /v/handle; probe handle /v/handle",
         "handled",
     ),
-    // There is no virtio-fs device: the driver answers, and knows no such tag.
     (
         "virtio-fs",
-        "mount -t virtiofs absent /mnt 2>&1 | grep -o 'wrong fs type'",
-        "wrong fs type",
+        "grep -c ' /host virtiofs ' /proc/mounts; cat /host/note; echo back > /host/answer; cat /host/answer; mount -t virtiofs absent /mnt 2>&1 | grep -o 'wrong fs type'",
+        "1\nfrom the host\nback\nwrong fs type",
     ),
     (
         "FUSE",
@@ -197,15 +196,22 @@ const CONTROLLERS: &[Use] = &[
         "nproc; echo 1 > kid/cpuset.cpus; run nproc",
         "2\n1",
     ),
+    // Two MiB at half a MiB a second take four seconds longer than without.
     (
-        "io: a limit",
-        "n=$(stat -c %Hr:%Lr /dev/vdb); echo $n wiops=100 > kid/io.max; cat kid/io.max | cut -d' ' -f2-",
-        "rbps=max wbps=max riops=max wiops=100",
+        "io: a disk slowed down",
+        "n=$(stat -c %Hr:%Lr /dev/vdb); took() { local s=$(date +%s%N); run dd if=/dev/vdb of=/dev/null bs=64k count=32 iflag=direct 2>/dev/null; echo $((($(date +%s%N) - s) / 1000000)); }; free=$(took); echo $n rbps=524288 > kid/io.max; slow=$(took); [ $slow -ge $((free + 1500)) ] && echo slower || echo $free $slow; echo $n rbps=max > kid/io.max; grep -E '^'$n' rbytes=[0-9]{7}' kid/io.stat | grep -c .",
+        "slower\n1",
     ),
     (
-        "hugetlb, rdma and misc",
-        "echo 0 > kid/hugetlb.2MB.max; cat kid/hugetlb.2MB.max; ls kid/rdma.max kid/misc.max",
-        "0\nkid/misc.max\nkid/rdma.max",
+        "hugetlb: a limit",
+        "echo 0 > kid/hugetlb.2MB.max; cat kid/hugetlb.2MB.max",
+        "0",
+    ),
+    // The guest has no RDMA device and no such resource: there is nothing to share out.
+    (
+        "rdma and misc count what there is: nothing",
+        "cat kid/rdma.current kid/misc.current kid/misc.events; echo 'mlx4_0 hca_handle=2' 2>/dev/null > kid/rdma.max || echo no device; echo 'sev 1' 2>/dev/null > kid/misc.max || echo no resource",
+        "no device\nno resource",
     ),
     (
         "freeze and kill",

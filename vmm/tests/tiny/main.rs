@@ -10,7 +10,7 @@ mod vm;
 use beluga_proto::control::ControlRequest;
 use beluga_proto::vm::{Extent, FdNumber};
 use beluga_proto::{ExitCause, FaultCode, STAMP_PORT, Stamp};
-use payload::Code;
+use payload::{Code, XLOADFLAGS};
 use vm::{Vm, empty_disk, kvm_or_skip};
 
 /// First register of the first device: "virt".
@@ -59,6 +59,46 @@ fn ends_without_a_stamp_are_told_apart() {
         let (status, record) = Vm::boot(code, |_| {}).end();
         assert_eq!(status.code(), Some(1));
         assert_eq!(record.cause, cause, "{}", record.detail);
+    }
+}
+
+#[test]
+fn an_instruction_that_kvm_cannot_emulate_is_kvms_error() {
+    if !kvm_or_skip("an_instruction_that_kvm_cannot_emulate_is_kvms_error") {
+        return;
+    }
+    let code = Code::default().print("off").jump_to_nowhere();
+    let (status, record) = Vm::boot(code, |_| {}).end();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(record.cause, ExitCause::KvmError, "{}", record.detail);
+    assert!(
+        record.detail.contains("KVM met an internal error"),
+        "{}",
+        record.detail
+    );
+    assert_eq!((record.console.as_str(), record.end), ("off", None));
+    assert_eq!(record.exits["other"], 1);
+}
+
+#[test]
+fn a_bzimage_is_entered_at_its_64_bit_entry_with_a_zero_page() {
+    if !kvm_or_skip("a_bzimage_is_entered_at_its_64_bit_entry_with_a_zero_page") {
+        return;
+    }
+    let code = || Code::default().print("64 ").print_setup_magic().reset();
+    let (_, record) = Vm::start(&code().bzimage(), b"070701", |_| {}).end();
+    assert_eq!(record.cause, ExitCause::GuestCrashed, "{}", record.detail);
+    assert_eq!(record.console, "64 HdrS");
+
+    let mut old = code().bzimage();
+    old[XLOADFLAGS] = 0;
+    for (kernel, told) in [
+        (old, "a bzImage without a 64-bit entry"),
+        (code().bzimage()[..0x210].to_vec(), "truncated or damaged"),
+    ] {
+        let (_, record) = Vm::start(&kernel, b"070701", |_| {}).end();
+        assert_eq!(record.cause, ExitCause::BadImage);
+        assert!(record.detail.contains(told), "{}", record.detail);
     }
 }
 

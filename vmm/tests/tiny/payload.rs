@@ -9,6 +9,12 @@ const ROOM: usize = 0x4800;
 /// Bytes of the segment.
 const SEGMENT: usize = 0x5000;
 
+/// Between the end of low memory and the first device.
+const NOWHERE: u32 = 0xc800_0000;
+
+/// Where a bzImage says what entries it has.
+pub const XLOADFLAGS: usize = 0x236;
+
 /// The UART's data register.
 const UART: u16 = 0x3f8;
 
@@ -121,6 +127,51 @@ impl Code {
         // jmp here, with a pause: a halted vCPU would need an interrupt.
         self.0.extend([0xf3, 0x90, 0xeb, 0xfc]);
         self
+    }
+
+    /// Goes on where there is nothing: no memory and no device.
+    pub fn jump_to_nowhere(self) -> Self {
+        // mov eax, the hole below 4 GiB; jmp eax
+        self.raw(&[0xb8])
+            .raw(&NOWHERE.to_le_bytes())
+            .raw(&[0xff, 0xe0])
+    }
+
+    /// Writes the magic number of the setup header in the zero page, where RSI
+    /// points at the 64-bit entry, to the console.
+    pub fn print_setup_magic(self) -> Self {
+        // mov eax, [rsi + 0x202]; mov dx, UART
+        let code = self.raw(&[0x8b, 0x86, 0x02, 0x02, 0, 0, 0x66, 0xba]);
+        // out dx, al; shr eax, 8
+        let byte = [0xee, 0xc1, 0xe8, 0x08];
+        code.raw(&UART.to_le_bytes()).raw(&byte.repeat(4))
+    }
+
+    /// The code, which must run in 64-bit mode, at the 64-bit entry of a bzImage
+    /// (Documentation/arch/x86/boot.rst): one sector of set-up behind the boot
+    /// sector, then the protected-mode part. What stands at its 32-bit entry
+    /// faults.
+    pub fn bzimage(self) -> Vec<u8> {
+        const SETUP: usize = 2 * 512;
+        let mut file = vec![0; SETUP];
+        let mut field = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+        field(0x1f1, &[1]);
+        field(0x1f4, &(SEGMENT as u32 / 16).to_le_bytes());
+        field(0x1fe, &[0x55, 0xaa]);
+        field(0x202, b"HdrS");
+        // Protocol 2.15, loaded high, at its usual place, with a 64-bit entry.
+        field(0x206, &0x20f_u16.to_le_bytes());
+        field(0x211, &[1]);
+        field(0x214, &CODE.to_le_bytes());
+        field(0x230, &0x20_0000_u32.to_le_bytes());
+        field(XLOADFLAGS, &1_u16.to_le_bytes());
+        field(0x258, &u64::from(CODE).to_le_bytes());
+        field(0x260, &0x10_0000_u32.to_le_bytes());
+        // ud2, up to the 64-bit entry.
+        file.extend([0x0f, 0x0b].repeat(256));
+        file.extend(self.0);
+        file.resize(SETUP + SEGMENT, 0);
+        file
     }
 
     /// The code as an ELF file with a PVH note. Its ELF entry point is 0: no

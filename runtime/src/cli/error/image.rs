@@ -2,6 +2,7 @@
 
 use beluga_image::{
     CredentialError, LoadError, ReferenceError, RemoveError, SaveError, StoreError, TagError,
+    TarError,
 };
 
 /// Why an image is not to be had, or not to be got rid of.
@@ -69,6 +70,46 @@ pub enum ImageError {
     /// An image that cannot be removed.
     #[error(transparent)]
     Remove(#[from] RemoveError),
+}
+
+impl ImageError {
+    /// What to do next.
+    pub(super) fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Absent { .. } => {
+                "beluga pull IMAGE, or beluga load -i FILE (an OCI layout or the output of \
+                 `docker save`); `beluga images` lists what is there"
+            }
+            Self::None { .. }
+            | Self::Tag(TagError::Absent { .. })
+            | Self::Remove(RemoveError::Absent { .. }) => "`beluga images` lists what is there",
+            Self::Remove(RemoveError::InUse { users, .. }) => {
+                let users = users.join(" ");
+                return Some(format!(
+                    "beluga delete pod {users}; --force is for pods that have ended"
+                ));
+            }
+            Self::Load { source, .. } => return not_loadable(source),
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
+/// What to do about a file that is no usable image.
+fn not_loadable(error: &LoadError) -> Option<String> {
+    let text = match error {
+        LoadError::Read { source, .. } => return super::not_readable(source),
+        LoadError::Archive {
+            source: TarError::Truncated { .. },
+            ..
+        } => "the file is not whole: make it or fetch it once more",
+        LoadError::UnknownFormat { .. } | LoadError::Archive { .. } => {
+            "`docker save -o FILE IMAGE` or `skopeo copy docker://IMAGE oci-archive:FILE` makes one"
+        }
+        _ => return None,
+    };
+    Some(text.to_owned())
 }
 
 /// An image that a pod needs and the store does not have.

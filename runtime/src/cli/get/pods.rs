@@ -4,8 +4,9 @@ use crate::cli::pods::Scope;
 use crate::cli::table::Table;
 use crate::cli::time;
 use crate::engine::PodView;
+use crate::machine;
 use crate::plan::ContainerKind;
-use crate::store::status::{ContainerState, ContainerStatus};
+use crate::store::status::{ContainerState, ContainerStatus, PodStatus};
 
 /// A table of pods.
 pub fn table(pods: &[PodView], scope: &Scope, wide: bool) -> Table {
@@ -112,10 +113,12 @@ fn restarts(pod: &PodView) -> String {
 /// The STATUS column: the most telling word about a pod, by kubectl's rules.
 pub fn status(pod: &PodView) -> String {
     let status = &pod.status;
-    let mut word = status
-        .reason
-        .clone()
-        .unwrap_or_else(|| status.phase.to_string());
+    let mut word = match &status.reason {
+        // These words are Beluga's own: who knows kubectl's needs the phase with them.
+        Some(reason) if is_machines(reason, status) => format!("{}:{reason}", status.phase),
+        Some(reason) => reason.clone(),
+        None => status.phase.to_string(),
+    };
     let inits = status
         .containers
         .iter()
@@ -165,6 +168,12 @@ pub fn status(pod: &PodView) -> String {
         word = "Terminating".into();
     }
     word
+}
+
+/// Whether a reason is how the pod's machine ended.
+fn is_machines(reason: &str, status: &PodStatus) -> bool {
+    let end = status.vm_end.as_ref();
+    end.is_some_and(|end| [machine::reason(end), "HostRestarted"].contains(&reason))
 }
 
 /// The word for a container that does not run.

@@ -73,10 +73,30 @@ fn rounds(usual: u32) -> impl Iterator<Item = u32> {
     let seconds = std::env::var("FUZZ_SECONDS").ok();
     let seconds = seconds.and_then(|text| text.parse().ok());
     let begun = std::time::Instant::now();
-    (0..).take_while(move |round| match seconds {
-        Some(seconds) => begun.elapsed() < std::time::Duration::from_secs(seconds),
-        None => *round < usual,
+    let mut told = Tried(0);
+    (0..).take_while(move |round| {
+        // All of it, or only a copy of its number would be here.
+        let told = &mut told;
+        told.0 = *round;
+        match seconds {
+            Some(seconds) => begun.elapsed() < std::time::Duration::from_secs(seconds),
+            None => *round < usual,
+        }
     })
+}
+
+/// Says at the end to the gate how often a target was run: libtest keeps what a
+/// test prints.
+struct Tried(u32);
+
+impl Drop for Tried {
+    fn drop(&mut self) {
+        use std::io::Write as _;
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or_default();
+        let line = format!("FUZZED {name}: {} executions\n", self.0);
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use super::*;
 use crate::cli::{object, yaml};
 use crate::spec;
-use crate::store::status::{Phase, PodStatus, Termination};
+use crate::store::status::{Phase, PodStatus, Termination, VmEnd};
 use beluga_proto::PodUid;
 
 fn ended(code: i32, reason: &str) -> ContainerState {
@@ -127,6 +127,31 @@ fn the_status_column_is_the_one_of_kubectl() {
     leaving.status.deleted = Some(1);
     assert_eq!(status(&leaving), "Terminating");
     assert_eq!(ready(&leaving), "2/2");
+}
+
+#[test]
+fn a_machine_that_ended_is_told_with_the_phase_and_a_kubelets_reason_as_it_is() {
+    let mut pod = pod(
+        Phase::Failed,
+        [0, 137, 137].map(|code| ended(code, "Error")),
+    );
+    for (reason, shown) in [
+        ("VmmKilled", "Failed:VmmKilled"),
+        ("HostRestarted", "Failed:HostRestarted"),
+        ("DeadlineExceeded", "DeadlineExceeded"),
+    ] {
+        pod.status.reason = Some(reason.into());
+        pod.status.vm_end = Some(VmEnd {
+            cause: None,
+            detail: "the VMM was ended by signal 9".into(),
+            exit_code: None,
+            signal: Some(9),
+            last_stamp: None,
+            reached: None,
+            console: String::new(),
+        });
+        assert_eq!(status(&pod), shown);
+    }
 }
 
 #[test]
