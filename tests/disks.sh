@@ -4,6 +4,13 @@
 #   tests/disks.sh AGENT_TESTS LAYER     the agent's test program; an EROFS disk of busybox
 set -euo pipefail
 work=$(mktemp -d /run/beluga-disks.XXXXXX)
+# On a machine whose KVM is able this is no lab host: it stays as it was.
+tidy() {
+    losetup -j "$work/layer" -O NAME -n | xargs -r losetup -d
+    losetup -j "$work/scratch" -O NAME -n | xargs -r losetup -d
+    rm -rf "$work"
+}
+trap tidy EXIT
 cp "$2" "$work/layer"
 truncate -s 64M "$work/scratch"
 mke2fs -q -F -t ext4 -O quota,project "$work/scratch"
