@@ -42,6 +42,7 @@ soak: build images ## long runs: 1 GiB through a container and back, a second bu
 
 bench: build images ## CPU time, exits, memory, traffic beside QEMU's: a table, and target/bench.json
 	@tests/bench/run.py
+	@tests/bench/pull.py
 
 fuzz: ## fuzz targets for T seconds each
 	@tests/fuzz.sh $(T)
