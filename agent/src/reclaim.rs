@@ -17,6 +17,10 @@ const LONGEST: Duration = Duration::from_secs(15);
 const FLOOR: u64 = 4 << 20;
 /// Least and most bytes of one step.
 const STEP: std::ops::RangeInclusive<u64> = 1 << 20..=256 << 20;
+/// So much goes at once, and what is free then is moved together: the host gets
+/// back huge pages only, and a big file leaves many of them half empty.
+const LAST: u64 = 16 << 20;
+const COMPACT: &str = "/proc/sys/vm/compact_memory";
 /// Idle: no more than one part in so many of a CPU was used.
 const IDLE_SHARE: u32 = 20;
 /// Pressed: somebody waited for more than one part in so many of the time.
@@ -97,7 +101,10 @@ impl Reclaim {
         if let Step::Reclaim(bytes) = step {
             // It may wait for dirty pages to be written: a child does it. Less
             // than was asked for is an error, and as good.
-            let write = move || std::fs::write(RECLAIM, bytes.to_string()).is_ok();
+            let write = move || {
+                let _ = std::fs::write(RECLAIM, bytes.to_string());
+                bytes > LAST || std::fs::write(COMPACT, "1").is_ok()
+            };
             let _ = crate::sys::in_child(write);
         }
     }
@@ -116,7 +123,8 @@ fn step(before: Usage, now: Usage, pause: Duration) -> Step {
     if !idle || waited > pause / WAIT_SHARE {
         return Step::Busy;
     }
-    let bytes = (now.cache.saturating_sub(FLOOR) / 2).min(*STEP.end());
+    let spare = now.cache.saturating_sub(FLOOR);
+    let bytes = if spare > LAST { spare / 2 } else { spare }.min(*STEP.end());
     if missed || bytes < *STEP.start() {
         return Step::Nothing;
     }
@@ -179,7 +187,9 @@ mod tests {
         assert_eq!(after(IDLE), Step::Reclaim(18 << 20));
         let cache = 1 << 30;
         assert_eq!(after(Usage { cache, ..IDLE }), Step::Reclaim(256 << 20));
-        for cache in [5 << 20, 1 << 20] {
+        let cache = 16 << 20;
+        assert_eq!(after(Usage { cache, ..IDLE }), Step::Reclaim(12 << 20));
+        for cache in [4 << 20, 1 << 20] {
             assert_eq!(after(Usage { cache, ..IDLE }), Step::Nothing);
         }
     }
