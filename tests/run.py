@@ -61,6 +61,9 @@ def static_checks(tally):
     tally.check("formatting", quiet(["cargo", "fmt", "--all", "--check"]))
     tally.check("lints", quiet(["cargo", "clippy", "--locked", "-q", "--workspace", "--all-targets", "--", "-D",
                                 "warnings"]))
+    # Those with `test = false` are not among all targets.
+    tally.check("lints of the stories", quiet(["cargo", "clippy", "--locked", "-q", "-p", "beluga-tests",
+                                               "--test", "*", "--", "-D", "warnings"]))
     tally.check("documentation", quiet(
         ["cargo", "doc", "--locked", "-q", "--workspace", "--no-deps", "--document-private-items"],
         env={**os.environ, "RUSTDOCFLAGS": "-D warnings -A rustdoc::private_intra_doc_links"}))

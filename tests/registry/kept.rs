@@ -19,9 +19,8 @@ fn summary(puller: &Puller, kind: &str) -> Value {
     let all: Value =
         serde_json::from_str(&puller.run(&["df", "-o", "json"]).ok().out).expect("JSON");
     let rows = all["summary"].as_array().expect("rows").iter();
-    rows.cloned()
-        .find(|row| row["type"] == kind)
-        .expect("a row")
+    let mut of_kind = rows.filter(|row| row["type"] == kind);
+    of_kind.next().expect("a row").clone()
 }
 
 #[test]

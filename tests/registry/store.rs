@@ -90,7 +90,7 @@ fn a_saved_image_is_loaded_again_as_it_was() {
                 .collect::<Vec<_>>(),
         );
         assert!(again.ok().out.len() > 100_000);
-        second.run(&["rmi", &names[0], &names[1], &names[2]]).ok();
+        second.run(&["rmi", names[0], names[1], names[2]]).ok();
         assert_eq!(second.store(), [""; 0]);
     }
 }

@@ -136,6 +136,7 @@ fn b35_neither_side_sees_the_others_files_and_processes() {
     let of_the_pod = POD.sh("privileged", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '");
     let of_the_host = processes_of_the_host();
     process.kill().expect("it runs");
+    process.wait().expect("it ends");
     assert!(of_the_pod.contains("sleep 7654321") && !of_the_pod.contains("sleep 7654322"));
     assert!(of_the_host.contains("sleep 7654322") && !of_the_host.contains("sleep 7654321"));
     assert!(!Path::new("/run/of-the-pod").exists());

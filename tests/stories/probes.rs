@@ -69,8 +69,10 @@ fn b10_readiness_is_what_the_probe_says() {
     becomes(false);
     pod.eventually("not ready", |status| {
         let conditions = status["conditions"].as_array().into_iter().flatten();
-        let ready = conditions.filter(|one| one["type"] == "Ready");
-        ready.last().is_some_and(|one| one["status"] == "False")
+        let mut ready = conditions.filter(|one| one["type"] == "Ready");
+        ready
+            .next_back()
+            .is_some_and(|one| one["status"] == "False")
     });
     let row = shared().run(["get", "pod", "probed", "--no-headers"]).ok();
     assert!(!row.out.contains("7/7"), "{row}");

@@ -1,6 +1,6 @@
 //! Stories that are too long for the gate: `make soak`.
 
-use crate::workloads::{apply, deployment, distinct, own_volumes, pods};
+use crate::workloads::{deployment, distinct, own_volumes, pods};
 use beluga_tests::{Beluga, run, say};
 use std::time::{Duration, Instant};
 
