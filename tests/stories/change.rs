@@ -90,7 +90,7 @@ fn b10_apply_changes_what_can_change_and_a_killed_supervisor_does_not_matter() {
     apply(&fixed_field).exits(1).complains(path);
     apply(&text.replace("image: busybox", "image: absent"))
         .exits(1)
-        .complains("not present");
+        .complains("cannot pull the image");
     let next = text
         .replace("image: busybox", "image: nginx")
         .replace("{name: applied}", "{name: applied, labels: {v: '2'}}");

@@ -36,7 +36,8 @@ fn b09_a_kill_is_137_and_orphans_are_reaped() {
     // Two shells and two commands at most: the orphan is gone two seconds after its end.
     let processes = said.lines().next().and_then(|line| line.parse().ok());
     assert!(matches!(processes, Some(3..=4)), "{said}");
-    assert!(said.ends_with("inner 137\n"), "{said}");
+    // The shell's `Killed` comes by the other stream, before it or after.
+    assert!(said.contains("\ninner 137\n"), "{said}");
 }
 
 #[test]

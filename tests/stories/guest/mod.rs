@@ -146,7 +146,7 @@ const TRAFFIC: &[Use] = &[
     ),
     (
         "balloon",
-        "rises virtio_balloon unshare -m bash -c 'mount -t tmpfs b /mnt && head -c 32M /dev/zero > /mnt/f'",
+        "rises virtio_balloon unshare -m bash -c 'mount -t tmpfs b /mnt && head -c 192M /dev/zero > /mnt/f'",
         "virtio_balloon",
     ),
 ];
