@@ -294,8 +294,18 @@ pub async fn connect(
     uid: &PodUid,
     port: u16,
 ) -> Result<(OwnedFd, OwnedFd), EngineError> {
-    live(settings, uid).await?;
-    Ok(client::connect(settings, uid, port).await?)
+    let until = Instant::now() + REACH_PATIENCE;
+    loop {
+        live(settings, uid).await?;
+        match client::connect(settings, uid, port).await {
+            // A supervisor that is being killed still takes what it will not
+            // answer; nothing was sent to the pod, so its successor may be asked.
+            Err(ClientError::Channel(_) | ClientError::Closed) if Instant::now() < until => {
+                tokio::time::sleep(REACH_STEP).await;
+            }
+            connected => return Ok(connected?),
+        }
+    }
 }
 
 async fn live(settings: &Settings, uid: &PodUid) -> Result<(), EngineError> {
