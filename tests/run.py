@@ -122,8 +122,8 @@ def main():
         reproducible(tally, "kernel" if soak else "initramfs")
     if tally.failures and not (soak or filters):
         print("\nstories run all the same: a broken check does not hide a broken pod")
-        if not soak:
-            disks.run_all(tally)
+    if not soak and not filters:
+        disks.run_all(tally)
     elsewhere = not soak and registry.run_all(tally, filters)
     with boots.counted(tally, limited=not soak) as environment:
         if not soak and not filters:
