@@ -11,7 +11,7 @@ T ?= 60
 
 TARGET := target
 GUEST := $(TARGET)/guest
-BINARIES := $(TARGET)/release/beluga $(TARGET)/release/beluga-vmm $(TARGET)/release/beluga-share
+BINARIES := $(TARGET)/release/beluga $(TARGET)/release/beluga-vmm $(TARGET)/release/beluga-share $(TARGET)/release/beluga-cri $(TARGET)/release/containerd-shim-beluga-v2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build guest images demo test soak bench fuzz lab lab-run install uninstall clean
@@ -25,8 +25,9 @@ setup: ## install the Debian packages that building and testing need
 guest: setup ## guest kernel and initramfs (the kernel is cached outside the checkout)
 	@rootfs/build.sh
 
-build: guest ## the binaries and the guest
-	@cargo build --release --locked -p beluga-runtime -p beluga-vmm -p beluga-share
+build: guest ## the binaries, the guest, the images of `beluga conformance`
+	@cargo build --release --locked -p beluga-runtime -p beluga-vmm -p beluga-share -p beluga-cri -p beluga-shim
+	@tests/images/build.py $(GUEST) conformance
 
 images: setup ## test images from Debian's packages
 	@tests/images/build.py $(TARGET)/images

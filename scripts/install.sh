@@ -3,7 +3,7 @@
 #
 #   scripts/install.sh [--remove] PREFIX
 #
-# PREFIX/bin/beluga, PREFIX/lib/beluga/{beluga-vmm,beluga-share,vmlinux,initramfs.cpio},
+# PREFIX/bin/beluga, PREFIX/bin/beluga-cri with its systemd unit, PREFIX/bin/containerd-shim-beluga-v2, PREFIX/lib/beluga/{beluga-vmm,beluga-share,vmlinux,initramfs.cpio,conformance.tar},
 # shell completions under PREFIX/share. PREFIX/lib/beluga/installed lists the
 # files and the directories that were made for them: what lay there before stays.
 set -euo pipefail
@@ -18,10 +18,14 @@ list=$prefix/lib/beluga/installed
 # Where each part goes: source, mode, place below PREFIX.
 parts=(
     "$target/release/beluga 755 /bin/beluga"
+    "$target/release/beluga-cri 755 /bin/beluga-cri"
+    "$target/release/containerd-shim-beluga-v2 755 /bin/containerd-shim-beluga-v2"
+    "dist/beluga-cri.service 644 /lib/systemd/system/beluga-cri.service"
     "$target/release/beluga-vmm 755 /lib/beluga/beluga-vmm"
     "$target/release/beluga-share 755 /lib/beluga/beluga-share"
     "$target/guest/vmlinux 644 /lib/beluga/vmlinux"
     "$target/guest/initramfs.cpio 644 /lib/beluga/initramfs.cpio"
+    "$target/guest/conformance.tar 644 /lib/beluga/conformance.tar"
 )
 completions=(
     "bash /share/bash-completion/completions/beluga"

@@ -12,9 +12,10 @@ declare -A packages=(
     # What the lab host is made of.
     [lab]="qemu-system-x86 busybox-static kmod xz-utils zstd python3"
     # What the host side of a pod, its images and their tests call or compare with.
-    [product]="gcc libc6-dev e2fsprogs iproute2 nftables"
+    # protobuf-compiler: the bindings of CRI are made from its definition.
+    [product]="gcc libc6-dev protobuf-compiler e2fsprogs iproute2 nftables containernetworking-plugins iptables containerd"
     # A registry on the loopback, what fills it, and what it is compared with.
-    [registry]="docker-registry skopeo umoci apache2-utils openssl"
+    [registry]="docker-registry skopeo umoci buildah apache2-utils openssl"
     [images]="gcc libc6-dev python3 erofs-utils xz-utils zstd curl iputils-ping procps openssl"
 )
 

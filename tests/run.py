@@ -16,7 +16,7 @@ import sys
 
 sys.dont_write_bytecode = True
 
-from gate import boots, disks, front, registry, source, stories, time_limit
+from gate import boots, front, inside, registry, source, stories, time_limit
 from gate.process import ROOT, quiet, run
 from gate.tally import Tally
 
@@ -31,6 +31,8 @@ MAY_LINK = {
     "beluga-agent": {"beluga-proto"},
     "beluga-runtime": {"beluga-proto", "beluga-image"},
     "beluga-share": set(),
+    "beluga-cri": {"beluga-proto", "beluga-image", "beluga-runtime"},
+    "beluga-shim": {"beluga-proto", "beluga-image", "beluga-runtime"},
     "beluga-tests": set(),
 }
 MUST_NOT_LINK = {
@@ -40,6 +42,8 @@ MUST_NOT_LINK = {
     "beluga-agent": {"tokio", "clap", "k8s-openapi", "netlink-packet-core", "netlink-packet-route", "rtnetlink"},
     "beluga-image": {"tokio"},
     "beluga-share": {"tokio", "clap", "kvm-ioctls", "vm-memory", "serde", "serde_json"},
+    "beluga-cri": {"kvm-ioctls", "vm-memory"},
+    "beluga-shim": {"kvm-ioctls", "vm-memory"},
     "beluga-tests": {"k8s-openapi"},
 }
 
@@ -123,7 +127,7 @@ def main():
     if tally.failures and not (soak or filters):
         print("\nstories run all the same: a broken check does not hide a broken pod")
     if not soak and not filters:
-        disks.run_all(tally)
+        inside.run_all(tally)
     elsewhere = not soak and registry.run_all(tally, filters)
     with boots.counted(tally, limited=not soak) as environment:
         if not soak and not filters:

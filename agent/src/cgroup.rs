@@ -76,8 +76,17 @@ pub fn set_up() -> Result<(), CgroupError> {
     make(POD)?;
     write(format!("{AGENT}/cgroup.procs"), "1")?;
     write(format!("{MOUNT}/cgroup.subtree_control"), all.trim_end())?;
-    write(format!("{POD}/cgroup.subtree_control"), all.trim_end())
+    write(format!("{POD}/cgroup.subtree_control"), all.trim_end())?;
+    // Here, where no container can change it: the agent removes what they make.
+    write(format!("{POD}/cgroup.max.descendants"), MAX_GROUPS)?;
+    write(format!("{POD}/cgroup.max.depth"), MAX_LEVELS)
 }
+
+/// Most groups that the containers of a pod may have in all.
+const MAX_GROUPS: &str = "1024";
+
+/// Deepest nesting of them: a container's own group and [`MAX_DEPTH`] below.
+const MAX_LEVELS: &str = "33";
 
 /// Kills every process of every container.
 pub fn kill_pod() -> Result<(), CgroupError> {
@@ -213,7 +222,7 @@ impl Cgroup {
             let pids = text.lines().filter_map(|line| line.parse::<u32>().ok());
             found.extend(pids.take(limit - found.len()));
             visited += 1;
-            if found.len() == limit || visited == MAX_GROUPS {
+            if found.len() == limit || visited == MAX_SEARCHED {
                 break;
             }
             if depth < MAX_DEPTH {
@@ -235,7 +244,7 @@ const MAX_DEPTH: usize = 32;
 
 /// Most groups of a container that are searched for processes: a container that
 /// makes more does not stall the agent.
-const MAX_GROUPS: usize = 1024;
+const MAX_SEARCHED: usize = 1024;
 
 /// Paths of the groups right below one.
 fn below(path: &str) -> impl Iterator<Item = String> {
@@ -273,6 +282,7 @@ fn values(limits: &CgroupLimits) -> Vec<(&'static str, String)> {
     let plain = [
         ("memory.max", limits.memory_max),
         ("memory.low", limits.memory_low),
+        ("memory.high", limits.memory_high),
         ("pids.max", limits.pids_max),
     ];
     values.extend(
@@ -291,6 +301,7 @@ fn changed(limits: &CgroupLimits) -> Vec<(&'static str, String)> {
         ("cpu.weight", "100"),
         // Before the limit: no more than that is protected.
         ("memory.low", "0"),
+        ("memory.high", "max"),
         ("memory.max", "max"),
         ("pids.max", "max"),
     ];
@@ -325,6 +336,7 @@ mod tests {
             cpu_weight: Some(20_000),
             memory_max: Some(1 << 20),
             memory_low: None,
+            memory_high: Some(4096),
             pids_max: Some(7),
         };
         assert_eq!(
@@ -334,6 +346,7 @@ mod tests {
                 ("cpu.max", "50000 100000".to_owned()),
                 ("cpu.weight", "10000".to_owned()),
                 ("memory.max", "1048576".to_owned()),
+                ("memory.high", "4096".to_owned()),
                 ("pids.max", "7".to_owned()),
             ]
         );
@@ -352,6 +365,7 @@ mod tests {
                 ("cpu.max", "max 100000".to_owned()),
                 ("cpu.weight", "20".to_owned()),
                 ("memory.low", "0".to_owned()),
+                ("memory.high", "max".to_owned()),
                 ("memory.max", "1048576".to_owned()),
                 ("pids.max", "max".to_owned()),
             ]

@@ -14,12 +14,15 @@ const SHORTEST: Duration = Duration::from_secs(5);
 /// The same where there was nothing to give for long.
 const LONGEST: Duration = Duration::from_secs(15);
 /// Cache that is left alone in bytes: what runs now and then, runs from it.
-const FLOOR: u64 = 4 << 20;
+const FLOOR: u64 = 2 << 20;
 /// Least and most bytes of one step.
 const STEP: std::ops::RangeInclusive<u64> = 1 << 20..=256 << 20;
 /// So much goes at once, and what is free then is moved together: the host gets
 /// back huge pages only, and a big file leaves many of them half empty.
 const LAST: u64 = 16 << 20;
+/// How often that is done once more when there is nothing left to reclaim: what
+/// was on its way to the free lists, or held by somebody, is there by and by.
+const AFTERWARDS: u8 = 3;
 const COMPACT: &str = "/proc/sys/vm/compact_memory";
 /// Idle: no more than one part in so many of a CPU was used.
 const IDLE_SHARE: u32 = 20;
@@ -62,6 +65,8 @@ pub struct Reclaim {
     seen: Usage,
     /// What the last look came to.
     last: Step,
+    /// How often free memory is still to be moved together.
+    afterwards: u8,
 }
 
 impl Reclaim {
@@ -72,6 +77,7 @@ impl Reclaim {
             pause: SHORTEST,
             seen: Usage::default(),
             last: Step::Nothing,
+            afterwards: 0,
         }
     }
 
@@ -92,22 +98,34 @@ impl Reclaim {
         let in_vain = matches!(self.last, Step::Reclaim(_)) && usage.cache >= seen.cache;
         self.pause = match step {
             Step::Reclaim(_) if !in_vain => SHORTEST,
+            Step::Nothing if self.afterwards > 0 => SHORTEST,
             // It is awake anyway.
             Step::Busy => 2 * SHORTEST,
             Step::Reclaim(_) | Step::Nothing => (self.pause * 2).min(LONGEST),
         };
         self.next = now + self.pause;
         self.last = step;
-        if let Step::Reclaim(bytes) = step {
-            // It may wait for dirty pages to be written: a child does it. Less
-            // than was asked for is an error, and as good.
-            let write = move || {
-                let _ = std::fs::write(RECLAIM, bytes.to_string());
-                bytes > LAST || std::fs::write(COMPACT, "1").is_ok()
-            };
-            let _ = crate::sys::in_child(write);
+        // It may wait for dirty pages to be written, or for others: a child does it.
+        match step {
+            Step::Reclaim(bytes) => {
+                self.afterwards = AFTERWARDS;
+                let _ = crate::sys::in_child(move || {
+                    // Less than was asked for is an error, and as good.
+                    let _ = std::fs::write(RECLAIM, bytes.to_string());
+                    bytes > LAST || compact()
+                });
+            }
+            Step::Nothing if self.afterwards > 0 => {
+                self.afterwards -= 1;
+                let _ = crate::sys::in_child(compact);
+            }
+            Step::Busy | Step::Nothing => {}
         }
     }
+}
+
+fn compact() -> bool {
+    std::fs::write(COMPACT, "1").is_ok()
 }
 
 /// How much to reclaim after `pause`, if anything.
@@ -184,12 +202,12 @@ mod tests {
 
     #[test]
     fn an_idle_pod_gives_half_of_its_cache_at_a_time_down_to_a_floor() {
-        assert_eq!(after(IDLE), Step::Reclaim(18 << 20));
+        assert_eq!(after(IDLE), Step::Reclaim(19 << 20));
         let cache = 1 << 30;
         assert_eq!(after(Usage { cache, ..IDLE }), Step::Reclaim(256 << 20));
         let cache = 16 << 20;
-        assert_eq!(after(Usage { cache, ..IDLE }), Step::Reclaim(12 << 20));
-        for cache in [4 << 20, 1 << 20] {
+        assert_eq!(after(Usage { cache, ..IDLE }), Step::Reclaim(14 << 20));
+        for cache in [2 << 20, 1 << 20] {
             assert_eq!(after(Usage { cache, ..IDLE }), Step::Nothing);
         }
     }

@@ -12,7 +12,7 @@ use crate::quota::{self, ProjectQuota, QuotaError};
 use beluga_proto::agent::FilePiece;
 use beluga_proto::pod::{VolumeKind, VolumeSetup};
 use beluga_proto::{Fault, FaultCode, PodSetup};
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io;
@@ -137,6 +137,12 @@ pub fn set_up(setup: &PodSetup) -> Result<Storage, SetupError> {
     let mut storage = scratch(setup.scratch.as_deref())?;
     for volume in &setup.volumes {
         let path = volume_directory(volume, &mut storage)?;
+        if volume.shared {
+            let what = || format!("share what is mounted in volume {}", volume.name);
+            // A mount of its own, so that only what is below it passes.
+            mount_bind(&*path, &*path).map_err(step(what()))?;
+            mount_change(&*path, MountPropagationFlags::SHARED).map_err(step(what()))?;
+        }
         storage.volumes.insert(volume.name.clone(), path);
     }
     Ok(storage)
@@ -274,6 +280,10 @@ fn is_plain_name(name: &str) -> bool {
         && !name.contains(['/', '\0'])
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "a total match: every kind of volume once"
+)]
 fn volume_directory(setup: &VolumeSetup, storage: &mut Storage) -> Result<String, SetupError> {
     let name = setup.name.as_str();
     if !is_plain_name(name) || storage.volumes.contains_key(name) {

@@ -1,11 +1,28 @@
 //! Usage of the pod and of its containers, from the kernel's own files. All of
 //! them are read without waiting for a process.
 
+use crate::boot::SCRATCH;
 use crate::cgroup::{self, Cgroup};
 use crate::quota;
 use beluga_proto::ContainerId;
-use beluga_proto::agent::{ContainerStats, InterfaceStats, PodStats, ProcessStats};
+use beluga_proto::agent::{ContainerStats, DiskStats, InterfaceStats, PodStats, ProcessStats};
 use std::path::Path;
+
+/// Files of a container's cgroup that are told whole.
+const FILES: [&str; 9] = [
+    "cpu.stat",
+    "memory.stat",
+    "memory.events",
+    "memory.peak",
+    "io.stat",
+    "pids.max",
+    "cpu.pressure",
+    "memory.pressure",
+    "io.pressure",
+];
+
+/// Most descriptors that are counted per container.
+const MAX_DESCRIPTORS: usize = 4096;
 
 /// Most processes that are named per container.
 const MAX_PROCESSES: usize = 1024;
@@ -36,6 +53,12 @@ pub fn pod() -> PodStats {
         uptime_nanos: uptime_nanos(&read("/proc/uptime")),
         interfaces: interfaces(&read("/proc/net/dev")),
         containers: Vec::new(),
+        cards: read("/proc/net/dev"),
+        disk: rustix::fs::statvfs(SCRATCH).ok().map(|found| DiskStats {
+            bytes: found.f_blocks.saturating_mul(found.f_frsize),
+            inodes: found.f_files,
+            inodes_free: found.f_ffree,
+        }),
     }
 }
 
@@ -82,6 +105,8 @@ pub fn container(
     let memory = number("memory.current");
     let inactive = cgroup::counter(&file("memory.stat"), "inactive_file").unwrap_or(0);
     let (read_bytes, write_bytes) = transfers(&read(&file("io.stat")));
+    let pids = group.processes(MAX_PROCESSES);
+    let (descriptors, sockets) = descriptors(&pids);
     ContainerStats {
         id: id.clone(),
         cpu_nanos: cgroup::counter(&file("cpu.stat"), "usage_usec").unwrap_or(0) * 1000,
@@ -94,8 +119,7 @@ pub fn container(
             .unwrap_or(0),
         read_bytes,
         write_bytes,
-        processes: group
-            .processes(MAX_PROCESSES)
+        processes: pids
             .into_iter()
             .map(|pid| ProcessStats {
                 pid,
@@ -106,7 +130,30 @@ pub fn container(
                 .to_owned(),
             })
             .collect(),
+        files: FILES
+            .map(|name| (name.to_owned(), read(&file(name))))
+            .into_iter()
+            .filter(|(_, text)| !text.is_empty())
+            .collect(),
+        descriptors,
+        sockets,
     }
+}
+
+/// Descriptors of processes, and how many of them are sockets. A container may
+/// have more than can be counted while others wait.
+fn descriptors(pids: &[u32]) -> (u64, u64) {
+    let places = pids.iter().map(|pid| format!("/proc/{pid}/fd"));
+    let all = places.filter_map(|place| std::fs::read_dir(place).ok());
+    let all = all.flatten().flatten().take(MAX_DESCRIPTORS);
+    all.fold((0, 0), |(all, sockets), one| {
+        let target = std::fs::read_link(one.path()).unwrap_or_default();
+        let is_socket = target
+            .as_os_str()
+            .as_encoded_bytes()
+            .starts_with(b"socket:");
+        (all + 1, sockets + u64::from(is_socket))
+    })
 }
 
 /// Sum over the disks of io.stat: `253:0 rbytes=1 wbytes=2 …`.

@@ -19,28 +19,34 @@
 
 pub mod layer;
 
+mod build;
+mod cancel;
 mod config;
 mod digest;
 mod erofs;
 mod load;
 mod pull;
+mod push;
 mod reference;
 mod registry;
 mod save;
 mod store;
 mod tarfile;
 
+pub use build::{BuildError, BuildOptions, BuildProgress};
+pub use cancel::Cancel;
 pub use config::{ConfigError, ImageConfig, Platform};
 pub use digest::{Digest, DigestError};
 pub use layer::LayerError;
 pub use layer::Limits;
 pub use load::{LoadError, LoadOptions, LoadedImage, Progress, Source};
 pub use pull::{PullOptions, PullProgress, PulledImage};
+pub use push::{Arrival, PushError, PushOptions, PushProgress, PushedImage};
 pub use reference::{Reference, ReferenceError};
 pub use registry::{CredentialError, HostsError, Keyring, Registry, RegistryError};
 pub use save::{SaveError, SaveFormat, SaveImage};
 pub use store::{
     Damage, Details, Hold, Image, ImageUsage, Layer, Pruned, Removal, RemoveError, Removed, Store,
-    StoreError, TagError, Unused, Usage,
+    StoreError, TagError, Unused, Usage, allocated, footprint,
 };
 pub use tarfile::TarError;

@@ -34,6 +34,12 @@ pub enum ReferenceError {
         /// The text as given.
         text: String,
     },
+    /// What a shell has not split, or split wrongly.
+    #[error("image reference {text:?} has a blank in it; no image's name does")]
+    Blank {
+        /// The text as given.
+        text: String,
+    },
     /// Repositories are lower case.
     #[error("image reference {text:?}: the repository must be lower case")]
     UpperCase {
@@ -150,6 +156,9 @@ impl FromStr for Reference {
             });
         }
         let shown = || text.to_owned();
+        if text.contains(char::is_whitespace) {
+            return Err(ReferenceError::Blank { text: shown() });
+        }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
                 let digest = digest.parse().map_err(|source| ReferenceError::Digest {

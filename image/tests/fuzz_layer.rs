@@ -7,30 +7,12 @@ mod support;
 use std::time::{Duration, Instant};
 
 use beluga_image::Limits;
+use support::random::{Random, begin, tell};
 use support::{Scratch, Tar, device, dir, disk_within, entry, file, fsck, hard_link, skip};
 use support::{has_tool, symlink};
 
-/// How long without FUZZ_SECONDS. FUZZ_SEED chooses other mutations.
-const SECONDS: u64 = 2;
-const SEED: u64 = 0x0BE1_06A5;
 /// Successful conversions between two that fsck.erofs looks at: each costs a process.
 const FSCK_EVERY: usize = 40;
-
-/// Xorshift64*: enough for choosing bytes, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-}
 
 fn seeds() -> Vec<Vec<u8>> {
     let long = format!("{}/{}", "l".repeat(200), "m".repeat(200));
@@ -102,15 +84,6 @@ fn mutate(tar: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-/// Says to the gate how much was tried: libtest keeps what a test prints.
-fn tell(executions: u64) {
-    use std::io::Write as _;
-    let thread = std::thread::current();
-    let name = thread.name().unwrap_or_default();
-    let line = format!("FUZZED {name}: {executions} executions\n");
-    let _ = std::io::stderr().write_all(line.as_bytes());
-}
-
 #[test]
 fn fuzz_no_mutation_breaks_the_converter() {
     let limits = Limits {
@@ -121,10 +94,7 @@ fn fuzz_no_mutation_breaks_the_converter() {
     };
     let scratch = Scratch::new();
     let seeds = seeds();
-    let number =
-        |name, default| std::env::var(name).map_or(default, |text| text.parse().expect("a number"));
-    let end = Instant::now() + Duration::from_secs(number("FUZZ_SECONDS", SECONDS));
-    let mut random = Random(number("FUZZ_SEED", SEED).max(1));
+    let (end, mut random) = begin();
     let mut rounds = 0;
     let (mut accepted, mut checked, mut slowest) = (0, 0, Duration::ZERO);
     while Instant::now() < end {

@@ -5,12 +5,13 @@ mod support;
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use beluga_image::{Digest, Keyring, LoadError, Store};
+use beluga_image::{Digest, Keyring, LoadError, PullOptions, PullProgress, Registry, Store};
 use serde_json::json;
 use support::layout::{INDEX, LAYER, Layout, config, contents, descriptor};
 use support::registry::{Answer, Asked, Fake, blob_path, from_layout, pull, pull_as};
-use support::store::{gzip, layer};
+use support::store::{gzip, layer, told};
 use support::{Scratch, Tar, file};
 
 /// A store, and a place for it that goes with it.
@@ -45,13 +46,7 @@ fn refused(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> String 
     let fake = Fake::start(answer);
     let error = pull(&store, &fake.name("app:1")).expect_err("a bad image came in");
     assert_eq!(kept(&store), [], "{error}");
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
+    told(&error)
 }
 
 /// Bytes in the place of a file of a layout.
@@ -187,6 +182,68 @@ fn pulls_of_one_image_at_a_time_do_the_work_once() {
 }
 
 #[test]
+fn three_layers_come_and_become_disks_side_by_side() {
+    let (_scratch, store) = store();
+    let tars = [large(11), large(12), large(13)];
+    let layout = Layout::image("app:1", &[&tars[0], &tars[1], &tars[2]]);
+    let paths = tars.each_ref().map(|tar| blob_path(tar));
+    let waiting = AtomicUsize::new(0);
+    let fake = Fake::start(move |asked| {
+        if paths.iter().any(|path| asked.path.contains(path)) {
+            waiting.fetch_add(1, Ordering::SeqCst);
+            // Nobody gets a byte before all three are asked for; one after the other would not.
+            let end = Instant::now() + Duration::from_secs(20);
+            while waiting.load(Ordering::SeqCst) < 3 {
+                if Instant::now() > end {
+                    return Answer::of(404, b"");
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        from_layout(&layout, asked)
+    });
+    let pulled = pull(&store, &fake.name("app:1")).unwrap();
+    assert_eq!(pulled.image.layers.len(), 3);
+}
+
+#[test]
+fn a_cancelled_pull_gives_back_what_it_has_begun() {
+    let (_scratch, store) = store();
+    let (one, two) = (large(14), large(15));
+    let layout = Layout::image("app:1", &[&one, &two]);
+    let (path, files) = (blob_path(&two), layout.clone());
+    let fake = Fake::start(move |asked| {
+        let mut answer = from_layout(&files, asked);
+        if asked.path.contains(&path) {
+            answer.cut = Some(400_000);
+        }
+        answer
+    });
+    let (registry, options) = (Registry::default(), PullOptions::default());
+    let name = fake.name("app:1");
+    let error = store.pull(&name, &registry, &options, &mut |step| {
+        if let PullProgress::LayerBroke { .. } = step {
+            options.cancel.cancel();
+        }
+    });
+    let error = error.expect_err("it was cancelled");
+    assert!(matches!(error, LoadError::Cancelled), "{error}");
+    // What has come stays, and nothing that was made of it in part.
+    let begun = |(name, size): &(String, u64)| {
+        let is_layer = name.starts_with("ingest/") || name.starts_with("blobs/");
+        is_layer.then_some(*size)
+    };
+    let has: u64 = kept(&store).iter().filter_map(begun).sum();
+    assert!(has >= 400_000, "{:?}", kept(&store));
+    assert!(store.list().unwrap().is_empty());
+    let odd = |(name, _): &(String, u64)| name.contains(".work") || name.starts_with("tmp/");
+    assert!(!kept(&store).iter().any(odd), "{:?}", kept(&store));
+    let again = Fake::of(&layout);
+    let pulled = pull(&store, &again.name("app:1")).unwrap();
+    assert_eq!(pulled.fetched, (one.len() + two.len()) as u64 - has);
+}
+
+#[test]
 fn tokens_are_had_with_a_password_and_renewed_when_they_run_out() {
     let layout = Layout::image("app:1", &[&layer("one"), &layer("two")]);
     let uses = AtomicUsize::new(0);
@@ -294,15 +351,7 @@ fn indexes_are_bounded_in_depth_and_number() {
     assert!(said.contains("has the wrong contents"), "{said}");
 
     let mut layout = Layout::default();
-    let mut inner = b"{\"schemaVersion\":2,\"manifests\":[]}".to_vec();
-    for _ in 0..10 {
-        layout.blob(&inner);
-        let entry = descriptor(INDEX, &inner);
-        inner = json!({"schemaVersion": 2, "manifests": [entry]})
-            .to_string()
-            .into_bytes();
-    }
-    let top = inner.clone();
+    let top = layout.indexes(10);
     let said = refused(with(&layout, "/manifests/1".into(), top));
     assert!(said.contains("lies too deep in other indexes"), "{said}");
 

@@ -34,6 +34,7 @@ use crate::copy::CopySpec;
 use crate::probe::{Handler, HookKind, ProbeKind};
 use crate::{ContainerId, ContainerSpec, ExecId, ExecSpec, Fault, Nonce, PodSetup};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// vsock port of the control connection, on the host's CID (2).
 pub const CONTROL_PORT: u32 = 1024;
@@ -435,6 +436,23 @@ pub struct PodStats {
     pub interfaces: Vec<InterfaceStats>,
     /// Per container.
     pub containers: Vec<ContainerStats>,
+    /// `/proc/net/dev`, for those who want more of the cards.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cards: String,
+    /// The disk of the containers' writable layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskStats>,
+}
+
+/// A file system.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskStats {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// How many files there can be.
+    pub inodes: u64,
+    /// How many more there can be.
+    pub inodes_free: u64,
 }
 
 /// Traffic of a card.
@@ -469,6 +487,20 @@ pub struct ContainerStats {
     pub write_bytes: u64,
     /// Its processes.
     pub processes: Vec<ProcessStats>,
+    /// Files of its cgroup as the kernel writes them, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
+    /// Descriptors that its processes have open, as far as they were counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub descriptors: u64,
+    /// Those among them that are sockets.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sockets: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A process of a container.

@@ -2,6 +2,7 @@
 //! the image's own files can tell (names of users and groups).
 
 use crate::ContainerId;
+use crate::bytes::Bytes;
 use crate::probe::ProbeSpec;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,9 @@ pub struct ContainerSpec {
     pub privileged: bool,
     /// Mask and write-protect parts of /proc and /sys as runc does.
     pub mask_paths: bool,
+    /// Other paths that are covered.
+    #[serde(default, skip_serializing_if = "CoveredPaths::is_empty")]
+    pub covered: CoveredPaths,
     /// Where in the container the file lies whose end is its last message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination_log: Option<String>,
@@ -44,6 +48,37 @@ pub struct ContainerSpec {
     /// of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes_of: Option<ContainerId>,
+    /// A directory of a volume below its writable layer, in place of layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<RootSpec>,
+}
+
+/// A root file system that somebody else has put together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootSpec {
+    /// The volume's name in the pod.
+    pub volume: String,
+    /// Name of a directory in it.
+    pub directory: String,
+}
+
+/// Paths of a container that are not as its image and its volumes have them. What
+/// is not there is no error.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CoveredPaths {
+    /// Files and directories that are seen empty.
+    pub hidden: Vec<String>,
+    /// Files and directories that nobody can write to.
+    pub protected: Vec<String>,
+}
+
+impl CoveredPaths {
+    /// Whether all paths are as they are.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hidden.is_empty() && self.protected.is_empty()
+    }
 }
 
 /// A process in a container: its own first one, or one run beside it.
@@ -90,6 +125,9 @@ pub struct UserSpec {
     pub supplementary: Vec<u32>,
     /// Refuse uid 0.
     pub refuse_root: bool,
+    /// Leave out those that the image's group file gives.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strict_groups: bool,
 }
 
 /// System-call filter of a process.
@@ -101,6 +139,12 @@ pub enum Seccomp {
     RuntimeDefault,
     /// None.
     Unconfined,
+    /// This one.
+    Filter {
+        /// Classic BPF on `struct seccomp_data`: eight bytes for each instruction,
+        /// as `struct sock_filter` has them.
+        program: Bytes,
+    },
 }
 
 /// A resource limit: `nofile`, `core`, … as setrlimit(2) names them, lower case.
@@ -135,6 +179,30 @@ pub struct MountSpec {
     pub sub_path: Option<String>,
     /// The container may not write through this mount.
     pub read_only: bool,
+    /// Which mounts of others below it show, and to whom its own do.
+    #[serde(default, skip_serializing_if = "Propagation::is_none")]
+    pub propagation: Propagation,
+}
+
+/// How mounts below a volume pass between the containers that have it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Propagation {
+    /// Not at all.
+    #[default]
+    None,
+    /// What others mount shows here.
+    HostToContainer,
+    /// The same, and what is mounted here shows to others.
+    Bidirectional,
+}
+
+impl Propagation {
+    /// Whether nothing passes.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 /// A volume's place in a container as a block device.
@@ -160,6 +228,9 @@ pub struct CgroupLimits {
     pub memory_max: Option<u64>,
     /// `memory.low` in bytes (what the container requests).
     pub memory_low: Option<u64>,
+    /// `memory.high` in bytes: above it, processes are slowed down and lose pages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_high: Option<u64>,
     /// `pids.max`.
     pub pids_max: Option<u64>,
 }

@@ -89,12 +89,6 @@ impl FrameDecoder {
         }
         Ok(Some(message))
     }
-
-    /// Whether bytes of an unfinished frame are held.
-    #[must_use]
-    pub fn is_mid_frame(&self) -> bool {
-        self.start < self.buffer.len()
-    }
 }
 
 #[cfg(test)]
@@ -115,7 +109,7 @@ mod tests {
                 }
             }
             assert_eq!(seen, ["first", "second"]);
-            assert!(!decoder.is_mid_frame());
+            assert_eq!(decoder.start, decoder.buffer.len(), "nothing is left");
         }
     }
 

@@ -25,6 +25,9 @@ pub struct PodSetup {
     pub volumes: Vec<VolumeSetup>,
     /// One PID namespace for all containers instead of one each.
     pub share_processes: bool,
+    /// No PID namespace at all: containers see all processes of the guest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub guest_processes: bool,
     /// Kernel parameters of the pod, dotted names.
     #[serde(default)]
     pub sysctls: BTreeMap<String, String>,
@@ -75,6 +78,9 @@ pub struct VolumeSetup {
     /// The group that owns it, and that may do in it what its user may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<u32>,
+    /// Mounts below it pass between containers that want that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
 }
 
 /// What a volume is made of.

@@ -56,6 +56,20 @@ pub struct VmConfig {
     pub control: FdNumber,
     /// Where the exit record goes; written once, just before the process ends.
     pub exit_record: FdNumber,
+    /// What the VMM shuts itself into before the guest runs; without it only
+    /// its threads' system calls are limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jail: Option<JailConfig>,
+}
+
+/// The VMM's jail: namespaces of its own with nothing in them, no rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JailConfig {
+    /// The user, and the group of the same number, that the VMM becomes, which
+    /// takes root; without it, it stays who it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<u32>,
 }
 
 /// One virtio-blk device made of pieces of files, one after another.

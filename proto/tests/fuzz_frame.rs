@@ -22,8 +22,11 @@ fn seeds() -> Vec<Vec<u8>> {
     let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/v1");
     let files = std::fs::read_dir(golden).expect("golden files are there");
     let mut seeds: Vec<_> = files
-        .map(|file| {
-            let text = std::fs::read(file.expect("readable").path()).expect("readable");
+        .map(|file| file.expect("readable").path())
+        // Records of a copy are lines of another shape.
+        .filter(|path| path.extension().is_some_and(|end| end == "json"))
+        .map(|path| {
+            let text = std::fs::read(path).expect("readable");
             let value: serde_json::Value = serde_json::from_slice(&text).expect("golden is JSON");
             encode(&value).expect("golden fits a frame")
         })

@@ -3,17 +3,21 @@
 //! Every function first makes sure that pods whose supervisor died have a new
 //! one. There is no daemon behind this: records and locks are all there is.
 
+mod audit;
 pub mod change;
 pub mod claims;
 mod gc;
 mod holds;
 mod owner;
 mod pace;
+mod place;
+pub mod sandbox;
 mod start;
 mod stop;
 
 pub use crate::api::client::{AttachSession, ExecSession, Remote, Update, Watch};
 pub use crate::api::{AttachRequest, ExecRequest, StopRequest};
+pub use audit::audit;
 pub use change::ChangeOf;
 pub use gc::{Leftover, gc};
 pub use holds::{Images, hold_images, release_images};
@@ -29,9 +33,11 @@ use crate::settings::{Settings, SettingsError};
 use crate::spec::PodSpec;
 use crate::store::status::PodStatus;
 use crate::store::{self, Definition, Life, Record, StoreError};
+use beluga_image::Digest;
 use beluga_proto::agent::PodStats;
 use beluga_proto::{Fault, FaultCode, PodUid};
 use owner::adopt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -105,6 +111,22 @@ pub enum EngineError {
         /// Which.
         name: String,
     },
+    /// A container of a sandbox is not there.
+    #[error("there is no container {name:?} in the pod {pod}")]
+    NoContainer {
+        /// The container.
+        name: String,
+        /// The pod.
+        pod: String,
+    },
+    /// A container of a sandbox, or the sandbox itself, does not come up.
+    #[error("{name} cannot be started: {message}")]
+    NotStarted {
+        /// Which.
+        name: String,
+        /// Why.
+        message: String,
+    },
     /// It has ended.
     #[error("the pod {name} has ended ({phase})")]
     Ended {
@@ -124,14 +146,18 @@ impl EngineError {
             Self::Client(_) | Self::Silent { .. } => FaultCode::Unavailable,
             Self::Store(StoreError::NameTaken { .. }) => FaultCode::AlreadyExists,
             Self::Store(StoreError::BadName { .. }) | Self::Plan(_) => FaultCode::InvalidArgument,
-            Self::Absent { .. } => FaultCode::NotFound,
+            Self::Absent { .. } | Self::NoContainer { .. } => FaultCode::NotFound,
+            Self::NotStarted { .. } => FaultCode::Internal,
             Self::Ended { .. }
             | Self::ClaimHeld { .. }
             | Self::ChangedMeanwhile { .. }
             | Self::RolledBack { .. } => FaultCode::FailedPrecondition,
             Self::Policy(_) => FaultCode::Internal,
-            Self::Host(HostError::Network(network::NetworkError::Port(_))) => {
-                FaultCode::AlreadyExists
+            Self::Host(HostError::Network(
+                network::NetworkError::Port(_) | network::NetworkError::Exists { .. },
+            )) => FaultCode::AlreadyExists,
+            Self::Host(HostError::Network(network::NetworkError::Absent { .. })) => {
+                FaultCode::NotFound
             }
             Self::Host(HostError::Network(
                 network::NetworkError::Full | network::NetworkError::NoSubnet,
@@ -149,6 +175,10 @@ impl EngineError {
             Self::Store(StoreError::NameTaken { namespace, name }) => {
                 Some(format!("beluga delete pod {name} -n {namespace}"))
             }
+            Self::Store(StoreError::NoRoom { .. }) => Some(
+                "a smaller sizeLimit or ephemeral-storage, or a larger BELUGA_STORAGE_OVERCOMMIT"
+                    .to_owned(),
+            ),
             Self::Silent { namespace, name } => {
                 Some(format!("beluga delete pod {name} -n {namespace} --force"))
             }
@@ -156,6 +186,19 @@ impl EngineError {
             Self::Settings(SettingsError::Variable { variable, .. }) => {
                 Some(format!("unset {variable}: there is a default"))
             }
+            Self::Host(HostError::Network(network::NetworkError::Port(_))) => {
+                Some("another port of the host, or none: hostPort, `run -p`".to_owned())
+            }
+            Self::Host(HostError::Network(network::NetworkError::Absent { name })) => {
+                Some(format!("beluga network create {name}"))
+            }
+            Self::Host(HostError::Network(
+                network::NetworkError::Exists { .. }
+                | network::NetworkError::Used { .. }
+                | network::NetworkError::Refused { .. },
+            )) => None,
+            // Others' plugins have their own words.
+            Self::Host(HostError::Cni(_)) => None,
             Self::Settings(_) | Self::Host(_) => Some("beluga doctor".to_owned()),
             Self::Ended { name, .. } => Some(format!(
                 "beluga describe pod {name} tells why; beluga start {name} runs it again"
@@ -166,6 +209,9 @@ impl EngineError {
                 Some("beluga get pods, then describe the one that has ended".to_owned())
             }
             Self::Client(ClientError::Closed) => Some("beluga get pods".to_owned()),
+            Self::Client(ClientError::Stopped { pid, .. }) => Some(format!(
+                "kill -CONT {pid}, or beluga delete pod NAME --force"
+            )),
             _ => None,
         }
     }
@@ -190,6 +236,42 @@ pub struct PodView {
     pub status: PodStatus,
 }
 
+impl PodView {
+    /// The conditions that Kubernetes shows, with whether each holds: a pod that
+    /// has readiness gates is ready when the conditions that they name are true.
+    #[must_use]
+    pub fn conditions(&self) -> [(&'static str, bool); 4] {
+        let mut conditions = self.status.conditions();
+        if self.missing_gates().next().is_some() {
+            conditions[3].1 = false;
+        }
+        conditions
+    }
+
+    /// The identifiers of the images that it uses.
+    fn images(&self) -> impl Iterator<Item = Digest> {
+        let plan = self.plan.iter();
+        let containers = plan.clone().flat_map(|plan| &plan.containers);
+        // The place of one that was removed says nothing.
+        let gone = self.status.containers.iter().filter(|one| one.is_gone);
+        let gone: BTreeSet<&str> = gone.map(|one| one.name.as_str()).collect();
+        let containers = containers.filter(move |one| !gone.contains(one.name()));
+        let containers = containers.map(|container| &container.image_id);
+        let all = containers.chain(plan.flat_map(|plan| &plan.volume_images));
+        all.filter_map(|id| id.parse().ok())
+    }
+
+    /// The readiness gates whose conditions are not true.
+    pub fn missing_gates(&self) -> impl Iterator<Item = &String> {
+        let is_true = |gate: &String| {
+            let given = self.spec.conditions.get(gate);
+            given.is_some_and(|given| given.status == "True")
+        };
+        let gates = self.spec.readiness_gates.iter();
+        gates.filter(move |gate| !is_true(gate))
+    }
+}
+
 /// Brings a pod's volumes in line with objects that have changed; whether
 /// there was anything to do.
 pub async fn update(
@@ -208,6 +290,12 @@ pub async fn update(
         client::refresh(settings, &pod.uid).await?;
     }
     Ok(is_news)
+}
+
+/// The pod with that UID.
+pub async fn by_uid(settings: &Settings, uid: &PodUid) -> Result<Option<PodView>, EngineError> {
+    adopt(settings, uid).await?;
+    read_view(settings, uid)
 }
 
 /// All pods, by namespace and name.
@@ -232,6 +320,27 @@ pub async fn get(
     };
     adopt(settings, &uid).await?;
     read_view(settings, &uid)
+}
+
+/// The pods that use each image. A pod that has ended can be started again and needs its image
+/// for that; `only_live` leaves it out.
+pub async fn image_users(
+    settings: &Settings,
+    only_live: bool,
+) -> Result<BTreeMap<Digest, Vec<String>>, EngineError> {
+    let mut users: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
+    for pod in list(settings).await? {
+        if only_live && pod.status.phase.is_end() {
+            continue;
+        }
+        for id in pod.images() {
+            let of_image = users.entry(id).or_default();
+            if !of_image.contains(&pod.name) {
+                of_image.push(pod.name.clone());
+            }
+        }
+    }
+    Ok(users)
 }
 
 /// Watches a pod.

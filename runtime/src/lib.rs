@@ -21,6 +21,8 @@ macro_rules! tell {
 
 pub mod api;
 pub mod cli;
+pub mod cni;
+pub mod conformance;
 mod copy;
 pub mod engine;
 pub mod host;
@@ -39,15 +41,40 @@ pub mod store;
 pub mod sys;
 pub mod workload;
 
+/// What a program of ours does when it was started as one of its helpers: `None` when it was
+/// not. Every front passes its arguments here first: the supervisor of a pod is the program
+/// that made the pod.
+#[must_use]
+pub fn helper_main(args: &[std::ffi::OsString]) -> Option<std::process::ExitCode> {
+    let rest = args.get(2..)?;
+    match args.get(1)?.to_str()? {
+        pod::SUPERVISE => Some(pod::supervise_main(rest)),
+        host::resolver::RESOLVE => Some(resolver::resolver_main(rest)),
+        workload::job::RUNNER => Some(workload::job::runner_main(rest)),
+        _ => None,
+    }
+}
+
+/// An error, then what caused it, then what caused that.
+pub(crate) fn causes<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
 /// An error and all that caused it, in one line: for the edge where it is printed.
 #[must_use]
-pub fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let words: Vec<String> = causes(error).map(ToString::to_string).collect();
+    words.join(": ")
+}
+
+/// A text of a guest, a manifest or an archive without what could steer a terminal.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let safe = |c: char| match c.is_control() && c != '\t' {
+        true => '\u{fffd}',
+        false => c,
+    };
+    text.chars().map(safe).collect()
 }

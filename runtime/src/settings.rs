@@ -1,6 +1,8 @@
 //! Where everything is, and what can be tuned: paths, parts, time limits.
 
 use crate::logs::Limits;
+use crate::plan::CniPlaces;
+use crate::spec::sysctl_patterns;
 use beluga_proto::PodUid;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,6 +51,9 @@ pub enum SettingsError {
 /// Where registries are configured where nothing else is said; the first that knows one counts.
 const CERTS_DIRS: [&str; 2] = ["/etc/beluga/certs.d", "/etc/containerd/certs.d"];
 
+/// Where seccomp profiles of the host lie where nothing else is said.
+const SECCOMP_DIR: &str = "/etc/beluga/seccomp";
+
 /// Paths of one installation, and its limits.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -60,10 +65,23 @@ pub struct Settings {
     pub backoff: Backoff,
     /// Below which pods may use the host's files (hostPath). None by default.
     pub host_paths: Vec<PathBuf>,
+    /// Kernel parameters beside the safe ones that pods may set: names, or
+    /// beginnings with `*`. None by default.
+    pub unsafe_sysctls: Vec<String>,
+    /// How far above its request a container's memory may grow before it is
+    /// slowed down: millionths of what is above. `None`: not at all.
+    pub memory_throttling: Option<u32>,
+    /// How much more than there is pods may be promised on their scratch disks:
+    /// millionths of what there is.
+    pub storage_overcommit: u64,
     /// How much of what a container prints is kept.
     pub logs: Limits,
+    /// Where networks of CNI and their plugins are.
+    pub cni: CniPlaces,
     /// Where registries are configured, as containerd has it.
     pub certs_dirs: Vec<PathBuf>,
+    /// Where the host's seccomp profiles lie.
+    pub seccomp_dir: PathBuf,
     /// How long a boot may take before it counts as hung. A boot that fails
     /// says so itself; this is the last resort.
     pub boot_timeout: Duration,
@@ -164,12 +182,27 @@ impl Settings {
                 host_paths,
             )?
             .unwrap_or_default(),
+            unsafe_sysctls: variable(
+                "BELUGA_ALLOWED_UNSAFE_SYSCTLS",
+                "names of namespaced kernel parameters, or their beginnings with *, joined by commas",
+                sysctl_patterns,
+            )?
+            .unwrap_or_default(),
+            memory_throttling: variable(
+                "BELUGA_MEMORY_THROTTLING_FACTOR",
+                "a number above 0 and at most 1, like 0.9",
+                throttling,
+            )?,
+            storage_overcommit: storage_overcommit()?,
             certs_dirs: variable(
                 "BELUGA_CERTS_DIR",
                 "absolute paths without .., joined by colons",
                 host_paths,
             )?
             .unwrap_or_else(|| CERTS_DIRS.map(PathBuf::from).to_vec()),
+            cni: cni_places()?,
+            seccomp_dir: path_variable("BELUGA_SECCOMP")
+                .unwrap_or_else(|| PathBuf::from(SECCOMP_DIR)),
             boot_timeout: variable("BELUGA_BOOT_TIMEOUT", "a number of seconds", |text| {
                 text.trim().parse().ok().map(Duration::from_secs)
             })?
@@ -224,6 +257,15 @@ impl Settings {
         )
     }
 
+    /// Finds the archive of images that `beluga conformance` runs.
+    pub fn check_images(&self) -> Result<PathBuf, SettingsError> {
+        find(
+            "images of the checks",
+            "BELUGA_CONFORMANCE",
+            "conformance.tar",
+        )
+    }
+
     /// Finds the parts: by variable, beside the program, where an installation
     /// puts them, where a build puts them. Errors on the first one missing.
     pub fn parts(&self) -> Result<Parts, SettingsError> {
@@ -260,6 +302,55 @@ fn host_paths(text: &str) -> Option<Vec<PathBuf>> {
                 .then(|| crate::host::share::prefix(path))?
         })
         .collect()
+}
+
+/// Millionths, from a number above 0 and up to 1.
+fn throttling(text: &str) -> Option<u32> {
+    let factor: f64 = text.trim().parse().ok()?;
+    let is_one = factor > 0.0 && factor <= 1.0;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "from 0 to a million"
+    )]
+    let millionths = (factor * 1e6).round() as u32;
+    (is_one && millionths > 0).then_some(millionths)
+}
+
+/// Twice what there is: few pods write all that they asked for.
+const STORAGE_OVERCOMMIT: u64 = 2_000_000;
+
+fn storage_overcommit() -> Result<u64, SettingsError> {
+    let wanted = "a number above 0, like 2";
+    let given = variable("BELUGA_STORAGE_OVERCOMMIT", wanted, overcommit)?;
+    Ok(given.unwrap_or(STORAGE_OVERCOMMIT))
+}
+
+/// Millionths, from a number above 0.
+fn overcommit(text: &str) -> Option<u64> {
+    let ratio: f64 = text.trim().parse().ok()?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "bounded on both sides; what is left is rounded"
+    )]
+    let millionths = (ratio.clamp(0.0, 1e6) * 1e6).round() as u64;
+    (millionths > 0).then_some(millionths)
+}
+
+/// Where CNI's configurations are where nothing else is said.
+const CNI_CONFIGS: &str = "/etc/cni/net.d";
+
+/// Where its plugins are: where most people put them, and where Debian does.
+const CNI_PLUGINS: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
+
+fn cni_places() -> Result<CniPlaces, SettingsError> {
+    let wanted = "absolute paths without .., joined by colons";
+    let plugins = variable("BELUGA_CNI_BIN_DIR", wanted, host_paths)?;
+    Ok(CniPlaces {
+        configs: path_variable("BELUGA_CNI_CONF_DIR").unwrap_or_else(|| CNI_CONFIGS.into()),
+        plugins: plugins.unwrap_or_else(|| CNI_PLUGINS.map(PathBuf::from).to_vec()),
+    })
 }
 
 /// What a variable says; `None` when it is not set.
@@ -336,6 +427,15 @@ mod tests {
         assert!(Backoff::parse("1,2").is_none());
         assert!(Backoff::parse("1,2,3,4").is_none());
         assert!(Backoff::parse("-1,2,3").is_none());
+    }
+
+    #[test]
+    fn a_factor_is_above_nothing_and_at_most_one() {
+        assert_eq!(throttling("0.9"), Some(900_000));
+        assert_eq!(throttling(" 1 "), Some(1_000_000));
+        for text in ["0", "1.1", "-0.5", "NaN", "nine", "", "1e-9"] {
+            assert_eq!(throttling(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -1,4 +1,7 @@
-//! What has no safe wrapper: taps, inherited descriptors, the event loop.
+//! What has no safe wrapper: taps, inherited descriptors, the event loop, namespaces.
+
+pub mod netns;
+pub mod pidns;
 
 use std::ffi::{c_int, c_short};
 use std::io;

@@ -108,7 +108,7 @@ const CASES: &[(&str, &[&str])] = &[
         &[
             "3:34: metadata.labels.-x: \"-x\" must be letters, digits, '-', '_' and '.', with a letter or digit at both ends",
             "3:34: metadata.labels.-x: \"a b\" must be letters, digits, '-', '_' and '.', with a letter or digit at both ends",
-            "6:22: spec.containers[0].image: image reference \"Bad Image\": the repository must be lower case",
+            "6:22: spec.containers[0].image: image reference \"Bad Image\" has a blank in it; no image's name does",
         ],
     ),
     // Volumes.
@@ -174,14 +174,14 @@ const CASES: &[(&str, &[&str])] = &[
     ),
     // Security.
     (
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  securityContext: {fsGroup: 5, runAsUser: 0}\n  containers:\n  - name: a\n    image: b\n    securityContext:\n      privileged: true\n      allowPrivilegeEscalation: false\n      runAsNonRoot: true\n      capabilities: {add: [NET_ADMN, CAP_SYS_TIME, FLY]}\n      seccompProfile: {type: Localhost, localhostProfile: x}\n",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  securityContext: {fsGroup: 5, runAsUser: 0}\n  containers:\n  - name: a\n    image: b\n    securityContext:\n      privileged: true\n      allowPrivilegeEscalation: false\n      runAsNonRoot: true\n      capabilities: {add: [NET_ADMN, CAP_SYS_TIME, FLY]}\n      seccompProfile: {type: Localhost, localhostProfile: ../x}\n",
         &[
             "9:5: spec.containers[0].securityContext.runAsUser: 0 is root, which runAsNonRoot forbids",
             "11:33: spec.containers[0].securityContext.allowPrivilegeEscalation: cannot be false while privileged is true",
             "13:28: spec.containers[0].securityContext.capabilities.add[0]: \"NET_ADMN\" is not a capability of Linux (did you mean NET_ADMIN?)",
             "13:38: spec.containers[0].securityContext.capabilities.add[1]: \"CAP_SYS_TIME\" is not a capability of Linux (did you mean SYS_TIME?)",
             "13:52: spec.containers[0].securityContext.capabilities.add[2]: \"FLY\" is not a capability of Linux",
-            "14:59: spec.containers[0].securityContext.seccompProfile.localhostProfile: not supported yet",
+            "14:59: spec.containers[0].securityContext.seccompProfile.localhostProfile: must not contain '..'",
         ],
     ),
     (
@@ -214,8 +214,8 @@ const CASES: &[(&str, &[&str])] = &[
     (
         "apiVersion: batch/v1\nkind: CronJob\n---\napiVersion: v1\nkind: pod\n---\napiVersion: v2\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: b}]}\n---\nname: x\n---\n- a\n",
         &[
-            "2:7: kind: CronJob is not supported yet; Pod, ConfigMap, Secret, PersistentVolumeClaim, NetworkPolicy, Deployment, ReplicaSet, StatefulSet, DaemonSet and Job are",
-            "5:7: kind: pod is not supported yet; Pod, ConfigMap, Secret, PersistentVolumeClaim, NetworkPolicy, Deployment, ReplicaSet, StatefulSet, DaemonSet and Job are (did you mean Pod?)",
+            "2:7: kind: CronJob is not supported; Pod, ConfigMap, Secret, PersistentVolumeClaim, NetworkPolicy, Deployment, ReplicaSet, StatefulSet, DaemonSet and Job are",
+            "5:7: kind: pod is not supported; Pod, ConfigMap, Secret, PersistentVolumeClaim, NetworkPolicy, Deployment, ReplicaSet, StatefulSet, DaemonSet and Job are (did you mean Pod?)",
             "7:13: apiVersion: a Pod is of apiVersion v1, not \"v2\"",
             "12:1: kind: required: Pod",
             "14:1: expected a Kubernetes object",
@@ -228,8 +228,8 @@ const CASES: &[(&str, &[&str])] = &[
     (
         "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Pod\n  metadata: {nam: a}\n  spec: {containers: [{name: a, image: b}]}\n",
         &[
-            "6:3: metadata.name: required: the pod's name (or metadata.generateName)",
-            "6:14: metadata.nam: unknown field (did you mean name?)",
+            "6:3: items[0].metadata.name: required: the pod's name (or metadata.generateName)",
+            "6:14: items[0].metadata.nam: unknown field (did you mean name?)",
         ],
     ),
     ("", &["1:1: there is no pod in it"]),

@@ -68,6 +68,23 @@ fn a_cluster_s_fields_are_listed_in_one_warning() {
 }
 
 #[test]
+fn what_a_node_without_selinux_and_apparmor_has_no_use_for_is_told() {
+    let document = one(include_str!("golden/cluster.yaml"));
+    assert_eq!(
+        document.warnings,
+        [
+            "without a cluster these fields have no effect: spec.hostUsers",
+            "spec.securityContext.seLinuxChangePolicy: has no effect: a pod's machine has no SELinux",
+            "spec.securityContext.seLinuxOptions: has no effect: a pod's machine has no SELinux",
+            "spec.containers[0].securityContext.appArmorProfile: has no effect: a pod's machine has no AppArmor",
+            "spec.containers[0].securityContext.seLinuxOptions: has no effect: a pod's machine has no SELinux",
+        ]
+    );
+    let text = include_str!("golden/cluster.yaml").replace("hostUsers: false", "hostUsers: true");
+    assert!(!one(&text).warnings[0].contains("hostUsers"));
+}
+
+#[test]
 fn what_a_cluster_prints_is_taken() {
     let document = one(
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  uid: 1\n  resourceVersion: \"7\"\n  creationTimestamp: \"2024-01-01T00:00:00Z\"\nspec:\n  dnsPolicy: ClusterFirst\n  enableServiceLinks: true\n  schedulerName: default-scheduler\n  securityContext: {}\n  containers:\n  - name: a\n    image: b\n    resources: {}\n    terminationMessagePath: /dev/termination-log\n    terminationMessagePolicy: File\nstatus: {phase: Running}\n"
@@ -119,4 +136,20 @@ fn pod_settings_reach_the_containers() {
     );
     assert_eq!(spec.supplemental_groups, [7]);
     assert!(spec.init_containers[0].sidecar);
+}
+
+#[test]
+fn a_storage_class_is_told_to_have_no_effect() {
+    let claim = "spec: {accessModes: [ReadWriteOnce], storageClassName: fast, resources: {requests: {storage: 8Mi}}}";
+    let document =
+        format!("apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: a}}\n{claim}\n");
+    let found = spec::read("claim.yaml", &document).unwrap();
+    let told = |path: &str| format!("without a cluster these fields have no effect: {path}");
+    assert_eq!(found.warnings, [told("spec.storageClassName")]);
+    let pod = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec:\n  containers: [{{name: a, image: b}}]\n  \
+         volumes: [{{name: v, ephemeral: {{volumeClaimTemplate: {{metadata: {{labels: {{a: b}}}}, {claim}}}}}}}]\n"
+    );
+    let path = "spec.volumes[0].ephemeral.volumeClaimTemplate.spec.storageClassName";
+    assert_eq!(one(&pod).warnings, [told(path)]);
 }

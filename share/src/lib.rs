@@ -14,12 +14,15 @@
 //! ([`server`]); only regular files and directories are ever opened, so that no
 //! FIFO blocks and no device acts; tables are bounded by the process's
 //! descriptors; set-up leaves the process the capabilities that serving files
-//! takes and no others ([`rights`]).
+//! takes and no others ([`rights`]), nothing in sight but the directory ([`jail`]), and no
+//! system call but those of a file server ([`calls`]).
 //!
 //! One thread serves one request after another: their order is the guest's, and
 //! nothing here needs a lock.
 
 pub mod caller;
+pub mod calls;
+pub mod jail;
 pub mod options;
 pub mod rights;
 pub mod server;

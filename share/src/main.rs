@@ -1,8 +1,10 @@
 //! `beluga-share --socket N --root N [--read-only] [--file]`.
 
+use beluga_share::calls::{self, CallsError};
 use beluga_share::options::Options;
 use beluga_share::server::Server;
-use beluga_share::{rights, transport};
+use beluga_share::{jail, rights, transport};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -18,27 +20,40 @@ fn main() -> ExitCode {
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("beluga-share: {error}");
+            let cause = std::error::Error::source(&error);
+            let cause = cause.map_or(String::new(), |cause| format!(": {cause}"));
+            eprintln!("beluga-share: {error}{cause}");
             ExitCode::FAILURE
         }
     }
 }
 
 /// Serves until the VMM is gone.
-fn run(options: Options) -> Result<(), Error> {
+fn run(options: Options) -> Result<(), ShareError> {
+    let named = [options.socket.as_raw_fd(), options.root.as_raw_fd()];
+    jail::close_all_but(named).map_err(ShareError::Jail)?;
     let descriptors = rights::raise_descriptor_limit();
-    let server = Server::new(options.root, options.view, descriptors).map_err(Error::Root)?;
-    let rights = rights::drop_all_others().map_err(Error::Rights)?;
-    transport::serve(&options.socket, server.with_rights(rights)).map_err(Error::Socket)
+    // The server's own descriptor of it is gone into a table.
+    let root = options.root.try_clone().map_err(ShareError::Jail)?;
+    let server = Server::new(options.root, options.view, descriptors).map_err(ShareError::Root)?;
+    jail::enter(root.as_fd(), options.view.single_file).map_err(ShareError::Jail)?;
+    drop(root);
+    let rights = rights::drop_all_others().map_err(ShareError::Rights)?;
+    calls::limit()?;
+    transport::serve(&options.socket, server.with_rights(rights)).map_err(ShareError::Socket)
 }
 
 /// Why it ended before its VMM.
 #[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("the shared directory cannot be used: {0}")]
-    Root(rustix::io::Errno),
-    #[error("rights cannot be dropped: {0}")]
-    Rights(rustix::io::Errno),
-    #[error("the socket to the VMM failed: {0}")]
-    Socket(rustix::io::Errno),
+enum ShareError {
+    #[error("the shared directory cannot be used")]
+    Root(#[source] rustix::io::Errno),
+    #[error("the process cannot be shut in")]
+    Jail(#[source] std::io::Error),
+    #[error("rights cannot be dropped")]
+    Rights(#[source] rustix::io::Errno),
+    #[error("system calls cannot be limited")]
+    Calls(#[from] CallsError),
+    #[error("the socket to the VMM failed")]
+    Socket(#[source] rustix::io::Errno),
 }

@@ -1,6 +1,6 @@
 //! What the guest refers to by number: nodes and open files.
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, Stat, StatVfsMountFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -11,6 +11,11 @@ pub const ROOT: u64 = 1;
 /// Descriptors that are kept for the process itself.
 const RESERVED: usize = 64;
 
+/// What one file is known by: its file system, its number there, and whether it was
+/// reached through a mount that is read-only. A file that two mounts lead to is one
+/// file, but not where only one of them may be written to.
+type Key = (u64, u64, bool);
+
 /// A file of any kind that the guest knows of.
 #[derive(Debug)]
 pub struct Node {
@@ -18,7 +23,7 @@ pub struct Node {
     pub fd: OwnedFd,
     /// What it is. Never changes.
     pub kind: FileType,
-    key: (u64, u64),
+    key: Key,
     lookups: u64,
 }
 
@@ -35,7 +40,7 @@ pub struct Handle {
 #[derive(Debug)]
 pub struct Table {
     nodes: HashMap<u64, Node>,
-    known: HashMap<(u64, u64), u64>,
+    known: HashMap<Key, u64>,
     handles: HashMap<u64, Handle>,
     /// Numbers are never used again.
     last: u64,
@@ -149,10 +154,12 @@ impl Table {
 }
 
 fn node(fd: OwnedFd, stat: &Stat) -> Node {
+    let mount = rustix::fs::fstatvfs(&fd);
+    let is_read_only = mount.is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY));
     Node {
         fd,
         kind: FileType::from_raw_mode(stat.st_mode),
-        key: (stat.st_dev, stat.st_ino),
+        key: (stat.st_dev, stat.st_ino, is_read_only),
         lookups: 1,
     }
 }

@@ -72,7 +72,7 @@ def pod_sample(tracer):
     if process.returncode:
         raise BenchError(f"beluga run ended with {process.returncode}: {errors.strip()}")
     try:
-        timeline = tracing.Timeline(process.pid, "beluga").add(tracer.events())
+        timeline = tracing.Timeline(process.pid, "beluga", host.processes("beluga", host.RESOLVER)).add(tracer.events())
         sample = {phase: timeline.cpu(phase) for phase in PHASES}
         sample["memory"] = pod_memory()
         sample["told"] = told()
@@ -107,10 +107,11 @@ def pod_memory():
     # What is only needed for a start goes in the first moments after it.
     time.sleep(5)
     found = {}
-    for name, program, guest in (("vmm", "beluga-vmm", MEMORY_MIB), ("supervisor", "beluga", 0)):
-        running = host.processes(program)
+    for name, program, verb, guest in (("vmm", "beluga-vmm", None, MEMORY_MIB), ("supervisor", "beluga", host.SUPERVISOR, 0),
+                                       ("resolver", "beluga", host.RESOLVER, 0)):
+        running = host.processes(program, verb)
         if len(running) != 1:
-            raise BenchError(f"{len(running)} processes of {program} run, not one")
+            raise BenchError(f"{len(running)} of {name} run, not one")
         found[name] = host.memory(running[0], guest)
     return found
 

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 
+# Verbs of the processes that `beluga` starts of itself, one a pod and one a root.
+SUPERVISOR, RESOLVER = "supervise", "resolve-names"
 WORK = pathlib.Path("/run/bench")
 DEBUGFS = "/sys/kernel/debug"
 
@@ -173,12 +175,13 @@ def meminfo():
             "kernel_stacks": int(fields["KernelStack"]), "shared": int(fields["Shmem"])}
 
 
-def processes(name):
-    """The processes whose program is `name`."""
+def processes(name, verb=None):
+    """The processes whose program is `name`, with that verb."""
     found = []
     for folder in glob.glob("/proc/[0-9]*"):
         try:
-            if os.path.basename(os.readlink(folder + "/exe")) == name:
+            words = read(folder + "/cmdline").split("\0")
+            if os.path.basename(os.readlink(folder + "/exe")) == name and verb in (None, *words[1:2]):
                 found.append(int(os.path.basename(folder)))
         except OSError:
             continue

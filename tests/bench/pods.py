@@ -16,7 +16,7 @@ import sys
 import time
 
 import host
-from host import WORK, BenchError, beluga, part, say
+from host import SUPERVISOR, WORK, BenchError, beluga, part, say
 
 COUNTS = [1, 2, 4, 8]
 SETTLE_SECONDS = 30
@@ -57,10 +57,10 @@ def weigh(count):
     os.sync()
     pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
     point = {"pods": count, **host.meminfo()}
-    for name, program, guest in (("vmm", "beluga-vmm", MEMORY_MIB), ("supervisor", "beluga", 0)):
-        running = host.processes(program)
+    for name, program, verb, guest in (("vmm", "beluga-vmm", None, MEMORY_MIB), ("supervisor", "beluga", SUPERVISOR, 0)):
+        running = host.processes(program, verb)
         if len(running) != count:
-            raise BenchError(f"{len(running)} processes of {program} run, not {count}")
+            raise BenchError(f"{len(running)} of {name} run, not {count}")
         found = [host.memory(pid, guest) for pid in running]
         # Pages of the program are one copy for all pods: not a pod's cost.
         point[name] = sum(one["own_anonymous"] for one in found)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`make bench`: measures, prints one table, writes target/bench.json.
 
-    run.py [cpu] [pods] [traffic]      all parts, or only those
+    run.py [cpu] [pods] [reads] [traffic]      all parts, or only those
 
 Each part runs in a lab host of its own and leaves target/bench/PART.json. A
 figure that was not measured in this run is not shown. A missed budget is
@@ -30,6 +30,7 @@ GUEST = OUT / "guest.cpio"
 PARTS = {
     "cpu": (["cpu.py", OUT / "cpu.json", GUEST, IMAGES, TARGET / "guest/System.map"], True, 1200),
     "pods": (["pods.py", OUT / "pods.json", IMAGES], False, 900),
+    "reads": (["reads.py", OUT / "reads.json", IMAGES], False, 900),
     "traffic": (["traffic.py", OUT / "traffic.json", GUEST], False, 900),
 }
 SIZES = {"beluga": TARGET / "release/beluga", "beluga-vmm": TARGET / "release/beluga-vmm",

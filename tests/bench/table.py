@@ -1,6 +1,7 @@
 """The report as text."""
 
-PROCESSES = {"beluga": "beluga (command line)", "supervisor": "supervisor", "beluga-vmm": "beluga-vmm"}
+PROCESSES = {"beluga": "beluga (command line)", "supervisor": "supervisor",
+             "resolver": "resolver (one for all pods)", "beluga-vmm": "beluga-vmm"}
 PHASES = {"kernel_entry": "kernel entry", "init": "guest init", "ready": "agent ready",
           "first_container": "first container"}
 
@@ -100,10 +101,20 @@ def pods(part):
             f"(MiB used at 1, 2, 4, 8 pods: {used})", *rows(lines)]
 
 
+def reads(part):
+    if "failed" in part:
+        return failed(part, "first reads")
+    kinds = {"cold": "of a cold image", "warm": "of one in the host's page cache", "again": "from the guest's own cache"}
+    lines = [["", "ms", "times"], *[[title, spread(part[name]), f"{part[name]['median'] / part['again']['median']:.1f}"]
+                                    for name, title in kinds.items()]]
+    return [f"A file of {part['bytes'] / 1e6:.1f} MB read in a container, by the guest's clock", *rows(lines)]
+
+
 def traffic(part):
     if "failed" in part:
         return failed(part, "traffic")
-    titles = {"read": "disk read", "write": "disk write", "vsock": "vsock, guest to host"}
+    titles = {"read": "disk read", "write": "disk write", "vsock": "vsock, guest to host",
+              "host": "vsock, host to guest"}
     names = ["exits", "exits without page faults", "exits to userspace", "syscalls", "syscalls without ioctl", "bytes copied"]
     lines, problems = [["", "", *names]], []
     for kind, title in titles.items():
@@ -159,6 +170,8 @@ def render(report):
         blocks += [cpu_time(cpu["pod"]), bare(cpu), machine_exits(cpu["machine"]), memory(cpu["pod"])]
     if "pods" in report:
         blocks.append(pods(report["pods"]))
+    if "reads" in report:
+        blocks.append(reads(report["reads"]))
     if "traffic" in report:
         blocks.append(traffic(report["traffic"]))
     blocks.append(["Sizes in bytes", *rows([[name, f"{size:,}"] for name, size in report["sizes"].items()])])

@@ -74,8 +74,8 @@ class Tracer:
 class Timeline:
     """CPU time by program and thread at each stamp, below one first process."""
 
-    def __init__(self, first, name):
-        self.first, self.name = first, name
+    def __init__(self, first, name, resolvers=()):
+        self.first, self.name, self.resolvers = first, name, resolvers
         self.program = {first: name}
         self.names, self.spent, self.running, self.stamps = {}, {}, {}, {}
         self.vcpu = None
@@ -98,8 +98,9 @@ class Timeline:
         path, pid = EXEC.match(text).groups()
         if int(pid) in self.program and int(pid) != self.first:
             name = os.path.basename(path)
-            # The supervisor is another process of the same program.
-            self.program[int(pid)] = "supervisor" if name == self.name else name
+            # The supervisor is another process of the same program; so is the resolver.
+            ours = "resolver" if int(pid) in self.resolvers else "supervisor"
+            self.program[int(pid)] = ours if name == self.name else name
 
     def on_sched_switch(self, time, _task, text):
         comm, out, next_comm, into = SWITCH.match(text).groups()

@@ -31,6 +31,8 @@ COPYING = {0, 1, 17, 18, 19, 20, 40, 44, 45, 46, 47, 275, 295, 296, 326, 327, 32
 RUN = 16  # ioctl: KVM_RUN among others
 HIST = re.compile(r"\{ common_pid: +(\d+), id: +(\d+) \} (.*)")
 PORT = 1024
+# Kinds of traffic that need a stream, not a disk.
+VSOCK = ("vsock", "host")
 
 
 class Syscalls:
@@ -68,9 +70,14 @@ class Syscalls:
         return {"syscalls": calls, "syscalls without ioctl": calls - ioctls, "bytes copied": copied}
 
 
-def drain(stream, got):
-    """Reads to the end, then closes: the guest waits for that."""
+def serve(stream, kind, mib, got):
+    """The host's end: reads to the end, then closes, for which the guest waits;
+    or writes what the guest wants, and waits until it closes."""
     with stream:
+        if kind == "host":
+            for _ in range(mib):
+                stream.sendall(bytes(1 << 20))
+                got[0] += 1 << 20
         while data := stream.recv(1 << 20):
             got[0] += len(data)
 
@@ -78,16 +85,16 @@ def drain(stream, got):
 def beluga(kind, mib, files, cmdline, count):
     machine = vmm.Vmm(WORK / "traffic", MEMORY_MIB, files["guest"], f"{cmdline} bench={kind}:{mib}")
     got = [0]
-    if kind == "vsock":
+    if kind in VSOCK:
         machine.config["vsock"] = {"guest_cid": 3}
     else:
         machine.add_disk("data", files["disk"], False)
     try:
         with count:
             pid = machine.start()
-            if kind == "vsock":
+            if kind in VSOCK:
                 machine.connect()
-                drain(machine.opened_stream(), got)
+                serve(machine.opened_stream(), kind, mib, got)
             record = machine.wait_for_end()
     finally:
         machine.close()
@@ -96,20 +103,20 @@ def beluga(kind, mib, files, cmdline, count):
     return pid, "beluga-vmm", host.exits(kvm), user, got[0]
 
 
-def vsock_listener(got):
+def vsock_listener(kind, mib, got):
     listener = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
     listener.bind((socket.VMADDR_CID_ANY, PORT))
     listener.listen(1)
-    thread = threading.Thread(target=lambda: drain(listener.accept()[0], got), daemon=True)
+    thread = threading.Thread(target=lambda: serve(listener.accept()[0], kind, mib, got), daemon=True)
     thread.start()
     return listener, thread
 
 
 def qemu_run(kind, mib, files, cmdline, count):
     got, listener, devices = [0], None, []
-    if kind == "vsock":
+    if kind in VSOCK:
         devices = ["-device", "vhost-vsock-device,guest-cid=3"]
-        listener, thread = vsock_listener(got)
+        listener, thread = vsock_listener(kind, mib, got)
     else:
         # Beluga's scratch disks offer no flush either.
         devices = ["-drive", f"file={files['disk']},if=none,id=data,format=raw,cache=unsafe",
@@ -150,8 +157,8 @@ def run(machine, kind, mib, files, cmdline, counting):
     timeline = tracing.Timeline(pid, name).add(counting.tasks.events())
     if "end" not in timeline.stamps:
         raise BenchError(f"the guest did not end well after {mib} MiB of {kind}: it said {', '.join(timeline.stamps)}")
-    if kind == "vsock" and got != mib << 20:
-        raise BenchError(f"{got} bytes of {mib << 20} came")
+    if kind in VSOCK and got != mib << 20:
+        raise BenchError(f"{got} bytes of {mib << 20} went over the stream")
     return {"exits": exits["total"], "exits without page faults": exits["not page faults"], "exits to userspace": user,
             **counting.calls.of(set(timeline.program))}
 
@@ -176,7 +183,7 @@ def main():
             disk.write(os.urandom(1 << 20))
     cmdline = vmm.CMDLINE.replace(vmm.EARLY_PORT, "")
     counting, report = Counting(), {"settings": host.settings(), "little_mib": LITTLE, "lot_mib": LOT}
-    for kind in ("read", "write", "vsock"):
+    for kind in ("read", "write", *VSOCK):
         report[kind] = {}
         for name, machine in (("beluga", beluga), ("qemu", qemu_run)):
             part(report[kind], name, lambda: per_mib(machine, kind, files, cmdline, counting))

@@ -7,14 +7,17 @@ story that has finished stands, good or bad.
 """
 
 import concurrent.futures
+import contextlib
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import tempfile
+import threading
 import time
 
-from .process import ROOT, TARGET, quiet, run
+from .process import ROOT, TARGET, children, quiet, run
 
 IMAGES = TARGET / "images"
 # A lab host that hangs must not hang the gate.
@@ -23,11 +26,15 @@ SECONDS = 45 * 60
 LABS = 2
 # How often each of them is replaced when it has died.
 RESTARTS = 2
+# The longest story that says nothing takes nine minutes there.
+SILENT = 15 * 60
 # So many failures may be chance, under an emulator; more are not.
 CHANCE = 2
 # What a story takes there, in seconds: those worth knowing, and the others.
-TAKES = {"restarts::b11_a_container_that_crashes_sixty_times_leaves_nothing_behind": 50,
+TAKES = {"shared_image::two_pods_of_one_image_have_it_once": 60,
+         "restarts::b11_a_container_that_crashes_sixty_times_leaves_nothing_behind": 50,
          "guest::clock::the_clock_is_right_after_ten_seconds_without_a_cpu": 25,
+         "patterns::b42_web_app_and_database_are_one_pod": 100,
          "exec::soak::a_gibibyte_arrives_unchanged": 140,
          "idle::an_idle_pod_gives_half_a_gibibyte_of_page_cache_back_to_the_host": 60}
 TAKES_MOSTLY = 6
@@ -48,6 +55,8 @@ class Log:
         self.mark = mark
         self.results, self.skipped, self.took = {}, {}, {}
         self.clean = False
+        # When it said something last.
+        self.heard = time.time()
         # A story of it failed, and passed when it was run again.
         self.unsteady = False
         self.lab = []
@@ -56,6 +65,7 @@ class Log:
     def line(self, text):
         """Takes one line of output; a part of some program's line may stand before it."""
         text = text.rstrip("\n")
+        self.heard = time.time()
         if found := re.search(r"test (\S+) \.\.\. (ok|FAILED)$", text):
             self._finished(*found.groups())
         elif found := re.search(r"test (\S+)(?: - .*)? \.\.\. ignored(?:, (.*))?$", text):
@@ -114,6 +124,15 @@ def chosen(stories, soak, filters):
     return [name for name in names if not name.startswith("soak::") and name not in left_out]
 
 
+def strange_images(tally, work):
+    """Makes the images of odd files natively: in an emulated lab umoci costs minutes."""
+    if os.geteuid() == 0:
+        out = pathlib.Path(work, "strange")
+        out.mkdir()
+        path = {**os.environ, "PATH": f"{TARGET / 'release'}:{os.environ['PATH']}"}
+        tally.check("images of odd files", quiet(["tests/images/strange/make.sh", out, IMAGES / "busybox.tar"], env=path))
+
+
 def load_images(tally, work):
     """Loads the test images natively: in an emulated lab the conversion costs minutes."""
     instance = {**os.environ, "BELUGA_ROOT": f"{work}/root", "BELUGA_STATE": f"{work}/state"}
@@ -139,12 +158,31 @@ def shares(names):
     return [part for part in parts if part]
 
 
+def watch(process, log, silent=SILENT, pause=5):
+    """Ends the lab host of a lab.sh that has said nothing for so long: an emulator
+    that turns in circles neither ends nor idles."""
+    while process.poll() is None:
+        if time.time() - log.heard > silent:
+            why = f"the lab host said nothing for {silent} s"
+            log.lab += [] if why in log.lab else [why]
+            for child in children(process.pid):
+                with contextlib.suppress(OSError):
+                    if "qemu-system" in os.readlink(f"/proc/{child}/exe"):
+                        os.kill(child, signal.SIGKILL)
+        time.sleep(pause)
+
+
 def attempt(stories, work, names, log, seconds, environment):
     """Runs the named stories in one lab host; gives lab.sh's status."""
     environment = {**environment, "LAB_TIMEOUT": str(max(60, int(seconds))), "STORIES": str(stories),
                    "WORK": str(work), "BELUGA_TEST_IMAGES": str(IMAGES)}
     command = ["tests/lab/lab.sh", "--", "tests/stories.sh", "--exact", *names]
-    return run(command, on_line=log.line, mark=log.mark, env=environment)[0]
+    log.heard = time.time()
+
+    def begin(process):
+        threading.Thread(target=watch, args=(process, log), daemon=True).start()
+
+    return run(command, on_line=log.line, mark=log.mark, on_start=begin, env=environment)[0]
 
 
 def attempts(tally, stories, work, names, log, environment):
@@ -230,6 +268,8 @@ def run_all(tally, soak, filters, environment, elsewhere=False):
         return
     with tempfile.TemporaryDirectory(prefix="beluga-stories-", dir=TARGET) as work:
         load_images(tally, work)
+        if any(name.startswith("fidelity::") for name in names):
+            strange_images(tally, work)
         runs = side_by_side(tally, stories, pathlib.Path(work), names, environment)
         if not (soak or filters):
             once_more(tally, stories, pathlib.Path(work), runs, environment)

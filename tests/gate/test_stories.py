@@ -2,12 +2,20 @@
 
 import contextlib
 import io
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
 import unittest
 from unittest import mock
 
 import readme
 
 from . import source, stories, time_limit
+from .process import children
 from .tally import Tally
 
 NAMES = ["a::one", "a::two", "a::three"]
@@ -198,6 +206,23 @@ class Shares(unittest.TestCase):
         with contextlib.redirect_stdout(io.StringIO()):
             stories.report(tally, [(["a::one"], logs[0], 0), (["b::one"], logs[1], 101)])
         self.assertEqual((tally.passed, tally.failures), (1 + 2, ["b::one", "the stories left nothing over"]))
+
+    def test_a_lab_host_that_says_nothing_is_ended(self):
+        with tempfile.TemporaryDirectory() as place:
+            emulator = shutil.copy(shutil.which("sleep"), f"{place}/qemu-system-x")
+            log = stories.Log()
+            log.heard = time.time() - 60
+            for silent, ends in ((3600, False), (59, True)):
+                with subprocess.Popen(["bash", "-c", f"{emulator} 30; exit 125"]) as process:
+                    watcher = threading.Thread(target=stories.watch, args=(process, log, silent, 0.05))
+                    watcher.start()
+                    watcher.join(1)
+                    self.assertEqual(process.poll() == 125, ends)
+                    if not ends:
+                        for child in (*children(process.pid), process.pid):
+                            os.kill(child, signal.SIGKILL)
+                    watcher.join()
+            self.assertEqual(log.lab, ["the lab host said nothing for 59 s"])
 
 
 if __name__ == "__main__":

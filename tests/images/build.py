@@ -3,7 +3,9 @@
 
     build.py OUT_DIR [NAME ...]
 
-Each image becomes OUT_DIR/NAME.tar, an OCI image layout in a tar. Package
+Each image becomes OUT_DIR/NAME.tar, an OCI image layout in a tar; one that has
+`tags` becomes several images in one tar. Without names all but those of the
+product are made (`conformance`, which ships with `beluga`). Package
 files go from `dpkg-deb --fsys-tarfile` straight into the layer: owners, modes
 and links are the package's own. The results are cached under
 ${BELUGA_CACHE:-/var/cache/beluga}/images by the hash of this file and of the
@@ -55,6 +57,12 @@ nogroup:x:65534:
 """
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+# What postgres starts with: a database is made where there is none yet.
+POSTGRES = """#!/bin/sh
+set -e
+[ -s "$PGDATA/PG_VERSION" ] || initdb -U postgres -A trust -E UTF8 --locale=C --no-sync >/dev/null
+exec postgres -c jit=off -c unix_socket_directories=/tmp "$@"
+"""
 BASE = ["libc6", "libgcc-s1", "libcrypt1", "zlib1g", "libssl3", "libpcre2-8-0", "libstdc++6"]
 IMAGES = {
     "busybox": {"layers": [{"busybox": True}], "cmd": ["sh"]},
@@ -72,6 +80,27 @@ IMAGES = {
         "cmd": ["redis-server", "--protected-mode", "no"], "ports": ["6379/tcp"], "workdir": "/data",
         "user": "redis", "volumes": ["/data"],
     },
+    "postgres": {
+        "layers": [{"busybox": True, "packages": BASE}, {
+            "packages": ["postgresql-15"], "dirs": {"var/lib/postgresql/data": (102, 0o700)},
+            "files": {"usr/local/bin/serve": POSTGRES, "etc/group": GROUP + "postgres:x:102:\n",
+                      "etc/passwd": PASSWD + "postgres:x:102:102:postgres:/var/lib/postgresql:/bin/sh\n"},
+            # Without compilation at run time, scripts for clusters on one machine, and time zones.
+            "without": {"libllvm14", "postgresql-common", "postgresql-client-common", "ssl-cert", "tzdata", "locales",
+                        "locales-all"},
+            "leave_out": ("usr/lib/postgresql/15/lib/bitcode/", "usr/lib/x86_64-linux-gnu/gconv/")}],
+        "cmd": ["serve"], "ports": ["5432/tcp"], "user": "postgres", "volumes": ["/var/lib/postgresql/data"],
+        "env": ["PATH=/usr/lib/postgresql/15/bin:" + PATH.removeprefix("PATH="), "PGDATA=/var/lib/postgresql/data"],
+        "stop_signal": "SIGINT",
+    },
+    # What `beluga conformance` runs: two images that differ in one layer.
+    "conformance": {
+        "name": "beluga-conformance", "product": True,
+        "layers": [{"busybox": True}, {"files": {"version": "1\n"}, "programs": {
+            "usr/bin/tool": ("../../runtime/conformance/tool.c", ["-static"])}}],
+        "tags": {"1": [], "2": [{"files": {"version": "2\n"}}]},
+        "cmd": ["sh"],
+    },
     "debian": {
         "layers": [{"packages": [
             "base-files", "bash", "dash", "coreutils", "grep", "sed", "findutils", "util-linux", "mount", "procps",
@@ -88,23 +117,23 @@ IMAGES = {
 }
 
 
-def closure(wanted):
+def closure(wanted, without=frozenset()):
     """The packages and all that they depend on, remembered until apt's lists change."""
     lists = sorted((entry.name, entry.stat().st_mtime_ns) for entry in os.scandir("/var/lib/apt/lists"))
-    key = hashlib.sha256(json.dumps([sorted(wanted), lists, sorted(NOT_NEEDED)]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([sorted(wanted), lists, sorted(NOT_NEEDED | without)]).encode()).hexdigest()[:16]
     memo = CACHE / "images" / f"closure-{key}.json"
     if not memo.exists():
         temporary = memo.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(resolve(wanted)))
+        temporary.write_text(json.dumps(resolve(wanted, NOT_NEEDED | without)))
         temporary.rename(memo)
     return json.loads(memo.read_text())
 
 
-def resolve(wanted):
+def resolve(wanted, without):
     """Asks apt for the packages and what they need, the first of each alternative."""
     done, todo = {}, list(wanted)
     while todo:
-        batch = sorted({p for p in todo if p not in done and p not in NOT_NEEDED})
+        batch = sorted({p for p in todo if p not in done and p not in without})
         todo = []
         if not batch:
             break
@@ -158,13 +187,13 @@ class Layer:
     def directory(self, name, uid=0, mode=0o755):
         self.add(name, tarfile.DIRTYPE, mode=mode, uid=uid)
 
-    def package(self, deb):
+    def package(self, deb, leave_out=()):
         stream = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(deb)], check=True, capture_output=True).stdout
         with tarfile.open(fileobj=io.BytesIO(stream)) as tar:
             for info in tar:
                 name = info.name.removeprefix("./").rstrip("/")
-                if name in ("", ".") or name in MERGED or name.startswith(("usr/share/doc/", "usr/share/man/",
-                                                                           "usr/share/locale/", "usr/share/lintian/")):
+                if name in ("", ".") or name in MERGED or name.startswith((
+                        "usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/share/lintian/", *leave_out)):
                     continue
                 info.name, info.mtime = merged(name), EPOCH
                 if info.islnk():
@@ -235,9 +264,9 @@ def layer_tar(recipe, bottom, below, debs_dir):
         layer.skeleton()
     if recipe.get("busybox"):
         layer.busybox(fetch(closure(["busybox-static"]), debs_dir)[0])
-    packages = closure(recipe.get("packages", []))
+    packages = closure(recipe.get("packages", []), recipe.get("without", frozenset()))
     for deb in fetch({n: v for n, v in packages.items() if n not in below}, debs_dir):
-        layer.package(deb)
+        layer.package(deb, recipe.get("leave_out", ()))
     if bottom and "dash" in packages:
         layer.add("usr/bin/sh", tarfile.SYMTYPE, link="dash", mode=0o777)
         layer.add("usr/bin/awk", tarfile.SYMTYPE, link="mawk", mode=0o777)
@@ -247,6 +276,8 @@ def layer_tar(recipe, bottom, below, debs_dir):
         layer.add("usr/bin/python3", tarfile.SYMTYPE, link="python3.11", mode=0o777)
     for name, (source, flags) in recipe.get("programs", {}).items():
         layer.add(name, data=compiled(source, flags), mode=0o755)
+    for name, text in recipe.get("files", {}).items():
+        layer.add(name, data=text.encode(), mode=0o755 if text.startswith("#!") else 0o644)
     for name, target in recipe.get("links", {}).items():
         layer.add(name, tarfile.SYMTYPE, link=target, mode=0o777)
     for name, (uid, mode) in recipe.get("dirs", {}).items():
@@ -258,44 +289,59 @@ def layer_tar(recipe, bottom, below, debs_dir):
     return layer.tar(), set(packages)
 
 
-def image(name, recipe, out, debs_dir):
-    blobs, layers, diff_ids, below = {}, [], [], set()
+class Blobs(dict):
+    """The blobs of a layout, by digest."""
 
-    def blob(data):
-        blobs[digest(data)] = data
+    def put(self, data):
+        """Adds one; gives its digest and size, as a descriptor has them."""
+        self[digest(data)] = data
         return {"digest": digest(data), "size": len(data)}
 
-    for number, layer in enumerate(recipe["layers"]):
-        data, packages = layer_tar(layer, number == 0, below, debs_dir)
-        below |= packages
-        diff_ids.append(digest(data))
-        packed = gzip.compress(data, 1, mtime=0)
-        layers.append({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **blob(packed)})
-    config = {"Env": [PATH], "Cmd": recipe["cmd"]}
-    if "workdir" in recipe:
-        config["WorkingDir"] = recipe["workdir"]
-    if "user" in recipe:
-        config["User"] = recipe["user"]
-    if "stop_signal" in recipe:
-        config["StopSignal"] = recipe["stop_signal"]
-    if "ports" in recipe:
-        config["ExposedPorts"] = {port: {} for port in recipe["ports"]}
-    if "volumes" in recipe:
-        config["Volumes"] = {path: {} for path in recipe["volumes"]}
+
+def container_config(recipe):
+    """What the image says of its containers."""
+    config = {"Env": recipe.get("env", [PATH]), "Cmd": recipe["cmd"]}
+    for key, name in (("workdir", "WorkingDir"), ("user", "User"), ("stop_signal", "StopSignal")):
+        if key in recipe:
+            config[name] = recipe[key]
+    for key, name in (("ports", "ExposedPorts"), ("volumes", "Volumes")):
+        if key in recipe:
+            config[name] = {one: {} for one in recipe[key]}
+    return config
+
+
+def descriptor(name, tag, recipe, layers, blobs):
+    """Adds one image's configuration and manifest; gives what the index says of it."""
     described = json.dumps({
-        "architecture": "amd64", "os": "linux", "created": "2023-11-14T22:13:20Z", "config": config,
-        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        "architecture": "amd64", "os": "linux", "created": "2023-11-14T22:13:20Z", "config": container_config(recipe),
+        "rootfs": {"type": "layers", "diff_ids": [diff_id for diff_id, _ in layers]},
     }, sort_keys=True).encode()
     manifest = json.dumps({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **blob(described)}, "layers": layers,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **blobs.put(described)},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **packed} for _, packed in layers],
     }, sort_keys=True).encode()
-    index = json.dumps({"schemaVersion": 2, "manifests": [{
-        "mediaType": "application/vnd.oci.image.manifest.v1+json", **blob(manifest),
-        "annotations": {"org.opencontainers.image.ref.name": "latest", "io.containerd.image.name":
-                        f"docker.io/library/{name}:latest"},
+    return {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json", **blobs.put(manifest),
+        "annotations": {"org.opencontainers.image.ref.name": tag,
+                        "io.containerd.image.name": f"docker.io/library/{name}:{tag}"},
         "platform": {"architecture": "amd64", "os": "linux"},
-    }]}, sort_keys=True).encode()
+    }
+
+
+def image(name, recipe, out, debs_dir):
+    blobs, made, below = Blobs(), [], set()
+
+    def layer(one, number):
+        data, packages = layer_tar(one, number == 0, below, debs_dir)
+        below.update(packages)
+        return digest(data), blobs.put(gzip.compress(data, 1, mtime=0))
+
+    common = [layer(one, number) for number, one in enumerate(recipe["layers"])]
+    for tag, more in recipe.get("tags", {"latest": []}).items():
+        layers = common + [layer(one, len(common)) for one in more]
+        made.append(descriptor(recipe.get("name", name), tag, recipe, layers, blobs))
+    index = json.dumps({"schemaVersion": 2, "manifests": made}, sort_keys=True).encode()
     layout = Layer()
     layout.directory("blobs")
     layout.directory("blobs/sha256")
@@ -310,7 +356,7 @@ def image(name, recipe, out, debs_dir):
 
 def main():
     out_dir = pathlib.Path(sys.argv[1])
-    names = sys.argv[2:] or list(IMAGES)
+    names = sys.argv[2:] or [name for name, recipe in IMAGES.items() if not recipe.get("product")]
     cache = CACHE / "images"
     (cache / "debs").mkdir(parents=True, exist_ok=True)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -320,8 +366,9 @@ def main():
             recipe = IMAGES[name]
             wanted = sorted({p for layer in recipe["layers"] for p in
                              layer.get("packages", []) + (["busybox-static"] if layer.get("busybox") else [])})
+            without = frozenset().union(*(layer.get("without", ()) for layer in recipe["layers"]))
             key = hashlib.sha256(pathlib.Path(__file__).read_bytes() + sources(recipe) +
-                                 json.dumps(closure(wanted)).encode()).hexdigest()[:16]
+                                 json.dumps(closure(wanted, without)).encode()).hexdigest()[:16]
             made = cache / f"{name}-{key}.tar"
             if not made.exists():
                 print(f"images: building {name}", flush=True)

@@ -31,11 +31,14 @@ once_more="the command is run once more in a new lab host"
 # What is copied into the lab host's memory: name there, file here.
 product=(
     bin/beluga "$target/release/beluga"
+    bin/beluga-cri "$target/release/beluga-cri"
+    bin/containerd-shim-beluga-v2 "$target/release/containerd-shim-beluga-v2"
     bin/beluga-vmm "$target/release/beluga-vmm"
     bin/beluga-share "$target/release/beluga-share"
     bin/beluga-agent "$target/guest/beluga-agent"
     lib/beluga/vmlinux "$target/guest/vmlinux"
     lib/beluga/initramfs.cpio "$target/guest/initramfs.cpio"
+    lib/beluga/conformance.tar "$target/guest/conformance.tar"
 )
 
 say() { echo "lab: $*" >&2; }

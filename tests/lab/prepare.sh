@@ -120,6 +120,8 @@ build() {
     mkdir -p "$work/result/modules/lib/modules"
     unpack_modules "$from" "$work/result/modules/lib/modules/$version"
     depmod -b "$work/result/modules" "$version"
+    # Where some distributions keep it: a test boots it as a guest.
+    cp "$work/boot/vmlinuz-$version" "$work/result/modules/lib/modules/$version/vmlinuz"
     extract_vmlinux "$work/boot/vmlinuz-$version" "$work/result/vmlinux"
     make_initramfs "$work/result/modules" "$version" "$work/result/initramfs.cpio" "$work/initramfs"
     echo "$package" >"$work/result/package"

@@ -2,7 +2,10 @@
 //! itself, and by `tests/run.py FILTER`.
 
 mod access;
+mod build;
+mod cri;
 mod faults;
 mod kept;
 mod pull;
+mod push;
 mod store;

@@ -9,6 +9,8 @@
 #![forbid(unsafe_code)]
 
 mod command;
+pub mod containerd;
+pub mod cri;
 mod pod;
 pub mod registry;
 pub mod stream;

@@ -133,6 +133,15 @@ impl Beluga {
         pod
     }
 
+    /// A pod of the default namespace that is there; deleted with the value.
+    pub fn here(&self, name: &str) -> Pod<'_> {
+        Pod {
+            beluga: self,
+            name: name.to_owned(),
+            namespace: "default".to_owned(),
+        }
+    }
+
     /// Asserts that nothing is left over on the host.
     #[track_caller]
     pub fn is_clean(&self) {
@@ -313,7 +322,7 @@ impl Drop for Pod<'_> {
 /// the stories run, the runner does.
 #[derive(Debug)]
 pub struct Common {
-    manifest: &'static str,
+    start: fn() -> Pod<'static>,
     kept: Mutex<Kept>,
 }
 
@@ -325,13 +334,13 @@ struct Kept {
 
 impl Common {
     /// A pod that so many stories ask for, each once.
-    pub const fn new(stories: usize, manifest: &'static str) -> Self {
+    pub const fn new(stories: usize, start: fn() -> Pod<'static>) -> Self {
         let kept = Kept {
             stories_to_come: stories,
             pod: None,
         };
         Self {
-            manifest,
+            start,
             kept: Mutex::new(kept),
         }
     }
@@ -341,7 +350,7 @@ impl Common {
     pub fn pod(&self) -> CommonPod {
         // A story that could not start it says so itself; the next one tries again.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = || Arc::new(shared().pod(self.manifest));
+        let start = || Arc::new((self.start)());
         let pod = Arc::clone(kept.pod.get_or_insert_with(start));
         kept.stories_to_come = kept.stories_to_come.saturating_sub(1);
         if kept.stories_to_come == 0 {

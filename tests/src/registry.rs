@@ -1,10 +1,12 @@
 //! Debian's registry on this machine, and skopeo to fill it.
 
-use crate::{Beluga, Ran, SOON, image, run};
+use crate::{Beluga, Ran, SOON, eventually, image, run};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tempfile::TempDir;
 
 /// A registry that runs as long as the value lives.
@@ -14,6 +16,19 @@ pub struct Registry {
     /// `127.0.0.1:PORT`, and its name with a certificate: `localhost:PORT`.
     pub address: String,
     work: TempDir,
+    /// Its access log, in Apache's combined format.
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+/// A request that a registry has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// `/v2/…`, with what was asked for.
+    pub path: String,
+    /// 200, 206, …
+    pub status: u16,
+    /// Bytes of the answer that were sent.
+    pub bytes: u64,
 }
 
 /// What a registry wants of its clients.
@@ -52,13 +67,23 @@ impl Registry {
         );
         let file = dir.join("config.yml");
         fs::write(&file, config).expect("a configuration");
-        let (child, port) = serve(&file);
+        let log = Arc::default();
+        let (child, port) = serve(&file, &log);
         let name = if wants.tls { "localhost" } else { "127.0.0.1" };
         Self {
             child,
             address: format!("{name}:{port}"),
             work,
+            log,
         }
+    }
+
+    /// What it was asked for by this method below paths that hold this text, in its order.
+    pub fn requests(&self, method: &str, path: &str) -> Vec<Request> {
+        self.settle();
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = log.iter().filter_map(|line| request(line, method));
+        all.filter(|request| request.path.contains(path)).collect()
     }
 
     /// Files of this registry: `ca.crt`, `data`.
@@ -85,6 +110,31 @@ impl Registry {
         .ok();
     }
 
+    /// Waits until what was asked so far is in the log: a line comes after its answer.
+    fn settle(&self) {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let mark = format!("mark={}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let address = &self.address;
+        let line =
+            format!("curl -sk https://{address}/v2/?{mark} || curl -s http://{address}/v2/?{mark}");
+        sh(&line).ok();
+        eventually("the registry's log", || {
+            let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            let seen = log.iter().any(|line| line.contains(&format!("{mark} ")));
+            seen.then_some(())
+        });
+    }
+
+    /// Ends it and starts it anew with what it has: at another port, with an empty log in which
+    /// nothing can turn up that was asked before.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.log = Arc::default();
+        let (child, port) = serve(&self.work.path().join("config.yml"), &self.log);
+        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
+        (self.child, self.address) = (child, format!("{host}:{port}"));
+    }
+
     /// Ends it.
     pub fn stop(&mut self) {
         let _ = self.child.kill();
@@ -99,15 +149,24 @@ impl Drop for Registry {
 }
 
 /// Starts a registry; its port is in the line that says that it listens.
-fn serve(config: &Path) -> (Child, u16) {
+fn serve(config: &Path, log: &Arc<Mutex<Vec<String>>>) -> (Child, u16) {
     let mut child = Command::new("docker-registry")
         .arg("serve")
         .arg(config)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("docker-registry is installed");
+    let stdout = child.stdout.take().expect("a pipe");
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            log.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(line);
+        }
+    });
     let stderr = child.stderr.take().expect("a pipe");
     let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
     let line = lines
@@ -119,6 +178,18 @@ fn serve(config: &Path) -> (Child, u16) {
     });
     std::thread::spawn(move || lines.for_each(drop));
     (child, port.unwrap_or_else(|| panic!("no port in {line}")))
+}
+
+/// Reads `… "GET /v2/… HTTP/1.1" 200 1234 …`.
+fn request(line: &str, method: &str) -> Option<Request> {
+    let (_, rest) = line.split_once(&format!("\"{method} "))?;
+    let (asked, answered) = rest.split_once("\" ")?;
+    let mut numbers = answered.split(' ');
+    Some(Request {
+        path: asked.split(' ').next()?.to_owned(),
+        status: numbers.next()?.parse().ok()?,
+        bytes: numbers.next()?.parse().ok()?,
+    })
 }
 
 /// An authority, and a server's certificate of it.

@@ -1,7 +1,7 @@
 //! What changes while a pod runs: one container, and nothing else.
 
 use crate::crashes::kill_supervisor;
-use beluga_tests::{Pod, shared};
+use beluga_tests::{Common, Pod, shared};
 use serde_json::Value;
 
 /// A server and its peer on one volume. The server needs a busybox, and is
@@ -115,10 +115,20 @@ fn b10_apply_changes_what_can_change_and_a_killed_supervisor_does_not_matter() {
         .says("2/2");
 }
 
+/// One that is looked at, and one that holds memory.
+static LOOKED: Common = Common::new(2, || {
+    let line = "dd if=/dev/zero of=/dev/shm/held bs=1M count=24 2>/dev/null; sleep infinity";
+    let text = crate::lifecycle::one("looked", "Always", "touch /mine; exec sleep 3217");
+    let holder = format!(
+        "  - name: holder\n    image: busybox\n    command: [sh, -c, {line:?}]\n    \
+         resources: {{limits: {{memory: 64Mi}}}}\n"
+    );
+    shared().pod(&(text + &holder))
+});
+
 #[test]
 fn a_debug_container_comes_and_goes_beside_the_others() {
-    let text = crate::lifecycle::one("looked", "Always", "touch /mine; exec sleep 3217");
-    let pod = shared().pod(&text);
+    let pod = LOOKED.pod();
     let before = (pod.container("main"), pod.ip());
     let debug = |words: &[&str], input: &str| {
         let head = ["debug", "looked", "--image", "debian"].iter().chain(words);
@@ -133,7 +143,7 @@ fn a_debug_container_comes_and_goes_beside_the_others() {
     let seen = "tr '\\0' ' ' < /proc/1/cmdline; ls /proc/1/root/mine; test -e /bin/bash && id -u";
     assert_eq!(pod.sh("look", seen), "sleep 3217 /proc/1/root/mine\n0");
     let said = debug(
-        &["-i", "-c", "quick", "--", "sh", "-c", "cat; exit 5"],
+        &["-it", "-c", "quick", "--", "sh", "-c", "cat; exit 5"],
         "a word\n",
     );
     drop(said.exits(5).says("a word"));
@@ -159,16 +169,16 @@ fn a_debug_container_comes_and_goes_beside_the_others() {
         .ok()
         .says("Ephemeral Containers:")
         .says("Target:");
-    shared().run(["get", "pods"]).ok().says("1/1");
+    let listed = shared().run(["get", "pod", "looked", "--no-headers"]).ok();
+    listed.says("2/2");
     assert_eq!((pod.container("main"), pod.ip()), before);
     let shown = shared()
         .run(["get", "pod", "looked", "-o", "yaml"])
         .ok()
         .out;
-    let apply = || shared().feed(["apply", "-f", "-"], shown.as_bytes());
-    apply().ok().says("pod/looked unchanged");
-    pod.delete();
-    apply()
+    let apply = |text: &str| shared().feed(["apply", "-f", "-"], text.as_bytes());
+    apply(&shown).ok().says("pod/looked unchanged");
+    apply(&shown.replace("looked", "another"))
         .exits(1)
         .complains("spec.ephemeralContainers: cannot be set on create");
 }
@@ -185,7 +195,7 @@ spec:
   - name: live
     image: busybox
     command: [sleep, infinity]
-    resources: {limits: {cpu: 500m, memory: 64Mi}}
+    resources: {requests: {memory: 32Mi}, limits: {cpu: 500m, memory: 64Mi}}
     volumeMounts: [{name: told, mountPath: /told}]
   - name: again
     image: busybox
@@ -194,25 +204,33 @@ spec:
     resizePolicy: [{resourceName: memory, restartPolicy: RestartContainer}]
 ";
 
-/// A patch of one container's limits.
+/// A patch of one container's limits; the first one asks for less memory than it may have.
 fn limits(name: &str, cpu: &str, memory: &str) -> String {
+    let request = if name == "live" { "20Mi" } else { memory };
     format!(
-        "{{\"spec\":{{\"containers\":[{{\"name\":\"{name}\",\"resources\":{{\"limits\":{{\"cpu\":\"{cpu}\",\"memory\":\"{memory}\"}},\"requests\":{{\"cpu\":\"{cpu}\",\"memory\":\"{memory}\"}}}}}}]}}}}"
+        "{{\"spec\":{{\"containers\":[{{\"name\":\"{name}\",\"resources\":{{\"limits\":{{\"cpu\":\"{cpu}\",\"memory\":\"{memory}\"}},\"requests\":{{\"cpu\":\"{cpu}\",\"memory\":\"{request}\"}}}}}}]}}}}"
     )
 }
 
 #[test]
 fn b24_limits_change_while_the_pod_runs() {
-    let pod = shared().pod(SIZED);
+    let pod = shared().pod_under(("BELUGA_MEMORY_THROTTLING_FACTOR", "0.9"), SIZED);
+    let high = |name: &str| pod.sh(name, "cat /sys/fs/cgroup/memory.high");
     let patch = |text: &str| shared().run(["patch", "pod", "sized", "-p", text]);
     let cgroup = |name: &str| pod.sh(name, "cd /sys/fs/cgroup; cat cpu.max memory.max cpu.weight");
     let started = |name: &str| pod.container(name)["state"]["running"]["startedAt"].clone();
     let before = (started("live"), pod.container("again"), pod.ip());
     assert_eq!(cgroup("live"), "50000 100000\n67108864\n50");
+    // 32Mi and nine tenths of what is above, to a page; the other may have what it asks for.
+    assert_eq!(
+        (high("live").as_str(), high("again").as_str()),
+        ("63750144", "max")
+    );
     patch(&limits("live", "250m", "40Mi"))
         .ok()
         .says("pod/sized patched: applied");
     assert_eq!(cgroup("live"), "25000 100000\n41943040\n25");
+    assert_eq!(high("live"), "39845888");
     let status = pod.container("live");
     assert_eq!(status["resources"]["limits"]["memory"], "40Mi");
     assert_eq!(status["allocatedResources"]["cpu"], "250m");
@@ -247,7 +265,7 @@ fn b24_limits_change_while_the_pod_runs() {
 fn labels(pod: &Pod) {
     shared()
         .run(["label", "pod", "sized", "tier=back"])
-        .exits(2)
+        .exits(1)
         .complains("--overwrite is false");
     shared()
         .run(["label", "pod/sized", "tier=back", "v=2", "--overwrite"])
@@ -265,29 +283,26 @@ fn labels(pod: &Pod) {
 
 #[test]
 fn b24_a_limit_below_what_is_used_waits_for_it() {
-    let line = "dd if=/dev/zero of=/dev/shm/held bs=1M count=24 2>/dev/null; sleep infinity";
-    let text = crate::lifecycle::one("shrinks", "Always", line)
-        + "    resources: {limits: {memory: 64Mi}}\n";
-    let pod = shared().pod(&text);
-    let max = || pod.sh("main", "cat /sys/fs/cgroup/memory.max");
+    let pod = LOOKED.pod();
+    let max = || pod.sh("holder", "cat /sys/fs/cgroup/memory.max");
     pod.sh(
-        "main",
+        "holder",
         "until [ \"$(stat -c %s /dev/shm/held)\" = 25165824 ]; do sleep 0.1; done",
     );
-    let patch = "{spec: {containers: [{name: main, resources: {limits: {memory: 16Mi}, requests: {memory: 16Mi}}}]}}";
-    let ran = shared().run(["patch", "pod", "shrinks", "-p", patch]).ok();
+    let patch = "{spec: {containers: [{name: holder, resources: {limits: {memory: 16Mi}, requests: {memory: 16Mi}}}]}}";
+    let ran = shared().run(["patch", "pod", pod.name(), "-p", patch]).ok();
     drop(
-        ran.says("converging (container main: its processes use")
+        ran.says("converging (container holder: its processes use")
             .says("its new limit is 16Mi"),
     );
     assert_eq!(max(), "67108864");
     let conditions = pod.object()["status"]["conditions"].to_string();
     assert!(conditions.contains("PodResizeInProgress"), "{conditions}");
     crate::crashes::kill_supervisor(&pod);
-    pod.sh("main", "rm /dev/shm/held");
+    pod.sh("holder", "rm /dev/shm/held");
     pod.eventually("has less", |status| {
-        status["containerStatuses"][0]["resources"]["limits"]["memory"] == "16Mi"
+        status["containerStatuses"][1]["resources"]["limits"]["memory"] == "16Mi"
     });
     assert_eq!(max(), "16777216");
-    assert_eq!(pod.container("main")["restartCount"], 0);
+    assert_eq!(pod.container("holder")["restartCount"], 0);
 }

@@ -37,12 +37,24 @@ fn several_types_are_listed_at_once_each_in_its_table() {
     assert_eq!(names.ok().out, "secret/login\nconfigmap/settings\n");
     let one = beluga.run(["get", "cm", "-l", "app=web", "-o", "name"]);
     assert_eq!(one.ok().out, "configmap/settings\n");
+    let labels = beluga.run(["get", "cm", "--show-labels"]).ok();
+    drop(labels.says("LABELS").says("app=web"));
+    let path = "jsonpath={range .items[*]}{.metadata.name} {.data.colour}{\"\\n\"}{end}";
+    assert_eq!(
+        beluga.run(["get", "cm", "-o", path]).ok().out,
+        "settings blue\n"
+    );
+    let columns = "custom-columns=WHAT:.metadata.name,APP:.metadata.labels.app";
+    let shown = beluga.run(["get", "cm,secret", "-o", columns]).ok().out;
+    assert_eq!(shown, "WHAT       APP\nsettings   web\nlogin      <none>\n");
+    let wrong = beluga.run(["get", "cm", "-o", "jsonpath={.items"]).exits(2);
+    drop(wrong.complains("unclosed action"));
     let list = beluga.run(["get", "cm,secret", "-o", "json"]).ok();
     let list: serde_json::Value = serde_json::from_str(&list.out).unwrap();
     assert_eq!(list["items"].as_array().unwrap().len(), 2);
     beluga
         .run(["get", "cm,services"])
-        .exits(2)
+        .exits(1)
         .complains("\"services\"");
 }
 

@@ -1,65 +1,6 @@
 //! ConfigMaps and Secrets: kept, told in variables, refused where they are missing.
 
-use beluga_tests::{Beluga, shared};
-
-const ENVIRONMENT: &str = "
-apiVersion: v1
-kind: Pod
-metadata: {name: told, labels: {tier: front}, annotations: {note: seen}}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: main
-    image: busybox
-    command: [sh, -c, 'echo \"$0\"; sleep infinity', 'hello $(DB_HOST) $$(DB_HOST)']
-    resources: {limits: {memory: 64Mi, cpu: 500m}}
-    envFrom:
-    - {prefix: DB_, configMapRef: {name: told-settings}}
-    - {secretRef: {name: nobody, optional: true}}
-    env:
-    - {name: PASSWORD, valueFrom: {secretKeyRef: {name: told-login, key: password}}}
-    - {name: NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
-    - {name: TIER, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['tier']\"}}}
-    - {name: NOTE, valueFrom: {fieldRef: {fieldPath: \"metadata.annotations['note']\"}}}
-    - {name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
-    - {name: UID_OF_POD, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}
-    - {name: HOST_IP, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}
-    - {name: MILLIS, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1m}}}
-    - {name: MEBI, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1Mi}}}
----
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: told-settings}
-data: {HOST: db.example, PORT: '5432'}
----
-apiVersion: v1
-kind: Secret
-metadata: {name: told-login}
-stringData: {password: 's3cret'}
-";
-
-#[test]
-fn b13_variables_come_from_objects_and_from_the_pod_itself() {
-    let pod = shared().pod(ENVIRONMENT);
-    assert_eq!(pod.logs("main"), "hello db.example $(DB_HOST)\n");
-    let said = pod.sh(
-        "main",
-        "echo $DB_HOST $DB_PORT $PASSWORD $NAME $TIER $NOTE $MILLIS $MEBI",
-    );
-    assert_eq!(said, "db.example 5432 s3cret told front seen 500 64");
-    assert_eq!(pod.sh("main", "echo $IP"), pod.ip());
-    assert_eq!(
-        pod.sh("main", "echo $UID_OF_POD"),
-        pod.field("/metadata/uid")
-    );
-    pod.sh("main", "ping -c 1 $HOST_IP");
-    let described = shared().run(["describe", "pod", "told"]).ok();
-    assert!(!described.out.contains("s3cret"), "{described}");
-    shared()
-        .feed(["delete", "-f", "-"], ENVIRONMENT.as_bytes())
-        .ok();
-    shared().run(["get", "secret", "told-login"]).exits(1);
-}
+use beluga_tests::{Beluga, Common, Pod, shared};
 
 const OBJECTS: &str = "
 apiVersion: v1
@@ -112,25 +53,26 @@ fn b13_objects_are_applied_shown_and_deleted_like_kubectl_does() {
 #[test]
 fn what_refers_to_nothing_is_refused_with_its_place() {
     let beluga = Beluga::with_busybox();
-    let manifest = ENVIRONMENT.replace("told-login, key: password", "told-login, key: pass");
+    let whole = filled("told").replace("debian", "busybox");
+    let manifest = whole.replace("told-secret, key: password", "told-secret, key: pass");
     beluga
         .feed(["run", "-f", "-"], manifest.as_bytes())
         .exits(1)
-        .complains("standard input:16:74: spec.containers[0].env[0].valueFrom.secretKeyRef.key")
-        .complains("couldn't find key pass in Secret default/told-login");
-    let pod = ENVIRONMENT.split("---").next().unwrap_or_default();
+        .complains("standard input:39:75: spec.containers[1].env[0].valueFrom.secretKeyRef.key")
+        .complains("couldn't find key pass in Secret default/told-secret");
+    let pod = whole.split("---").next().unwrap_or_default();
     beluga
         .feed(["apply", "-f", "-"], pod.as_bytes())
         .exits(1)
-        .complains("configmap \"told-settings\" not found")
-        .complains("secret \"told-login\" not found");
+        .complains("configmap \"told-map\" not found")
+        .complains("secret \"told-secret\" not found");
     beluga.is_clean();
 }
 
 const FILES: &str = "
 apiVersion: v1
 kind: Pod
-metadata: {name: filled, labels: {tier: front}}
+metadata: {name: filled, labels: {tier: front}, annotations: {note: seen}}
 spec:
   terminationGracePeriodSeconds: 1
   securityContext: {fsGroup: 2000}
@@ -138,6 +80,7 @@ spec:
   - {name: map, configMap: {name: filled-map}}
   - {name: secret, secret: {secretName: filled-secret, defaultMode: 0400}}
   - {name: data, emptyDir: {}}
+  - {name: large, configMap: {name: filled-large, optional: true}}
   - name: all
     projected:
       sources:
@@ -154,7 +97,25 @@ spec:
     - {name: secret, mountPath: /secret}
     - {name: all, mountPath: /all}
     - {name: data, mountPath: /data}
+    - {name: large, mountPath: /large}
     - {name: map, mountPath: /etc/single.conf, subPath: key}
+  - name: told
+    image: busybox
+    command: [sh, -c, 'echo \"$0\"; sleep infinity', 'hello $(DB_key) $$(DB_key)']
+    resources: {limits: {memory: 64Mi, cpu: 500m}}
+    envFrom:
+    - {prefix: DB_, configMapRef: {name: filled-map}}
+    - {secretRef: {name: nobody, optional: true}}
+    env:
+    - {name: PASSWORD, valueFrom: {secretKeyRef: {name: filled-secret, key: password}}}
+    - {name: NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+    - {name: TIER, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['tier']\"}}}
+    - {name: NOTE, valueFrom: {fieldRef: {fieldPath: \"metadata.annotations['note']\"}}}
+    - {name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+    - {name: UID_OF_POD, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}
+    - {name: HOST_IP, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}
+    - {name: MILLIS, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1m}}}
+    - {name: MEBI, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1Mi}}}
 ";
 
 const FILLED_WITH: &str = "
@@ -169,14 +130,48 @@ metadata: {name: filled-secret}
 stringData: {password: 's3cret'}
 ";
 
+/// A pod that nothing changes, with a large object as well.
+static FILLED: Common = Common::new(2, || {
+    let text = "0123456789abcdef".repeat(65_000);
+    let large = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: filled-large}}\ndata: {{key: {text:?}}}\n"
+    );
+    shared().pod(&format!("{large}---{}", filled("filled")))
+});
+
 /// The pod of these stories, under another name for each.
 fn filled(name: &str) -> String {
     format!("{FILES}---{FILLED_WITH}").replace("filled", name)
 }
 
 #[test]
+fn b13_variables_come_from_objects_and_from_the_pod_itself() {
+    let pod = FILLED.pod();
+    assert_eq!(pod.logs("told"), "hello first $(DB_key)\n");
+    let said = pod.sh(
+        "told",
+        "echo $DB_key $DB_gone $PASSWORD $NAME $TIER $NOTE $MILLIS $MEBI",
+    );
+    assert_eq!(said, "first soon s3cret filled front seen 500 64");
+    assert_eq!(pod.sh("told", "echo $IP"), pod.ip());
+    assert_eq!(
+        pod.sh("told", "echo $UID_OF_POD"),
+        pod.field("/metadata/uid")
+    );
+    pod.sh("told", "ping -c 1 $HOST_IP");
+    let described = shared().run(["describe", "pod", "filled"]).ok();
+    assert!(!described.out.contains("s3cret"), "{described}");
+}
+
+#[test]
 fn b28_volumes_of_files_have_the_kubelets_layout_modes_and_group() {
-    let pod = shared().pod(&filled("filled"));
+    let pod = FILLED.pod();
+    // A megabyte arrives whole.
+    assert_eq!(pod.sh("main", "wc -c < /large/key"), "1040000");
+    assert_eq!(
+        pod.sh("main", "tail -c 20 /large/key"),
+        "cdef0123456789abcdef"
+    );
     assert_eq!(
         pod.sh(
             "main",
@@ -202,9 +197,6 @@ fn b28_volumes_of_files_have_the_kubelets_layout_modes_and_group() {
     pod.try_exec("main", &["touch", "/map/x"])
         .exits(1)
         .complains("Read-only file system");
-    shared()
-        .feed(["delete", "-f", "-"], filled("filled").as_bytes())
-        .ok();
 }
 
 #[test]
@@ -254,35 +246,22 @@ fn b28_a_changed_object_reaches_running_pods_whole_and_fires_inotify() {
         .run(["describe", "pod", "renewed"])
         .ok()
         .says("VolumesUpdated");
+    a_change_reaches_a_pod_whose_supervisor_was_killed(&pod);
     shared()
         .feed(["delete", "-f", "-"], filled("renewed").as_bytes())
         .ok();
+    shared().run(["get", "secret", "renewed-secret"]).exits(1);
 }
 
-#[test]
-fn b28_a_megabyte_arrives_whole() {
-    let text = "0123456789abcdef".repeat(65_000);
-    let objects = format!(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: large}}\ndata: {{key: {text:?}}}\n"
+fn a_change_reaches_a_pod_whose_supervisor_was_killed(pod: &Pod) {
+    crate::crashes::kill_supervisor(pod);
+    let next = filled("renewed").replace("key: first", "key: third");
+    let told = shared().feed(["apply", "-f", "-"], next.as_bytes()).ok();
+    drop(
+        told.says("configmap/renewed-map configured")
+            .says("pod/renewed unchanged"),
     );
-    let pod = FILES
-        .replace("filled-map", "large")
-        .replace("filled", "large");
-    let pod = pod.replace(
-        "{secretName: large-secret,",
-        "{secretName: large, optional: true,",
-    );
-    let pod = pod.replace(
-        "    env: [{name: KEY, valueFrom: {configMapKeyRef: {name: large, key: key}}}]\n",
-        "",
-    );
-    let pod = shared().pod(&format!("{objects}---{pod}"));
-    assert_eq!(pod.sh("main", "wc -c < /map/key"), text.len().to_string());
-    assert_eq!(
-        pod.sh("main", "tail -c 20 /map/key; ls /secret"),
-        "cdef0123456789abcdef"
-    );
-    shared().run(["delete", "configmap", "large"]).ok();
+    assert_eq!(pod.sh("main", "cat /map/key"), "third");
 }
 
 const CLAIM: &str = "
@@ -357,22 +336,4 @@ fn b32_a_claim_outlives_its_pods_and_has_one_at_a_time() {
     second.delete();
     shared().run(["delete", "pvc", "kept"]).ok().says("deleted");
     shared().run(["get", "pvc", "kept"]).exits(1);
-}
-
-#[test]
-fn b28_a_changed_object_reaches_a_pod_whose_supervisor_was_killed() {
-    let pod = shared().pod(&filled("orphan"));
-    crate::crashes::kill_supervisor(&pod);
-    let next = filled("orphan").replace("key: first", "key: second");
-    let told = shared().feed(["apply", "-f", "-"], next.as_bytes()).ok();
-    drop(
-        told.says("configmap/orphan-map configured")
-            .says("pod/orphan unchanged"),
-    );
-    assert_eq!(pod.sh("main", "cat /map/key"), "second");
-    pod.delete();
-    let objects = FILLED_WITH.replace("filled", "orphan");
-    shared()
-        .feed(["delete", "-f", "-"], objects.as_bytes())
-        .ok();
 }

@@ -3,6 +3,7 @@
 
 use crate::lifecycle::one;
 use beluga_tests::{Beluga, Pod, eventually, run, say};
+use serde_json::Value;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -108,38 +109,69 @@ fn b04_a_killed_supervisor_is_replaced_and_no_line_and_no_event_is_lost() {
     beluga.is_clean();
 }
 
-#[test]
-fn b04_a_supervisor_killed_in_the_middle_of_a_start_leaks_nothing() {
+/// Kills the supervisor of a pod that is being started, once `moment` has come;
+/// what is there then is whole, and what is not has left nothing.
+fn killed_in_a_start(name: &str, moment: impl Fn(&Beluga) -> bool) {
     let beluga = Beluga::with_busybox();
-    let mut start = beluga
-        .command(["run", "-d", "-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("beluga");
-    std::io::Write::write_all(
-        &mut start.stdin.take().expect("piped"),
-        one("half", "Never", "sleep 600").as_bytes(),
-    )
-    .expect("manifest");
+    let manifest = beluga.root().join("pod.yaml");
+    std::fs::write(&manifest, one(name, "Never", "sleep 600")).expect("root is writable");
+    let mut start = beluga.command(["run", "-d", "-f", &manifest.to_string_lossy()]);
+    let start = start.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut start = start.spawn().expect("beluga");
     // Other stories run beside this one: only a supervisor of this root dies.
     let pattern = format!("beluga supervise .*{}", beluga.root().display());
-    eventually("a supervisor", || {
-        run(
-            Command::new("pkill").args(["-KILL", "-f", &pattern]),
-            Duration::from_secs(5),
-        )
-        .code
-        .eq(&0)
-        .then_some(())
+    eventually("a supervisor that can be killed", || {
+        let mut kill = Command::new("pkill");
+        kill.args(["-KILL", "-f", &pattern]);
+        let killed = moment(&beluga) && run(&mut kill, Duration::from_secs(5)).code == 0;
+        killed.then_some(())
     });
     start.wait().expect("ended");
-    beluga.run(["get", "pods"]).ok();
-    beluga
-        .run(["delete", "pod", "half", "--ignore-not-found"])
-        .ok();
+    let pods = beluga.run(["get", "pods", "-o", "name"]).ok().out;
+    std::fs::remove_file(manifest).expect("it is there");
     beluga.is_clean();
+    if !pods.is_empty() {
+        assert_eq!(pods, format!("pod/{name}\n"));
+        // Undone and told, or finished by the next supervisor, which then asks for
+        // what the one before had not.
+        let pod = beluga.here(name);
+        pod.eventually("undone or done", |status| status["phase"] != "Pending");
+        let described = beluga.run(["describe", "pod", name]).ok();
+        if pod.field("/status/phase") == "Running" {
+            let start = described.out.split("Start:").nth(1).unwrap_or_default();
+            let first = start
+                .lines()
+                .filter_map(|line| line.split_whitespace().next());
+            let phases: Vec<&str> = first.collect();
+            for phase in ["vmm", "kernel", "agent", "container"] {
+                assert!(phases.contains(&phase), "{phase}: {described}");
+            }
+        } else {
+            drop(described.says("SupervisorLost"));
+        }
+        pod.delete();
+        beluga.is_clean();
+    }
+}
+
+#[test]
+fn b04_a_supervisor_killed_before_its_machine_is_there_leaks_nothing() {
+    killed_in_a_start("half", |_| true);
+}
+
+#[test]
+fn b04_a_supervisor_killed_while_its_machine_boots_leaks_nothing() {
+    killed_in_a_start("booting", |beluga| {
+        let pods = std::fs::read_dir(beluga.root().join("pods"));
+        let records = pods.into_iter().flatten().flatten();
+        let mut records =
+            records.map(|pod| std::fs::read_to_string(pod.path().join("record.json")));
+        records.any(|record| {
+            let record: Value =
+                serde_json::from_str(&record.unwrap_or_default()).unwrap_or_default();
+            !record["vmm"].is_null()
+        })
+    });
 }
 
 /// A boot with another kernel or initramfs must fail and say where.
@@ -165,9 +197,10 @@ fn an_initramfs_that_is_none_is_named() {
     boot_fails(
         "BELUGA_INITRAMFS",
         b"this is no archive",
-        &one("bad-initramfs", "Never", "true"),
+        &one("not-an-archive", "Never", "true"),
     )
-    .complains("initramfs");
+    .complains("failed while starting the virtual machine: ")
+    .complains("the initramfs is no cpio archive");
 }
 
 #[test]
@@ -175,9 +208,10 @@ fn a_kernel_that_is_none_is_named() {
     boot_fails(
         "BELUGA_KERNEL",
         &[0x7f; 8192],
-        &one("bad-kernel", "Never", "true"),
+        &one("not-an-elf", "Never", "true"),
     )
-    .complains("kernel");
+    .complains("failed while starting the virtual machine: ")
+    .complains("the kernel is not an ELF vmlinux or bzImage");
 }
 
 #[test]
@@ -185,6 +219,7 @@ fn a_guest_kernel_that_panics_shows_its_console() {
     // An archive without /init: the kernel finds no program to run.
     let empty = b"07070100000000000000000000000000000000000000010000000000000000000000000000000000000000000000000000000b00000000TRAILER!!!\0\0\0\0";
     boot_fails("BELUGA_INITRAMFS", empty, &one("panics", "Never", "true"))
+        .complains("failed while booting the guest kernel: ")
         .complains("Kernel panic");
 }
 

@@ -30,6 +30,11 @@ fn exec_keeps_exit_codes_as_a_shell_does() {
 }
 
 #[test]
+fn a_pod_without_limits_has_one_cpu() {
+    assert_eq!(POD.sh("main", "nproc"), "1");
+}
+
+#[test]
 fn exec_keeps_output_and_error_apart() {
     let ran = shared()
         .run(["exec", name(), "--", "sh", "-c", "echo out; echo err >&2"])

@@ -57,8 +57,14 @@ fn b04_gc_ends_a_pod_whose_directory_was_removed_by_hand() {
 fn b09_a_pod_is_deleted_by_force_though_its_supervisor_stands_still() {
     let beluga = Beluga::with_busybox();
     let pod = sleeper(&beluga, "silent");
-    let [_, supervisor] = pod.processes();
-    signal("STOP", &[supervisor]);
+    let [vmm, supervisor] = pod.processes();
+    for (what, process) in [("VMM", vmm), ("supervisor", supervisor)] {
+        signal("CONT", &[vmm, supervisor]);
+        signal("STOP", &[process]);
+        let told = beluga.run(["exec", "silent", "--", "true"]).exits(1);
+        told.complains(&format!("its {what}, process {process}, is stopped"))
+            .complains(&format!("kill -CONT {process}"));
+    }
     let started = Instant::now();
     let delete = ["delete", "pod", "silent", "--force", "--grace-period", "0"];
     beluga.run(delete).ok();

@@ -1,6 +1,6 @@
 //! From start to end: order, signals, exit codes, restarts.
 
-use beluga_tests::shared;
+use beluga_tests::{Pod, shared};
 
 /// A one-container pod that runs a shell line.
 pub fn one(name: &str, restart: &str, line: &str) -> String {
@@ -21,61 +21,12 @@ spec:
 }
 
 #[test]
-fn b01_containers_of_a_pod_are_one_unit() {
-    let pod = shared().pod(include_str!("../pods/two-containers.yaml"));
-    let name = pod.name().to_owned();
-    shared().run(["get", "pods"]).ok().says(&name).says("2/2");
-    pod.delete();
-    shared()
-        .run(["get", "pod", &name])
-        .exits(1)
-        .complains("not found");
-}
-
-#[test]
-fn b03_a_replacement_has_a_new_uid() {
-    let manifest = one("b03", "Never", "exit 0");
-    let first = shared().pod(&manifest);
-    let uid = first.field("/metadata/uid");
-    first.delete();
-    assert_ne!(shared().pod(&manifest).field("/metadata/uid"), uid);
-}
-
-#[test]
 fn b06_on_failure_restarts_until_success_with_a_fresh_root() {
     // The volume remembers what the root file system must not.
     let line = "test -e /fresh && exit 9; touch /fresh; echo x >> /dev/shm/runs; test $(wc -l < /dev/shm/runs) = 3";
     let pod = shared().pod(&one("b06-on-failure", "OnFailure", line));
     pod.eventually("succeeded", |status| status["phase"] == "Succeeded");
     assert_eq!(pod.container("main")["restartCount"], 2);
-}
-
-#[test]
-fn b07_init_containers_run_in_order_before_the_app() {
-    let step = |name: &str| {
-        format!(
-            "  - {{name: {name}, image: busybox, command: [sh, -c, 'echo {name} >> /dev/shm/order']}}\n"
-        )
-    };
-    let pod = shared().pod(&format!(
-        "{}  initContainers:\n{}{}",
-        one("b07", "Never", "cat /dev/shm/order"),
-        step("first"),
-        step("second")
-    ));
-    pod.eventually("succeeded", |status| status["phase"] == "Succeeded");
-    assert_eq!(pod.logs("main"), "first\nsecond\n");
-}
-
-#[test]
-fn b07_a_failing_init_container_blocks_the_app() {
-    let pod = shared().pod(&format!(
-        "{}  initContainers:\n  - {{name: bad, image: busybox, command: ['false']}}\n",
-        one("b07-bad", "Never", "echo never")
-    ));
-    assert_eq!(pod.field("/status/phase"), "Failed");
-    assert!(pod.container("main")["state"].get("terminated").is_none());
-    assert_eq!(pod.container("bad")["state"]["terminated"]["exitCode"], 1);
 }
 
 /// A container that notes when it starts, and, at its end, when it ends.
@@ -114,11 +65,10 @@ fn b07_sidecars_start_in_order_and_stop_last_in_reverse_order() {
 
 #[test]
 fn b08_after_the_grace_period_it_is_killed() {
-    let pod = shared().pod(&one(
-        "b08-deaf",
-        "Never",
-        "trap '' TERM; while :; do sleep 0.2; done",
-    ));
+    let deaf = "trap '' TERM; while :; do sleep 0.2; done";
+    let killed = "  - {name: killed, image: busybox, command: [sh, -c, 'sleep 600 & wait $!']}\n";
+    let pod = shared().pod(&(one("b08-deaf", "Never", deaf) + killed));
+    a_signal_from_outside_is_137(&pod, "killed");
     let start = std::time::Instant::now();
     pod.delete();
     assert!(
@@ -141,50 +91,12 @@ fn b09_foreground_exit_code_is_the_pods() {
         .ok();
 }
 
-#[test]
-fn b09_a_signal_from_outside_is_137() {
-    let pod = shared().pod(&one("b09-outside", "Never", "sleep 600 & wait $!"));
+fn a_signal_from_outside_is_137(pod: &Pod, container: &str) {
     // The command would stay, but ends with the container that it ends: 137, as
     // kubectl and runc have it.
     let line = "kill -9 $(pidof sleep); sleep 600";
-    pod.try_exec("main", &["sh", "-c", line]).exits(137);
-    pod.eventually("ended", |status| status["phase"] != "Running");
-    assert_eq!(
-        pod.container("main")["state"]["terminated"]["exitCode"],
-        137
-    );
-}
-
-#[test]
-fn b11_a_crashed_container_restarts_alone() {
-    let pod = shared().pod(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {name: b11}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - {name: crasher, image: busybox, command: [sh, -c, 'touch /x; sleep 600 & wait; exit 3']}
-  - {name: peer, image: busybox, command: [sleep, infinity]}
-",
-    );
-    let before = (
-        pod.ip(),
-        pod.field("/metadata/uid"),
-        pod.container("peer")["state"].clone(),
-    );
-    // The command ends with the container that it ends.
-    pod.try_exec("crasher", &["sh", "-c", "kill $(pidof sleep)"]);
-    pod.eventually("restarted", |status| {
-        status.to_string().contains("\"restartCount\":1")
+    pod.try_exec(container, &["sh", "-c", line]).exits(137);
+    pod.eventually("ended", |_| {
+        pod.container(container)["state"]["terminated"]["exitCode"] == 137
     });
-    assert_eq!(
-        before,
-        (
-            pod.ip(),
-            pod.field("/metadata/uid"),
-            pod.container("peer")["state"].clone()
-        )
-    );
 }

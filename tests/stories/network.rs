@@ -35,7 +35,7 @@ fn host(line: &str) -> String {
 }
 
 /// The page that a server at this address gives.
-fn page(address: &str) -> String {
+pub fn page(address: &str) -> String {
     let answer = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(SOON))?;

@@ -37,9 +37,9 @@ spec:
 /// How many stories there are here.
 const STORIES: usize = 7;
 
-static DB: Common = Common::new(STORIES, manifest!("shop", "db"));
-static WEB: Common = Common::new(STORIES, manifest!("shop", "web"));
-static ALIEN: Common = Common::new(STORIES, manifest!("bank", "web"));
+static DB: Common = Common::new(STORIES, || shared().pod(manifest!("shop", "db")));
+static WEB: Common = Common::new(STORIES, || shared().pod(manifest!("shop", "web")));
+static ALIEN: Common = Common::new(STORIES, || shared().pod(manifest!("bank", "web")));
 
 /// Three pods, and a policy for the one called `db`.
 struct Scene {

@@ -1,9 +1,11 @@
 //! Rights: privileged means the guest, never the host.
 
 use beluga_tests::{Pod, shared};
+use serde_json::{Value, json};
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 static POD: LazyLock<Pod<'static>> = LazyLock::new(|| {
@@ -14,12 +16,21 @@ kind: Pod
 metadata: {name: rights}
 spec:
   terminationGracePeriodSeconds: 1
+  volumes: [{name: passed, emptyDir: {}}]
   containers:
-  - {name: plain, image: debian, command: [sleep, infinity]}
-  - {name: privileged, image: debian, command: [sleep, infinity], securityContext: {privileged: true}}
+  - name: plain
+    image: debian
+    command: [sleep, infinity]
+    volumeMounts: [{name: passed, mountPath: /passed, mountPropagation: HostToContainer}]
+  - name: privileged
+    image: debian
+    command: [sleep, infinity]
+    securityContext: {privileged: true}
+    volumeMounts: [{name: passed, mountPath: /mine, mountPropagation: Bidirectional}]
   - name: strict
     image: debian
     command: [sleep, infinity]
+    volumeMounts: [{name: passed, mountPath: /passed}]
     securityContext: {runAsUser: 1000, runAsGroup: 1000, runAsNonRoot: true, readOnlyRootFilesystem: true,
                       allowPrivilegeEscalation: false, capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}}
 ",
@@ -34,7 +45,19 @@ fn b33_privileged_has_all_capabilities_and_the_network_stack() {
     POD.sh("privileged", "mkdir /tmp/m && mount -t tmpfs none /tmp/m && mknod /tmp/m/null c 1 3 && echo x > /tmp/m/null");
     POD.sh("privileged", "iptables -A INPUT -p tcp --dport 9 -m conntrack --ctstate NEW -m comment --comment c -j DROP");
     POD.sh("privileged", "nft add table inet story && ip link add br9 type bridge && ip link add v9 type veth peer name w9");
-    POD.sh("privileged", "test -b /dev/vda && sysctl -w net.ipv4.ip_forward=1 2>/dev/null || echo 1 > /proc/sys/net/ipv4/ip_forward");
+    POD.sh("privileged", "test -b /dev/vda && echo 1 > /proc/sys/net/ipv4/ip_forward && grep 1 /proc/sys/net/ipv4/ip_forward");
+}
+
+#[test]
+fn b28_a_mount_in_a_volume_passes_to_who_wants_it() {
+    let mount = "mkdir -p /mine/disk && mount -t tmpfs none /mine/disk && echo x > /mine/disk/file";
+    POD.sh("privileged", mount);
+    assert_eq!(POD.sh("plain", "cat /passed/disk/file"), "x");
+    assert_eq!(POD.sh("strict", "ls /passed; ls /passed/disk"), "disk");
+    // Its end passes as well, and the directory is one again.
+    POD.sh("privileged", "umount /mine/disk && touch /mine/disk/below");
+    assert_eq!(POD.sh("plain", "ls /passed/disk"), "below");
+    assert_eq!(POD.sh("strict", "ls /passed/disk"), "below");
 }
 
 #[test]
@@ -73,14 +96,17 @@ fn b34_masked_paths_hide_and_sysrq_is_read_only() {
     assert_eq!(
         POD.sh(
             "plain",
-            "cat /proc/kcore /proc/keys /proc/timer_list | wc -c"
+            "cat /proc/keys /proc/timer_list > /tmp/masked && wc -c < /tmp/masked"
         ),
         "0"
     );
+    // They are not empty where nothing masks them.
+    POD.sh("privileged", "test -n \"$(cat /proc/timer_list)\"");
     POD.try_exec("plain", &["sh", "-c", "echo b > /proc/sysrq-trigger"])
         .exits(2);
-    POD.try_exec("plain", &["sh", "-c", "echo 1 > /sys/kernel/uevent_helper"])
-        .exits(2);
+    POD.try_exec("plain", &["sh", "-c", "echo 65536 > /sys/class/net/lo/mtu"])
+        .exits(2)
+        .complains("Read-only file system");
 }
 
 #[test]
@@ -117,6 +143,32 @@ for port in (22, 1023, 1024, 1025, 9999):
     );
 }
 
+#[test]
+fn b35_the_vmm_of_a_privileged_pod_has_nothing_on_the_host() {
+    POD.sh("privileged", "true");
+    let said = shared().run(["audit", "rights", "-o", "json"]).ok();
+    let audit: Value = serde_json::from_str(&said.out).expect("JSON");
+    let vmm = &audit["processes"][0];
+    assert_eq!(vmm["missing"], json!([]), "{vmm:#}");
+    let own = vmm["ownNamespaces"].as_object().expect("namespaces");
+    assert!(
+        own.len() == 7 && own.values().all(|own| own == true),
+        "{own:?}"
+    );
+    assert!(vmm["user"].as_u64() >= Some(0x7000_0000) && vmm["user"] == vmm["group"]);
+    let nothing = [&vmm["root"], &vmm["groups"]];
+    assert_eq!(nothing, [&json!([]); 2], "{vmm:#}");
+    let vcpu = vmm["calls"]["vcpu"].as_array().map(Vec::len);
+    assert!(
+        vcpu.is_some_and(|calls| (1..25).contains(&calls)),
+        "{vcpu:?}"
+    );
+    let page = shared().run(["audit", "rights"]).ok();
+    page.says("Capabilities:      <none>")
+        .says("Missing:           <none>");
+    assert!(vmm["cgroup"]["limits"]["pids.max"].is_string(), "{vmm:#}");
+}
+
 /// The command lines of every process that the host sees.
 fn processes_of_the_host() -> String {
     let all = fs::read_dir("/proc").expect("Linux").flatten();
@@ -142,4 +194,53 @@ fn b35_neither_side_sees_the_others_files_and_processes() {
     assert!(!Path::new("/run/of-the-pod").exists());
     let look = "ls /run/of-the-host /proc/[0-9]*/root/run/of-the-host 2>/dev/null | wc -l";
     assert_eq!(POD.sh("privileged", look), "0");
+}
+
+/// Makes groups until no more may be made, processes whose parents end, and
+/// output that nobody reads; says how many groups there were, and takes them back.
+const FLOOD: &str = r#"
+import os, sys
+made = 0
+try:
+    while True: os.mkdir(f'/sys/fs/cgroup/flood{made}'); made += 1
+except OSError: pass
+for _ in range(100):
+    if os.fork() == 0:
+        if os.fork() == 0: os.execvp('sleep', ['sleep', '2'])
+        os._exit(0)
+    os.wait()
+print('flooded', flush=True)
+sys.stdin.readline()
+for at in range(made): os.rmdir(f'/sys/fs/cgroup/flood{at}')
+print(made)
+"#;
+
+#[test]
+fn a_container_that_floods_the_agent_does_not_stall_it() {
+    let words = [
+        "exec",
+        "-i",
+        "-c",
+        "privileged",
+        POD.name(),
+        "--",
+        "python3",
+        "-c",
+        FLOOD,
+    ];
+    let mut flood = shared().command(words);
+    let mut flood = flood
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("beluga");
+    let mut said = BufReader::new(flood.stdout.take().expect("piped")).lines();
+    let mut next = || said.next().expect("a line").expect("text");
+    assert_eq!(next(), "flooded");
+    // All the groups are there, and orphans end by the dozen.
+    assert_eq!(POD.sh("plain", "echo answered"), "answered");
+    drop(flood.stdin.take());
+    let groups: usize = next().parse().expect("a number");
+    assert!((500..1024).contains(&groups), "{groups}");
+    assert!(flood.wait().expect("ended").success());
 }

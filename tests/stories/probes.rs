@@ -5,7 +5,7 @@ use beluga_tests::{Common, eventually, shared};
 use std::process::Stdio;
 
 /// Each container of it has probes of another kind.
-static PROBED: Common = Common::new(6, include_str!("../pods/probed.yaml"));
+static PROBED: Common = Common::new(6, || shared().pod(include_str!("../pods/probed.yaml")));
 
 #[test]
 fn b08_a_pod_past_its_deadline_has_failed() {

@@ -1,7 +1,7 @@
 //! What is refused, and how: with its place, a non-zero exit, nothing made.
 
 use crate::lifecycle::one;
-use beluga_tests::{Beluga, Ran, SOON, image, run, shared};
+use beluga_tests::{Beluga, Ran, SOON, image, run};
 use std::process::Command;
 
 /// Applies a manifest that must be refused, with its place, in an instance of
@@ -39,7 +39,7 @@ fn b14_a_misplaced_restart_policy_says_where_it_belongs() {
 fn b14_an_unknown_key_has_its_line_and_a_suggestion() {
     refused(&manifest().replace("image:", "imagee:"))
         .complains("spec.containers[0].imagee")
-        .complains("image");
+        .complains("did you mean image?");
 }
 
 #[test]
@@ -81,15 +81,23 @@ fn b14_host_namespaces_are_refused_by_name() {
 }
 
 #[test]
-fn b14_a_name_that_is_taken() {
-    let pod = shared().pod(&one("taken", "Never", "sleep 600"));
-    let ran = shared().feed(
-        ["run", "-d", "-f", "-"],
-        one("taken", "Never", "sleep 1").as_bytes(),
+fn b32_more_than_the_disk_has_is_not_promised() {
+    let beluga = Beluga::with_busybox();
+    let volume = "\n  volumes: [{name: v, emptyDir: {sizeLimit: 2Pi}}]\n";
+    let manifest = crate::lifecycle::one("greedy", "Never", "true").replacen(
+        "\n  containers",
+        &(volume.to_owned() + "  containers"),
+        1,
     );
-    assert_ne!(ran.code, 0, "{ran}");
-    drop(ran.complains("taken"));
-    drop(pod);
+    let ran = beluga
+        .feed(["apply", "-f", "-"], manifest.as_bytes())
+        .exits(1);
+    drop(
+        ran.complains("may hold 2147483648 MiB, those of other pods 0 MiB, and")
+            .complains("BELUGA_STORAGE_OVERCOMMIT"),
+    );
+    beluga.run(["get", "pod", "greedy"]).exits(1);
+    beluga.is_clean();
 }
 
 #[test]

@@ -148,7 +148,8 @@ fn a_sub_path_through_a_link_does_not_leave_the_volume() {
     let beluga = Beluga::with_busybox();
     let pod = pod(&beluga, &manifest, &place);
     pod.eventually("ended", |status| status["phase"] != "Running");
-    // `/etc` below the volume's root, not the machine's.
+    let why = pod.container("main")["state"]["terminated"]["message"].to_string();
+    assert!(why.contains("leads out of its volume"), "{why}");
     assert_eq!(pod.logs("main"), "");
     assert!(!place.join("data/etc/passwd").exists());
 }

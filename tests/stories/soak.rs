@@ -50,7 +50,13 @@ fn b15_fifty_pods_of_one_deployment() {
 
 #[test]
 fn b11_a_container_that_crashes_two_hundred_times_leaves_nothing_behind() {
-    crate::restarts::leave_nothing_behind(200);
+    // Two hundred after a hundred to warm up.
+    crate::restarts::leave_nothing_behind(&[100, 200, 300]);
+}
+
+#[test]
+fn ten_pods_of_one_image_have_it_once() {
+    crate::shared_image::is_there_once(10);
 }
 
 #[test]

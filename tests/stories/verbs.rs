@@ -5,9 +5,9 @@ use beluga_tests::{Common, SOON, run, shared};
 use std::time::{Duration, Instant};
 
 /// A pod that runs, has said nothing, and takes no input.
-static IDLE: Common = Common::new(
-    3,
-    "
+static IDLE: Common = Common::new(4, || {
+    shared().pod(
+        "
 apiVersion: v1
 kind: Pod
 metadata: {name: idle}
@@ -15,8 +15,13 @@ spec:
   terminationGracePeriodSeconds: 1
   containers: [{name: main, image: busybox, command: [sleep, infinity]}]
 ",
-);
+    )
+});
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one pod tells all of it: boots are few"
+)]
 #[test]
 fn b13_wait_labels_events_and_watch() {
     let manifest = one("verbs", "Never", "sleep 600").replace(
@@ -88,12 +93,40 @@ fn b13_wait_labels_events_and_watch() {
     drop(pod);
 }
 
+/// A pod whose first container has run once before, and whose other one computes
+/// and holds memory.
+static BUSY: Common = Common::new(3, || {
+    shared().pod(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: busy}
+spec:
+  terminationGracePeriodSeconds: 2
+  volumes: [{name: mark, emptyDir: {}}]
+  containers:
+  - name: main
+    image: busybox
+    command: [sh, -c, 'if [ -e /mark/first ]; then echo second; sleep 600; fi; touch /mark/first; echo first; exit 3']
+    volumeMounts: [{name: mark, mountPath: /mark}]
+  - name: hog
+    image: busybox
+    command: [sh, -c, 'dd if=/dev/zero of=/dev/shm/held bs=1M count=24 2>/dev/null; while :; do :; done']
+  - name: reader
+    image: busybox
+    restartPolicy: Never
+    stdin: true
+    stdinOnce: true
+    command: [sh, -c, 'read line; echo got $line; exit 5']
+",
+    )
+});
+
 #[test]
 fn b12_top_shows_what_each_container_uses() {
-    let line = "dd if=/dev/zero of=/dev/shm/held bs=1M count=24 2>/dev/null; while :; do :; done";
-    let pod = shared().pod(&one("top", "Never", line));
+    let pod = BUSY.pod();
     pod.eventually("uses memory", |_| {
-        let held = pod.try_exec("main", &["stat", "-c", "%s", "/dev/shm/held"]);
+        let held = pod.try_exec("hog", &["stat", "-c", "%s", "/dev/shm/held"]);
         held.out.trim() == (24 << 20).to_string()
     });
     let number = |row: &str, column: usize, unit: &str| -> u64 {
@@ -103,18 +136,20 @@ fn b12_top_shows_what_each_container_uses() {
             .unwrap_or_else(|| panic!("{cell:?} of {row:?}"));
         digits.parse().expect("a number")
     };
-    let all = shared().run(["top", "pod", "top", "--no-headers"]).ok();
+    let all = shared().run(["top", "pod", "busy", "--no-headers"]).ok();
     let (cpu, memory) = (number(&all.out, 1, "m"), number(&all.out, 2, "Mi"));
     let (limit, host) = (number(&all.out, 3, "Mi"), number(&all.out, 4, "Mi"));
     assert!(cpu > 200, "a loop uses a CPU: {all}");
     assert!(memory >= 24 && memory < limit, "{all}");
     assert!(host >= memory, "the host holds what the guest uses: {all}");
-    let one = shared()
-        .run(["top", "pod", "top", "--containers", "--no-headers"])
+    let each = shared()
+        .run(["top", "pod", "busy", "--containers", "--no-headers"])
         .ok();
+    let hog = each.out.lines().find(|line| line.contains("hog"));
+    let hog = hog.unwrap_or_else(|| panic!("no line of it: {each}"));
     assert!(
-        one.out.contains("main") && number(&one.out, 3, "Mi") >= 24,
-        "{one}"
+        each.out.contains("main") && number(hog, 3, "Mi") >= 24,
+        "{each}"
     );
     shared()
         .run(["top", "pod", "nobody"])
@@ -124,17 +159,12 @@ fn b12_top_shows_what_each_container_uses() {
 
 #[test]
 fn b11_logs_of_the_run_before_and_logs_since() {
-    let line = "if [ -e /mark/first ]; then echo second; sleep 600; fi; touch /mark/first; echo first; exit 3";
-    let manifest = one("runs", "Always", line).replace(
-        "    image: busybox",
-        "    image: busybox\n    volumeMounts: [{name: mark, mountPath: /mark}]",
-    ) + "  volumes: [{name: mark, emptyDir: {}}]\n";
-    let pod = shared().pod(&manifest);
+    let pod = BUSY.pod();
     pod.eventually("runs again", |status| {
         status["containerStatuses"][0]["restartCount"] == 1
             && !status["containerStatuses"][0]["state"]["running"].is_null()
     });
-    let logs = |words: &[&str]| shared().run(["logs", "runs"].iter().chain(words).copied());
+    let logs = |words: &[&str]| shared().run(["logs", "busy"].iter().chain(words).copied());
     assert_eq!(logs(&["--previous"]).ok().out, "first\n");
     pod.eventually("says so", |_| logs(&[]).out == "second\n");
     assert_eq!(logs(&["--since", "1h"]).ok().out, "second\n");
@@ -156,19 +186,15 @@ fn b11_logs_of_the_run_before_and_logs_since() {
 
 #[test]
 fn attach_joins_a_containers_streams() {
-    let manifest = one("attached", "Never", "read line; echo got $line; exit 5").replace(
-        "    image: busybox",
-        "    image: busybox\n    stdin: true\n    stdinOnce: true",
-    );
-    let pod = shared().pod(&manifest);
+    let pod = BUSY.pod();
     shared()
-        .feed(["attach", "-i", "attached"], b"a word\n")
+        .feed(["attach", "-i", "-c", "reader", pod.name()], b"a word\n")
         .exits(5)
         .says("got a word");
     drop(pod);
     shared()
         .feed(["attach", "-i", IDLE.pod().name()], b"x")
-        .exits(2)
+        .exits(1)
         .complains("without standard input");
 }
 
@@ -230,6 +256,16 @@ fn a_flood_of_output_is_seen_whole_and_kept_in_part() {
         .complains("pod \"flood\" already exists; it has ended")
         .complains("run --replace");
     shared().run(["delete", "pod", "flood"]).ok();
+}
+
+#[test]
+fn b14_a_name_that_is_taken() {
+    let pod = IDLE.pod();
+    let uid = pod.field("/metadata/uid");
+    let text = one(pod.name(), "Never", "sleep 1");
+    let ran = shared().feed(["run", "-d", "-f", "-"], text.as_bytes());
+    ran.exits(1).complains("pod \"idle\" already exists");
+    assert_eq!(pod.field("/metadata/uid"), uid);
 }
 
 #[test]

@@ -102,50 +102,42 @@ fn b15_pods_of_a_deployment_have_a_uid_an_ip_and_volumes_of_their_own() {
         .run(["describe", "deploy", "trio"])
         .ok()
         .says("1 desired | 1 updated | 1 total");
+    a_changed_template_replaces_pods_and_the_old_one_goes_last("trio");
     shared()
         .run(["delete", "deployment", "trio"])
         .ok()
         .says("deployment.apps \"trio\" deleted");
     assert!(pods(shared(), "trio").is_empty());
+    shared()
+        .run(["delete", "deployment", "trio"])
+        .exits(1)
+        .complains("\"trio\" not found");
 }
 
-#[test]
-fn a_changed_template_replaces_pods_and_the_old_one_goes_last() {
-    let uid = || distinct(&pods(shared(), "roll"), "/metadata/uid");
-    apply(shared(), &deployment("roll", 1));
-    shared()
-        .run([
-            "wait",
-            "deployment/roll",
-            "--for=condition=Available",
-            "--timeout=90s",
-        ])
-        .ok();
-    let before = pods(shared(), "roll").remove(0);
-    let said = apply(
-        shared(),
-        &deployment("roll", 1).replace("sleep 6000", "sleep 6001"),
-    );
-    assert_eq!(
-        (said.as_str(), uid()),
-        ("deployment.apps/roll configured\n", 1)
-    );
-    let after = pods(shared(), "roll").remove(0);
-    assert_ne!(before["metadata"]["uid"], after["metadata"]["uid"]);
+/// Of a Deployment of one pod, which is gone in the end.
+fn a_changed_template_replaces_pods_and_the_old_one_goes_last(name: &str) {
+    let target = format!("deployment/{name}");
+    let available = [
+        "wait",
+        &target,
+        "--for=condition=Available",
+        "--timeout=90s",
+    ];
+    shared().run(available).ok();
+    let before = pods(shared(), name).remove(0);
+    let changed = deployment(name, 1).replace("sleep 6000", "sleep 6001");
+    let said = apply(shared(), &changed);
+    assert_eq!(said, format!("deployment.apps/{name} configured\n"));
+    let after = pods(shared(), name);
+    assert_eq!(after.len(), 1);
+    assert_ne!(before["metadata"]["uid"], after[0]["metadata"]["uid"]);
     // The new one was ready before the old one went.
-    shared().run(["logs", "deploy/roll"]).ok();
-    shared()
-        .run(["exec", "deploy/roll", "--", "cat", "/own/ip"])
-        .ok();
+    shared().run(["logs", &target]).ok();
+    shared().run(["exec", &target, "--", "cat", "/own/ip"]).ok();
     // Nothing makes a pod anew but a command.
-    let name = after["metadata"]["name"].as_str().unwrap_or_default();
-    shared().run(["delete", "pod", name]).ok();
-    shared().run(["get", "deployment", "roll"]).ok().says("0/1");
-    shared().run(["delete", "deployment", "roll"]).ok();
-    shared()
-        .run(["delete", "deployment", "roll"])
-        .exits(1)
-        .complains("\"roll\" not found");
+    let pod = after[0]["metadata"]["name"].as_str().unwrap_or_default();
+    shared().run(["delete", "pod", pod]).ok();
+    shared().run(["get", "deployment", name]).ok().says("0/1");
 }
 
 /// A StatefulSet of one pod, with a claim of its own.

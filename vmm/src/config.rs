@@ -136,13 +136,7 @@ pub fn parse(text: &str) -> Result<VmConfig, ConfigError> {
         MEMORY_MIB.contains(&config.memory_mib),
         format!("{} to {}", MEMORY_MIB.start(), MEMORY_MIB.end()),
     )?;
-    let devices = config.disks.len()
-        + config.nets.len()
-        + config.shares.len()
-        + [config.vsock.is_some(), config.rng, config.balloon]
-            .iter()
-            .filter(|there| **there)
-            .count();
+    let devices = devices(&config);
     range(
         "the number of devices",
         devices.to_string(),
@@ -166,6 +160,13 @@ pub fn parse(text: &str) -> Result<VmConfig, ConfigError> {
     }
     check_ids(&config)?;
     Ok(config)
+}
+
+/// How many devices the machine will have.
+fn devices(config: &VmConfig) -> usize {
+    let single = [config.vsock.is_some(), config.rng, config.balloon];
+    let single = single.iter().filter(|there| **there).count();
+    config.disks.len() + config.nets.len() + config.shares.len() + single
 }
 
 fn check_ids(config: &VmConfig) -> Result<(), ConfigError> {

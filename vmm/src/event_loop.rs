@@ -1,6 +1,8 @@
 //! Threads that wait for descriptors: `main` has the control socket and all
 //! devices but disks, `block` has the disks.
 
+use crate::jail::Confinement;
+use crate::jail::calls::ThreadKind;
 use crate::virtio::Token;
 use crate::virtio::mmio::Transport;
 use crate::virtio::{EventRegistry, Outgoing};
@@ -117,17 +119,24 @@ impl DeviceLoop {
         self.mailbox.post(device.take_messages());
     }
 
-    /// Runs on a thread of its own, for ever. An epoll that fails is reported
+    /// Runs on a thread of its own, for ever, as one for disks. An epoll that fails is reported
     /// to `on_error`.
     pub fn spawn(
         self,
         name: &str,
+        confinement: Confinement,
         on_error: impl FnOnce(io::Error) + Send + 'static,
     ) -> io::Result<()> {
         std::thread::Builder::new()
             .name(name.to_owned())
             .stack_size(STACK)
-            .spawn(move || on_error(self.run(|_, _| {})))
+            .spawn(move || {
+                if let Err(error) = confinement.begin(ThreadKind::Block) {
+                    return on_error(io::Error::other(error));
+                }
+                drop(confinement);
+                on_error(self.run(|_, _| {}))
+            })
             .map(drop)
     }
 }

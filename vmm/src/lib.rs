@@ -9,6 +9,7 @@
 //! | [`vcpu`], [`run_state`], [`ports`] | `KVM_RUN`, pause and resume, I/O ports |
 //! | [`virtio`] | devices |
 //! | [`event_loop`], [`control`] | descriptors, the supervisor |
+//! | [`jail`] | what is given up before the guest runs |
 //! | [`exit`], [`console`], [`kvm_stats`], [`log`] | what is seen, and the record at the end |
 
 pub mod arch;
@@ -18,6 +19,7 @@ pub mod control;
 pub mod event_loop;
 pub mod exit;
 pub mod footprint;
+pub mod jail;
 pub mod kvm_stats;
 pub mod loader;
 pub mod log;

@@ -114,6 +114,7 @@ impl std::fmt::Display for LoaderError {
             Error::Bzimage(error) => error.to_string(),
             error => error.to_string(),
         };
+        // Before what it met stand the names of its own layers.
         f.write_str(text.rsplit(": ").next().unwrap_or(&text))
     }
 }

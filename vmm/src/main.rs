@@ -1,10 +1,13 @@
 //! `beluga-vmm --config-fd N`: one KVM microVM.
 
-use beluga_proto::{ExitCause, ExitRecord};
-use beluga_vmm::config::{self, ConfigError};
+use beluga_proto::{ExitCause, ExitRecord, VmConfig};
+use beluga_vmm::config;
 use beluga_vmm::exit::{self, Journal, chain};
-use beluga_vmm::machine;
+use beluga_vmm::jail::calls::{Call, KINDS, ThreadKind};
+use beluga_vmm::jail::{self, Confinement, Filters};
+use beluga_vmm::machine::{self, MachineError};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,6 +20,7 @@ fn main() -> ExitCode {
             println!("beluga-vmm {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
+        ["--calls"] => calls(),
         ["--config-fd", number] => match number.parse() {
             Ok(number) => run(started, number),
             Err(_) => usage(),
@@ -26,8 +30,23 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: beluga-vmm --config-fd N | --version");
+    eprintln!("usage: beluga-vmm --config-fd N | --calls | --version");
     ExitCode::FAILURE
+}
+
+/// Prints which system calls each kind of thread may make.
+fn calls() -> ExitCode {
+    let lists: BTreeMap<ThreadKind, Vec<&Call>> = KINDS
+        .iter()
+        .map(|kind| (*kind, kind.calls().collect()))
+        .collect();
+    match serde_json::to_string(&lists) {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => refuse(&error, None),
+    }
 }
 
 fn run(started: Instant, number: i32) -> ExitCode {
@@ -47,12 +66,12 @@ fn run(started: Instant, number: i32) -> ExitCode {
         Err(error) => return refuse(&error, Some(record)),
     };
     drop(text);
+    if let Err(error) = jail::close_others(&config) {
+        return refuse(&error, Some(record));
+    }
     let journal = Arc::new(Journal::new(started, record));
     exit::catch_panics(Arc::clone(&journal));
-    let result = machine::build(&config, None, Arc::clone(&journal)).and_then(|machine| {
-        drop(config);
-        machine.run()
-    });
+    let result = boot(config, Arc::clone(&journal));
     match result {
         Ok(never) => match never {},
         Err(error) => {
@@ -63,9 +82,20 @@ fn run(started: Instant, number: i32) -> ExitCode {
     }
 }
 
+/// Sets everything up, gives up what is not needed any more, and runs.
+fn boot(config: VmConfig, journal: Arc<Journal>) -> Result<Infallible, MachineError> {
+    let machine = machine::build(&config, None, journal)?;
+    let filters = Filters::compile()?;
+    if let Some(jail) = &config.jail {
+        jail::enter(jail, config.vcpus)?;
+    }
+    drop(config);
+    machine.run(&Confinement::by(filters))
+}
+
 /// A configuration that cannot be read ends with a record too, where it says
 /// where that goes.
-fn refuse(error: &ConfigError, record: Option<std::fs::File>) -> ExitCode {
+fn refuse(error: &dyn std::error::Error, record: Option<std::fs::File>) -> ExitCode {
     let detail = chain(error);
     beluga_vmm::log::line(format_args!("{detail}"));
     if let Some(file) = record {

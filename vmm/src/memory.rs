@@ -6,6 +6,7 @@
 //!                               0xFEC0_0000 IOAPIC, 0xFEE0_0000 LAPIC
 //! ```
 
+use crate::footprint::SPARSE_BLOCKS;
 use std::ops::Range;
 use vm_memory::{
     GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
@@ -46,7 +47,7 @@ pub fn layout(bytes: u64) -> Vec<(GuestAddress, usize)> {
 }
 
 /// Reserves guest memory. The pages come when they are touched, as huge pages
-/// where the host has them.
+/// where the host has them, but for what would be left nearly empty.
 pub fn allocate(mib: u32) -> Result<GuestMemory, MemoryError> {
     let regions = layout(u64::from(mib) << 20);
     // Private, anonymous, without swap reservation: vm-memory's default.
@@ -54,6 +55,9 @@ pub fn allocate(mib: u32) -> Result<GuestMemory, MemoryError> {
         .map_err(|source| MemoryError::Reserve { mib, source })?;
     for region in memory.iter() {
         advise_huge_pages(region);
+    }
+    for block in SPARSE_BLOCKS {
+        small_pages(&memory, block);
     }
     Ok(memory)
 }

@@ -1,6 +1,8 @@
 //! One thread per vCPU: `KVM_RUN`, and what the guest wants when it returns.
 
-use crate::exit::{ExitCounters, ExitKind, Journal};
+use crate::exit::{ExitCounters, ExitKind, Journal, chain};
+use crate::jail::Confinement;
+use crate::jail::calls::ThreadKind;
 use crate::ports::{PortEvent, Ports};
 use crate::run_state::RunState;
 use crate::sys::process::KickTarget;
@@ -43,7 +45,12 @@ enum Step {
 
 /// Runs a vCPU on a thread of its own until the process ends. Others reach
 /// the vCPU through the lock only while the machine is paused.
-pub fn spawn(index: u8, vcpu: Arc<Mutex<VcpuFd>>, board: Arc<Board>) -> Result<(), SpawnError> {
+pub fn spawn(
+    index: u8,
+    vcpu: Arc<Mutex<VcpuFd>>,
+    board: Arc<Board>,
+    confinement: Confinement,
+) -> Result<(), SpawnError> {
     let counters = board.journal.exit_counters(index);
     let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
     std::thread::Builder::new()
@@ -58,6 +65,10 @@ pub fn spawn(index: u8, vcpu: Arc<Mutex<VcpuFd>>, board: Arc<Board>) -> Result<(
             // A pause counts on every thread to be known.
             let _ = ready.send(());
             drop(ready);
+            if let Err(error) = confinement.begin(ThreadKind::Vcpu) {
+                board.journal.end(ExitCause::HostError, chain(&error));
+            }
+            drop(confinement);
             run(&vcpu, &board, &counters);
             drop(kick);
         })

@@ -91,33 +91,31 @@ impl Agent {
 
     /// What the helper is to do for a container's first process.
     fn plan(&self, spec: &ContainerSpec) -> Result<SpawnPlan, Fault> {
-        let mounts = spec.mounts.iter().map(|mount| {
-            let source = self.storage.volumes.get(&mount.volume).ok_or_else(|| {
-                let message = format!("there is no volume {:?}", mount.volume);
+        let volume = |name: &String| {
+            self.storage.volumes.get(name).cloned().ok_or_else(|| {
+                let message = format!("there is no volume {name:?}");
                 Fault::new(FaultCode::NotFound, message)
-            })?;
+            })
+        };
+        let mounts = spec.mounts.iter().map(|mount| {
             Ok(VolumeMount {
-                source: source.clone(),
+                source: volume(&mount.volume)?,
                 destination: mount.destination.clone(),
                 sub_path: mount.sub_path.clone(),
                 read_only: mount.read_only,
+                propagation: mount.propagation,
             })
         });
         let devices = spec.devices.iter().map(|device| {
-            let source = self.storage.volumes.get(&device.volume).ok_or_else(|| {
-                let message = format!("there is no volume {:?}", device.volume);
-                Fault::new(FaultCode::NotFound, message)
-            })?;
             Ok(DeviceNode {
-                source: source.clone(),
+                source: volume(&device.volume)?,
                 destination: device.destination.clone(),
                 read_only: device.read_only,
             })
         });
-        let volumes = spec.mounts.iter().map(|mount| &mount.volume);
-        let images = volumes.filter_map(|name| {
-            let layers = self.storage.images.get(name)?;
-            let mount_point = self.storage.volumes.get(name)?.clone();
+        let images = spec.mounts.iter().filter_map(|mount| {
+            let layers = self.storage.images.get(&mount.volume)?;
+            let mount_point = self.storage.volumes.get(&mount.volume)?.clone();
             Some(self.layer_mounts(layers).map(|layers| ImageMount {
                 layers,
                 mount_point,
@@ -134,16 +132,15 @@ impl Agent {
         });
         let root = RootPlan {
             layers: self.layer_mounts(&spec.layers)?,
+            lower: self.lower(spec)?,
             images: images.collect::<Result<_, Fault>>()?,
-            writable: Writable {
-                dir: String::new(),
-                project: None,
-            },
+            writable: Writable::default(),
             read_only: spec.read_only_root,
             root: ROOT.to_owned(),
             mounts: mounts.collect::<Result<_, Fault>>()?,
             devices: devices.collect::<Result<_, Fault>>()?,
             files: files.into(),
+            covered: spec.covered.clone(),
             termination_log: spec.termination_log.clone(),
             shared_pid,
         };
@@ -155,6 +152,18 @@ impl Agent {
             mask_paths: spec.mask_paths,
             copy: None,
         })
+    }
+
+    /// The directory that somebody else has put a container's root together in.
+    fn lower(&self, spec: &ContainerSpec) -> Result<Option<String>, Fault> {
+        let Some(root) = &spec.root else {
+            return Ok(None);
+        };
+        let volume = self.storage.volumes.get(&root.volume).ok_or_else(|| {
+            let message = format!("there is no volume {:?}", root.volume);
+            Fault::new(FaultCode::NotFound, message)
+        })?;
+        Ok(Some(format!("{volume}/{}", root.directory)))
     }
 
     fn layer_mounts(&self, partitions: &[u8]) -> Result<Vec<LayerMount>, Fault> {

@@ -36,6 +36,7 @@ pub(super) fn failed_to(what: &str, error: &io::Error) -> Fault {
 
 impl Agent {
     /// Does what is asked, or begins to; every request is answered once.
+    #[expect(clippy::too_many_lines, reason = "a total match: every request once")]
     pub(super) fn serve(&mut self, caller: Caller, request: Request) {
         let answer = match request {
             Request::Setup(setup) => Some(self.set_up(&setup).map(|()| Reply::Done)),
@@ -132,6 +133,9 @@ impl Agent {
             let group = Cgroup::named("pause");
             group.create(&Default::default()).map_err(failed)?;
             self.pause = Some(spawn::start_pause(group.path()).map_err(failed)?);
+        } else if setup.guest_processes {
+            // They come to be in the namespace of the agent itself.
+            self.pause = Some(1);
         }
         self.pod.is_set_up_now();
         sys::stamp(Stamp::PodReady);

@@ -153,6 +153,7 @@ fn create(plan: &SpawnPlan, new: &RootPlan) -> Result<Scene, HelperError> {
     let cgroup = rustix::fs::open(&*plan.cgroup, flags, Mode::empty()).to("open its cgroup")?;
     sys::unshare(UnshareFlags::NEWNS | UnshareFlags::NEWCGROUP)
         .to("make a mount and a cgroup namespace")?;
+    let passing = volumes::passing(&new.mounts)?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).to("make mounts private")?;
     let tree = root::mount_overlay(new)?;
@@ -171,12 +172,13 @@ fn create(plan: &SpawnPlan, new: &RootPlan) -> Result<Scene, HelperError> {
         }
         None => None,
     };
-    volumes::mount_volumes(&tree, &new.mounts)?;
+    volumes::mount_volumes(&tree, &new.mounts, passing)?;
     let owned = dev::make_disks(&tree, &new.devices, &identity)?;
     volumes::mount_files(&tree, &new.files, &new.mounts, new.read_only)?;
     if let Some(path) = &new.termination_log {
         volumes::mount_termination_log(&tree, &new.writable.dir, path)?;
     }
+    kernel::cover_paths(&tree, &new.covered, &devices.null)?;
     let directory = program::working_directory(&tree, &plan.process.cwd)?;
     if new.read_only {
         sys::make_read_only(tree.as_fd(), false).to("make the root read-only")?;
@@ -224,9 +226,10 @@ fn join(plan: &SpawnPlan, unseen: bool) -> Result<Scene, HelperError> {
 /// From the widest right to the narrowest: each step needs those below it.
 fn give_up_rights(process: &ExecSpec, identity: &Identity) -> Result<(), HelperError> {
     let allowed = rights::capability_set(&process.capabilities)?;
-    let filter = match process.seccomp {
+    let filter = match &process.seccomp {
         Seccomp::RuntimeDefault => Some(seccomp::default_profile(allowed)),
         Seccomp::Unconfined => None,
+        Seccomp::Filter { program } => Some(seccomp::given(&program.0)),
     };
     rights::set_limits(process)?;
     rights::bound_capabilities(allowed)?;

@@ -2,9 +2,10 @@
 //! the parts hidden or protected that runc hides and protects by default.
 
 use super::error::{Context, HelperError};
-use super::resolve::real_directory;
+use super::resolve::{Boundary, existing, real_directory};
 use super::root::{cover, mount_of, new_context};
 use crate::sys::spawn::make_read_only;
+use beluga_proto::container::CoveredPaths;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags};
@@ -55,17 +56,36 @@ pub fn mount(root: &OwnedFd, null: &OwnedFd, exposure: Exposure) -> Result<(), H
     let sys = place(root, c"sysfs", "/sys", NO_PROGRAMS | read_only)?;
     if exposure.mask {
         for path in HIDDEN_SYS {
-            hide(&sys, path, null)?;
+            hide(inside(&sys, path)?, path, null)?;
         }
     }
     place(root, c"cgroup2", "/sys/fs/cgroup", NO_PROGRAMS | read_only)?;
     if exposure.mask {
         for path in HIDDEN_PROC {
-            hide(&proc, path, null)?;
+            hide(inside(&proc, path)?, path, null)?;
         }
         for path in PROTECTED_PROC {
-            protect(&proc, path)?;
+            protect(inside(&proc, path)?, path)?;
         }
+    }
+    Ok(())
+}
+
+/// Covers paths of a root that is complete.
+pub fn cover_paths(
+    root: &OwnedFd,
+    covered: &CoveredPaths,
+    null: &OwnedFd,
+) -> Result<(), HelperError> {
+    let find = |path: &str| {
+        let found = existing(root, path, OFlags::PATH, Boundary::Root);
+        found.to_with("open for masking", path)
+    };
+    for path in &covered.hidden {
+        hide(find(path)?, path, null)?;
+    }
+    for path in &covered.protected {
+        protect(find(path)?, path)?;
     }
     Ok(())
 }
@@ -99,8 +119,8 @@ fn inside(mount: &OwnedFd, path: &str) -> Result<Option<OwnedFd>, HelperError> {
 }
 
 /// Covers a file with /dev/null, a directory with an empty one.
-fn hide(mount: &OwnedFd, path: &str, null: &OwnedFd) -> Result<(), HelperError> {
-    let Some(target) = inside(mount, path)? else {
+fn hide(target: Option<OwnedFd>, path: &str, null: &OwnedFd) -> Result<(), HelperError> {
+    let Some(target) = target else {
         return Ok(());
     };
     let stat = rustix::fs::fstat(&target).to_with("look at", path)?;
@@ -116,8 +136,8 @@ fn hide(mount: &OwnedFd, path: &str, null: &OwnedFd) -> Result<(), HelperError> 
 }
 
 /// Puts a read-only view of a file or directory on top of itself.
-fn protect(mount: &OwnedFd, path: &str) -> Result<(), HelperError> {
-    let Some(target) = inside(mount, path)? else {
+fn protect(target: Option<OwnedFd>, path: &str) -> Result<(), HelperError> {
+    let Some(target) = target else {
         return Ok(());
     };
     let copy = clone_mount(target.as_fd()).to_with("copy the mount of", path)?;

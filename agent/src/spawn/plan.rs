@@ -2,6 +2,7 @@
 
 use crate::quota::ProjectQuota;
 use beluga_proto::ExecSpec;
+use beluga_proto::container::{CoveredPaths, Propagation};
 use beluga_proto::copy::CopySpec;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,8 @@ pub enum Place {
 pub struct RootPlan {
     /// Image layers, lowest first.
     pub layers: Vec<LayerMount>,
+    /// A directory in place of layers.
+    pub lower: Option<String>,
     /// Images that are volumes of it.
     pub images: Vec<ImageMount>,
     /// Where its writes go.
@@ -64,6 +67,8 @@ pub struct RootPlan {
     pub devices: Vec<DeviceNode>,
     /// Files of the agent that the container sees.
     pub files: Vec<FileMount>,
+    /// What is covered at last.
+    pub covered: CoveredPaths,
     /// Where the run leaves its last message.
     pub termination_log: Option<String>,
     /// A process whose PID namespace it joins instead of getting its own.
@@ -89,7 +94,7 @@ pub struct ImageMount {
 }
 
 /// The writable layer of a container.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Writable {
     /// Directory of this container alone; made when missing.
     pub dir: String,
@@ -108,6 +113,8 @@ pub struct VolumeMount {
     pub sub_path: Option<String>,
     /// The container may not write through this mount.
     pub read_only: bool,
+    /// Which mounts below it pass.
+    pub propagation: Propagation,
 }
 
 /// A volume's place in a container as a block device.

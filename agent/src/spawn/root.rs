@@ -104,6 +104,7 @@ pub fn mount_overlay(plan: &RootPlan) -> Result<OwnedFd, HelperError> {
         .iter()
         .rev()
         .map(|layer| layer.mount_point.clone())
+        .chain(plan.lower.clone())
         .collect();
     if lower.is_empty() {
         // An image without layers: overlayfs wants one all the same.

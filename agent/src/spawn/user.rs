@@ -158,8 +158,8 @@ pub fn identify(spec: &UserSpec, passwd: &str, group: &str) -> Result<Identity, 
     })
 }
 
-/// The first group, those that list the account as a member, and those that
-/// the manifest adds; each once. Without the first one among them, a file that
+/// The first group, those that list the account as a member where that counts,
+/// and those that the manifest adds; each once. Without the first one among them, a file that
 /// refuses a group could be read by dropping it (CVE-2023-25173).
 fn groups(spec: &UserSpec, gid: u32, account: Option<&Account<'_>>, group: &str) -> Vec<u32> {
     let mut groups = vec![gid];
@@ -168,7 +168,7 @@ fn groups(spec: &UserSpec, gid: u32, account: Option<&Account<'_>>, group: &str)
         account.is_some_and(|account| members.split(',').any(|name| name == account.name))
     };
     let listed = group_entries(group)
-        .filter(|entry| member(entry.2))
+        .filter(|entry| !spec.strict_groups && member(entry.2))
         .map(|entry| entry.1);
     for gid in listed.chain(spec.supplementary.iter().copied()) {
         if groups.len() < MOST_GROUPS && seen.insert(gid) {
@@ -298,6 +298,14 @@ mod tests {
         let app = (1000, 1001, vec![1001, 10, 20], "/home/app".into());
         assert_eq!(who(&image("app")), app);
         assert_eq!(who(&image("1000")), app);
+    }
+
+    #[test]
+    fn strict_groups_are_those_of_the_manifest_and_the_accounts_own() {
+        let mut spec = image("app");
+        spec.strict_groups = true;
+        spec.supplementary = vec![7];
+        assert_eq!(who(&spec).2, [1001, 7]);
     }
 
     #[test]

@@ -5,18 +5,47 @@ use super::kernel::clone_mount;
 use super::plan::{FileMount, VolumeMount};
 use super::resolve::{Boundary, components, directory, existing, file};
 use super::root::cover;
-use crate::sys::spawn::make_read_only;
+use crate::sys::spawn::{make_read_only, make_slave};
+use beluga_proto::container::Propagation;
 use rustix::fs::{FileType, Mode, OFlags};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// `PROC_SUPER_MAGIC` of linux/magic.h.
 const PROC_MAGIC: i64 = 0x9fa0;
 
-/// Mounts the volumes, in the plan's order.
-pub fn mount_volumes(root: &OwnedFd, volumes: &[VolumeMount]) -> Result<(), HelperError> {
-    for volume in volumes {
-        let source = source(volume)?;
-        place(root, &source, &volume.destination, volume.read_only)?;
+/// Copies of the volumes below which mounts pass between containers, taken while
+/// this namespace's mounts still belong to the agent's.
+pub fn passing(volumes: &[VolumeMount]) -> Result<Vec<Option<OwnedFd>>, HelperError> {
+    let copies = volumes.iter().map(|volume| {
+        if volume.propagation.is_none() {
+            return Ok(None);
+        }
+        let place = &volume.destination;
+        let mount = clone_mount(source(volume)?.as_fd()).to_with("copy the mount for", place)?;
+        if volume.propagation == Propagation::HostToContainer {
+            make_slave(mount.as_fd()).to_with("let mounts pass to", place)?;
+        }
+        Ok(Some(mount))
+    });
+    copies.collect()
+}
+
+/// Mounts the volumes, in the plan's order; of some there is a copy already.
+pub fn mount_volumes(
+    root: &OwnedFd,
+    volumes: &[VolumeMount],
+    passing: Vec<Option<OwnedFd>>,
+) -> Result<(), HelperError> {
+    for (volume, copy) in volumes.iter().zip(passing) {
+        match copy {
+            Some(mount) => put(root, &mount, &volume.destination, volume.read_only)?,
+            None => place(
+                root,
+                &source(volume)?,
+                &volume.destination,
+                volume.read_only,
+            )?,
+        }
     }
     Ok(())
 }
@@ -90,12 +119,23 @@ fn place(
     destination: &str,
     read_only: bool,
 ) -> Result<(), HelperError> {
+    let mount = clone_mount(source.as_fd()).to_with("copy the mount for", destination)?;
+    put(root, &mount, destination, read_only)
+}
+
+/// Attaches a mount at a path of the root, made when missing.
+fn put(
+    root: &OwnedFd,
+    mount: &OwnedFd,
+    destination: &str,
+    read_only: bool,
+) -> Result<(), HelperError> {
     if components(destination).is_empty() {
         return Err(HelperError::Invalid {
             what: format!("nothing can be mounted at {destination:?}, the root itself"),
         });
     }
-    let stat = rustix::fs::fstat(source).to_with("look at the source of", destination)?;
+    let stat = rustix::fs::fstat(mount).to_with("look at the source of", destination)?;
     let target = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         directory(root, destination, Mode::from(0o755), Boundary::Root)
     } else {
@@ -110,9 +150,8 @@ fn place(
             what: format!("nothing can be mounted at {destination:?}: it lies in /proc"),
         });
     }
-    let mount = clone_mount(source.as_fd()).to_with("copy the mount for", destination)?;
     if read_only {
         make_read_only(mount.as_fd(), true).to_with("protect", destination)?;
     }
-    cover(&mount, &target).to_with("mount a volume at", destination)
+    cover(mount, &target).to_with("mount a volume at", destination)
 }

@@ -89,6 +89,41 @@ impl Bench {
         self.turn();
         DIALLED.with_borrow_mut(Vec::pop).unwrap()
     }
+
+    /// Turns until `what` holds. A process that another test starts in this
+    /// moment holds a copy of our descriptors until it executes: only then is
+    /// a closed one gone.
+    fn until(&mut self, mut what: impl FnMut(&mut Streams) -> bool) -> bool {
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            self.turn();
+            if what(&mut self.streams) {
+                return true;
+            }
+            if Instant::now() > until {
+                return false;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether every stream is over.
+    fn is_over(&mut self) -> bool {
+        self.until(|streams| streams.streams.is_empty())
+    }
+
+    /// Whether the other side has said that no more comes.
+    fn ended(&mut self, from: &mut impl Read) -> bool {
+        let mut read = None;
+        self.until(|_| match from.read(&mut [0]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            other => {
+                read = Some(other);
+                true
+            }
+        });
+        matches!(read, Some(Ok(0)))
+    }
 }
 
 /// What is there now.
@@ -99,20 +134,6 @@ fn take(from: &mut impl Read) -> Vec<u8> {
         Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
     }
     bytes
-}
-
-/// Whether the other side has said that no more comes. A process that another
-/// test starts in this moment holds a copy of our descriptors until it executes.
-fn ended(from: &mut impl Read) -> bool {
-    let until = Instant::now() + Duration::from_secs(10);
-    loop {
-        match from.read(&mut [0]) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < until => {
-                std::thread::yield_now();
-            }
-            read => return matches!(read, Ok(0)),
-        }
-    }
 }
 
 fn acknowledge(host: &mut UnixStream, count: u64) {
@@ -136,11 +157,10 @@ fn output_is_held_until_acknowledged_and_sent_again_after_a_loss() {
     bench.turn();
     let mut host = bench.resume(Some(id), 6);
     assert_eq!(take(&mut host)[16..], *b"world, again");
-    assert!(ended(&mut host));
+    assert!(bench.ended(&mut host));
     assert!(bench.streams.streams.contains_key(&id), "not safe yet");
     acknowledge(&mut host, 18);
-    bench.turn();
-    assert!(bench.streams.streams.is_empty());
+    assert!(bench.is_over());
 }
 
 #[test]
@@ -148,8 +168,8 @@ fn a_stream_that_is_over_is_resumed_as_its_end() {
     let mut bench = Bench::new();
     let mut host = bench.resume(None, 1234);
     assert_eq!(take(&mut host), [3; 16]);
-    assert!(ended(&mut host));
-    assert!(bench.streams.streams.is_empty());
+    assert!(bench.ended(&mut host));
+    assert!(bench.is_over());
 }
 
 #[test]
@@ -176,7 +196,7 @@ fn a_false_acknowledgement_costs_the_connection_not_the_output() {
     acknowledge(&mut host, 4000);
     bench.turn();
     take(&mut host);
-    assert!(ended(&mut host));
+    assert!(bench.ended(&mut host));
     assert_eq!(take(&mut bench.resume(Some(id), 0))[16..], *b"abc");
 }
 
@@ -193,12 +213,9 @@ fn a_commands_output_dies_with_its_caller() {
     bench.turn();
     assert_eq!(take(&mut host), b"two", "half a close is no end");
     drop(host);
-    bench.turn();
-    assert!(bench.streams.streams.is_empty());
-    assert_eq!(
-        process.write(b"x").unwrap_err().kind(),
-        ErrorKind::BrokenPipe
-    );
+    assert!(bench.is_over());
+    let broken = |error: std::io::Error| error.kind() == ErrorKind::BrokenPipe;
+    assert!(bench.until(|_| process.write(b"x").is_err_and(broken)));
 }
 
 #[test]
@@ -209,8 +226,8 @@ fn the_end_of_a_commands_output_is_told() {
     drop(process);
     bench.turn();
     assert_eq!(take(&mut host), b"bye");
-    assert!(ended(&mut host));
-    assert!(bench.streams.streams.is_empty());
+    assert!(bench.ended(&mut host));
+    assert!(bench.is_over());
 }
 
 #[test]
@@ -224,7 +241,7 @@ fn input_reaches_the_process_to_its_end() {
     host.shutdown(Shutdown::Write).unwrap();
     bench.turn();
     assert_eq!(take(&mut process), b"def");
-    assert!(ended(&mut process));
+    assert!(bench.ended(&mut process));
 }
 
 #[test]
@@ -245,7 +262,7 @@ fn a_containers_input_survives_a_lost_supervisor_and_a_commands_does_not() {
     let (mut process, host, _) = bench.input(false);
     drop(host);
     bench.turn();
-    assert!(ended(&mut process));
+    assert!(bench.ended(&mut process));
 }
 
 #[test]
@@ -265,8 +282,7 @@ fn a_process_that_does_not_read_holds_back_its_sender() {
     }
     assert_eq!(got, sent);
     drop(process);
-    bench.turn();
-    assert!(bench.streams.streams.is_empty());
+    assert!(bench.is_over());
 }
 
 #[test]

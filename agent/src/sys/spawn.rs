@@ -192,10 +192,25 @@ const MOUNT_ATTR_RDONLY: u64 = 1;
 
 /// Makes a mount read-only, and with `recursive` all that are mounted below it.
 pub fn make_read_only(mount: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
+    change_mount(mount, recursive, MOUNT_ATTR_RDONLY, 0)
+}
+
+/// Lets mounts and their ends pass from the mount's peers to it and what is
+/// mounted below, and not back.
+pub fn make_slave(mount: BorrowedFd<'_>) -> io::Result<()> {
+    change_mount(mount, true, 0, libc::MS_SLAVE)
+}
+
+fn change_mount(
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    attr_set: u64,
+    propagation: u64,
+) -> io::Result<()> {
     let attributes = MountAttr {
-        attr_set: MOUNT_ATTR_RDONLY,
+        attr_set,
         attr_clr: 0,
-        propagation: 0,
+        propagation,
         userns_fd: 0,
     };
     let flags = libc::AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };

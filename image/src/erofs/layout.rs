@@ -188,11 +188,10 @@ fn shape(id: InodeId, inode: &Inode, nlink: u32, time: Time) -> Result<Placed, L
         }
         _ => (DataLayout::Plain, 0, 0, 0),
     };
-    let xattr_icount = xattr::icount(xattr_size);
     let record = InodeRecord {
         extended,
         layout,
-        xattr_icount,
+        xattr_icount: xattr::icount(xattr_size),
         nlink,
         size,
         union,

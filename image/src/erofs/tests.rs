@@ -71,6 +71,7 @@ fn an_empty_directory_has_its_dots() {
         parent: InodeId::ROOT,
         entries: BTreeMap::new(),
         opaque: false,
+        implied: false,
     };
     assert_eq!(directory::size(InodeId::ROOT, &empty), 12 * 2 + 3);
 }

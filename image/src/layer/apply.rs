@@ -129,6 +129,9 @@ impl<'a, O: Write + Seek, S: Read + Write + Seek> Builder<'a, O, S> {
             return Err(path::bad(whole, "it is the root and no directory"));
         }
         self.tree.get_mut(InodeId::ROOT).attributes = attributes;
+        if let Some(directory) = self.tree.directory_mut(InodeId::ROOT) {
+            directory.implied = false;
+        }
         Ok(())
     }
 
@@ -141,7 +144,12 @@ impl<'a, O: Write + Seek, S: Read + Write + Seek> Builder<'a, O, S> {
     ) -> Result<(), LayerError> {
         let existing = self.tree.child(parent, name);
         match existing.map(|id| (id, &self.tree.get(id).body)) {
-            Some((id, Body::Directory(_))) => self.tree.get_mut(id).attributes = attributes,
+            Some((id, Body::Directory(_))) => {
+                self.tree.get_mut(id).attributes = attributes;
+                if let Some(directory) = self.tree.directory_mut(id) {
+                    directory.implied = false;
+                }
+            }
             found => {
                 // Hidden below and new here: nothing from below may shine through.
                 let opaque = matches!(found, Some((_, Body::Whiteout)));

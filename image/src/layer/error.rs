@@ -11,6 +11,15 @@ pub enum LayerError {
     /// The archive itself is broken.
     #[error("the layer's archive is unusable")]
     Tar(#[source] TarError),
+    /// The same, and how far it could be read.
+    #[error("the layer's archive is unusable, at entry {entry:?} or right behind it")]
+    TarAt {
+        /// The last entry that could be read.
+        entry: String,
+        /// What is wrong.
+        #[source]
+        source: TarError,
+    },
     /// The disk cannot be written.
     #[error("cannot write the layer's disk")]
     Write(#[source] io::Error),

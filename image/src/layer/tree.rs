@@ -79,6 +79,8 @@ pub(crate) struct Directory {
     pub entries: BTreeMap<Box<[u8]>, InodeId>,
     /// Hides what the layers below have in this directory.
     pub opaque: bool,
+    /// No entry describes it: it is there because something is in it.
+    pub implied: bool,
 }
 
 /// Where a file's contents are.
@@ -116,6 +118,7 @@ impl Tree {
             parent: InodeId::ROOT,
             entries: BTreeMap::new(),
             opaque: false,
+            implied: true,
         };
         let attributes = Attributes::implied(Time::default());
         let max_inodes = max_inodes.min(u64::from(u32::MAX));
@@ -155,6 +158,12 @@ impl Tree {
         }
     }
 
+    /// Whether there is a directory below the root that no entry describes.
+    pub(crate) fn has_implied(&self) -> bool {
+        let mut others = self.inodes.iter().skip(1);
+        others.any(|inode| matches!(&inode.body, Body::Directory(directory) if directory.implied))
+    }
+
     pub(crate) fn child(&self, parent: InodeId, name: &[u8]) -> Option<InodeId> {
         self.directory(parent)?.entries.get(name).copied()
     }
@@ -187,6 +196,7 @@ impl Tree {
             parent,
             entries: BTreeMap::new(),
             opaque,
+            implied: false,
         };
         let id = self.add(Inode {
             attributes,
@@ -244,7 +254,11 @@ impl Tree {
                         ));
                     }
                     let opaque = found.is_some();
-                    self.add_directory(here, &part, implied.clone(), opaque)?
+                    let made = self.add_directory(here, &part, implied.clone(), opaque)?;
+                    if let Some(directory) = self.directory_mut(made) {
+                        directory.implied = true;
+                    }
+                    made
                 }
                 Some(_) => return Err(not_directory()),
             };

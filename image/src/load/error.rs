@@ -191,6 +191,9 @@ pub enum LoadError {
         /// As it says, or as the registry does.
         media_type: String,
     },
+    /// Somebody wanted it to stop.
+    #[error("interrupted")]
+    Cancelled,
     /// The registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -203,6 +206,10 @@ impl LoadError {
     /// Whether it may be otherwise a moment later, and what there is is worth keeping for then.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Registry(error) if error.is_passing())
+        match self {
+            Self::Registry(error) => error.is_passing(),
+            Self::Cancelled => true,
+            _ => false,
+        }
     }
 }

@@ -13,6 +13,7 @@ use super::candidate::Expected;
 use super::decompress::{Bounded, Compression};
 use super::pipe::pipe;
 use super::{LoadError, Progress};
+use crate::cancel::Cancel;
 use crate::digest::{Digest, Tee};
 use crate::layer::{self, LayerError, Limits};
 use crate::store::{Store, StoreError, commit};
@@ -27,6 +28,7 @@ pub(crate) struct Job<'a> {
     pub store: &'a Store,
     pub scratch: &'a Path,
     pub limits: &'a Limits,
+    pub cancel: &'a Cancel,
     pub diff_id: Digest,
     pub expected: Option<Expected>,
 }
@@ -133,6 +135,7 @@ impl Job<'_> {
             source: contents,
             read: &read,
             reported: 0,
+            cancel: self.cancel,
             total,
             diff_id: self.diff_id,
             progress,
@@ -213,12 +216,12 @@ impl Job<'_> {
     }
 }
 
-fn create(path: &Path) -> Result<File, StoreError> {
+pub(super) fn create(path: &Path) -> Result<File, StoreError> {
     File::create(path).map_err(StoreError::io("create", path))
 }
 
 /// A file without a name: gone when closed.
-fn spool(path: &Path) -> io::Result<File> {
+pub(super) fn spool(path: &Path) -> io::Result<File> {
     let file = File::options()
         .read(true)
         .write(true)
@@ -234,6 +237,7 @@ struct Metered<'a, R> {
     source: R,
     read: &'a Cell<u64>,
     reported: u64,
+    cancel: &'a Cancel,
     total: u64,
     diff_id: Digest,
     progress: &'a mut dyn FnMut(Progress),
@@ -241,6 +245,9 @@ struct Metered<'a, R> {
 
 impl<R: Read> Read for Metered<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            return Err(io::Error::other(LoadError::Cancelled));
+        }
         let read = self.source.read(buffer)?;
         let done = self.read.get() + read as u64;
         self.read.set(done);

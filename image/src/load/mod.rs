@@ -7,13 +7,15 @@ mod docker;
 mod error;
 pub(crate) mod layer_blob;
 pub(crate) mod oci;
+pub(crate) mod parents;
 mod pipe;
-mod run;
+pub(crate) mod run;
 
 use std::fs;
 use std::io::Read;
 use std::path::Path;
 
+use crate::cancel::Cancel;
 use crate::config::Platform;
 use crate::digest::Digest;
 use crate::layer::Limits;
@@ -43,6 +45,8 @@ pub struct LoadOptions {
     pub platform: Platform,
     /// Bounds for every layer.
     pub limits: Limits,
+    /// Stops it.
+    pub cancel: Cancel,
 }
 
 impl Default for LoadOptions {
@@ -51,6 +55,7 @@ impl Default for LoadOptions {
             tag: None,
             platform: Platform::host(),
             limits: Limits::default(),
+            cancel: Cancel::default(),
         }
     }
 }
@@ -108,7 +113,11 @@ impl Store {
             scratch: &scratch,
             options,
         };
-        let loaded = load.run(source, progress);
+        let mut loaded = load.run(source, progress);
+        if loaded.is_err() && options.cancel.is_cancelled() {
+            // Whatever went wrong was a consequence.
+            loaded = Err(LoadError::Cancelled);
+        }
         if loaded.is_err() {
             // Layers that were finished before the error lead nowhere. What cannot be removed now
             // goes with the next sweep; the error that counts is the first.

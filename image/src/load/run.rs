@@ -12,6 +12,7 @@ use super::archive::{Archive, Opened};
 use super::candidate::{Blob, Candidate};
 use super::decompress::{Bounded, Compression};
 use super::layer_blob::{Job, Stored};
+use super::parents;
 use super::{LoadError, LoadOptions, LoadedImage, MAX_DOCUMENT, Progress, Source, docker, oci};
 use crate::config::ImageConfig;
 use crate::digest::Digest;
@@ -23,7 +24,7 @@ use crate::store::{ImageRecord, LayerRecord, Store, StoreError, commit};
 const ARCHIVE_FACTOR: u64 = 16;
 
 /// One call of [`Store::load`], under the lock.
-pub(super) struct Load<'a> {
+pub(crate) struct Load<'a> {
     pub store: &'a Store,
     pub scratch: &'a Path,
     pub options: &'a LoadOptions,
@@ -124,6 +125,9 @@ impl Load<'_> {
             if read == 0 {
                 break;
             }
+            if self.options.cancel.is_cancelled() {
+                return Err(LoadError::Cancelled);
+            }
             file.write_all(&buffer[..read])
                 .map_err(StoreError::io("write", &target))?;
             done += read as u64;
@@ -174,30 +178,45 @@ impl Load<'_> {
             });
         }
         let mut stored = Vec::new();
-        for (blob, diff_id) in candidate.layers.iter().zip(&diff_ids) {
-            stored.push(self.layer(archive, blob, *diff_id, progress)?);
+        for (blob, diff_id) in candidate.layers.iter().zip(diff_ids) {
+            stored.push((self.layer(archive, blob, diff_id, progress)?, diff_id));
         }
-        self.put_blob(&config_blob)?;
-        let manifest = match candidate.manifest {
-            Some(manifest) => manifest,
-            None => written_manifest(&config_blob, &stored),
-        };
+        self.finish(&config_blob, candidate.manifest, &stored, candidate.names)
+    }
+
+    /// Ties together what is in the store: documents, record, names. Without a manifest one is
+    /// written. The layers come with their diffIDs, lowest first.
+    pub(crate) fn finish(
+        &self,
+        config: &[u8],
+        manifest: Option<Vec<u8>>,
+        layers: &[(Stored, Digest)],
+        names: Vec<Reference>,
+    ) -> Result<LoadedImage, LoadError> {
+        let id = self.put_blob(config)?;
+        let manifest = manifest.unwrap_or_else(|| written_manifest(config, layers));
         let manifest_digest = self.put_blob(&manifest)?;
-        let layers = stored.iter().zip(diff_ids);
-        let layers = layers.map(|(stored, diff_id)| LayerRecord {
+        let layers = layers.iter().map(|(stored, diff_id)| LayerRecord {
             blob: stored.blob,
-            diff_id,
+            diff_id: *diff_id,
         });
-        let record = ImageRecord {
+        let mut record = ImageRecord {
             manifest: manifest_digest,
             config: id,
             layers: layers.collect(),
+            parents: None,
         };
+        record.parents = parents::make(
+            self.store,
+            self.scratch,
+            &self.options.limits,
+            &record.layers,
+        )?;
         self.store.write_record(self.scratch, &record)?;
-        for name in &candidate.names {
+        for name in &names {
             self.store.write_name(self.scratch, name, manifest_digest)?;
         }
-        self.loaded(manifest_digest, candidate.names)
+        self.loaded(manifest_digest, names)
     }
 
     fn loaded(&self, manifest: Digest, names: Vec<Reference>) -> Result<LoadedImage, LoadError> {
@@ -230,6 +249,7 @@ impl Load<'_> {
             store: self.store,
             scratch: self.scratch,
             limits: &self.options.limits,
+            cancel: &self.options.cancel,
             diff_id,
             expected: blob.expected,
         };
@@ -302,7 +322,7 @@ fn read_config(archive: &Archive, blob: &Blob) -> Result<Vec<u8>, LoadError> {
 }
 
 /// The manifest of an image that came without one. The same archive gives the same bytes.
-fn written_manifest(config: &[u8], layers: &[Stored]) -> Vec<u8> {
+fn written_manifest(config: &[u8], layers: &[(Stored, Digest)]) -> Vec<u8> {
     let descriptor = |media_type, digest: Digest, size| {
         let digest = digest
             .hex()
@@ -310,7 +330,7 @@ fn written_manifest(config: &[u8], layers: &[Stored]) -> Vec<u8> {
             .expect("64 hexadecimal digits");
         Descriptor::new(media_type, size, digest)
     };
-    let layer = |layer: &Stored| {
+    let layer = |(layer, _): &(Stored, Digest)| {
         let media_type = match layer.compression {
             Compression::None => MediaType::ImageLayer,
             Compression::Gzip => MediaType::ImageLayerGzip,

@@ -4,12 +4,12 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::PullProgress;
+use super::layers::Stop;
 use crate::load::LoadError;
 use crate::load::candidate::Expected;
 use crate::registry::{Blob, Client, RegistryError};
@@ -18,13 +18,15 @@ use crate::store::{Ingest, StoreError};
 /// Connections that break one after the other without a byte in between.
 const MAX_ATTEMPTS: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// Between two looks at whether to go on waiting.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A blob as a stream.
 pub(super) struct Fetch<'a> {
     client: &'a Client,
     blob: Expected,
     ingest: &'a Ingest,
-    cancelled: &'a AtomicBool,
+    stop: Stop<'a>,
     told: Sender<PullProgress>,
     /// Bytes that the file has.
     kept: u64,
@@ -42,7 +44,7 @@ impl<'a> Fetch<'a> {
         client: &'a Client,
         blob: Expected,
         ingest: &'a Ingest,
-        cancelled: &'a AtomicBool,
+        stop: Stop<'a>,
         told: Sender<PullProgress>,
     ) -> Result<Self, StoreError> {
         let file = &ingest.file;
@@ -59,7 +61,7 @@ impl<'a> Fetch<'a> {
             client,
             blob,
             ingest,
-            cancelled,
+            stop,
             told,
             kept,
             at: 0,
@@ -85,7 +87,7 @@ impl<'a> Fetch<'a> {
             return self.read_kept(buffer);
         }
         loop {
-            if self.at >= self.blob.size || self.cancelled.load(Ordering::Relaxed) {
+            if self.at >= self.blob.size || self.stop.is_set() {
                 return Ok(0);
             }
             let left = usize::try_from(self.blob.size - self.at).unwrap_or(usize::MAX);
@@ -197,7 +199,10 @@ impl<'a> Fetch<'a> {
             at: self.at,
             why,
         });
-        thread::sleep(FIRST_WAIT * 2u32.pow(self.attempts));
+        let end = Instant::now() + FIRST_WAIT * 2u32.pow(self.attempts);
+        while Instant::now() < end && !self.stop.is_set() {
+            thread::sleep(LOOK);
+        }
         self.attempts += 1;
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::thread;
 
 use super::fetch::Fetch;
 use super::{Pull, PullProgress};
+use crate::cancel::Cancel;
 use crate::digest::Digest;
 use crate::load::candidate::Expected;
 use crate::load::layer_blob::Job;
@@ -21,8 +22,21 @@ struct Work<'a> {
     /// Last first.
     left: Mutex<Vec<(Expected, Digest)>>,
     /// One of them failed, and the others need not go on.
-    cancelled: AtomicBool,
+    failed: AtomicBool,
     done: Mutex<Done>,
+}
+
+/// Whether there is a reason to go on.
+#[derive(Clone, Copy)]
+pub(super) struct Stop<'a> {
+    failed: &'a AtomicBool,
+    cancel: &'a Cancel,
+}
+
+impl Stop<'_> {
+    pub(super) fn is_set(self) -> bool {
+        self.failed.load(Ordering::Relaxed) || self.cancel.is_cancelled()
+    }
 }
 
 #[derive(Default)]
@@ -45,7 +59,7 @@ pub(super) fn all(
     let work = Work {
         pull,
         left: Mutex::new(left),
-        cancelled: AtomicBool::new(false),
+        failed: AtomicBool::new(false),
         done: Mutex::default(),
     };
     let (told, tell) = channel();
@@ -66,6 +80,10 @@ pub(super) fn all(
         .done
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
+    if pull.options.cancel.is_cancelled() {
+        // Whatever went wrong was a consequence.
+        return Err(LoadError::Cancelled);
+    }
     done.error.map_or(Ok(done.fetched), Err)
 }
 
@@ -78,7 +96,7 @@ impl Work<'_> {
                 .unwrap_or_else(PoisonError::into_inner)
                 .pop();
             let Some((blob, diff_id)) = next else { return };
-            if self.is_cancelled() {
+            if self.stop().is_set() {
                 return;
             }
             match self.layer(blob, diff_id, told) {
@@ -98,14 +116,17 @@ impl Work<'_> {
     }
 
     fn fail(&self, error: LoadError) {
-        self.cancelled.store(true, Ordering::Relaxed);
+        self.failed.store(true, Ordering::Relaxed);
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         // What the others say afterwards comes from being told to stop.
         done.error.get_or_insert(error);
     }
 
-    fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+    fn stop(&self) -> Stop<'_> {
+        Stop {
+            failed: &self.failed,
+            cancel: &self.pull.options.cancel,
+        }
     }
 
     /// Gets one layer; the bytes fetched, or `None` when it was there.
@@ -131,7 +152,7 @@ impl Work<'_> {
             let blob = blob.digest;
             let _ = told.send(PullProgress::LayerWaits { blob });
         };
-        let ingest = store.ingest(blob.digest, waiting, || self.is_cancelled())?;
+        let ingest = store.ingest(blob.digest, waiting, || self.stop().is_set())?;
         let Some(ingest) = ingest else {
             return Ok(None);
         };
@@ -144,7 +165,7 @@ impl Work<'_> {
         match &got {
             // What is there of it is right as far as anyone knows, and is gone on with.
             Err(error) if error.is_passing() => {}
-            Err(_) if self.is_cancelled() => {}
+            Err(_) if self.stop().is_set() => {}
             // It was wrong, or there is no room for it.
             Err(_) => drop(ingest.clear()),
             Ok(_) => {}
@@ -165,6 +186,7 @@ impl Work<'_> {
             store,
             scratch: &ingest.work,
             limits: &self.pull.options.limits,
+            cancel: &self.pull.options.cancel,
             diff_id,
             expected: Some(blob),
         };
@@ -182,8 +204,7 @@ impl Work<'_> {
         let mut fetched = 0;
         loop {
             let told = told.clone();
-            let cancelled = &self.cancelled;
-            let mut fetch = Fetch::new(self.pull.client, blob, ingest, cancelled, told)?;
+            let mut fetch = Fetch::new(self.pull.client, blob, ingest, self.stop(), told)?;
             let made = job.run_uncopied(&mut fetch, blob.size, &mut report);
             fetched += fetch.fetched;
             if let Some(failure) = fetch.failure() {
@@ -193,7 +214,7 @@ impl Work<'_> {
                 Ok(_) => break,
                 // What an earlier pull has left may have lost something when the machine fell.
                 Err(LoadError::WrongDigest { .. })
-                    if fetch.was_resumed() && !self.is_cancelled() =>
+                    if fetch.was_resumed() && !self.stop().is_set() =>
                 {
                     ingest.clear()?;
                 }

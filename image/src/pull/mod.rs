@@ -7,12 +7,14 @@ mod layers;
 
 use std::fs;
 
+use crate::cancel::Cancel;
 use crate::config::{ImageConfig, Platform};
 use crate::digest::Digest;
 use crate::layer::Limits;
 use crate::load::LoadError;
 use crate::load::candidate::Expected;
 use crate::load::oci::{self, Parts};
+use crate::load::parents;
 use crate::reference::Reference;
 use crate::registry::{Client, Registry};
 use crate::store::{Image, ImageRecord, LayerRecord, Lease, Store, StoreError, commit};
@@ -27,6 +29,8 @@ pub struct PullOptions {
     pub limits: Limits,
     /// Layers that are fetched at a time.
     pub parallel: usize,
+    /// Stops it; what has come is kept for the next one.
+    pub cancel: Cancel,
 }
 
 impl Default for PullOptions {
@@ -35,6 +39,7 @@ impl Default for PullOptions {
             platform: Platform::host(),
             limits: Limits::default(),
             parallel: 3,
+            cancel: Cancel::default(),
         }
     }
 }
@@ -245,11 +250,14 @@ impl Pull<'_> {
             blob: blob.digest,
             diff_id: *diff_id,
         });
-        let record = ImageRecord {
+        let mut record = ImageRecord {
             manifest: self.manifest,
             config: parts.config.digest,
             layers: layers.collect(),
+            parents: None,
         };
+        let limits = &self.options.limits;
+        record.parents = parents::make(store, &scratch, limits, &record.layers)?;
         store.write_record(&scratch, &record)?;
         store.write_pulled_names(&scratch, self.name, self.digest, self.manifest)?;
         fs::remove_dir_all(&scratch).map_err(StoreError::io("remove", &scratch))?;

@@ -8,7 +8,8 @@ use ureq::http::header::AUTHORIZATION;
 use super::RegistryError;
 use super::auth::{self, Challenge, Token};
 use super::credentials::{Credential, Keyring};
-use super::endpoint::{Endpoint, body, is_safe, origin};
+use super::endpoint::{Endpoint, body};
+use super::request::{is_safe, origin};
 
 /// What was found out about who may ask.
 #[derive(Default)]
@@ -98,8 +99,10 @@ impl Endpoint {
                 credential,
             ) => {
                 let own = format!("repository:{}:pull", self.repository);
-                let scope = scope.as_deref().unwrap_or(&own);
-                self.token(realm, service.as_deref(), scope, credential)
+                let one = [scope.as_deref().unwrap_or(&own)];
+                let own: Vec<&str> = self.scopes.iter().map(String::as_str).collect();
+                let scopes = if own.is_empty() { &one[..] } else { &own };
+                self.token(realm, service.as_deref(), scopes, credential)
                     .map(Some)
             }
             (Challenge::Other(scheme), _) => Err(RegistryError::Challenge {
@@ -113,7 +116,7 @@ impl Endpoint {
         &self,
         realm: &str,
         service: Option<&str>,
-        scope: &str,
+        scopes: &[&str],
         credential: Option<&Credential>,
     ) -> Result<String, RegistryError> {
         let host = || self.host.authority.clone();
@@ -125,7 +128,7 @@ impl Endpoint {
                 why: "not encrypted",
             });
         }
-        let request = auth::token_request(realm, service, scope, credential);
+        let request = auth::token_request(realm, service, scopes, credential);
         let sent = match request.form {
             Some(form) => {
                 let post = self.agent.post(&request.url);

@@ -64,12 +64,15 @@ pub(super) struct TokenRequest {
 pub(super) fn token_request(
     realm: &str,
     service: Option<&str>,
-    scope: &str,
+    scopes: &[&str],
     credential: Option<&Credential>,
 ) -> TokenRequest {
-    let mut fields = vec![("scope", scope)];
-    fields.extend(service.map(|service| ("service", service)));
+    let service = service.map(|service| ("service", service));
     if let Some(Credential::Identity(token)) = credential {
+        // OAuth has them in one field, the older way has a field for each.
+        let joined = scopes.join(" ");
+        let mut fields = vec![("scope", joined.as_str())];
+        fields.extend(service);
         fields.extend([
             ("grant_type", "refresh_token"),
             ("client_id", "beluga"),
@@ -81,6 +84,8 @@ pub(super) fn token_request(
             form: Some(query(&fields)),
         };
     }
+    let scopes = scopes.iter().map(|scope| ("scope", *scope));
+    let fields: Vec<_> = scopes.chain(service).collect();
     let separator = if realm.contains('?') { '&' } else { '?' };
     TokenRequest {
         url: format!("{realm}{separator}{}", query(&fields)),
@@ -171,7 +176,7 @@ mod tests {
         let request = token_request(
             "https://a/t",
             Some("s t"),
-            "repository:x:pull",
+            &["repository:x:pull"],
             Some(&password),
         );
         assert_eq!(
@@ -180,8 +185,9 @@ mod tests {
         );
         assert_eq!(request.header.as_deref(), Some("Basic dTpw"));
         let identity = Credential::Identity("i&".into());
-        let request = token_request("https://a/t", None, "x", Some(&identity));
+        let request = token_request("https://a/t", None, &["x", "y"], Some(&identity));
         assert_eq!(request.url, "https://a/t");
-        assert!(request.form.unwrap().ends_with("refresh_token=i%26"));
+        let form = request.form.unwrap();
+        assert!(form.starts_with("scope=x%20y&") && form.ends_with("refresh_token=i%26"));
     }
 }

@@ -7,7 +7,8 @@ use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use ureq::{Body, BodyReader, http};
 
 use super::credentials::Keyring;
-use super::endpoint::{Ask, Endpoint};
+use super::endpoint::Endpoint;
+use super::request::Ask;
 use super::{Registry, RegistryError, auth, hosts, tls};
 use crate::digest::Digest;
 use crate::reference::Reference;
@@ -98,11 +99,10 @@ impl Client {
     pub(crate) fn blob(&self, digest: Digest, from: u64) -> Result<Blob, RegistryError> {
         self.first("pull", |endpoint| {
             let path = self.path(endpoint, "blobs", &digest.to_string());
+            let what = format!("blob {digest}");
             let ask = Ask {
-                path: &path,
-                accept: None,
                 from,
-                what: &format!("blob {digest}"),
+                ..Ask::get(&path, &what)
             };
             let response = endpoint.get(&ask, &self.keyring)?;
             let (from, total) = extent(&response);
@@ -168,10 +168,8 @@ impl Client {
         let thing = if kind == "blobs" { "blob" } else { "manifest" };
         let what = format!("{thing} {which} of {}", self.repository);
         let ask = Ask {
-            path: &path,
             accept: (kind == "manifests").then_some(ACCEPT),
-            from: 0,
-            what: &what,
+            ..Ask::get(&path, &what)
         };
         let response = endpoint.get(&ask, &self.keyring)?;
         let host = endpoint.host.authority.clone();

@@ -1,11 +1,11 @@
 //! One host that is asked: its connections, its redirects, and who it takes us for.
 
-use std::io::{ErrorKind, Read as _};
+use std::io::Read as _;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use ureq::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use ureq::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use ureq::http::{HeaderName, HeaderValue, Response, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
@@ -15,13 +15,13 @@ use super::access::Access;
 use super::auth::Challenge;
 use super::credentials::Keyring;
 use super::hosts::{Host, Scheme, is_local};
+use super::request::Ask;
 use super::tls;
 
 const CONNECT: Duration = Duration::from_secs(30);
 /// From the request to the head of the answer, and from one piece of it to the next.
 const SILENCE: Duration = Duration::from_secs(60);
 const MAX_HEAD: usize = 64 << 10;
-const MAX_REDIRECTS: usize = 5;
 /// How often an answer like "too many requests" is asked for again.
 const MAX_BUSY: u32 = 3;
 const MAX_WAIT: Duration = Duration::from_secs(30);
@@ -32,27 +32,18 @@ const MAX_ANSWER: u64 = 256 << 10;
 pub(super) struct Endpoint {
     pub host: Host,
     pub(super) agent: Agent,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// Settled by the first answer where the host may speak either.
     pub(super) scheme: OnceLock<&'static str>,
     pub(super) repository: String,
+    /// What a token is asked for that is for more than a pull: `repository:NAME:pull,push`.
+    pub(super) scopes: Vec<String>,
     /// Under what its credentials are kept.
     pub(super) account: String,
     is_own: bool,
     access: Mutex<Access>,
     /// Held by whoever gets a token: the others would only get the same one.
     pub(super) turn: Mutex<()>,
-}
-
-/// What is asked for.
-pub(super) struct Ask<'a> {
-    /// Below the API's root: `library/nginx/manifests/latest`.
-    pub path: &'a str,
-    pub accept: Option<&'a str>,
-    /// The first byte that is wanted.
-    pub from: u64,
-    /// In an error.
-    pub what: &'a str,
 }
 
 impl Endpoint {
@@ -98,6 +89,7 @@ impl Endpoint {
             headers,
             scheme,
             repository: repository.to_owned(),
+            scopes: Vec::new(),
             access: Mutex::default(),
             turn: Mutex::default(),
             host,
@@ -109,21 +101,21 @@ impl Endpoint {
         self.is_own
     }
 
-    /// Asks until there is something, or nothing to be had.
-    pub(super) fn get(
+    /// Asks until there is something, or nothing to be had. The address that answered comes along.
+    pub(super) fn send(
         &self,
         ask: &Ask<'_>,
         keyring: &Keyring,
-    ) -> Result<Response<Body>, RegistryError> {
+    ) -> Result<(Response<Body>, String), RegistryError> {
         let mut used = self.access().header.clone();
         let mut busy = 0;
         loop {
-            let response = self.ask(ask, used.as_deref())?;
+            let (response, url) = self.ask(ask, used.as_deref())?;
             let status = response.status();
             match status {
-                StatusCode::OK | StatusCode::PARTIAL_CONTENT => {
+                _ if status.is_success() => {
                     self.access().has_worked = true;
-                    return Ok(response);
+                    return Ok((response, url));
                 }
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                     let challenge = challenge(&response);
@@ -146,97 +138,18 @@ impl Endpoint {
         }
     }
 
+    /// The same, for whom the answer alone counts.
+    pub(super) fn get(
+        &self,
+        ask: &Ask<'_>,
+        keyring: &Keyring,
+    ) -> Result<Response<Body>, RegistryError> {
+        self.send(ask, keyring).map(|(response, _)| response)
+    }
+
     pub(super) fn access(&self) -> std::sync::MutexGuard<'_, Access> {
         // What is in it is whole at any time.
         self.access.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sends a request, over HTTP if the host is this machine and speaks nothing else.
-    fn ask(&self, ask: &Ask<'_>, header: Option<&str>) -> Result<Response<Body>, RegistryError> {
-        let url = |scheme: &str| {
-            let Host {
-                authority, path, ..
-            } = &self.host;
-            format!("{scheme}://{authority}{path}/{}", ask.path)
-        };
-        if let Some(scheme) = self.scheme.get() {
-            return self.follow(url(scheme), ask, header);
-        }
-        match self.follow(url("https"), ask, header) {
-            Err(RegistryError::Unreachable { source, .. }) if is_no_tls(&source) => {
-                let response = self.follow(url("http"), ask, header)?;
-                let _ = self.scheme.set("http");
-                Ok(response)
-            }
-            response => {
-                if response.is_ok() {
-                    let _ = self.scheme.set("https");
-                }
-                response
-            }
-        }
-    }
-
-    /// Sends a request and follows where it is sent. Credentials and configured headers are for
-    /// the host alone.
-    fn follow(
-        &self,
-        mut url: String,
-        ask: &Ask<'_>,
-        header: Option<&str>,
-    ) -> Result<Response<Body>, RegistryError> {
-        let home = origin(&url).to_owned();
-        for _ in 0..=MAX_REDIRECTS {
-            let mut request = self.agent.get(&url);
-            if let Some(accept) = ask.accept {
-                request = request.header("Accept", accept);
-            }
-            if ask.from > 0 {
-                request = request.header("Range", format!("bytes={}-", ask.from));
-            }
-            if origin(&url) == home {
-                for (name, value) in &self.headers {
-                    request = request.header(name, value);
-                }
-                if let Some(header) = header {
-                    request = request.header(AUTHORIZATION, self.sensitive(header)?);
-                }
-            }
-            let response = request.call().map_err(|source| self.unreachable(source))?;
-            if !response.status().is_redirection() {
-                return Ok(response);
-            }
-            url = self.next(&url, &response)?;
-        }
-        Err(RegistryError::Redirects {
-            host: self.host.authority.clone(),
-            limit: MAX_REDIRECTS,
-        })
-    }
-
-    /// Where an answer sends us.
-    fn next(&self, from: &str, response: &Response<Body>) -> Result<String, RegistryError> {
-        let location = response.headers().get(LOCATION);
-        let location = location.and_then(|to| to.to_str().ok()).unwrap_or_default();
-        let wrong = |why| RegistryError::Location {
-            host: self.host.authority.clone(),
-            location: location.chars().take(200).collect(),
-            why,
-        };
-        let to = if location.starts_with("https://") || location.starts_with("http://") {
-            location.to_owned()
-        } else if location.starts_with("//") {
-            let scheme = from.split("//").next().unwrap_or_default();
-            format!("{scheme}{location}")
-        } else if location.starts_with('/') {
-            format!("{}{location}", origin(from))
-        } else {
-            return Err(wrong("no address"));
-        };
-        if from.starts_with("https:") && !is_safe(&to) {
-            return Err(wrong("not encrypted"));
-        }
-        Ok(to)
     }
 
     pub(super) fn sensitive(&self, header: &str) -> Result<HeaderValue, RegistryError> {
@@ -303,37 +216,6 @@ fn wait(response: &Response<Body>, busy: u32) -> Duration {
     wait.min(MAX_WAIT)
 }
 
-/// `https://host:port` of an address.
-pub(super) fn origin(url: &str) -> &str {
-    let begin = url.find("://").map_or(0, |at| at + 3);
-    let length = url[begin..].find(['/', '?', '#']);
-    &url[..length.map_or(url.len(), |length| begin + length)]
-}
-
-/// Encrypted, or never leaving this machine.
-pub(super) fn is_safe(url: &str) -> bool {
-    let authority = url.strip_prefix("http://").map(|_| origin(url));
-    url.starts_with("https://")
-        || authority.is_some_and(|origin| is_local(origin.trim_start_matches("http://")))
-}
-
-/// Whether a handshake failed because the other side speaks something else than TLS.
-fn is_no_tls(error: &ureq::Error) -> bool {
-    let is_other = |error: &rustls::Error| matches!(error, rustls::Error::InvalidMessage(_));
-    match error {
-        ureq::Error::Rustls(error) => is_other(error),
-        ureq::Error::Io(error) => {
-            let closed = matches!(
-                error.kind(),
-                ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
-            );
-            let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-            closed || inner.is_some_and(is_other)
-        }
-        _ => false,
-    }
-}
-
 pub(super) fn body(response: Response<Body>) -> Vec<u8> {
     let mut bytes = Vec::new();
     let reader = response.into_body().into_reader();
@@ -389,14 +271,5 @@ mod tests {
         assert_eq!(said(json), ": MANIFEST_UNKNOWN: manifest unknown");
         assert_eq!(said(b"\n<html>no</html>\nmore"), ": <html>no</html>");
         assert_eq!(said(b""), "");
-    }
-
-    #[test]
-    fn an_origin_is_scheme_host_and_port() {
-        assert_eq!(origin("https://a:1/b?c"), "https://a:1");
-        assert_eq!(origin("http://a"), "http://a");
-        assert!(is_safe("https://x/") && is_safe("http://127.0.0.1:5/x"));
-        assert!(!is_safe("http://x/") && !is_safe("ftp://127.0.0.1/"));
-        assert!(!is_safe("http://127.0.0.1.example/"));
     }
 }

@@ -23,6 +23,7 @@ pub(super) struct Host {
     pub path: String,
     pub pull: bool,
     pub resolve: bool,
+    pub push: bool,
     /// Files of certificates in PEM.
     pub authorities: Vec<PathBuf>,
     /// A certificate and its key, both perhaps in one file.
@@ -128,6 +129,7 @@ fn own(registry: &str) -> Host {
         path: "/v2".to_owned(),
         pull: true,
         resolve: true,
+        push: true,
         authorities: Vec::new(),
         client: None,
         skip_verify: false,
@@ -261,13 +263,13 @@ fn fill(host: &mut Host, table: Table, dir: &Path, path: &Path) -> Result<(), Ho
         why,
     };
     if !table.capabilities.is_empty() {
-        (host.pull, host.resolve) = (false, false);
+        (host.pull, host.resolve, host.push) = (false, false, false);
     }
     for capability in &table.capabilities {
         match capability.to_lowercase().as_str() {
             "pull" => host.pull = true,
             "resolve" => host.resolve = true,
-            "push" => {}
+            "push" => host.push = true,
             _ => return Err(wrong("capabilities", capability, "no capability")),
         }
     }

@@ -1,4 +1,4 @@
-//! OCI distribution registries, read: manifests and blobs by name and digest.
+//! OCI distribution registries: manifests and blobs by name and digest, fetched and sent.
 //!
 //! The host that has them is found as containerd finds it ([`Registry::certs_dirs`]), who asks is
 //! known from pull secrets and docker's configuration ([`Keyring`]). Whatever comes is bounded
@@ -11,7 +11,9 @@ mod credentials;
 mod endpoint;
 mod error;
 mod hosts;
+mod request;
 mod tls;
+mod upload;
 
 use std::path::PathBuf;
 
@@ -19,6 +21,7 @@ pub(crate) use client::{Blob, Client, Document};
 pub use credentials::{CredentialError, Keyring};
 pub use error::RegistryError;
 pub use hosts::HostsError;
+pub(crate) use upload::{Mount, Uploader};
 
 /// How registries are reached.
 #[derive(Debug, Clone, Default)]

@@ -44,13 +44,18 @@ pub struct SaveImage {
     pub names: Vec<Reference>,
 }
 
-/// An image with its documents read and its layers open.
+/// An image with its documents read.
 struct Open<'a> {
     wanted: &'a SaveImage,
-    manifest: Vec<u8>,
-    media_type: MediaType,
-    config: Descriptor,
-    layers: Vec<Descriptor>,
+    documents: Documents,
+}
+
+/// An image's manifest, and what it names.
+pub(crate) struct Documents {
+    pub manifest: Vec<u8>,
+    pub media_type: MediaType,
+    pub config: Descriptor,
+    pub layers: Vec<Descriptor>,
 }
 
 /// A file of `manifest.json`, in docker's words.
@@ -73,7 +78,8 @@ impl Store {
         let mut opened = Vec::new();
         let mut blobs = BTreeMap::new();
         for wanted in images {
-            let image = self.open_image(wanted)?;
+            let documents = self.documents(wanted.image.manifest_digest)?;
+            let image = Open { wanted, documents };
             self.open_blobs(&image, format, &mut blobs)?;
             opened.push(image);
         }
@@ -101,8 +107,8 @@ impl Store {
         out.flush().map_err(SaveError::Write)
     }
 
-    fn open_image<'a>(&self, wanted: &'a SaveImage) -> Result<Open<'a>, SaveError> {
-        let digest = wanted.image.manifest_digest;
+    /// Reads a manifest, which must be as it came.
+    pub(crate) fn documents(&self, digest: Digest) -> Result<Documents, SaveError> {
         let path = self.blob_path(digest);
         let manifest = fs::read(&path).map_err(StoreError::io("read", &path))?;
         if Digest::of(&manifest) != digest {
@@ -111,8 +117,7 @@ impl Store {
         let parsed: ImageManifest = serde_json::from_slice(&manifest)
             .map_err(|source| StoreError::Record { path, source })?;
         let media_type = parsed.media_type().clone();
-        Ok(Open {
-            wanted,
+        Ok(Documents {
             manifest,
             media_type: media_type.unwrap_or(MediaType::ImageManifest),
             config: parsed.config().clone(),
@@ -128,9 +133,10 @@ impl Store {
     ) -> Result<(), SaveError> {
         let manifest = (format == SaveFormat::OciArchive).then_some((
             image.wanted.image.manifest_digest,
-            image.manifest.len() as u64,
+            image.documents.manifest.len() as u64,
         ));
-        let parts = [&image.config].into_iter().chain(&image.layers);
+        let documents = &image.documents;
+        let parts = [&documents.config].into_iter().chain(&documents.layers);
         let parts = parts.filter_map(|part| Some((digest_of(part)?, part.size())));
         for (digest, size) in manifest.into_iter().chain(parts) {
             if blobs.contains_key(&digest) {
@@ -169,7 +175,7 @@ impl Store {
         Ok(())
     }
 
-    fn damaged(&self, digest: Digest) -> SaveError {
+    pub(crate) fn damaged(&self, digest: Digest) -> SaveError {
         SaveError::Damaged {
             path: self.blob_path(digest),
         }
@@ -177,7 +183,7 @@ impl Store {
 }
 
 /// The digest that a descriptor names; the image was stored by it, so it has one.
-fn digest_of(descriptor: &Descriptor) -> Option<Digest> {
+pub(crate) fn digest_of(descriptor: &Descriptor) -> Option<Digest> {
     descriptor.digest().to_string().parse().ok()
 }
 
@@ -197,8 +203,8 @@ fn index(images: &[Open<'_>]) -> Vec<u8> {
         let digest = image.wanted.image.manifest_digest;
         let digest: oci_spec::image::Sha256Digest =
             digest.hex().parse().expect("64 hexadecimal digits");
-        let size = image.manifest.len() as u64;
-        let plain = Descriptor::new(image.media_type.clone(), size, digest);
+        let size = image.documents.manifest.len() as u64;
+        let plain = Descriptor::new(image.documents.media_type.clone(), size, digest);
         if image.wanted.names.is_empty() {
             entries.push(plain.clone());
         }
@@ -225,7 +231,9 @@ fn docker_manifest(images: &[Open<'_>]) -> Vec<u8> {
     let mut seen = BTreeSet::new();
     let mut list: Vec<DockerImage> = Vec::new();
     for image in images {
-        let config = digest_of(&image.config).map(file_name).unwrap_or_default();
+        let config = digest_of(&image.documents.config)
+            .map(file_name)
+            .unwrap_or_default();
         let names = image.wanted.names.iter().map(Reference::familiar);
         if !seen.insert(config.clone()) {
             let known = list.iter_mut().find(|known| known.config == config);
@@ -234,7 +242,7 @@ fn docker_manifest(images: &[Open<'_>]) -> Vec<u8> {
                 .for_each(|known| known.repo_tags.extend(names.clone()));
             continue;
         }
-        let layers = image.layers.iter().filter_map(digest_of);
+        let layers = image.documents.layers.iter().filter_map(digest_of);
         list.push(DockerImage {
             config,
             repo_tags: names.collect(),

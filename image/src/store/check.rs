@@ -8,11 +8,13 @@ use oci_spec::image::ImageManifest;
 
 use super::{Store, StoreError};
 use crate::digest::Digest;
+use crate::layer::IMPLIED;
 
 /// Where EROFS has its superblock, and what stands in it (fs/erofs/erofs_fs.h).
 const SUPERBLOCK: usize = 1024;
 const MAGIC: u32 = 0xe0f5_e1e2;
 const BLOCK_BITS: usize = 12;
+const UUID: usize = 48;
 const BLOCKS: usize = 36;
 
 /// A file of the store that is not what it was.
@@ -50,10 +52,7 @@ impl Store {
                     .err()
                     .map(|what| (config, what)),
             );
-            let disks = record
-                .layers
-                .iter()
-                .map(|layer| self.layer_path(layer.diff_id));
+            let disks = record.disks().map(|disk| self.layer_path(disk));
             found.extend(disks.filter_map(|disk| disk_damage(&disk).map(|what| (disk, what))));
             for (path, what) in found {
                 match damages.iter_mut().find(|known| known.path == path) {
@@ -86,6 +85,14 @@ impl Store {
             Some((digest, layer.size()))
         });
         layers.filter_map(wrong).collect()
+    }
+
+    /// Whether a layer's disk has directories that the layer does not describe.
+    pub(crate) fn has_implied(&self, diff_id: Digest) -> bool {
+        let mut head = [0; SUPERBLOCK + 64];
+        let read =
+            File::open(self.layer_path(diff_id)).and_then(|mut file| file.read_exact(&mut head));
+        read.is_ok() && head[SUPERBLOCK + UUID..] == IMPLIED
     }
 
     /// Whether a layer's disk is there and as long as its superblock says.

@@ -93,6 +93,11 @@ impl Hold {
         Ok(image)
     }
 
+    /// The store whose images it holds.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Holds an image that is known; `false` when it has been removed meanwhile.
     pub fn take(&mut self, image: &Image) -> Result<bool, StoreError> {
         let gate = self.store.gate()?;

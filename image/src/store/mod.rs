@@ -47,7 +47,7 @@ pub use prune::{Pruned, Unused};
 pub(crate) use record::{ImageRecord, LayerRecord};
 pub use remove::{RemoveError, Removed};
 pub use tag::TagError;
-pub use usage::{ImageUsage, Usage};
+pub use usage::{ImageUsage, Usage, allocated, footprint};
 
 /// A directory of images.
 #[derive(Debug, Clone)]
@@ -83,6 +83,8 @@ pub struct Layer {
     pub path: PathBuf,
     /// Its length in bytes, a multiple of 4096.
     pub size: u64,
+    /// No layer of the image's own: it describes directories that other layers only have.
+    pub is_parents: bool,
 }
 
 /// Why the store cannot be read or written.
@@ -262,7 +264,9 @@ impl Store {
         let blob = fs::read(&path).map_err(StoreError::io("read", &path))?;
         let (config, _) = ImageConfig::parse(record.config, &blob).map_err(StoreError::Config)?;
         let mut layers = Vec::new();
-        for LayerRecord { diff_id, .. } in record.layers {
+        let parents = record.parents.into_iter().map(|digest| (digest, true));
+        let own = record.layers.iter().map(|layer| (layer.diff_id, false));
+        for (diff_id, is_parents) in own.chain(parents) {
             let path = self.layer_path(diff_id);
             let size = fs::metadata(&path)
                 .map_err(StoreError::io("look at", &path))?
@@ -271,6 +275,7 @@ impl Store {
                 diff_id,
                 path,
                 size,
+                is_parents,
             });
         }
         let (mut digests, mut names): (Vec<_>, Vec<_>) =

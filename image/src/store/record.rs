@@ -17,6 +17,10 @@ pub(crate) struct ImageRecord {
     pub config: Digest,
     /// Lowest first.
     pub layers: Vec<LayerRecord>,
+    /// A disk on top of them, for directories that some of them have without describing them; by
+    /// its own digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parents: Option<Digest>,
 }
 
 /// One layer: as it came, and what was made of it.
@@ -36,6 +40,12 @@ struct NameRecord {
 }
 
 impl ImageRecord {
+    /// What its disks are called, lowest first.
+    pub(crate) fn disks(&self) -> impl Iterator<Item = Digest> {
+        let own = self.layers.iter().map(|layer| layer.diff_id);
+        own.chain(self.parents)
+    }
+
     pub(crate) fn blobs(&self) -> impl Iterator<Item = Digest> {
         [self.manifest, self.config]
             .into_iter()
@@ -118,7 +128,7 @@ impl Store {
             .collect())
     }
 
-    pub(super) fn record_path(&self, manifest: Digest) -> PathBuf {
+    pub(crate) fn record_path(&self, manifest: Digest) -> PathBuf {
         self.root
             .join("images")
             .join(format!("{}.json", manifest.hex()))

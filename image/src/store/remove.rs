@@ -149,8 +149,8 @@ impl Store {
         let (mut blobs, mut layers) = (BTreeSet::new(), BTreeSet::new());
         for record in self.records()? {
             blobs.extend(record.blobs().map(|digest| OsString::from(digest.hex())));
-            let disks = record.layers.iter();
-            layers.extend(disks.map(|l| OsString::from(format!("{}.erofs", l.diff_id.hex()))));
+            let disks = record.disks();
+            layers.extend(disks.map(|disk| OsString::from(format!("{}.erofs", disk.hex()))));
         }
         for lease in self.leases()? {
             blobs.extend(

@@ -87,24 +87,43 @@ impl Store {
             usage.images.push(found);
         }
         usage.total = usage.parts.values().map(|(size, _)| size).sum();
-        let every = ["blobs", "layers", "ingest", "tmp"].map(|part| tree(&self.root.join(part)));
+        let every =
+            ["blobs", "layers", "ingest", "tmp"].map(|part| allocated(&self.root.join(part)));
         usage.unfinished = every.iter().sum::<u64>().saturating_sub(usage.total);
         Ok(usage)
     }
 }
 
-/// What a file takes; nothing when it has gone.
-fn allocated(path: &Path) -> u64 {
-    fs::symlink_metadata(path).map_or(0, |found| found.blocks() * BLOCK)
+/// What a file takes on the disk, or a directory with all that is below it, in bytes;
+/// nothing when it has gone. Links are not followed.
+#[must_use]
+pub fn allocated(path: &Path) -> u64 {
+    walk(path, &mut |found| match found.is_dir() {
+        true => 0,
+        false => found.blocks() * BLOCK,
+    })
 }
 
-/// What the files below a directory take.
-fn tree(dir: &Path) -> u64 {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.file_type() {
-            Ok(kind) if kind.is_dir() => tree(&entry.path()),
-            _ => allocated(&entry.path()),
-        })
-        .sum()
+/// What a directory with all that is below it takes on the disk, in bytes, and how many
+/// inodes. Links are not followed.
+#[must_use]
+pub fn footprint(path: &Path) -> (u64, u64) {
+    let mut inodes = 0;
+    let bytes = walk(path, &mut |found| {
+        inodes += 1;
+        found.blocks() * BLOCK
+    });
+    (bytes, inodes)
+}
+
+fn walk(path: &Path, count: &mut impl FnMut(&fs::Metadata) -> u64) -> u64 {
+    let Ok(found) = fs::symlink_metadata(path) else {
+        return 0;
+    };
+    let own = count(&found);
+    if !found.is_dir() {
+        return own;
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    own + entries.map(|entry| walk(&entry.path(), count)).sum::<u64>()
 }

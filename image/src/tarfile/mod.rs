@@ -120,7 +120,7 @@ impl<R: Read> Reader<R> {
                 b'K' => long_link = Some(text(self.extended_header()?)),
                 _ => {
                     return self
-                        .entry(&block, raw, pax, long_path, long_link, at)
+                        .entry(&block, raw, pax.or(long_path, long_link), at)
                         .map(Some);
                 }
             }
@@ -162,8 +162,6 @@ impl<R: Read> Reader<R> {
         block: &Block,
         raw: RawHeader,
         pax: Pax,
-        long_path: Option<Vec<u8>>,
-        long_link: Option<Vec<u8>>,
         at: u64,
     ) -> Result<Entry, TarError> {
         let sparse_gnu = raw.flag == b'S';
@@ -190,11 +188,11 @@ impl<R: Read> Reader<R> {
                 (size, runs)
             }
         };
-        let path = pax.path.or(long_path).unwrap_or(raw.path);
+        let path = pax.path.unwrap_or(raw.path);
         let kind = kind(raw.flag, &path);
         Ok(Entry {
             path,
-            link: pax.link.or(long_link).unwrap_or(raw.link),
+            link: pax.link.unwrap_or(raw.link),
             kind,
             mode: raw.mode,
             uid: pax.uid.map_or_else(|| header::id(raw.uid, "uid", at), Ok)?,

@@ -32,6 +32,13 @@ pub(super) struct SparseMap {
 }
 
 impl Pax {
+    /// With GNU's long names where it has none of its own.
+    pub(super) fn or(mut self, path: Option<Vec<u8>>, link: Option<Vec<u8>>) -> Self {
+        self.path = self.path.or(path);
+        self.link = self.link.or(link);
+        self
+    }
+
     pub(super) fn parse(mut rest: &[u8], at: u64) -> Result<Self, TarError> {
         let mut pax = Pax::default();
         let mut version = (0, 0);

@@ -66,6 +66,18 @@ impl Layout {
         descriptor(MANIFEST, &manifest)
     }
 
+    /// Adds a chain of indexes, each in the next, as long as that; the outermost.
+    pub fn indexes(&mut self, length: usize) -> Vec<u8> {
+        let mut inner = br#"{"schemaVersion":2,"manifests":[]}"#.to_vec();
+        for _ in 0..length {
+            self.blob(&inner);
+            let entry = descriptor(INDEX, &inner);
+            let outer = json!({"schemaVersion": 2, "manifests": [entry]});
+            inner = outer.to_string().into_bytes();
+        }
+        inner
+    }
+
     pub fn name(&mut self, mut descriptor: Value, name: &str) {
         descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": name});
         self.manifests.push(descriptor);

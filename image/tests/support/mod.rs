@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 pub mod layout;
+pub mod listing;
+pub mod random;
 pub mod registry;
 pub mod store;
 

@@ -44,3 +44,14 @@ pub fn refused(layout: &Layout) -> LoadError {
     assert_eq!(contents(store.root()), before, "{error}");
     error
 }
+
+/// The whole chain of messages.
+pub fn told(error: &LoadError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(source) = cause {
+        text = format!("{text}: {source}");
+        cause = source.source();
+    }
+    text
+}

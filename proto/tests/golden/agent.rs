@@ -3,17 +3,19 @@
 use super::check;
 use super::samples::{container, exec, lifecycle_spec, nonce, process, setup, spec};
 use beluga_proto::agent::{
-    ContainerState, ContainerStats, FilePiece, InterfaceStats, LayerExtent, PodStats, ProcessExit,
-    ProcessStats, ResumeStream, StdioNonces, Target,
+    ContainerState, ContainerStats, DiskStats, FilePiece, InterfaceStats, LayerExtent, PodStats,
+    ProcessExit, ProcessStats, ResumeStream, StdioNonces, Target,
 };
 use beluga_proto::bytes::Bytes;
-use beluga_proto::container::{DeviceSpec, TerminalSize};
+use beluga_proto::container::{DeviceSpec, Seccomp, TerminalSize};
 use beluga_proto::copy::CopySpec;
 use beluga_proto::pod::{VolumeKind, VolumeSetup};
 use beluga_proto::probe::{Handler, HookKind, ProbeKind};
 use beluga_proto::*;
+use std::collections::BTreeMap;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of one of each")]
 fn requests() {
     let stdio = StdioNonces {
         stdin: nonce(1),
@@ -27,7 +29,7 @@ fn requests() {
             offset: 4096,
         })
     };
-    let requests: [(&str, Request); 20] = [
+    let requests: [(&str, Request); 21] = [
         ("setup", Request::Setup(Box::new(setup()))),
         (
             "add_layers",
@@ -163,6 +165,7 @@ fn requests() {
             },
         ),
         ("connect", Request::Connect { port: 80, stdio }),
+        ("start_strict", strict_start()),
     ];
     for (id, (name, request)) in (1..).zip(requests) {
         check(
@@ -183,6 +186,7 @@ fn volumes_of_the_host() {
                 is_file,
             },
             group: None,
+            shared: false,
         };
         check(&format!("volume_share_{name}"), &volume);
     }
@@ -204,6 +208,7 @@ fn volumes_that_are_images_and_disks() {
             name: "data".into(),
             kind,
             group: None,
+            shared: false,
         };
         check(&format!("volume_{name}"), &volume);
     }
@@ -213,6 +218,8 @@ fn volumes_that_are_images_and_disks() {
         read_only: true,
     };
     check("device", &device);
+    let program = Bytes(vec![6, 0, 0, 0, 0, 0, 0xff, 0x7f]);
+    check("seccomp_filter", &Seccomp::Filter { program });
 }
 
 #[test]
@@ -233,6 +240,7 @@ fn other_host_frames() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of one of each")]
 fn agent_frames() {
     check(
         "agent_hello",
@@ -268,6 +276,10 @@ fn agent_frames() {
         (
             "fault",
             Err(Fault::new(FaultCode::CommandNotFound, "sh: not found")),
+        ),
+        (
+            "detailed_stats",
+            Ok(Reply::Stats(Box::new(detailed_stats()))),
         ),
     ];
     for (id, (name, result)) in (1..).zip(replies) {
@@ -351,6 +363,42 @@ fn stats() -> PodStats {
                 pid: 42,
                 command: "sh".into(),
             }],
+            files: BTreeMap::new(),
+            descriptors: 0,
+            sockets: 0,
         }],
+        cards: String::new(),
+        disk: None,
+    }
+}
+
+/// What is told to those who want all of it.
+fn detailed_stats() -> PodStats {
+    let mut stats = stats();
+    for one in &mut stats.containers {
+        one.files = [("pids.max".to_owned(), "max\n".to_owned())].into();
+        (one.descriptors, one.sockets) = (14, 15);
+    }
+    let disk = DiskStats {
+        bytes: 16,
+        inodes: 17,
+        inodes_free: 18,
+    };
+    PodStats {
+        cards: "eth0".into(),
+        disk: Some(disk),
+        ..stats
+    }
+}
+
+/// Fields that are only there where a manifest has them.
+fn strict_start() -> Request {
+    let mut spec = spec();
+    spec.process.user.strict_groups = true;
+    spec.cgroup.memory_high = Some(48 << 20);
+    spec.mounts[0].propagation = container::Propagation::HostToContainer;
+    Request::Start {
+        spec: Box::new(spec),
+        stdio: StdioNonces::default(),
     }
 }

@@ -4,7 +4,8 @@ use super::check;
 use beluga_proto::control::VmStatus;
 use beluga_proto::exit::StampedAt;
 use beluga_proto::vm::{
-    DiskConfig, Extent, FdNumber, MacAddress, NetConfig, ShareConfig, VM_VERSION, VsockConfig,
+    DiskConfig, Extent, FdNumber, JailConfig, MacAddress, NetConfig, ShareConfig, VM_VERSION,
+    VsockConfig,
 };
 use beluga_proto::*;
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ fn stamps() -> Vec<StampedAt> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of one of each")]
 fn the_machine() {
     let disk = |id: &str, read_only: bool| DiskConfig {
         id: id.into(),
@@ -54,6 +56,7 @@ fn the_machine() {
         shares: Vec::new(),
         control: FdNumber(6),
         exit_record: FdNumber(7),
+        jail: None,
     };
     check("vm_config", &config);
     check(
@@ -63,6 +66,15 @@ fn the_machine() {
                 tag: "share0".into(),
                 server: FdNumber(8),
             }],
+            ..config.clone()
+        },
+    );
+    check(
+        "vm_config_jail",
+        &VmConfig {
+            jail: Some(JailConfig {
+                user: Some(0x7000_0001),
+            }),
             ..config
         },
     );
@@ -80,6 +92,7 @@ fn the_machine() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of one of each")]
 fn control() {
     let requests = [
         ("status", ControlRequest::Status),

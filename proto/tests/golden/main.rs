@@ -2,6 +2,7 @@
 //! EVOLUTION.md says when that is allowed.
 
 mod agent;
+mod copy;
 mod machine;
 mod samples;
 

@@ -1,6 +1,8 @@
 //! One of each of what messages are about, every field filled in.
 
-use beluga_proto::container::{CgroupLimits, MountSpec, Rlimit, Seccomp, TerminalSize, UserSpec};
+use beluga_proto::container::{
+    CgroupLimits, CoveredPaths, MountSpec, Propagation, Rlimit, Seccomp, TerminalSize, UserSpec,
+};
 use beluga_proto::pod::{Address, Interface, Route, VolumeKind, VolumeSetup};
 use beluga_proto::probe::{Handler, ProbeKind, ProbeSpec};
 use beluga_proto::vm::MacAddress;
@@ -30,6 +32,7 @@ pub fn process() -> ExecSpec {
             gid: Some(1000),
             supplementary: vec![2000],
             refuse_root: true,
+            strict_groups: false,
         },
         capabilities: vec!["CAP_CHOWN".into()],
         no_new_privileges: true,
@@ -72,14 +75,17 @@ pub fn setup() -> PodSetup {
                     limit_bytes: Some(1 << 20),
                 },
                 group: None,
+                shared: false,
             },
             VolumeSetup {
                 name: "tmp".into(),
                 kind: VolumeKind::Memory { limit_bytes: None },
                 group: None,
+                shared: false,
             },
         ],
         share_processes: true,
+        guest_processes: false,
         sysctls: BTreeMap::from([("net.core.somaxconn".into(), "128".into())]),
         clock_unix_nanos: 1_700_000_000_000_000_000,
     }
@@ -99,20 +105,24 @@ pub fn spec() -> ContainerSpec {
             destination: "/data".into(),
             sub_path: Some("a/b".into()),
             read_only: true,
+            propagation: Propagation::None,
         }],
         cgroup: CgroupLimits {
             cpu_quota_micros: Some(50_000),
             cpu_weight: Some(100),
             memory_max: Some(64 << 20),
             memory_low: Some(32 << 20),
+            memory_high: None,
             pids_max: Some(1024),
         },
         privileged: false,
         mask_paths: true,
+        covered: CoveredPaths::default(),
         termination_log: None,
         probes: Vec::new(),
         probes_wait: false,
         processes_of: None,
+        root: None,
     }
 }
 
@@ -154,6 +164,7 @@ pub fn lifecycle_spec() -> ContainerSpec {
         ],
         probes_wait: true,
         processes_of: None,
+        root: None,
         termination_log: Some("/dev/termination-log".into()),
         ..spec()
     }

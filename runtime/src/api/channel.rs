@@ -143,6 +143,11 @@ impl Channel {
         }
     }
 
+    /// The process at the other end.
+    pub fn peer(&self) -> Option<i32> {
+        self.stream.peer_cred().ok()?.pid()
+    }
+
     /// The next descriptor that came beside a message.
     pub fn take_fd(&mut self) -> Option<OwnedFd> {
         self.fds.pop_front()

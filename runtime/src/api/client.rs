@@ -1,8 +1,9 @@
 //! The client's side: one function per request.
 
+use super::patience::answer;
 use super::{
-    ApiMessage, ApiRequest, AttachRequest, ChangeRequest, Channel, ChannelError, ExecRequest,
-    StopRequest,
+    ApiMessage, ApiRequest, AttachRequest, ChangeRequest, Channel, ChannelError, ContainerAct,
+    ExecRequest, StopRequest,
 };
 use crate::settings::Settings;
 use crate::store::status::PodStatus;
@@ -24,6 +25,20 @@ pub enum ClientError {
     /// The supervisor went away in mid-request.
     #[error("the pod ended, or its supervisor did, before the answer came")]
     Closed,
+    /// A process that should answer does nothing.
+    #[error("the pod does not answer: its {what}, process {pid}, is stopped")]
+    Stopped {
+        /// `supervisor`, `VMM`
+        what: &'static str,
+        /// Which.
+        pid: i32,
+    },
+    /// No answer.
+    #[error("the pod's supervisor has not answered within {seconds} s")]
+    Silent {
+        /// How long that was waited for.
+        seconds: u64,
+    },
     /// An answer to another question.
     #[error("the pod's supervisor gave an answer that does not fit the request")]
     Answer,
@@ -138,6 +153,17 @@ pub async fn change(
     done(settings, uid, ApiRequest::Change(request)).await
 }
 
+/// Does something with one container of a sandbox. Returns when that has begun.
+pub async fn container(
+    settings: &Settings,
+    uid: &PodUid,
+    name: &str,
+    act: ContainerAct,
+) -> Result<(), ClientError> {
+    let name = name.to_owned();
+    done(settings, uid, ApiRequest::Container { name, act }).await
+}
+
 async fn done(settings: &Settings, uid: &PodUid, request: ApiRequest) -> Result<(), ClientError> {
     let mut channel = open(settings, uid, request).await?;
     match channel.receive().await? {
@@ -151,7 +177,7 @@ async fn done(settings: &Settings, uid: &PodUid, request: ApiRequest) -> Result<
 /// What the guest and its containers use.
 pub async fn stats(settings: &Settings, uid: &PodUid) -> Result<PodStats, ClientError> {
     let mut channel = open(settings, uid, ApiRequest::Stats).await?;
-    match channel.receive().await? {
+    match answer(&mut channel, settings, uid).await? {
         None => Err(ClientError::Closed),
         Some(ApiMessage::Stats(stats)) => Ok(*stats),
         Some(ApiMessage::Failed(fault)) => Err(fault.into()),
@@ -199,10 +225,16 @@ impl Remote {
 
     /// Sends the process a signal.
     pub async fn signal(&self, signal: i32) -> Result<(), ClientError> {
-        Ok(self
-            .channel
-            .send(&ApiRequest::Signal { signal }, &[])
-            .await?)
+        let all = false;
+        let request = ApiRequest::Signal { signal, all };
+        Ok(self.channel.send(&request, &[]).await?)
+    }
+
+    /// Kills the process, and those of its group with it.
+    pub async fn kill(&self) -> Result<(), ClientError> {
+        let (signal, all) = (libc::SIGKILL, true);
+        let request = ApiRequest::Signal { signal, all };
+        Ok(self.channel.send(&request, &[]).await?)
     }
 
     /// Waits for the end of the process. May be dropped and called again.
@@ -224,7 +256,7 @@ pub async fn exec(
     uid: &PodUid,
     request: ExecRequest,
 ) -> Result<ExecSession, ClientError> {
-    session(open(settings, uid, ApiRequest::Exec(request)).await?).await
+    session(settings, uid, ApiRequest::Exec(request)).await
 }
 
 /// Connects to a port of the pod's loopback: to what listens there, and from it.
@@ -234,7 +266,7 @@ pub async fn connect(
     uid: &PodUid,
     port: u16,
 ) -> Result<(OwnedFd, OwnedFd), ClientError> {
-    let session = session(open(settings, uid, ApiRequest::Connect { port }).await?).await?;
+    let session = session(settings, uid, ApiRequest::Connect { port }).await?;
     Ok((session.stdin.ok_or(ClientError::Answer)?, session.stdout))
 }
 
@@ -245,8 +277,7 @@ pub async fn attach(
     uid: &PodUid,
     request: AttachRequest,
 ) -> Result<AttachSession, ClientError> {
-    let channel = open(settings, uid, ApiRequest::Attach(request)).await?;
-    let session = session(channel).await?;
+    let session = session(settings, uid, ApiRequest::Attach(request)).await?;
     Ok(AttachSession {
         stdin: session.stdin,
         output: session.stdout,
@@ -254,8 +285,13 @@ pub async fn attach(
     })
 }
 
-async fn session(mut channel: Channel) -> Result<ExecSession, ClientError> {
-    match channel.receive().await? {
+async fn session(
+    settings: &Settings,
+    uid: &PodUid,
+    request: ApiRequest,
+) -> Result<ExecSession, ClientError> {
+    let mut channel = open(settings, uid, request).await?;
+    match answer(&mut channel, settings, uid).await? {
         None => Err(ClientError::Closed),
         Some(ApiMessage::Failed(fault)) => Err(fault.into()),
         Some(ApiMessage::Streams {

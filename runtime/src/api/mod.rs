@@ -6,6 +6,7 @@
 
 mod channel;
 pub mod client;
+mod patience;
 
 pub use channel::{BACKLOG, Channel, ChannelError, listen};
 
@@ -35,6 +36,13 @@ pub enum ApiRequest {
     Change(ChangeRequest),
     /// Run a process beside a container's own.
     Exec(ExecRequest),
+    /// Do something with one container of a sandbox; `Done` when it has begun.
+    Container {
+        /// Its name in the pod.
+        name: String,
+        /// What.
+        act: ContainerAct,
+    },
     /// Connect to a TCP port of the pod's loopback; answered with two streams.
     Connect {
         /// Which.
@@ -51,7 +59,27 @@ pub enum ApiRequest {
     Signal {
         /// Which.
         signal: i32,
+        /// And every process of its group.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        all: bool,
     },
+}
+
+/// What is done with one container of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "snake_case")]
+pub enum ContainerAct {
+    /// Run it; once.
+    Start,
+    /// End it. One that does not run stays as it is.
+    Stop {
+        /// From the stop signal to SIGKILL.
+        grace_seconds: u32,
+    },
+    /// Forget it. Refused while it runs.
+    Remove,
+    /// Its log was put aside: go on in a new file, which is there when this is done.
+    ReopenLog,
 }
 
 /// How a pod shall end.
@@ -84,6 +112,12 @@ pub struct ExecRequest {
     pub args: Vec<String>,
     /// `NAME=value`, over the container's own.
     pub env: Vec<String>,
+    /// `NAME`, `UID`, either with `:GROUP`, instead of the container's own user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Where, instead of the container's own working directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
     /// A terminal of this size.
     pub tty: Option<TerminalSize>,
     /// Whether standard input is a stream.
@@ -100,6 +134,9 @@ pub struct AttachRequest {
     pub container: Option<String>,
     /// Whether to send standard input as well.
     pub stdin: bool,
+    /// Nothing of its output, which somebody else takes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quiet: bool,
 }
 
 /// What a supervisor sends.

@@ -3,6 +3,7 @@
 //! has a UID of its own, as every replacement has.
 
 use super::ensure::{self, Mode, Wanted};
+use super::error::UsageError;
 use super::pods::{self, Scope};
 use super::{CliError, exit, host_path};
 use crate::engine::{self, PodView, StartRequest, StopRequest, Update};
@@ -79,9 +80,7 @@ async fn chosen(
 ) -> Result<Vec<PodView>, CliError> {
     let names = pods::names(what)?;
     if names.is_empty() && !all && scope.selector.is_none() {
-        return Err(CliError::Usage {
-            message: "which pods? Name them, or say --all or -l LABELS".into(),
-        });
+        return Err(UsageError::which("pods", "Name them, or say --all or -l LABELS").into());
     }
     let mut chosen = pods::all(settings, scope).await?;
     chosen.retain(|pod| names.is_empty() || names.contains(&pod.name));

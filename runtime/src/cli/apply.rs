@@ -6,11 +6,12 @@ use super::ensure::Mode;
 use super::host_path::{self, Allowed};
 use super::run::{document_name, dry_run};
 use super::{CliError, doctor, exit, manifest, objects, workloads};
-use crate::engine::{self, PodView, StartRequest};
+use crate::engine::{self, EngineError, PodView, StartRequest};
 use crate::settings::Settings;
 use crate::spec::Document;
+use crate::store::StoreError;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Arguments of `apply`.
 #[derive(Debug, clap::Args)]
@@ -22,12 +23,16 @@ pub struct Args {
     dry: Dry,
     /// How long containers that are replaced may take until they are ready, like 2m
     #[arg(long, default_value = PATIENCE, value_parser = change::patience)]
-    timeout: std::time::Duration,
+    timeout: Duration,
     #[command(flatten)]
     allowed: Allowed,
 }
 
 /// Runs the verb.
+#[expect(
+    clippy::too_many_lines,
+    reason = "its order is what it is: all checks come before the first change"
+)]
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     let settings = &args.allowed.settings(settings)?;
     let (read, mut resolved) = objects::read(settings, &args.files)?;
@@ -35,6 +40,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     for document in &read.pods {
         if existing(&present, document).is_none() {
             document.can_be_created()?;
+            host_path::admit(settings, [document])?;
         }
     }
     let begun = Instant::now();
@@ -60,49 +66,66 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     if !(read.pods.is_empty() && workloads.is_empty()) {
         doctor::must_run_guests()?;
     }
-    let documents = read.pods;
     // Nothing is started before everything is known to be right.
-    let (mut fresh, mut there) = (Vec::new(), Vec::new());
-    for (document, objects) in documents.into_iter().zip(resolved) {
-        match existing(&present, &document) {
-            None => {
-                host_path::admit(settings, [&document])?;
-                fresh.push((document, objects));
-            }
-            Some(pod) => {
-                change::admit(pod, &document)?;
-                there.push((pod, document));
-            }
-        }
+    let pods = read.pods.into_iter().zip(resolved);
+    let (there, fresh): (Vec<_>, Vec<_>) =
+        pods.partition(|(document, _)| existing(&present, document).is_some());
+    let there = there.into_iter().map(|(document, _)| document);
+    let there: Vec<_> = there
+        .filter_map(|document| Some((existing(&present, &document)?, document)))
+        .collect();
+    for (pod, document) in &there {
+        change::admit(pod, document)?;
     }
     objects::keep(settings, &read.objects, |object, applied| {
         say!("{}/{} {applied}", object.kind, object.name);
     })?;
     objects::update_pods(settings, &read.objects).await?;
     for (pod, document) in there {
-        let word = match change::to_document(settings, pod, &document, args.timeout).await? {
-            Changed::Unchanged => "unchanged".to_owned(),
-            Changed::Configured => "configured".to_owned(),
-            Changed::Converging(why) => format!("configured: converging ({why})"),
-        };
-        say!("pod/{} {word}", pod.name);
+        change(settings, pod, &document, args.timeout).await?;
     }
     for (document, objects) in fresh {
         let request = StartRequest {
             manifest: value(&document),
-            spec: document.spec,
+            spec: document.spec.clone(),
             images: images.clone(),
             objects,
             image_nanos,
         };
-        let started = engine::start(settings, request).await?;
-        say!("pod/{} created", started.view.name);
+        match engine::start(settings, request).await {
+            // Somebody else has applied it since we looked.
+            Err(EngineError::Store(StoreError::NameTaken { namespace, name })) => {
+                let present = engine::list(settings).await?;
+                let Some(pod) = existing(&present, &document) else {
+                    return Err(EngineError::from(StoreError::NameTaken { namespace, name }).into());
+                };
+                change::admit(pod, &document)?;
+                change(settings, pod, &document, args.timeout).await?;
+            }
+            started => say!("pod/{} created", started?.view.name),
+        }
     }
     for (workload, objects) in workloads {
         let given = (&images, objects, image_nanos);
         workloads::apply(settings, workload, given).await?;
     }
     Ok(exit::OK)
+}
+
+/// Makes a pod that is there what the document says, and tells what that took.
+async fn change(
+    settings: &Settings,
+    pod: &PodView,
+    document: &Document,
+    patience: Duration,
+) -> Result<(), CliError> {
+    let word = match change::to_document(settings, pod, document, patience).await? {
+        Changed::Unchanged => "unchanged".to_owned(),
+        Changed::Configured => "configured".to_owned(),
+        Changed::Converging(why) => format!("configured: converging ({why})"),
+    };
+    say!("pod/{} {word}", pod.name);
+    Ok(())
 }
 
 /// The object of a document as it is recorded.

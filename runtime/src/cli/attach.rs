@@ -1,5 +1,6 @@
 //! `beluga attach`: a running container's streams become ours.
 
+use super::error::StateError;
 use super::terminal::{self, Outputs, Raw};
 use super::{CliError, pods};
 use crate::engine::{self, AttachRequest, PodView};
@@ -49,9 +50,7 @@ pub async fn join(settings: &Settings, pod: &PodView, to: To<'_>) -> Result<u8, 
     let container = pod.spec.all_containers().find(|one| one.name == name);
     let (has_stdin, has_tty) = container.map_or((false, false), |one| (one.stdin, one.tty));
     if to.stdin && !has_stdin {
-        return Err(CliError::Usage {
-            message: format!("the container {name:?} was started without standard input"),
-        });
+        return Err(StateError::NoStdin { container: name }.into());
     }
     let tty = to.tty && has_tty;
     if to.tty && !has_tty {
@@ -60,6 +59,7 @@ pub async fn join(settings: &Settings, pod: &PodView, to: To<'_>) -> Result<u8, 
     let request = AttachRequest {
         container: Some(name),
         stdin: to.stdin,
+        quiet: false,
     };
     let session = engine::attach(settings, &pod.uid, request).await?;
     let raw = if tty && to.stdin {

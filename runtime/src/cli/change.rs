@@ -161,6 +161,7 @@ fn as_it_is(pod: &PodView, document: &Document) -> PodSpec {
     let mut spec = document.spec.clone();
     // A generated name stays what it became.
     spec.name.clone_from(&pod.spec.name);
+    spec.conditions.clone_from(&pod.spec.conditions);
     // Containers that look at the others come and go by themselves.
     if spec.ephemeral_containers.is_empty() {
         let present = &pod.spec.ephemeral_containers;

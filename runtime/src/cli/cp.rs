@@ -1,7 +1,9 @@
 //! `beluga cp`: files into a container and out of it. The image needs no
 //! program for it.
 
-use super::{CliError, exit, pods, table};
+use super::error::UsageError;
+use super::style::Style;
+use super::{CliError, exit, pods};
 use crate::copy;
 use crate::engine::{self, ExecRequest, ExecSession};
 use crate::settings::Settings;
@@ -68,8 +70,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
             let whole = std::fs::canonicalize(&from).map_err(|e| CliError::read(&from, e))?;
             let shown = from.file_name().or(whole.file_name());
             let name = shown.and_then(OsStr::to_str).map(str::to_owned);
-            let name =
-                name.ok_or_else(|| usage("the source has no name that a container could take"))?;
+            let name = name.ok_or(UsageError::NamelessSource)?;
             let copy = CopySpec {
                 path,
                 name: Some(name),
@@ -77,15 +78,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
             let session = session(settings, &args, (namespace, &pod), copy).await?;
             into(session, from).await
         }
-        _ => Err(usage(
-            "one of the two must be in a pod and the other one here: POD:PATH and PATH",
-        )),
-    }
-}
-
-fn usage(message: &str) -> CliError {
-    CliError::Usage {
-        message: message.to_owned(),
+        _ => Err(UsageError::OneEndInPod.into()),
     }
 }
 
@@ -106,9 +99,7 @@ fn end(word: &OsStr) -> Result<End, CliError> {
         None => (None, pod),
     };
     if pod.is_empty() || pod.contains('/') || path.is_empty() {
-        return Err(usage(
-            "Filespec must match the canonical format: [[namespace/]pod:]file/path",
-        ));
+        return Err(UsageError::FileSpec.into());
     }
     Ok(End::There {
         namespace,
@@ -143,7 +134,8 @@ async fn session(
 }
 
 fn note(text: String) {
-    tell!("{}", table::printable(&text));
+    let style = Style::stderr();
+    tell!("{} {}", style.bad("error:"), crate::printable(&text));
 }
 
 fn stream(fd: OwnedFd) -> Result<File, CliError> {

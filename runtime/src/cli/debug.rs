@@ -1,7 +1,7 @@
 //! `beluga debug`: a container of its own image beside those of a running pod,
 //! to look at them; nothing of the pod is restarted.
 
-use super::{CliError, attach, change, exit, logs, pods};
+use super::{CliError, attach, change, env, exit, logs, pods, terminal};
 use crate::engine::{self, PodView};
 use crate::settings::Settings;
 use crate::store::status::{ContainerState, Termination};
@@ -76,7 +76,9 @@ impl Profile {
 }
 
 /// Runs the verb.
-pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
+pub async fn run(settings: &Settings, mut args: Args) -> Result<u8, CliError> {
+    let stays = args.attach.unwrap_or(args.stdin);
+    args.tty = args.tty && (!stays || terminal::is_to_be_had(args.stdin));
     let pod = pods::one(settings, &args.namespace, &args.pod).await?;
     let name = name(&args);
     if let Some(target) = args.target.as_ref().filter(|_| !args.quiet) {
@@ -86,7 +88,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     // Soon: what it says before somebody has joined it is only in its log.
     let changed = engine::get(settings, &pod.namespace, &pod.name).await?;
     let pod = changed.unwrap_or(pod);
-    if args.attach.unwrap_or(args.stdin) {
+    if stays {
         let to = attach::To {
             container: &name,
             stdin: args.stdin,
@@ -151,13 +153,7 @@ fn container(args: &Args, name: &str) -> Result<Value, CliError> {
     if !security.is_null() {
         container["securityContext"] = security;
     }
-    let env = args.env.iter().map(|pair| match pair.split_once('=') {
-        Some((name, value)) => Ok(json!({"name": name, "value": value})),
-        None => Err(CliError::Usage {
-            message: format!("{pair:?} is not NAME=VALUE"),
-        }),
-    });
-    let env: Vec<Value> = env.collect::<Result<_, _>>()?;
+    let env = env::objects(&args.env)?;
     if !env.is_empty() {
         container["env"] = json!(env);
     }

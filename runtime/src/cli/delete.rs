@@ -1,5 +1,6 @@
 //! `beluga delete` and `rm`.
 
+use super::error::UsageError;
 use super::pods::{self, Scope};
 use super::resource::{self, Asked, Kind};
 use super::{CliError, error, manifest, objects, workloads};
@@ -115,10 +116,9 @@ async fn of_type(
     let Asked { kind, names } = asked;
     let scope = &args.scope;
     if names.is_empty() && !args.all && scope.selector.is_none() {
-        let which = kind.word();
-        return Err(CliError::Usage {
-            message: format!("which {which}s? Name them, or say --all, -l LABELS or -f FILE"),
-        });
+        let what = format!("{}s", kind.word());
+        let how = "Name them, or say --all, -l LABELS or -f FILE";
+        return Err(UsageError::Which { what, how }.into());
     }
     let named = |names: &[String]| -> Vec<(String, String)> {
         let names = names.iter();
@@ -162,9 +162,7 @@ async fn of_files(
 ) -> Result<Vec<CliError>, CliError> {
     let pods = read.pods.iter().map(|document| match &document.spec.name {
         PodName::Exact(name) => Ok((document.spec.namespace.clone(), name.clone())),
-        PodName::Generate(_) => Err(CliError::Usage {
-            message: "a pod with generateName cannot be deleted by its manifest".into(),
-        }),
+        PodName::Generate(_) => Err(UsageError::GeneratedName),
     });
     let pods = pods.collect::<Result<Vec<_>, _>>()?;
     let workloads = read.workloads.iter().map(workloads::Chosen::of).collect();

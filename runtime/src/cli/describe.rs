@@ -7,9 +7,10 @@ use super::events as words;
 use super::page::{Page, pairs};
 use super::pods::Scope;
 use super::resource::{self, Asked, Kind};
-use super::table::{Table, printable};
+use super::table::Table;
 use super::{CliError, error, get, objects, time, workloads};
 use crate::engine::{self, PodView};
+use crate::printable;
 use crate::settings::Settings;
 use crate::spec::{Bytes, Medium, VolumeSource};
 use crate::store::status::VmEnd;
@@ -86,7 +87,8 @@ fn describe(pod: &PodView) -> Page {
     page.list(0, "Annotations", &pairs(&pod.spec.annotations));
     let shown = get::status(pod);
     let phase = status.phase.to_string();
-    let line = if shown == phase {
+    // `Failed:CannotBoot` says nothing that the reason below does not.
+    let line = if shown.starts_with(&phase) {
         phase
     } else {
         format!("{phase} ({shown})")
@@ -94,6 +96,7 @@ fn describe(pod: &PodView) -> Page {
     page.field(0, "Status", line);
     page.optional(0, "Reason", status.reason.as_ref());
     page.optional(0, "Message", status.message.as_ref());
+    page.optional(0, "Try", status.advice.as_ref());
     let ips: Vec<String> = status.ips.iter().map(ToString::to_string).collect();
     page.list(0, "IP", &ips);
     dropped(&mut page, pod);
@@ -114,9 +117,15 @@ fn describe(pod: &PodView) -> Page {
         }
     }
     let mut conditions = Table::new(&["Type", "Status"]);
-    for (name, holds) in status.conditions() {
+    for (name, holds) in pod.conditions() {
         let word = if holds { "True" } else { "False" };
         conditions.row(vec![name.into(), word.into()]);
+    }
+    for (name, given) in &pod.spec.conditions {
+        conditions.row(vec![name.clone(), given.status.clone()]);
+    }
+    if !pod.spec.readiness_gates.is_empty() {
+        page.table("Readiness Gates", &gates(pod));
     }
     page.table("Conditions", &conditions);
     volumes(&mut page, pod);
@@ -126,15 +135,29 @@ fn describe(pod: &PodView) -> Page {
     page
 }
 
+/// What the pod's readiness waits for besides its containers.
+fn gates(pod: &PodView) -> Table {
+    let mut table = Table::new(&["Type", "Status"]);
+    for gate in &pod.spec.readiness_gates {
+        let given = pod.spec.conditions.get(gate);
+        let status = given.map_or("<none>", |given| given.status.as_str());
+        table.row(vec![gate.clone(), status.to_owned()]);
+    }
+    table
+}
+
 /// Frames that were not the pod's to send: foreign cards, foreign addresses.
 fn dropped(page: &mut Page, pod: &PodView) {
     let network = pod.plan.iter().flat_map(|plan| &plan.identity.network);
-    for own in network {
-        // The table is gone with the pod.
-        if let Ok(count @ 1..) = crate::host::rules::dropped(&own.tap) {
-            let line = format!("{count} dropped, sent with a foreign MAC or IP address");
-            page.field(0, "Packets", line);
-        }
+    let taps = network.map(|own| crate::host::rules::dropped(&own.tap).ok());
+    let carried = pod.plan.iter().flat_map(|plan| &plan.identity.carried);
+    let cards = carried.flat_map(|all| all.cards.iter().map(move |card| (&all.netns, &card.tap)));
+    let cards = cards.map(|(netns, tap)| crate::host::carry::dropped(netns, tap).ok());
+    // The tables are gone with the pod.
+    let count: u64 = taps.chain(cards).flatten().sum();
+    if count > 0 {
+        let line = format!("{count} dropped, sent with a foreign MAC or IP address");
+        page.field(0, "Packets", line);
     }
 }
 
@@ -188,6 +211,11 @@ fn volumes(page: &mut Page, pod: &PodView) {
                 let access = if *read_only { ", read-only" } else { "" };
                 format!("persistentVolumeClaim {name}{access}")
             }
+            VolumeSource::Ephemeral { claim } => format!(
+                "ephemeral, a disk of its own, {}, {}",
+                Bytes(claim.bytes),
+                claim.volume_mode()
+            ),
             VolumeSource::HostPath { path, kind } => match kind.word() {
                 "" => format!("hostPath {path}"),
                 word => format!("hostPath {path} ({word})"),

@@ -5,7 +5,7 @@ use super::style::Style;
 use super::{CliError, exit, version};
 use crate::settings::{Parts, Settings};
 use std::fs::{self, File, OpenOptions};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 /// Free bytes below which a root is worth a warning.
@@ -147,9 +147,9 @@ fn kvm() -> Finding {
         return Finding::new(
             NAME,
             Grade::Bad,
-            format!("/dev/kvm cannot be opened: {error}"),
+            format!("not to be had: /dev/kvm cannot be opened: {error}"),
         )
-        .advise("run as root, or join the group that owns /dev/kvm");
+        .advise("run as root");
     }
     match (cpu.virtualisation, cpu.guest) {
         (Some(kind), false) => Finding::new(NAME, Grade::Good, format!("hardware ({kind})")),
@@ -226,7 +226,10 @@ fn tun() -> Finding {
             Grade::Bad,
             format!("/dev/net/tun cannot be opened: {error}"),
         )
-        .advise("modprobe tun"),
+        .advise(match error.kind() {
+            io::ErrorKind::PermissionDenied => "run as root",
+            _ => "modprobe tun",
+        }),
     }
 }
 
@@ -253,6 +256,16 @@ fn disk(settings: &Settings) -> Finding {
     let root = &settings.root;
     // The root itself is made by the first command that needs it.
     let existing = root.ancestors().find(|path| path.exists());
+    for directory in [root, &settings.state] {
+        if let Err(why) = may_write(directory) {
+            let text = format!("{} cannot be written: {why}", directory.display());
+            let advice = match why {
+                rustix::io::Errno::ACCESS => "run as root, or move it with --root and --state",
+                _ => "move it with --root and --state",
+            };
+            return Finding::new(NAME, Grade::Bad, text).advise(advice);
+        }
+    }
     match existing.map(rustix::fs::statvfs) {
         Some(Ok(fs)) => {
             let free = fs.f_bavail.saturating_mul(fs.f_frsize);
@@ -269,6 +282,14 @@ fn disk(settings: &Settings) -> Finding {
             Grade::Bad,
             format!("{} cannot be looked at", root.display()),
         ),
+    }
+}
+
+/// Whether files can be made in a directory, or in the one that it would be made in.
+fn may_write(directory: &Path) -> Result<(), rustix::io::Errno> {
+    match directory.ancestors().find(|path| path.exists()) {
+        Some(existing) => rustix::fs::access(existing, rustix::fs::Access::WRITE_OK),
+        None => Ok(()),
     }
 }
 
@@ -315,15 +336,14 @@ fn guest_kernel(path: &Path) -> Finding {
             let found = found.unwrap_or("a kernel without a version".into());
             let text = format!("{found}, {shown}, was not built for pods");
             Finding::new("kernel", Grade::Doubtful, text)
-                .advise("make guest, or see that it has what rootfs/kernel.config has")
+                .advise("install the one of this version (make install), or see that it has what rootfs/kernel.config has")
         }
     }
 }
 
 fn guest_initramfs(path: &Path) -> Finding {
-    let finding = image("initramfs", path, |head| {
-        head.starts_with(b"070701") || head.starts_with(&[0x1f, 0x8b])
-    });
+    // The guest kernel of this product unpacks nothing that is compressed.
+    let finding = image("initramfs", path, |head| head.starts_with(b"070701"));
     let shown = path.display();
     match version::of_initramfs(path) {
         _ if finding.grade == Grade::Bad => finding,
@@ -337,7 +357,8 @@ fn guest_initramfs(path: &Path) -> Finding {
         }
         None => {
             let text = format!("{shown}: no agent's version can be told");
-            Finding::new("initramfs", Grade::Doubtful, text).advise("make guest")
+            Finding::new("initramfs", Grade::Doubtful, text)
+                .advise("install the one of this version (make install)")
         }
     }
 }
@@ -354,7 +375,12 @@ fn program(name: &'static str, path: &Path) -> Finding {
             let text = format!("{shown} is of version {found}, this is {own}");
             Finding::new(name, Grade::Bad, text).advise("install both from one build")
         }
-        None => Finding::new(name, Grade::Bad, format!("{shown} does not run")),
+        None => Finding::new(
+            name,
+            Grade::Bad,
+            format!("{shown} does not run, or is no program of this product"),
+        )
+        .advise("make install, or make in the sources"),
     }
 }
 
@@ -364,9 +390,8 @@ fn image(name: &'static str, path: &Path, is: impl Fn(&[u8]) -> bool) -> Finding
     let shown = path.display();
     match read {
         Err(error) => Finding::new(name, Grade::Bad, format!("{shown} cannot be read: {error}")),
-        Ok(_) if !is(&head) => {
-            Finding::new(name, Grade::Bad, format!("{shown} is not a {name}")).advise("make guest")
-        }
+        Ok(_) if !is(&head) => Finding::new(name, Grade::Bad, format!("{shown} is not one"))
+            .advise("install the one of this version (make install)"),
         Ok(_) => {
             let bytes = fs::metadata(path).map_or(0, |data| data.len());
             Finding::new(

@@ -3,20 +3,23 @@
 mod change;
 mod image;
 mod start;
+mod state;
+mod usage;
 
 pub use change::ChangeError;
 pub use image::{AbsentImage, ImageError};
 pub use start::StartError;
+pub use state::StateError;
+pub use usage::UsageError;
 
 use super::exit;
 use super::style::Style;
 use crate::api::client::ClientError;
 use crate::engine::EngineError;
 use crate::objects::ObjectError;
-use crate::spec::ManifestError;
+use crate::spec::{ManifestError, closest};
 use crate::workload::WorkloadError;
 use beluga_image::{ReferenceError, RemoveError, StoreError};
-use std::error::Error;
 use std::io;
 use std::path::Path;
 
@@ -26,10 +29,19 @@ pub enum CliError {
     /// The manifest is refused.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// Something that was to be read or written cannot be.
+    /// A file that is to be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// As given.
+        path: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// Something that was to be done cannot be.
     #[error("cannot {doing}")]
     Io {
-        /// `read pod.yaml`, …
+        /// `write pod.yaml`, …
         doing: String,
         /// What the system says.
         #[source]
@@ -61,15 +73,46 @@ pub enum CliError {
         /// Its name.
         name: String,
     },
-    /// A combination of arguments that makes no sense.
-    #[error("{message}")]
-    Usage {
-        /// One sentence.
-        message: String,
+    /// There is no such pod, and one of nearly that name.
+    #[error("pod {name:?} not found (did you mean {near:?}?)")]
+    NearPod {
+        /// What was asked for.
+        name: String,
+        /// A pod that is there.
+        near: String,
     },
+    /// The pod has no container of that name.
+    #[error("container {name:?} not found in pod {pod:?}, which has {}", present.join(", "))]
+    NoContainer {
+        /// What was asked for.
+        name: String,
+        /// The pod's name.
+        pod: String,
+        /// Its containers.
+        present: Vec<String>,
+    },
+    /// The command line is wrong.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// There is no such type of resource.
+    #[error("there are no resources of type {word:?}{}", near_type(.near.as_deref(), .types))]
+    NoType {
+        /// As given.
+        word: String,
+        /// A type of nearly that name.
+        near: Option<String>,
+        /// All that there are.
+        types: &'static [&'static str],
+    },
+    /// What is there does not allow it.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// Files could not be copied.
     #[error(transparent)]
     Copy(#[from] crate::copy::CopyError),
+    /// The checks of this host.
+    #[error(transparent)]
+    Conformance(#[from] crate::conformance::ConformanceError),
     /// There is one already.
     #[error("{what} {name:?} already exists")]
     Exists {
@@ -100,10 +143,20 @@ pub enum CliError {
     },
 }
 
+/// The type that was meant, or all that there are.
+fn near_type(near: Option<&str>, types: &[&str]) -> String {
+    match (near, types.split_last()) {
+        (Some(near), _) => format!(" (did you mean {near}?)"),
+        (None, Some((only, []))) => format!(", only {only}"),
+        (None, Some((last, others))) => format!(", only {} and {last}", others.join(", ")),
+        (None, None) => String::new(),
+    }
+}
+
 /// What to do about a file that cannot be read.
-fn not_readable(error: &io::Error) -> Option<String> {
+fn not_readable(path: &str, error: &io::Error) -> Option<String> {
     match error.kind() {
-        io::ErrorKind::NotFound => {
+        io::ErrorKind::NotFound if !path.starts_with('/') => {
             let here = std::env::current_dir().ok()?;
             Some(format!(
                 "look at the path: it is taken from {}",
@@ -136,7 +189,13 @@ impl From<ReferenceError> for CliError {
 
 impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
-        Self::Image(error.into())
+        use io::ErrorKind::PermissionDenied;
+        Self::Image(match error {
+            StoreError::Io { ref source, .. } if source.kind() == PermissionDenied => {
+                ImageError::NotAllowed(error)
+            }
+            error => error.into(),
+        })
     }
 }
 
@@ -159,6 +218,22 @@ impl From<crate::store::StoreError> for CliError {
 }
 
 impl CliError {
+    /// There is no such type of resource among these.
+    pub fn no_type(word: &str, types: &'static [&'static str]) -> Self {
+        // People say one and mean all, and the other way round.
+        let lower = word.to_ascii_lowercase();
+        let plural = format!("{lower}s");
+        let near = [&lower, &plural].map(|word| closest(word, types));
+        let near = near.into_iter().flatten().min();
+        // A third of the letters is another word.
+        let near = near.filter(|(distance, _)| distance * 3 <= word.len());
+        Self::NoType {
+            word: word.to_owned(),
+            near: near.map(|(_, near)| near.to_owned()),
+            types,
+        }
+    }
+
     /// An error of the system while `doing` something.
     pub fn io(doing: impl Into<String>, source: io::Error) -> Self {
         Self::Io {
@@ -169,7 +244,8 @@ impl CliError {
 
     /// The path could not be read.
     pub fn read(path: &Path, source: io::Error) -> Self {
-        Self::io(format!("read {}", path.display()), source)
+        let path = path.display().to_string();
+        Self::Read { path, source }
     }
 
     /// The process' exit code.
@@ -178,7 +254,8 @@ impl CliError {
             Self::Engine(error) | Self::Workload(WorkloadError::Engine(error)) => {
                 exit::of_fault(error.code())
             }
-            Self::Usage { .. } => 2,
+            Self::Usage(_) => 2,
+            Self::Image(error) if error.is_interrupted() => exit::INTERRUPTED,
             Self::Start(StartError::PodFailed { code, .. }) => *code,
             _ => exit::ERROR,
         }
@@ -187,7 +264,7 @@ impl CliError {
     /// What to do next.
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Io { doing, source } if doing.starts_with("read ") => not_readable(source),
+            Self::Read { path, source } => not_readable(path, source),
             Self::Image(error) => error.hint(),
             Self::NotFound { what: "pod", .. } => Some("beluga get pods -A".into()),
             Self::Change(ChangeError::Differs { name, .. }) => {
@@ -199,6 +276,10 @@ impl CliError {
             }) => Some(format!(
                 "beluga delete pod {name} -n {namespace}, or run --replace"
             )),
+            Self::Start(StartError::PodFailed {
+                advice: Some(advice),
+                ..
+            }) => Some(advice.clone()),
             Self::Start(StartError::PodFailed {
                 name,
                 is_kept: true,
@@ -212,24 +293,52 @@ impl CliError {
         }
     }
 
+    /// Whether the system says this somewhere below.
+    fn is_about(&self, kinds: &[io::ErrorKind]) -> bool {
+        crate::causes(self).any(|error| {
+            let system = error.downcast_ref::<io::Error>();
+            system.is_some_and(|error| kinds.contains(&error.kind()))
+        })
+    }
+
+    /// What to do about what the system says, whoever has been told.
+    fn system_hint(&self) -> Option<String> {
+        use io::ErrorKind::{PermissionDenied, QuotaExceeded, StorageFull};
+        if self.is_about(&[PermissionDenied]) && !rustix::process::geteuid().is_root() {
+            let hint = match self {
+                Self::Image(ImageError::NotAllowed(_)) => {
+                    "run it as root, or with images of your own: --root DIR"
+                }
+                _ => "run it as root",
+            };
+            return Some(hint.to_owned());
+        }
+        // A fault of a pod comes as its words.
+        let is_full = self.is_about(&[StorageFull, QuotaExceeded])
+            || crate::error_chain(self).contains("No space left on device");
+        is_full.then(|| {
+            "`beluga df` shows what takes the space, `beluga prune` and `beluga delete pod` give \
+             some back; --root, or BELUGA_ROOT, moves everything to a larger disk"
+                .to_owned()
+        })
+    }
+
     /// Prints the error, its causes and what to do.
     pub fn print(&self, style: &Style) {
         // Manifests and archives choose words of it.
         let shown = |text: &str| -> String {
-            let lines: Vec<String> = text.lines().map(super::table::printable).collect();
+            let lines: Vec<String> = text.lines().map(crate::printable).collect();
             lines.join("\n")
         };
-        tell!("{} {}", style.bad("error:"), shown(&self.to_string()));
         let mut above = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
+        tell!("{} {}", style.bad("error:"), shown(&above));
+        for cause in crate::causes(self).skip(1) {
+            let text = cause.to_string();
             // A transparent wrapper says the same as what it wraps.
             if text != above {
                 tell!("  {} {}", style.dim("caused by:"), shown(&text));
             }
             above = text;
-            cause = error.source();
         }
         if let Self::Start(StartError::PodFailed {
             console: Some(console),
@@ -238,10 +347,10 @@ impl CliError {
         {
             tell!("  {}", style.dim("last lines of the guest's console:"));
             for line in console.lines() {
-                tell!("    {}", super::table::printable(line));
+                tell!("    {}", crate::printable(line));
             }
         }
-        if let Some(hint) = self.hint() {
+        if let Some(hint) = self.system_hint().or_else(|| self.hint()) {
             tell!("  {} {}", style.dim("try:"), shown(&hint));
         }
     }

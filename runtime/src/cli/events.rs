@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 pub async fn run(
     settings: &Settings,
     scope: &Scope,
-    output: Option<Output>,
+    output: Option<&Output>,
     no_headers: bool,
 ) -> Result<u8, CliError> {
     let pods = pods::all(settings, scope).await?;
@@ -29,6 +29,12 @@ pub async fn run(
             for (pod, event) in &events {
                 say!("event/{}", name(pod, event));
             }
+        }
+        Some(Output::Template(template)) => put!("{}", template.of(&list(&events))),
+        Some(Output::Columns(columns)) => {
+            let list = list(&events);
+            let items = list["items"].as_array().into_iter().flatten();
+            columns.print(items, no_headers);
         }
         Some(Output::Wide) | None if events.is_empty() => {
             tell!("No events found in {} namespace.", scope.namespace);

@@ -1,7 +1,8 @@
 //! `beluga exec`.
 
+use super::error::UsageError;
 use super::terminal::{self, Outputs, Raw};
-use super::{CliError, pods};
+use super::{CliError, env, pods};
 use crate::engine::{self, ExecRequest};
 use crate::settings::Settings;
 use beluga_proto::container::TerminalSize;
@@ -18,6 +19,15 @@ pub struct Args {
     /// The container; the first one when it is not named
     #[arg(short, long)]
     container: Option<String>,
+    /// NAME=VALUE, or NAME to take the value from here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Name or number, instead of the container's user
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Working directory, instead of the container's
+    #[arg(short, long, value_name = "PATH")]
+    workdir: Option<String>,
     /// Namespace of the pod
     #[arg(short, long, default_value = "default")]
     namespace: String,
@@ -30,16 +40,19 @@ pub struct Args {
 
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
+    let env = variables(&args)?;
     let pod = pods::one(settings, &args.namespace, &args.pod).await?;
     let container = pods::container(&pod, args.container.as_deref())?.to_owned();
-    let tty = args.tty && wants_terminal(args.stdin);
+    let tty = args.tty && terminal::is_to_be_had(args.stdin);
     let request = ExecRequest {
         container: Some(container),
         args: args.command,
-        env: Vec::new(),
+        env,
+        user: args.user,
+        workdir: args.workdir,
         tty: tty.then(|| terminal::size().unwrap_or(TerminalSize { rows: 24, cols: 80 })),
         stdin: args.stdin,
-        copy: None,
+        ..ExecRequest::default()
     };
     let session = engine::exec(settings, &pod.uid, request).await?;
     let raw = if tty && args.stdin {
@@ -61,12 +74,24 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     code
 }
 
-/// A terminal was asked for; without one of our own there is no point in it
-/// where input comes from somewhere else.
-fn wants_terminal(stdin: bool) -> bool {
-    if stdin && !terminal::stdin_is_terminal() {
-        tell!("Unable to use a TTY - input is not a terminal or the right kind of file");
-        return false;
+/// `NAME=value`; what is wrong with one, or with the directory and the user, is told before a
+/// pod is looked for.
+fn variables(args: &Args) -> Result<Vec<String>, CliError> {
+    if let Some(path) = args.workdir.as_ref().filter(|path| !path.starts_with('/')) {
+        let why = "it is an absolute path in the container";
+        return Err(UsageError::flag("--workdir", path, why).into());
     }
-    true
+    if let Some(user) = args.user.as_ref().filter(|user| {
+        let (name, group) = user.split_once(':').unwrap_or((user, "-"));
+        name.is_empty() || group.is_empty() || group.contains(':')
+    }) {
+        let why = "it is written USER or USER:GROUP, names or numbers";
+        return Err(UsageError::flag("--user", user, why).into());
+    }
+    let mut out = Vec::new();
+    for text in &args.env {
+        let variable = env::variable(text)?;
+        out.extend(variable.map(|(name, value)| format!("{name}={value}")));
+    }
+    Ok(out)
 }

@@ -9,7 +9,8 @@
 mod end;
 mod session;
 
-use super::{CliError, exit, workloads};
+use super::style::Style;
+use super::{CliError, exit, interrupt, workloads};
 use crate::engine::{self, PodView, StartRequest, Starting, StopRequest};
 use crate::settings::Settings;
 use session::Session;
@@ -70,9 +71,22 @@ pub async fn run(
     }
     local.spawn_local(count_interrupts(interrupt));
     for starting in begun {
+        let name = starting.view.name.clone();
         let session = Session::new(settings.clone(), starting, options, several);
         let interrupts = interrupts.clone();
-        tasks.push(local.spawn_local(session.run(interrupts)));
+        tasks.push(local.spawn_local(async move {
+            let ended = session.run(interrupts).await;
+            // Of several each says how it went, when it has.
+            match ended {
+                Err(error) if several => {
+                    let (style, code) = (Style::stderr(), error.exit_code());
+                    error.print(&style);
+                    tell!("{}", style.dim(&format!("pod/{name}: exit code {code}")));
+                    Ok(code)
+                }
+                ended => ended,
+            }
+        }));
     }
     local
         .run_until(async {
@@ -146,6 +160,7 @@ async fn count_interrupts(interrupt: watch::Sender<u32>) {
     ) else {
         return;
     };
+    interrupt::hand_over();
     loop {
         tokio::select! {
             _ = int.recv() => {}

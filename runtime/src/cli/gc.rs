@@ -3,7 +3,6 @@
 use super::{CliError, exit};
 use crate::engine;
 use crate::settings::Settings;
-use std::error::Error;
 
 /// Arguments of `gc`.
 #[derive(Debug, clap::Args)]
@@ -30,7 +29,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
             }
             None => say!("removed: {}", one.what),
             Some(error) => {
-                say!("left over: {}: {}", one.what, chain(error));
+                say!("left over: {}: {}", one.what, crate::error_chain(error));
                 status = exit::ERROR;
             }
         }
@@ -39,10 +38,4 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
         say!("clean");
     }
     Ok(status)
-}
-
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| (*error).source());
-    let words: Vec<String> = causes.map(ToString::to_string).collect();
-    words.join(": ")
 }

@@ -1,21 +1,21 @@
 //! `beluga get`, and `beluga ps`.
 
+mod format;
 mod pods;
+mod watch;
 
+pub use format::Output;
 pub use pods::status;
 
+use super::error::UsageError;
 use super::pods::Scope;
 use super::resource::{self, Asked, Kind};
 use super::table::Table;
-use super::{CliError, events, exit, object, objects, output, workloads, yaml};
+use super::{CliError, events, exit, object, objects, workloads, yaml};
 use crate::engine::{self, PodView};
 use crate::settings::Settings;
-use pods::cells;
+use format::Formats;
 use serde_json::Value;
-use std::time::Duration;
-
-/// How often `--watch` looks.
-const WATCH_STEP: Duration = Duration::from_millis(200);
 
 /// Arguments of `get`.
 #[derive(Debug, clap::Args)]
@@ -27,6 +27,14 @@ pub struct Args {
     scope: Scope,
     #[command(flatten)]
     show: Show,
+}
+
+impl Args {
+    /// The namespace that is looked into.
+    #[cfg(test)]
+    pub fn namespace(&self) -> &str {
+        &self.scope.namespace
+    }
 }
 
 /// Arguments of `ps`.
@@ -48,30 +56,20 @@ pub struct PsArgs {
 #[derive(Debug, clap::Args)]
 pub struct Show {
     /// How to print
-    #[arg(short, long, value_enum)]
+    #[arg(short, long, value_name = "FORMAT", value_parser = Formats)]
     pub output: Option<Output>,
     /// No line with the heads of the columns
     #[arg(long)]
     pub no_headers: bool,
+    /// A last column with the labels
+    #[arg(long)]
+    show_labels: bool,
     /// Go on and print what changes
     #[arg(short, long, conflicts_with = "output")]
     watch: bool,
     /// Exit code 0 when there is none of that name
     #[arg(long)]
     pub ignore_not_found: bool,
-}
-
-/// How pods are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    /// Columns, more of them
-    Wide,
-    /// The objects
-    Json,
-    /// The objects
-    Yaml,
-    /// pod/NAME
-    Name,
 }
 
 /// What there is of one type.
@@ -92,7 +90,7 @@ pub async fn get(settings: &Settings, args: Args) -> Result<u8, CliError> {
         let Show {
             output, no_headers, ..
         } = args.show;
-        return events::run(settings, &args.scope, output, no_headers).await;
+        return events::run(settings, &args.scope, output.as_ref(), no_headers).await;
     }
     let asked = resource::asked(&args.what)?;
     let asked = asked.ok_or_else(|| resource::unknown(&args.what[0]))?;
@@ -127,10 +125,8 @@ async fn show(
                     kind: Kind::Pod,
                     names,
                 },
-            ] => watch(settings, scope, names, show).await,
-            _ => Err(CliError::Usage {
-                message: "only pods can be watched".into(),
-            }),
+            ] => watch::pods(settings, scope, names, show.no_headers).await,
+            _ => Err(UsageError::NotWatched.into()),
         };
     }
     let pods = engine::list(settings).await?;
@@ -142,6 +138,9 @@ async fn show(
             Kind::Object(kind) => objects::found(settings, scope, kind, &one.names)?,
             Kind::Workload(kind) => workloads::found(settings, scope, kind, &one.names, &pods)?,
         });
+    }
+    if show.show_labels {
+        found.iter_mut().for_each(with_labels);
     }
     print(asked, &found, scope, show)?;
     let absent = asked.iter().zip(&found).flat_map(|(asked, found)| {
@@ -167,6 +166,22 @@ fn of_pods(pods: &[PodView], scope: &Scope, names: &[String], wide: bool) -> Fou
     }
 }
 
+fn with_labels(found: &mut Found) {
+    let cell = |object: &Value| {
+        let labels = object["metadata"]["labels"].as_object();
+        let pairs = labels.into_iter().flatten();
+        let pairs = pairs.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or("")));
+        let pairs: Vec<String> = pairs.collect();
+        if pairs.is_empty() {
+            "<none>".to_owned()
+        } else {
+            pairs.join(",")
+        }
+    };
+    let cells = found.objects.iter().map(cell);
+    found.table.column("LABELS", cells);
+}
+
 fn print(asked: &[Asked], found: &[Found], scope: &Scope, show: &Show) -> Result<(), CliError> {
     // One named thing is an object, everything else a list, as kubectl has it.
     let value = || match (asked, found) {
@@ -176,7 +191,7 @@ fn print(asked: &[Asked], found: &[Found], scope: &Scope, show: &Show) -> Result
         _ => object::list_of(found.iter().flat_map(|one| one.objects.clone()).collect()),
     };
     let is_nothing = found.iter().all(|one| one.names.is_empty());
-    match show.output {
+    match &show.output {
         _ if is_nothing && asked.iter().any(|one| !one.names.is_empty()) => {}
         Some(Output::Json) => say!("{:#}", value()),
         Some(Output::Yaml) => put!("{}", yaml(&value())?),
@@ -186,6 +201,11 @@ fn print(asked: &[Asked], found: &[Found], scope: &Scope, show: &Show) -> Result
                     say!("{}/{name}", one.kind.word());
                 }
             }
+        }
+        Some(Output::Template(template)) => put!("{}", template.of(&value())),
+        Some(Output::Columns(columns)) => {
+            let objects = found.iter().flat_map(|one| &one.objects);
+            columns.print(objects, show.no_headers);
         }
         Some(Output::Wide) | None if is_nothing => objects::tell_none(scope),
         Some(Output::Wide) | None => tables(found, scope, show.no_headers),
@@ -210,41 +230,5 @@ fn tables(found: &[Found], scope: &Scope, no_headers: bool) {
         for line in lines.iter().skip(usize::from(no_headers)) {
             say!("{line}");
         }
-    }
-}
-
-/// Prints a line for each pod, then one for each whose line has changed, for
-/// ever.
-async fn watch(
-    settings: &Settings,
-    scope: &Scope,
-    names: &[String],
-    show: &Show,
-) -> Result<u8, CliError> {
-    let mut before: Vec<PodView> = Vec::new();
-    let mut no_headers = show.no_headers;
-    loop {
-        let mut now = super::pods::all(settings, scope).await?;
-        now.retain(|pod| names.is_empty() || names.contains(&pod.name));
-        let is_news = |pod: &&PodView| {
-            let same = |old: &&PodView| old.uid == pod.uid;
-            before
-                .iter()
-                .find(same)
-                .is_none_or(|old| cells(old, scope, false)[..4] != cells(pod, scope, false)[..4])
-        };
-        let news: Vec<PodView> = now.iter().filter(is_news).cloned().collect();
-        if !news.is_empty() {
-            let lines = pods::table(&news, scope, false).lines(0);
-            for line in lines.iter().skip(usize::from(no_headers)) {
-                say!("{line}");
-            }
-            no_headers = true;
-        }
-        before = now;
-        if output::is_unread() {
-            return Ok(exit::OK);
-        }
-        tokio::time::sleep(WATCH_STEP).await;
     }
 }

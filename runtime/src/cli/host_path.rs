@@ -1,11 +1,16 @@
-//! Who may use the host's files: nobody, until the operator says so.
+//! Who may use the host's files, or kernel parameters that are not safe: nobody,
+//! until the operator says so.
 
 use super::CliError;
+use super::error::UsageError;
 use crate::engine::PodView;
 use crate::host::share::prefix;
 use crate::plan::{HostStep, is_allowed};
 use crate::settings::Settings;
-use crate::spec::{Document, Issue, ManifestError, VolumeSource};
+use crate::spec::{
+    Document, Issue, ManifestError, VolumeSource, forbidden_sysctl, is_allowed_sysctl,
+    sysctl_pattern,
+};
 use std::path::PathBuf;
 
 /// What verbs that start pods take.
@@ -14,6 +19,19 @@ pub struct Allowed {
     /// Let hostPath volumes use what lies below PATH [also: BELUGA_ALLOW_HOST_PATH, a list with colons]
     #[arg(long = "allow-host-path", value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// Let pods set these kernel parameters, like 'kernel.msg*,net.core.somaxconn' [also: BELUGA_ALLOWED_UNSAFE_SYSCTLS]
+    #[arg(
+        long = "allowed-unsafe-sysctls",
+        value_name = "PATTERN,…",
+        value_delimiter = ','
+    )]
+    unsafe_sysctls: Vec<String>,
+    /// Where networks of CNI are configured [default: /etc/cni/net.d, or BELUGA_CNI_CONF_DIR]
+    #[arg(long, value_name = "DIR")]
+    cni_conf_dir: Option<PathBuf>,
+    /// Where CNI's plugins are [default: /opt/cni/bin, /usr/lib/cni, or BELUGA_CNI_BIN_DIR]
+    #[arg(long, value_name = "DIR")]
+    cni_bin_dir: Vec<PathBuf>,
 }
 
 impl Allowed {
@@ -21,13 +39,25 @@ impl Allowed {
     pub fn settings(&self, settings: &Settings) -> Result<Settings, CliError> {
         let mut settings = settings.clone();
         for path in &self.paths {
-            let allowed = prefix(path).ok_or_else(|| CliError::Usage {
-                message: format!(
-                    "--allow-host-path {}: must not contain '..'",
-                    path.display()
-                ),
+            let allowed = prefix(path).ok_or_else(|| {
+                let path = path.display().to_string();
+                UsageError::flag("--allow-host-path", &path, "must not contain '..'")
             })?;
             settings.host_paths.push(allowed);
+        }
+        for text in &self.unsafe_sysctls {
+            let pattern = sysctl_pattern(text).map_err(|why| {
+                let flag = "--allowed-unsafe-sysctls";
+                UsageError::flag(flag, text, why)
+            })?;
+            settings.unsafe_sysctls.push(pattern);
+        }
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        if let Some(path) = &self.cni_conf_dir {
+            settings.cni.configs = absolute(path);
+        }
+        if !self.cni_bin_dir.is_empty() {
+            settings.cni.plugins = self.cni_bin_dir.iter().map(absolute).collect();
         }
         Ok(settings)
     }
@@ -41,7 +71,7 @@ pub fn admit<'d>(
     for document in documents {
         let places = document.volume_places.iter();
         let volumes = document.spec.volumes.iter().zip(places);
-        let issues: Vec<Issue> = volumes
+        let mut issues: Vec<Issue> = volumes
             .filter_map(|(volume, (at, path_of))| match &volume.source {
                 VolumeSource::HostPath { path, .. } if !is_allowed(path, &settings.host_paths) => {
                     Some(Issue {
@@ -58,6 +88,8 @@ pub fn admit<'d>(
                 _ => None,
             })
             .collect();
+        issues.extend(forbidden_sysctls(settings, document));
+        issues.sort();
         if !issues.is_empty() {
             let source_name = document.source_name.clone();
             return Err(ManifestError {
@@ -70,6 +102,23 @@ pub fn admit<'d>(
     Ok(())
 }
 
+fn forbidden_sysctls(settings: &Settings, document: &Document) -> Vec<Issue> {
+    let names = document.spec.sysctls.keys();
+    let forbidden = names.filter(|name| !is_allowed_sysctl(name, &settings.unsafe_sysctls));
+    let issues = forbidden.filter_map(|name| {
+        let (at, path) = document.sysctl_places.get(name)?;
+        Some(Issue {
+            at: *at,
+            path: path.clone(),
+            message: forbidden_sysctl(name),
+            hint: Some(format!(
+                "allow it with --allowed-unsafe-sysctls {name}, or in BELUGA_ALLOWED_UNSAFE_SYSCTLS"
+            )),
+        })
+    });
+    issues.collect()
+}
+
 /// What a pod was allowed when it was started, it is allowed when it is started
 /// again.
 pub fn as_before(settings: &Settings, pod: &PodView) -> Settings {
@@ -79,6 +128,16 @@ pub fn as_before(settings: &Settings, pod: &PodView) -> Settings {
         if let HostStep::Share(share) = step {
             settings.host_paths.extend(share.allowed.iter().cloned());
         }
+    }
+    if let Some(plan) = &pod.plan {
+        settings
+            .unsafe_sysctls
+            .extend(plan.guest.sysctls.keys().cloned());
+        settings.memory_throttling = settings.memory_throttling.or(plan.memory_throttling);
+    }
+    let carried = pod.plan.iter().flat_map(|plan| &plan.identity.carried);
+    if let Some(carried) = carried.last() {
+        settings.cni = carried.cni.clone();
     }
     settings.host_paths.sort();
     settings.host_paths.dedup();

@@ -1,9 +1,11 @@
 //! `beluga image …`: the verbs of images under docker's and podman's names; what is left of them
 //! after [`super::images`] lies in the modules of this one.
 
+pub mod build;
 pub mod df;
 pub mod inspect;
 pub mod prune;
+pub mod push;
 pub mod save;
 pub mod tag;
 
@@ -21,6 +23,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Make an image of a directory
+    Build(Box<build::Args>),
     /// List the images that are here
     #[command(visible_alias = "list")]
     Ls(images::ListArgs),
@@ -39,19 +43,23 @@ enum Verb {
     Prune(prune::Args),
     /// Fetch images from a registry
     Pull(pull::Args),
+    /// Give an image to a registry
+    Push(push::Args),
 }
 
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     match args.verb {
+        Verb::Build(args) => build::run(settings, &args),
         Verb::Ls(args) => images::list(settings, &args),
-        Verb::Inspect(args) => inspect::images(settings, &args),
+        Verb::Inspect(args) => inspect::of_images(settings, &args),
         Verb::Tag(args) => tag::run(settings, &args),
         Verb::Save(args) => save::run(settings, &args),
         Verb::Load(args) => images::load(settings, &args),
         Verb::Rm(args) => images::remove(settings, &args).await,
         Verb::Prune(args) => prune::run(settings, &args).await,
         Verb::Pull(args) => pull::run(settings, &args),
+        Verb::Push(args) => push::run(settings, &args),
     }
 }
 

@@ -1,14 +1,16 @@
 //! `beluga images`, `load` and `rmi`.
 
-use super::error::ImageError;
+mod template;
+
+use super::error::{ImageError, UsageError};
 use super::table::Table;
-use super::{CliError, exit, time, yaml};
+use super::{CliError, exit, interrupt, time, yaml};
 use crate::engine;
 use crate::settings::Settings;
-use beluga_image::{Digest, Image, LoadOptions, Progress, Reference, Removed, Source, Store};
-use std::collections::BTreeMap;
+use beluga_image::{Image, LoadOptions, Progress, Reference, Removed, Source, Store};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use template::{Line, Template};
 
 /// Arguments of `images`.
 #[derive(Debug, clap::Args)]
@@ -24,16 +26,34 @@ pub struct ListArgs {
     /// Identifiers in full
     #[arg(long)]
     no_trunc: bool,
-    /// Print as json or yaml, or with more columns
-    #[arg(short, long, value_enum, visible_alias = "format")]
+    /// json, yaml, wide for more columns, or a template like '{{.Repository}}:{{.Tag}}'
+    #[arg(
+        short,
+        long,
+        visible_alias = "format",
+        value_name = "FORMAT",
+        value_parser = Format::read
+    )]
     output: Option<Format>,
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Format {
     Json,
     Yaml,
     Wide,
+    Template(Template),
+}
+
+impl Format {
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "json" => Self::Json,
+            "yaml" => Self::Yaml,
+            "wide" => Self::Wide,
+            template => Self::Template(Template::read(template)?),
+        })
+    }
 }
 
 /// Arguments of `load`.
@@ -61,13 +81,30 @@ pub struct RemoveArgs {
     force: bool,
 }
 
+/// The image store for a command that only looks: none where nothing has been kept yet, since a
+/// look leaves nothing behind.
+pub fn to_read(settings: &Settings) -> Result<Option<Store>, CliError> {
+    match std::fs::metadata(settings.images()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        _ => Ok(Some(Store::open(settings.images())?)),
+    }
+}
+
+/// The same for a command that needs this image of it.
+pub fn to_some(settings: &Settings, image: impl Fn() -> String) -> Result<Store, CliError> {
+    let none = || ImageError::None { image: image() };
+    Ok(to_read(settings)?.ok_or_else(none)?)
+}
+
 /// Runs `images`.
 pub fn list(settings: &Settings, args: &ListArgs) -> Result<u8, CliError> {
-    let mut images = Store::open(settings.images())?.list()?;
+    let store = to_read(settings)?;
+    let mut images = store.map_or(Ok(Vec::new()), |store| store.list())?;
     if let Some(wanted) = &args.image {
         images.retain(|image| is_called(image, wanted));
     }
-    match args.output {
+    match &args.output {
+        Some(Format::Template(template)) => template.print(&lines(&images, args)),
         Some(Format::Json) => say!("{:#}", values(&images)),
         Some(Format::Yaml) => put!("{}", yaml(&values(&images))?),
         None if args.quiet => {
@@ -116,6 +153,7 @@ fn value(image: &Image) -> serde_json::Value {
     let layers: Vec<String> = image
         .layers
         .iter()
+        .filter(|layer| !layer.is_parents)
         .map(|layer| layer.diff_id.to_string())
         .collect();
     serde_json::json!({
@@ -136,7 +174,25 @@ fn table(images: &[Image], args: &ListArgs) {
     heads.extend(["IMAGE ID", "CREATED", "SIZE"]);
     heads.extend(wide.then_some(["LAYERS", "PLATFORM"]).into_iter().flatten());
     let mut table = Table::new(&heads);
-    for image in images {
+    for (image, line) in named(images, args) {
+        let mut row = vec![line.repository, line.tag];
+        row.extend((args.digests || wide).then_some(line.digest));
+        row.extend([line.id, line.created, line.size]);
+        let layers = image.layers.len().to_string();
+        let more = [layers, image.config.platform.to_string()];
+        row.extend(wide.then_some(more).into_iter().flatten());
+        table.row(row);
+    }
+    table.print();
+}
+
+fn lines(images: &[Image], args: &ListArgs) -> Vec<Line> {
+    named(images, args).map(|(_, line)| line).collect()
+}
+
+/// Images under each of their names.
+fn named<'i>(images: &'i [Image], args: &'i ListArgs) -> impl Iterator<Item = (&'i Image, Line)> {
+    images.iter().flat_map(move |image| {
         let mut names: Vec<String> = image.names.iter().map(Reference::familiar).collect();
         if names.is_empty() {
             // A registry knows it under a digest, and under no tag any more.
@@ -146,22 +202,25 @@ fn table(images: &[Image], args: &ListArgs) {
                 .and_then(|name| name.split('@').next());
             names.push(format!("{}:<none>", repository.unwrap_or("<none>")));
         }
-        for name in names {
+        let lines = names.into_iter().map(move |name| {
             // A port of a registry has a slash behind it, a tag has none.
             let (repository, tag) = match name.rsplit_once(':') {
                 Some((repository, tag)) if !tag.contains('/') => (repository, tag),
                 _ => (name.as_str(), "<none>"),
             };
-            let mut row = vec![repository.to_owned(), tag.to_owned()];
-            row.extend((args.digests || wide).then(|| digest(image, repository)));
-            row.extend([id(image, args), created(image), megabytes(image.size)]);
-            let layers = image.layers.len().to_string();
-            let more = [layers, image.config.platform.to_string()];
-            row.extend(wide.then_some(more).into_iter().flatten());
-            table.row(row);
-        }
-    }
-    table.print();
+            let line = Line {
+                digest: digest(image, repository),
+                repository: repository.to_owned(),
+                tag: tag.to_owned(),
+                id: id(image, args),
+                created_at: image.config.created.clone().unwrap_or_default(),
+                created: created(image),
+                size: megabytes(image.size),
+            };
+            (image, line)
+        });
+        lines.collect::<Vec<_>>()
+    })
 }
 
 /// What a registry has it under in this repository, which may be an index's digest, or its own.
@@ -222,14 +281,18 @@ pub fn load(settings: &Settings, args: &LoadArgs) -> Result<u8, CliError> {
     let source = match file {
         Some(file) => Source::Path(file),
         None if std::io::stdin().is_terminal() => {
-            return Err(CliError::Usage {
-                message: "which image? Say -i FILE, or send the archive to standard input".into(),
-            });
+            return Err(UsageError::which(
+                "image",
+                "Say -i FILE, or send the archive to standard input",
+            )
+            .into());
         }
         None => Source::Stream(&mut stdin),
     };
-    let loaded = store
-        .load(source, &options, &mut progress)
+    let loaded = interrupt::during(&options.cancel, || {
+        store.load(source, &options, &mut progress)
+    });
+    let loaded = loaded
         .map_err(|source| ImageError::Load {
             file: file.map_or("standard input".into(), |file| file.display().to_string()),
             source: Box::new(source),
@@ -274,10 +337,11 @@ fn show(step: Progress) {
 
 /// Runs `rmi`.
 pub async fn remove(settings: &Settings, args: &RemoveArgs) -> Result<u8, CliError> {
-    let store = Store::open(settings.images())?;
+    let first = || args.images.first().cloned().unwrap_or_default();
+    let store = to_some(settings, first)?;
     // The right to remove comes first: a pod that begins meanwhile is seen, or waits.
     let removal = store.removal()?;
-    let in_use = users(settings, args.force).await?;
+    let in_use = engine::image_users(settings, args.force).await?;
     let mut first_error = None;
     for image in &args.images {
         match removal.remove(image, &in_use, args.force) {
@@ -297,30 +361,4 @@ fn tell_removed(removed: &Removed) {
     if let Some(id) = removed.deleted {
         say!("Deleted: {id} ({} freed)", megabytes(removed.freed));
     }
-}
-
-/// The pods that use each image. A pod that has ended can be started again and needs its image
-/// for that; `only_live` leaves it out.
-pub async fn users(
-    settings: &Settings,
-    only_live: bool,
-) -> Result<BTreeMap<Digest, Vec<String>>, CliError> {
-    let mut users: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
-    for pod in engine::list(settings).await? {
-        if only_live && pod.status.phase.is_end() {
-            continue;
-        }
-        let plan = pod.plan.iter();
-        let containers = plan.clone().flat_map(|plan| &plan.containers);
-        let containers = containers.map(|container| &container.image_id);
-        for id in containers.chain(plan.flat_map(|plan| &plan.volume_images)) {
-            if let Ok(id) = id.parse::<Digest>() {
-                let of_image = users.entry(id).or_default();
-                if !of_image.contains(&pod.name) {
-                    of_image.push(pod.name.clone());
-                }
-            }
-        }
-    }
-    Ok(users)
 }

@@ -1,6 +1,7 @@
 //! `beluga label` and `annotate`: words on a pod, taken over while it runs.
 
 use super::change::{self, Changed, PATIENCE};
+use super::error::{StateError, UsageError};
 use super::{CliError, exit, pods};
 use crate::settings::Settings;
 use serde_json::{Map, Value, json};
@@ -35,9 +36,7 @@ async fn run(settings: &Settings, args: Args, field: &str, done: &str) -> Result
     let names: Vec<String> = names.into_iter().cloned().collect();
     let names = pods::names(&names)?;
     let ([name], false) = (names.as_slice(), changes.is_empty()) else {
-        return Err(CliError::Usage {
-            message: "one pod and at least one KEY=VALUE or KEY- are needed".into(),
-        });
+        return Err(UsageError::NoLabel.into());
     };
     let pod = pods::one(settings, &args.namespace, name).await?;
     let mut object = change::editable(&pod);
@@ -65,12 +64,11 @@ fn set(map: &mut Map<String, Value>, word: &str, overwrite: bool) -> Result<(), 
         return Ok(());
     };
     match map.get(key) {
-        Some(present) if *present != value && !overwrite => Err(CliError::Usage {
-            message: format!(
-                "'{key}' already has a value ({}), and --overwrite is false",
-                present.as_str().unwrap_or_default()
-            ),
-        }),
+        Some(present) if *present != value && !overwrite => Err(StateError::LabelTaken {
+            key: key.to_owned(),
+            present: present.as_str().unwrap_or_default().to_owned(),
+        }
+        .into()),
         _ => {
             map.insert(key.to_owned(), json!(value));
             Ok(())

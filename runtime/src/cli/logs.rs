@@ -4,7 +4,7 @@ use super::output::{Printer, reader_gone};
 use super::pods;
 use super::tailing::{Changes, Tailing};
 use super::{CliError, exit, time};
-use crate::engine::{self, PodView, Update};
+use crate::engine::{self, EngineError, PodView, Update};
 use crate::logs;
 use crate::settings::Settings;
 use crate::store::status::{ContainerState, PodStatus};
@@ -45,7 +45,7 @@ pub struct Args {
     /// Time before each line
     #[arg(long)]
     timestamps: bool,
-    /// Container before each line
+    /// [pod/NAME/CONTAINER] before each line
     #[arg(long)]
     prefix: bool,
     /// All containers, init containers first
@@ -140,7 +140,9 @@ fn streams(
             let skipped = tailing.skip_to_last(count);
             skipped.map_err(|source| CliError::io("read the log", source))?;
         }
-        let prefix = args.prefix.then_some((container.as_str(), at));
+        // As kubectl has it.
+        let source = format!("[pod/{}/{container}]", pod.name);
+        let prefix = args.prefix.then_some((source.as_str(), at));
         streams.push(Stream {
             container: container.clone(),
             tailing,
@@ -175,9 +177,14 @@ async fn print(
         }
         let mut status = None;
         tokio::select! {
-            update = watch.next() => match update? {
-                Some(Update::Status(now)) => status = Some(now),
-                None => ended = true,
+            update = watch.next() => match update {
+                Ok(Some(Update::Status(now))) => status = Some(now),
+                // The supervisor has gone: with its pod, or another follows it.
+                Ok(None) | Err(_) => match engine::watch(settings, &pod.uid).await {
+                    Ok(next) => watch = next,
+                    Err(EngineError::Absent { .. }) => ended = true,
+                    Err(error) => return Err(error.into()),
+                },
             },
             () = changes.wait() => {}
         }

@@ -20,15 +20,18 @@ pub fn read(files: &[PathBuf]) -> Result<Manifest, CliError> {
             found.pods.extend(read.pods);
             found.objects.extend(read.objects);
             found.workloads.extend(read.workloads);
+            found.warnings.extend(read.warnings);
         }
     }
-    warn(&found.documents());
+    let documents = found.documents();
+    let of_pods = documents.iter().flat_map(|document| &document.warnings);
+    warn(found.warnings.iter().chain(of_pods));
     Ok(found)
 }
 
-fn warn(documents: &[&Document]) {
+fn warn<'a>(warnings: impl Iterator<Item = &'a String>) {
     let style = Style::stderr();
-    for warning in documents.iter().flat_map(|document| &document.warnings) {
+    for warning in warnings {
         tell!("{} {warning}", style.warn("warning:"));
     }
 }

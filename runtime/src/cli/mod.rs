@@ -17,8 +17,10 @@ macro_rules! put {
 mod again;
 mod apply;
 mod attach;
+mod audit;
 mod change;
 mod completion;
+mod conformance;
 mod cp;
 mod debug;
 mod delete;
@@ -26,6 +28,7 @@ mod describe;
 mod doctor;
 mod dry;
 mod ensure;
+mod env;
 mod error;
 mod events;
 mod exec;
@@ -36,9 +39,12 @@ mod get;
 mod host_path;
 mod image;
 mod images;
+mod interrupt;
+mod jsonpath;
 mod label;
 mod logs;
 mod manifest;
+mod network;
 mod object;
 mod objects;
 mod output;
@@ -60,6 +66,7 @@ mod time;
 mod top;
 mod version;
 mod wait;
+mod words;
 mod workloads;
 
 pub use error::CliError;
@@ -74,7 +81,14 @@ use style::Style;
 
 /// Runs Kubernetes pods, each in a microVM of its own
 #[derive(Debug, Parser)]
-#[command(name = "beluga", version, max_term_width = 100, after_help = exit::TABLE)]
+#[command(
+    name = "beluga",
+    version,
+    max_term_width = 100,
+    after_help = exit::TABLE,
+    arg_required_else_help = true,
+    args_override_self = true
+)]
 pub struct Cli {
     /// Directory of images and pods [default: /var/lib/beluga, or BELUGA_ROOT]
     #[arg(long, global = true, value_name = "DIR")]
@@ -82,6 +96,10 @@ pub struct Cli {
     /// Directory of sockets and locks [default: /run/beluga, with another root /run/beluga-HASH; or BELUGA_STATE]
     #[arg(long, global = true, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// Namespace, before the verb as well as behind it
+    // The words are put in order first, so that the verb reads it.
+    #[arg(short, long = "namespace", value_name = "NAMESPACE")]
+    _namespace: Option<String>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -89,7 +107,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run pods from a manifest, or one container from an image
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Make what a manifest says: pods, deployments, configmaps, secrets, claims
     Apply(apply::Args),
     /// List pods, deployments, configmaps and the like
@@ -120,6 +138,8 @@ enum Verb {
     Annotate(label::Args),
     /// Wait until something is true of pods
     Wait(wait::Args),
+    /// Show what the processes of a pod on this host can still touch
+    Audit(audit::Args),
     /// Show what pods and containers use
     #[command(visible_alias = "stats")]
     Top(top::Args),
@@ -133,11 +153,14 @@ enum Verb {
     Delete(delete::Args),
     /// End and delete pods, as podman's users say it
     Rm(delete::RmArgs),
-    /// List the images that are loaded
     /// List the images that are here
     Images(images::ListArgs),
+    /// Make an image of a directory
+    Build(Box<image::build::Args>),
     /// Fetch images from a registry
     Pull(pull::Args),
+    /// Give an image to a registry
+    Push(image::push::Args),
     /// Load images from an archive
     Load(images::LoadArgs),
     /// Write images to an archive
@@ -154,8 +177,12 @@ enum Verb {
     Image(image::Args),
     /// Show everything about pods or images, as JSON
     Inspect(image::inspect::Args),
+    /// Make, list, show and remove networks of pods
+    Network(network::Args),
     /// Check whether this host can run pods
     Doctor,
+    /// Check that pods do on this host what pods must do
+    Conformance(conformance::Args),
     /// Find and remove what ended pods have left
     Gc(gc::Args),
     /// Show versions
@@ -169,8 +196,7 @@ enum Verb {
 
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match begin(cli) {
+    match begin(words::read()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             error.print(&Style::stderr());
@@ -194,11 +220,12 @@ fn begin(cli: Cli) -> Result<u8, CliError> {
 
 async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {
     match verb {
-        Verb::Run(args) => run::run(settings, args).await,
+        Verb::Run(args) => run::run(settings, *args).await,
         Verb::Apply(args) => apply::run(settings, args).await,
         Verb::Get(args) => get::get(settings, args).await,
         Verb::Ps(args) => get::ps(settings, args).await,
         Verb::Describe(args) => describe::run(settings, args).await,
+        Verb::Audit(args) => audit::run(settings, &args).await,
         Verb::Logs(args) => logs::run(settings, args).await,
         Verb::Exec(args) => exec::run(settings, args).await,
         Verb::Cp(args) => cp::run(settings, args).await,
@@ -217,7 +244,9 @@ async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {
         Verb::Delete(args) => delete::run(settings, args).await,
         Verb::Rm(args) => delete::rm(settings, args).await,
         Verb::Images(args) => images::list(settings, &args),
+        Verb::Build(args) => image::build::run(settings, &args),
         Verb::Pull(args) => pull::run(settings, &args),
+        Verb::Push(args) => image::push::run(settings, &args),
         Verb::Load(args) => images::load(settings, &args),
         Verb::Save(args) => image::save::run(settings, &args),
         Verb::Tag(args) => image::tag::run(settings, &args),
@@ -226,7 +255,9 @@ async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {
         Verb::Image(args) => image::run(settings, args).await,
         Verb::Inspect(args) => image::inspect::run(settings, &args).await,
         Verb::Rmi(args) => images::remove(settings, &args).await,
+        Verb::Network(args) => network::run(settings, &args),
         Verb::Doctor => doctor::run(settings),
+        Verb::Conformance(args) => conformance::run(settings, &args).await,
         Verb::Gc(args) => gc::run(settings, &args).await,
         Verb::Version => version::run(settings),
         Verb::Completion(args) => completion::run(&args),

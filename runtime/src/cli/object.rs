@@ -4,7 +4,7 @@
 use super::time::rfc3339;
 use crate::engine::PodView;
 use crate::plan::{ContainerKind, milli_cpus};
-use crate::spec::{Bytes, Resources};
+use crate::spec::{Bytes, Resources, is_latest};
 use crate::store::status::{ContainerState, ContainerStatus, Termination};
 use serde_json::{Map, Value, json};
 
@@ -27,8 +27,26 @@ pub fn object(pod: &PodView) -> Value {
     if let Some(deleted) = pod.status.deleted {
         metadata["deletionTimestamp"] = json!(rfc3339(deleted));
     }
+    without_default_policies(&mut object["spec"]);
     object["status"] = status(pod);
     object
+}
+
+/// Takes out `imagePullPolicy: Always` where it is the default. Written out it would
+/// be an order, and a pod whose image was loaded could not be started again from it.
+fn without_default_policies(spec: &mut Value) {
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        // An index would make the lists that are not there.
+        let list = spec.get_mut(list).and_then(Value::as_array_mut);
+        for container in list.into_iter().flatten() {
+            let image = container["image"].as_str().unwrap_or_default();
+            if container["imagePullPolicy"] == "Always" && is_latest(image) {
+                container
+                    .as_object_mut()
+                    .map(|fields| fields.remove("imagePullPolicy"));
+            }
+        }
+    }
 }
 
 /// Several objects of any kind as one.
@@ -60,11 +78,16 @@ fn status(pod: &PodView) -> Value {
     put("startTime", json!(status.started.map(rfc3339)));
     put("qosClass", json!(pod.spec.quality()));
     let since = rfc3339(status.started.unwrap_or(status.created));
-    let conditions = status.conditions().map(|(kind, holds)| {
+    let conditions = pod.conditions().map(|(kind, holds)| {
         let word = if holds { "True" } else { "False" };
         json!({"type": kind, "status": word, "lastTransitionTime": since, "lastProbeTime": null})
     });
     let mut conditions = conditions.to_vec();
+    if let (Some(why), Some(ready)) = (gates(pod), conditions.last_mut()) {
+        ready["reason"] = json!("ReadinessGatesNotReady");
+        ready["message"] = json!(why);
+    }
+    conditions.extend(given(pod));
     let resizing = status
         .containers
         .iter()
@@ -92,6 +115,40 @@ fn status(pod: &PodView) -> Value {
         put("ephemeralContainerStatuses", Value::Array(looking));
     }
     Value::Object(out)
+}
+
+/// Why a pod whose containers are ready is not, in a kubelet's words.
+fn gates(pod: &PodView) -> Option<String> {
+    let [.., (_, containers), _] = pod.status.conditions();
+    let why = pod
+        .missing_gates()
+        .map(|gate| match pod.spec.conditions.get(gate) {
+            None => {
+                format!("corresponding condition of pod readiness gate {gate:?} does not exist.")
+            }
+            Some(given) => format!(
+                "the status of pod readiness gate {gate:?} is not \"True\", but {}",
+                given.status
+            ),
+        });
+    let why: Vec<String> = why.collect();
+    (containers && !why.is_empty()).then(|| why.join(", "))
+}
+
+/// The conditions that others have given the pod.
+fn given(pod: &PodView) -> impl Iterator<Item = Value> {
+    pod.spec.conditions.iter().map(|(kind, given)| {
+        let mut out = json!({
+            "type": kind, "status": given.status,
+            "lastTransitionTime": rfc3339(given.since), "lastProbeTime": null,
+        });
+        for (key, text) in [("reason", &given.reason), ("message", &given.message)] {
+            if let Some(text) = text {
+                out[key] = json!(text);
+            }
+        }
+        out
+    })
 }
 
 fn container(container: &ContainerStatus) -> Value {

@@ -50,12 +50,11 @@ pub struct Printer {
 }
 
 impl Printer {
-    /// A printer with the container's coloured name before each line, or none.
+    /// A printer with a word in the container's colour before each line, or none.
     pub fn new(timestamps: bool, prefix: Option<(&str, usize)>, split: bool) -> Self {
         Self {
             timestamps,
-            prefix: prefix
-                .map(|(name, at)| format!("{} ", Style::stdout().prefix(at, &format!("{name} |")))),
+            prefix: prefix.map(|(name, at)| format!("{} ", Style::stdout().prefix(at, name))),
             split,
             inside: false,
         }

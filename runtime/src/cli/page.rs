@@ -1,6 +1,7 @@
 //! What `describe` prints: heads with values beside them, tables below.
 
-use super::table::{Table, printable};
+use super::table::Table;
+use crate::printable;
 use std::collections::BTreeMap;
 
 /// Blanks before what follows a head.

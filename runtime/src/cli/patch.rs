@@ -1,6 +1,9 @@
 //! `beluga patch`: fields of a running pod by a strategic merge, as kubectl's.
 
+mod status;
+
 use super::change::{self, Changed, PATIENCE};
+use super::error::UsageError;
 use super::{CliError, exit, pods};
 use crate::settings::Settings;
 use crate::spec;
@@ -22,8 +25,8 @@ pub struct Args {
     /// How they meet those that are there
     #[arg(long = "type", default_value = "strategic")]
     kind: Kind,
-    /// For kubectl's habit: resize
-    #[arg(long, value_parser = ["resize"])]
+    /// status: conditions of the pod that are others' to say; resize: for kubectl's habit
+    #[arg(long, value_parser = ["resize", "status"])]
     subresource: Option<String>,
     /// Namespace of the pod
     #[arg(short, long, default_value = "default")]
@@ -45,9 +48,10 @@ enum Kind {
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     let names = pods::names(&args.what)?;
     let [name] = names.as_slice() else {
-        return Err(CliError::Usage {
-            message: "one pod is needed, as in: beluga patch pod NAME -p PATCH".into(),
-        });
+        return Err(UsageError::OnePod {
+            example: "beluga patch pod NAME -p PATCH",
+        }
+        .into());
     };
     let text = match (&args.patch, &args.patch_file) {
         (_, Some(file)) => {
@@ -57,11 +61,12 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     };
     let patch = spec::value("the patch", &text)?;
     if !patch.is_object() {
-        return Err(CliError::Usage {
-            message: "the patch is no object".into(),
-        });
+        return Err(UsageError::PatchShape.into());
     }
     let pod = pods::one(settings, &args.namespace, name).await?;
+    if args.subresource.as_deref() == Some("status") {
+        return status::patch(settings, pod, &patch).await;
+    }
     let mut object = change::editable(&pod);
     merge(&mut object, &patch, "", args.kind == Kind::Strategic);
     let changed = change::to_manifest(settings, &pod, &object, args.timeout).await?;

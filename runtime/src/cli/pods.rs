@@ -4,7 +4,7 @@ use super::selector::Selector;
 use super::{CliError, workloads};
 use crate::engine::{self, PodView};
 use crate::settings::Settings;
-use crate::spec::WorkloadKind;
+use crate::spec::{WorkloadKind, closest};
 use std::collections::BTreeMap;
 
 /// Which namespaces a command looks into.
@@ -52,9 +52,7 @@ pub fn name(word: &str) -> Result<String, CliError> {
     match word.split_once('/') {
         None => Ok(word.to_owned()),
         Some((kind, name)) if TYPES.contains(&kind) => Ok(name.to_owned()),
-        Some((kind, _)) => Err(CliError::Usage {
-            message: format!("there are no resources of type {kind:?}, only pods"),
-        }),
+        Some((kind, _)) => Err(CliError::no_type(kind, &["pods"])),
     }
 }
 
@@ -67,19 +65,46 @@ pub async fn all(settings: &Settings, scope: &Scope) -> Result<Vec<PodView>, Cli
 
 /// The pod of that name, or the first one of a `deployment/NAME`.
 pub async fn one(settings: &Settings, namespace: &str, word: &str) -> Result<PodView, CliError> {
-    let pods = engine::list(settings).await?;
+    let mut pods = engine::list(settings).await?;
     if let Some((kind, name)) = word.split_once('/')
         && let Some(kind) = WorkloadKind::of_word(kind)
     {
         return workloads::first_pod(settings, namespace, (kind, name), pods);
     }
     let name = name(word)?;
-    pods.into_iter()
-        .find(|pod| pod.namespace == namespace && pod.name == name)
-        .ok_or(CliError::NotFound { what: "pod", name })
+    let here = |pod: &PodView| pod.namespace == namespace;
+    if let Some(at) = pods.iter().position(|pod| here(pod) && pod.name == name) {
+        return Ok(pods.swap_remove(at));
+    }
+    let names: Vec<&str> = pods
+        .iter()
+        .filter(|pod| here(pod))
+        .map(|pod| &*pod.name)
+        .collect();
+    Err(match closest(&name, &names) {
+        Some((_, near)) => CliError::NearPod {
+            near: near.to_owned(),
+            name,
+        },
+        None => CliError::NotFound { what: "pod", name },
+    })
 }
 
-/// The container that a command means: the named one, or the first; a choice
+/// An error that says which containers the pod has.
+pub fn no_container(pod: &PodView, name: &str) -> CliError {
+    let present = pod.spec.all_containers().map(|one| one.name.clone());
+    CliError::NoContainer {
+        name: name.to_owned(),
+        pod: pod.name.clone(),
+        present: present.collect(),
+    }
+}
+
+/// What kubectl reads for the container that commands mean.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
+/// The container that a command means: the named one, the one that an annotation
+/// of the pod names, or the first; a choice
 /// among several is told on standard error, as kubectl does.
 pub fn container<'p>(pod: &'p PodView, named: Option<&str>) -> Result<&'p str, CliError> {
     if let Some(named) = named {
@@ -88,10 +113,18 @@ pub fn container<'p>(pod: &'p PodView, named: Option<&str>) -> Result<&'p str, C
             .all_containers()
             .find(|container| container.name == named)
             .map(|container| container.name.as_str())
-            .ok_or_else(|| CliError::NotFound {
-                what: "container",
-                name: named.to_owned(),
-            });
+            .ok_or_else(|| no_container(pod, named));
+    }
+    let annotation = pod.spec.annotations.get(DEFAULT_CONTAINER);
+    if let Some(chosen) = annotation {
+        let mut all = pod.spec.all_containers();
+        if let Some(chosen) = all.find(|container| container.name == *chosen) {
+            return Ok(&chosen.name);
+        }
+        tell!(
+            "Default container name {chosen:?} not found in pod {}",
+            pod.name
+        );
     }
     let names: Vec<&str> = pod
         .spec

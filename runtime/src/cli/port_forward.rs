@@ -1,6 +1,7 @@
 //! `beluga port-forward`: ports of a pod at ports of this host, over vsock, so
 //! that a pod without a network is reached as well.
 
+use super::error::{StateError, UsageError};
 use super::{CliError, pods};
 use crate::engine::{self, PodView, Update};
 use crate::settings::Settings;
@@ -41,9 +42,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     let pod = pods::one(settings, &args.namespace, &args.pod).await?;
     let phase = pod.status.phase;
     if phase != Phase::Running {
-        let message =
-            format!("unable to forward port because pod is not running. Current status={phase}");
-        return Err(CliError::Usage { message });
+        return Err(StateError::NotRunning { phase }.into());
     }
     let pairs: Vec<Pair> = args
         .ports
@@ -72,12 +71,10 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
             .iter()
             .map(|pair| format!("{{{} {}}}", pair.local, pair.remote))
             .collect();
-        return Err(CliError::Usage {
-            message: format!(
-                "unable to listen on any of the requested ports: [{}]",
-                listed.join(" ")
-            ),
-        });
+        return Err(StateError::NoPort {
+            listed: listed.join(" "),
+        }
+        .into());
     }
     until_the_end(settings, pod).await
 }
@@ -101,30 +98,30 @@ async fn until_the_end(settings: &Settings, pod: PodView) -> Result<u8, CliError
 
 /// `8080:80`, `:80`, `80`, and names of the containers' ports for the latter.
 fn pair(text: &str, spec: &PodSpec) -> Result<Pair, CliError> {
-    let wrong = |message: String| CliError::Usage { message };
     let (local, remote) = match text.split_once(':') {
         Some((_, remote)) if remote.contains(':') => {
-            return Err(wrong(format!("invalid port format '{text}'")));
+            return Err(UsageError::PortFormat {
+                text: text.to_owned(),
+            }
+            .into());
         }
         Some((local, remote)) => (Some(local), remote),
         None => (None, text),
     };
     let remote = match remote.parse::<u16>() {
-        Ok(0) => return Err(wrong("remote port must be > 0".to_owned())),
+        Ok(0) => return Err(UsageError::RemotePortZero.into()),
         Ok(port) => port,
         Err(_) => named(remote, spec).ok_or_else(|| {
-            wrong(format!(
-                "error parsing remote port '{remote}': neither a number from 1 to 65535 nor the name of a port of the pod"
-            ))
+            let remote = remote.to_owned();
+            UsageError::RemotePort { remote }
         })?,
     };
     let local = match local {
         None => remote,
         Some("") => 0,
         Some(local) => local.parse().map_err(|_| {
-            wrong(format!(
-                "error parsing local port '{local}': not a number from 0 to 65535"
-            ))
+            let local = local.to_owned();
+            UsageError::LocalPort { local }
         })?,
     };
     Ok(Pair { local, remote })
@@ -140,10 +137,10 @@ fn named(name: &str, spec: &PodSpec) -> Option<u16> {
 fn addresses(words: &[String]) -> Result<Vec<Vec<IpAddr>>, CliError> {
     let one = |word: &String| match word.as_str() {
         "localhost" => Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]),
-        word => word.parse().map(|ip| vec![ip]).map_err(|_| {
-            let message = format!("{word} is not a valid IP");
-            CliError::Usage { message }
-        }),
+        word => word
+            .parse()
+            .map(|ip| vec![ip])
+            .map_err(|_| UsageError::flag("--address", word, "is not a valid IP").into()),
     };
     words.iter().map(one).collect()
 }

@@ -2,6 +2,7 @@
 //! this host, as docker and podman write them.
 
 use super::CliError;
+use super::error::UsageError;
 use crate::spec::{HostPort, Published, Transport};
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -26,9 +27,7 @@ pub fn ports(texts: &[String]) -> Result<Vec<Value>, CliError> {
 }
 
 fn parse(text: &str) -> Result<Vec<Published>, CliError> {
-    let wrong = |why: &str| CliError::Usage {
-        message: format!("--publish {text:?}: {why}"),
-    };
+    let wrong = |why: &str| CliError::from(UsageError::flag("--publish", text, why));
     let (rest, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let transport = match protocol.to_ascii_lowercase().as_str() {
         "tcp" => Transport::Tcp,

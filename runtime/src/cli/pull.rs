@@ -1,7 +1,7 @@
 //! `beluga pull`, and how a pull is shown wherever one happens.
 
 use super::images::megabytes;
-use super::{CliError, error::ImageError, exit};
+use super::{CliError, error::ImageError, exit, interrupt};
 use crate::settings::Settings;
 use beluga_image::{
     Digest, Keyring, LoadError, Platform, PullOptions, PullProgress, PulledImage, Reference,
@@ -30,7 +30,8 @@ pub struct Args {
     quiet: bool,
 }
 
-fn platform(text: &str) -> Result<Platform, String> {
+/// Reads `OS/ARCH` or `OS/ARCH/VARIANT`.
+pub fn platform(text: &str) -> Result<Platform, String> {
     let parts: Vec<&str> = text.split('/').collect();
     let (os, architecture, variant) = match parts.as_slice() {
         [os, architecture] => (*os, *architecture, None),
@@ -114,7 +115,9 @@ pub fn pull(
     mut shown: Shown,
 ) -> Result<PulledImage, LoadError> {
     let mut progress = |step| shown.step(step);
-    let pulled = store.pull(name, registry, options, &mut progress);
+    let pulled = interrupt::during(&options.cancel, || {
+        store.pull(name, registry, options, &mut progress)
+    });
     shown.clear();
     pulled
 }
@@ -171,7 +174,13 @@ impl Shown {
         }
     }
 
-    fn step(&mut self, step: PullProgress) {
+    /// Whether it is lines for a pipe that are shown.
+    pub fn is_lines(&self) -> bool {
+        self.how == How::Lines
+    }
+
+    /// Takes a step and shows it.
+    pub fn step(&mut self, step: PullProgress) {
         if self.how == How::Lines {
             self.line(&step);
         }
@@ -253,7 +262,8 @@ impl Shown {
         )
     }
 
-    fn clear(&self) {
+    /// Takes the bar away.
+    pub fn clear(&self) {
         if self.how == How::Bar {
             eprint!("\r\x1b[K");
             drop(std::io::stderr().flush());

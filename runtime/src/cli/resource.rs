@@ -6,6 +6,7 @@
 //! ```
 
 use super::CliError;
+use super::error::UsageError;
 use crate::spec::{ObjectKind, WorkloadKind};
 
 /// A type of resource.
@@ -110,8 +111,9 @@ pub fn asked(words: &[String]) -> Result<Option<Vec<Asked>>, CliError> {
         Some((kind, name)) if Kind::of_word(kind).is_some_and(|kind| kinds == [kind]) => {
             Ok(name.to_owned())
         }
-        Some(_) => Err(CliError::Usage {
-            message: format!("{word:?} names its type itself: say {word}, without {first}"),
+        Some(_) => Err(UsageError::TwoTypes {
+            word: word.clone(),
+            kind: first.clone(),
         }),
     });
     let names = names.collect::<Result<Vec<String>, _>>()?;
@@ -127,9 +129,7 @@ fn by_slashes(words: &[String]) -> Result<Vec<Asked>, CliError> {
     let mut found: Vec<Asked> = Vec::new();
     for word in words {
         let Some((kind, name)) = word.split_once('/') else {
-            return Err(CliError::Usage {
-                message: format!("{word:?}: all must be TYPE/NAME where one is"),
-            });
+            return Err(UsageError::SlashesEverywhere { word: word.clone() }.into());
         };
         let kind = Kind::of_word(kind).ok_or_else(|| unknown(kind))?;
         match found.iter_mut().find(|one| one.kind == kind) {
@@ -151,13 +151,7 @@ fn all() -> Vec<Kind> {
 
 /// The error of a type that there is not.
 pub fn unknown(word: &str) -> CliError {
-    let (last, others) = TYPES.split_last().unwrap_or((&"", &[]));
-    CliError::Usage {
-        message: format!(
-            "there are no resources of type {word:?}, only {} and {last}",
-            others.join(", ")
-        ),
-    }
+    CliError::no_type(word, &TYPES)
 }
 
 #[cfg(test)]
@@ -193,16 +187,23 @@ mod tests {
 
     #[test]
     fn what_is_no_type_is_said() {
-        for (line, part) in [
-            ("pods,services", "no resources of type \"services\""),
-            ("service/web", "no resources of type \"service\""),
-            ("pod/a b", "all must be TYPE/NAME"),
-            ("pods,cm pod/a", "without pods,cm"),
+        for (line, part, code) in [
+            ("pods,services", "no resources of type \"services\"", 1),
+            ("service/web", "no resources of type \"service\"", 1),
+            ("pods,pdos", "\"pdos\" (did you mean pods?)", 1),
+            (
+                "Deploymnet/a",
+                "\"Deploymnet\" (did you mean deployments?)",
+                1,
+            ),
+            ("pods,foo", "\"foo\", only pods, deployments, ", 1),
+            ("pod/a b", "all must be TYPE/NAME", 2),
+            ("pods,cm pod/a", "without pods,cm", 2),
         ] {
             let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
             let error = asked(&words).unwrap_err();
             assert!(error.to_string().contains(part), "{line}: {error}");
-            assert_eq!(error.exit_code(), 2);
+            assert_eq!(error.exit_code(), code);
         }
     }
 }

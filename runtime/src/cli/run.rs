@@ -1,14 +1,15 @@
 //! `beluga run`: pods from a manifest, or one container from an image.
 
 mod image;
+mod volume;
 
 use super::dry::{Dry, Form};
 use super::ensure::Mode;
-use super::error::StartError;
+use super::error::{StartError, UsageError};
 use super::foreground::{self, Options};
 use super::host_path::{self, Allowed};
 use super::workloads::{self, Chosen};
-use super::{CliError, doctor, exit, manifest, objects, style, yaml};
+use super::{CliError, doctor, exit, manifest, objects, style, terminal, yaml};
 use crate::engine::{self, StartRequest, StopRequest};
 use crate::plan::{ImageFacts, Objects};
 use crate::settings::Settings;
@@ -29,8 +30,8 @@ pub struct Args {
         conflicts_with = "image"
     )]
     files: Vec<PathBuf>,
-    /// The image of a pod of one container
-    #[arg(required_unless_present = "files")]
+    /// The image of a pod of one container; with --image the pod's name
+    #[arg(value_name = "IMAGE|NAME")]
     image: Option<String>,
     /// Its command instead of the image's arguments
     #[arg(
@@ -60,19 +61,18 @@ pub struct Args {
 }
 
 /// Runs the verb.
-pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
+pub async fn run(settings: &Settings, mut args: Args) -> Result<u8, CliError> {
+    let stays = !args.detach && !args.dry.is_run();
+    args.one.tty = args.one.tty && (!stays || terminal::is_to_be_had(args.one.stdin));
     let mut settings = args.allowed.settings(settings)?;
     // Who writes a path on the command line means it.
     settings.host_paths.extend(args.one.host_places());
     let settings = &settings;
-    let Some(read) = read(&args)? else {
+    let Some(read) = read(settings, &args)? else {
         return Ok(exit::OK);
     };
     if read.pods.is_empty() && read.workloads.is_empty() {
-        return Err(CliError::Usage {
-            message: "there is no pod to run in the manifest; `beluga apply` keeps objects alone"
-                .into(),
-        });
+        return Err(UsageError::NoPodToRun.into());
     }
     for document in &read.pods {
         document.can_be_created()?;
@@ -102,8 +102,11 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
 }
 
 /// What shall run; nothing when it was only to be shown.
-fn read(args: &Args) -> Result<Option<Manifest>, CliError> {
+fn read(settings: &Settings, args: &Args) -> Result<Option<Manifest>, CliError> {
     let Some(image) = &args.image else {
+        if args.files.is_empty() {
+            return Err(UsageError::NothingToRun.into());
+        }
         return Ok(Some(manifest::read(&args.files)?));
     };
     let meant = args.one.pod(image, &args.command)?;
@@ -115,12 +118,21 @@ fn read(args: &Args) -> Result<Option<Manifest>, CliError> {
         return Ok(None);
     }
     if args.output.is_some() {
-        return Err(CliError::Usage {
-            message: "-o is for --dry-run".into(),
-        });
+        return Err(UsageError::OutputWithoutDryRun.into());
+    }
+    let mut objects = Vec::new();
+    for claim in meant.claims {
+        // One that is there is used as it is, whatever its size.
+        if crate::objects::read(settings, &claim.namespace, claim.kind, &claim.name)
+            .map_err(crate::objects::ObjectError::from)?
+            .is_none()
+        {
+            objects.push(claim);
+        }
     }
     Ok(Some(Manifest {
         pods: meant.documents,
+        objects,
         ..Manifest::default()
     }))
 }

@@ -2,6 +2,7 @@
 //! and each alone; what does not come up is taken back.
 
 use super::change::{self, Changed, PATIENCE};
+use super::error::UsageError;
 use super::{CliError, exit, pods};
 use crate::settings::Settings;
 use clap::Subcommand;
@@ -42,10 +43,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     let mut object = change::editable(&pod);
     for (container, image) in &images {
         if !set(&mut object, container, image) {
-            return Err(CliError::NotFound {
-                what: "container",
-                name: container.clone(),
-            });
+            return Err(pods::no_container(&pod, container));
         }
     }
     let word = match change::to_manifest(settings, &pod, &object, args.timeout).await? {
@@ -65,9 +63,10 @@ fn words(words: &[String]) -> Result<(String, Images), CliError> {
     let names: Vec<String> = pods.into_iter().cloned().collect();
     let names = pods::names(&names)?;
     let [name] = names.as_slice() else {
-        return Err(CliError::Usage {
-            message: "one pod is needed, as in: beluga set image POD CONTAINER=IMAGE".into(),
-        });
+        return Err(UsageError::OnePod {
+            example: "beluga set image POD CONTAINER=IMAGE",
+        }
+        .into());
     };
     let images = images.into_iter().map(|word| {
         let (container, image) = word.split_once('=').unwrap_or_default();
@@ -79,9 +78,7 @@ fn words(words: &[String]) -> Result<(String, Images), CliError> {
             .iter()
             .any(|(name, image)| name.is_empty() || image.is_empty())
     {
-        return Err(CliError::Usage {
-            message: "which image for which container? Say CONTAINER=IMAGE".into(),
-        });
+        return Err(UsageError::which("image for which container", "Say CONTAINER=IMAGE").into());
     }
     Ok((name.clone(), images))
 }
@@ -119,7 +116,7 @@ mod tests {
             assert_eq!(of(text).unwrap(), expected, "{text}");
         }
         for text in ["a=x", "web", "web other a=x", "web a=", "web =x"] {
-            assert!(matches!(of(text), Err(CliError::Usage { .. })), "{text}");
+            assert!(matches!(of(text), Err(CliError::Usage(_))), "{text}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! Columns as kubectl prints them: no lines, three blanks between, upper-case
-//! heads; and text of a guest made safe for a terminal.
+//! heads.
+
+use crate::printable;
 
 /// Rows below a head.
 pub struct Table {
@@ -18,6 +20,14 @@ impl Table {
     pub fn row(&mut self, cells: Vec<String>) {
         self.rows
             .push(cells.iter().map(|cell| printable(cell)).collect());
+    }
+
+    /// Appends a column: a cell for each row below the head.
+    pub fn column(&mut self, head: &str, cells: impl Iterator<Item = String>) {
+        let cells = std::iter::once(head.to_owned()).chain(cells);
+        for (row, cell) in self.rows.iter_mut().zip(cells) {
+            row.push(printable(&cell));
+        }
     }
 
     /// The lines, each with `indent` blanks before it.
@@ -58,19 +68,6 @@ impl Table {
             say!("{line}");
         }
     }
-}
-
-/// The text without what could steer a terminal.
-pub fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -222,6 +222,19 @@ impl Changes {
             .is_some_and(|fd| inotify::add_watch(fd.get_ref(), directory, wanted).is_ok())
     }
 
+    /// Watches a directory of records, in which whole files come and go.
+    pub fn add_records(&self, directory: &Path) {
+        let wanted = inotify::WatchFlags::MODIFY
+            | inotify::WatchFlags::CREATE
+            | inotify::WatchFlags::MOVED_TO
+            | inotify::WatchFlags::MOVED_FROM
+            | inotify::WatchFlags::DELETE;
+        if let Some(fd) = &self.inotify {
+            // One that is gone is looked for by whoever asks.
+            let _ = inotify::add_watch(fd.get_ref(), directory, wanted);
+        }
+    }
+
     /// Waits for a change, but never for long.
     pub async fn wait(&self) {
         let Some(fd) = &self.inotify else {
@@ -280,7 +293,7 @@ mod tests {
             bytes: 300,
             files: 4,
         };
-        let mut log = crate::logs::LogFile::open(&path, limits).unwrap();
+        let mut log = crate::logs::LogFile::open(&path, &crate::logs::Kind::Own(limits)).unwrap();
         let (mut tailing, mut seen) = (Tailing::new(directory.clone(), 0), Vec::new());
         for number in 0..100u32 {
             log.append(Output::Stdout, format!("{number}\n").as_bytes())

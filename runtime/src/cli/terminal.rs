@@ -93,6 +93,17 @@ pub fn stdin_is_terminal() -> bool {
     io::stdin().is_terminal()
 }
 
+/// Whether a terminal that was asked for can be given. Without one of our own
+/// there is no point in it where input comes from somewhere else, and its end
+/// would never be heard.
+pub fn is_to_be_had(stdin: bool) -> bool {
+    if stdin && !stdin_is_terminal() {
+        tell!("Unable to use a TTY - input is not a terminal or the right kind of file");
+        return false;
+    }
+    true
+}
+
 /// Moves standard input to a process on a thread of its own, which ends with
 /// the program: a read of a terminal cannot be called off.
 pub fn send_input(to: OwnedFd) -> Result<(), CliError> {

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// CPU use is what was used between two looks this far apart.
 const WINDOW: Duration = Duration::from_millis(500);
 
+/// What has not been measured.
+const UNKNOWN: &str = "<unknown>";
+
 /// Arguments of `top`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -94,27 +97,32 @@ fn summary(samples: &[Sample]) -> Table {
         "OVERHEAD",
     ]);
     for sample in samples {
-        let used = |usage: &Usage| -> u64 {
-            let containers = &usage.guest.containers;
-            containers.iter().map(|one| one.working_set_bytes).sum()
-        };
-        let cpu = |usage: &Usage| -> u64 {
-            let containers = &usage.guest.containers;
-            containers.iter().map(|one| one.cpu_nanos).sum()
-        };
-        let nanos = cpu(&sample.after).saturating_sub(cpu(&sample.before));
-        let memory = used(&sample.after);
+        let (nanos, memory) = used(&sample.before, &sample.after);
         let host = sample.after.host_bytes;
         table.row(vec![
             sample.pod.name.clone(),
-            millicores(nanos, sample.elapsed),
-            mebibytes(memory),
+            cpu(nanos, sample.elapsed),
+            memory.map_or_else(|| UNKNOWN.to_owned(), mebibytes),
             mebibytes(sample.after.guest.memory_total),
             mebibytes(host),
-            mebibytes(host.saturating_sub(memory)),
+            mebibytes(host.saturating_sub(memory.unwrap_or(0))),
         ]);
     }
     table
+}
+
+/// What a pod's containers used between two looks, and have now: nothing is known of a container
+/// that was not there for both, and of a pod whose first one has not been born.
+fn used(before: &Usage, after: &Usage) -> (Option<u64>, Option<u64>) {
+    let now = &after.guest.containers;
+    let nanos = now.iter().filter_map(|now| {
+        let mut then = before.guest.containers.iter();
+        let then = then.find(|then| then.id == now.id)?;
+        Some(now.cpu_nanos.saturating_sub(then.cpu_nanos))
+    });
+    let nanos = nanos.reduce(u64::saturating_add);
+    let memory = now.iter().map(|one| one.working_set_bytes);
+    (nanos, memory.reduce(u64::saturating_add))
 }
 
 fn containers(samples: &[Sample]) -> Table {
@@ -138,7 +146,8 @@ fn containers(samples: &[Sample]) -> Table {
             let Some(after) = find(&sample.after) else {
                 continue;
             };
-            let before = find(&sample.before).map_or(0, |one| one.cpu_nanos);
+            let before = find(&sample.before).map(|one| one.cpu_nanos);
+            let nanos = before.map(|before| after.cpu_nanos.saturating_sub(before));
             let mut spec = sample.pod.spec.all_containers();
             let limit = spec
                 .find(|one| one.name == status.name)
@@ -146,7 +155,7 @@ fn containers(samples: &[Sample]) -> Table {
             table.row(vec![
                 sample.pod.name.clone(),
                 status.name.clone(),
-                millicores(after.cpu_nanos.saturating_sub(before), sample.elapsed),
+                cpu(nanos, sample.elapsed),
                 mebibytes(after.working_set_bytes),
                 limit.map_or_else(|| "<none>".to_owned(), mebibytes),
                 after.pids.to_string(),
@@ -157,6 +166,10 @@ fn containers(samples: &[Sample]) -> Table {
         }
     }
     table
+}
+
+fn cpu(nanos: Option<u64>, elapsed: Duration) -> String {
+    nanos.map_or_else(|| UNKNOWN.to_owned(), |nanos| millicores(nanos, elapsed))
 }
 
 /// As kubectl has it: thousandths of a CPU, rounded up.
@@ -173,6 +186,7 @@ fn mebibytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn figures_are_rounded_up_as_kubectl_does() {
@@ -181,5 +195,35 @@ mod tests {
         assert_eq!(millicores(500_000_000, WINDOW), "1000m");
         assert_eq!(mebibytes(0), "0Mi");
         assert_eq!(mebibytes((1 << 20) + 1), "2Mi");
+    }
+    #[test]
+    fn what_was_not_there_for_both_looks_is_unknown() {
+        let usage = |containers: &[(&str, u64)]| {
+            let one = |(id, cpu): &(&str, u64)| {
+                json!({
+                    "id": id, "cpu_nanos": cpu, "memory_bytes": 9, "working_set_bytes": 7,
+                    "writable_bytes": 0, "read_bytes": 0, "write_bytes": 0, "pids": 1,
+                    "processes": [],
+                })
+            };
+            let containers: Vec<_> = containers.iter().map(one).collect();
+            let guest = json!({
+                "memory_total": 1, "memory_available": 1, "cpu_nanos": 1, "uptime_nanos": 1,
+                "interfaces": [], "containers": containers,
+            });
+            let guest = serde_json::from_value(guest).unwrap();
+            Usage {
+                guest,
+                host_bytes: 0,
+            }
+        };
+        let [a, b] = [1, 2].map(|digit| format!("{digit:032x}"));
+        let nothing = usage(&[]);
+        let born = usage(&[(&a, 100)]);
+        let both = usage(&[(&a, 150), (&b, 900)]);
+        assert_eq!(used(&nothing, &nothing), (None, None));
+        assert_eq!(used(&nothing, &born), (None, Some(7)));
+        assert_eq!(used(&born, &both), (Some(50), Some(14)));
+        assert_eq!(cpu(None, WINDOW), "<unknown>");
     }
 }

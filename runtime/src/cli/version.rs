@@ -73,7 +73,7 @@ fn word_behind(bytes: &[u8], mark: &[u8]) -> Option<String> {
     Some(word.map(|byte| char::from(*byte)).collect())
 }
 
-/// What a program of ours says that it is: the last word of `--version`.
+/// What a program of ours says that it is, as `beluga-vmm 0.1.0` does.
 pub fn of_program(program: &Path) -> Option<String> {
     let output = Command::new(program)
         .arg("--version")
@@ -81,9 +81,16 @@ pub fn of_program(program: &Path) -> Option<String> {
         .stderr(Stdio::null())
         .output()
         .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let version = text.split_whitespace().last()?;
-    output.status.success().then(|| version.to_owned())
+    let said = of_ours(&String::from_utf8_lossy(&output.stdout));
+    said.filter(|_| output.status.success())
+}
+
+/// The version in a line like `beluga-vmm 0.1.0`.
+fn of_ours(line: &str) -> Option<String> {
+    let (name, version) = line.trim().split_once(' ')?;
+    let is_ours =
+        name.starts_with("beluga-") && version.starts_with(|one: char| one.is_ascii_digit());
+    is_ours.then(|| version.to_owned())
 }
 
 #[cfg(test)]
@@ -100,5 +107,14 @@ mod tests {
         assert_eq!(find("Linux version 6"), Some("6".into()));
         assert_eq!(find("Linux version "), None);
         assert_eq!(find(""), None);
+    }
+
+    #[test]
+    fn programs_of_others_have_no_version_of_ours() {
+        assert_eq!(of_ours("beluga-vmm 0.1.0\n"), Some("0.1.0".into()));
+        let other = "true (GNU coreutils) 9.1\nWritten by Jim Meyering.\n";
+        for line in [other, "beluga-vmm", "beluga-vmm x", ""] {
+            assert_eq!(of_ours(line), None, "{line}");
+        }
     }
 }

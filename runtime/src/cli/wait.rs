@@ -1,5 +1,7 @@
 //! `beluga wait`: until something is true of pods.
 
+use super::error::UsageError;
+use super::jsonpath::Path;
 use super::object::object;
 use super::pods::{self, Scope};
 use super::resource::{self, Asked, Kind};
@@ -42,28 +44,29 @@ enum Goal {
     Create,
     Delete,
     Condition { name: String, value: String },
-    Path { path: Vec<String>, value: String },
+    Path { path: Path, value: String },
 }
 
 impl FromStr for Goal {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let path = |path: &str, value: &str| Self::Path {
-            path: path
-                .trim_matches(['{', '}'])
-                .split('.')
-                .filter(|step| !step.is_empty())
-                .map(str::to_owned)
-                .collect(),
-            value: value.trim_matches(['"', '\'']).to_owned(),
+        let path = |path: &str, value: &str| {
+            Ok::<_, String>(Self::Path {
+                path: Path::relaxed(path)?,
+                value: value.trim_matches(['"', '\'']).to_owned(),
+            })
         };
         match text.split_once('=') {
             None if text == "create" => Ok(Self::Create),
             None if text == "delete" => Ok(Self::Delete),
-            Some(("phase", phase)) => Ok(path(".status.phase", phase)),
-            Some(("jsonpath", rest)) => match rest.rsplit_once('=') {
-                Some((steps, value)) => Ok(path(steps, value)),
+            Some(("phase", phase)) => path(".status.phase", phase),
+            // A filter between the braces has signs of its own.
+            Some(("jsonpath", rest)) => match rest
+                .rfind("}=")
+                .map_or(rest.rfind('='), |at| Some(at + 1))
+            {
+                Some(at) => path(&rest[..at], &rest[at + 1..]),
                 None => Err("a jsonpath needs a value: jsonpath={.status.phase}=Running".into()),
             },
             Some(("condition", rest)) => {
@@ -98,9 +101,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
             Kind::Pod => of_pods(settings, &args, names).await?,
             Kind::Workload(kind) => of_workloads(settings, &args, kind, names).await?,
             Kind::Object(kind) => {
-                return Err(CliError::Usage {
-                    message: format!("a {kind} has nothing that could be waited for"),
-                });
+                return Err(UsageError::NothingToWaitFor { kind }.into());
             }
         }
     }
@@ -110,9 +111,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
 async fn of_pods(settings: &Settings, args: &Args, names: Vec<String>) -> Result<(), CliError> {
     let chosen: Vec<(String, String)> = if names.is_empty() {
         if !args.all && args.scope.selector.is_none() {
-            return Err(CliError::Usage {
-                message: "which pods? Name them, or say --all or -l".into(),
-            });
+            return Err(UsageError::which("pods", "Name them, or say --all or -l").into());
         }
         let pods = pods::all(settings, &args.scope).await?;
         pods.into_iter()
@@ -200,9 +199,7 @@ async fn of_workloads(
         names
     };
     if names.is_empty() {
-        return Err(CliError::Usage {
-            message: format!("which {kind}? Name them, or say --all or -l"),
-        });
+        return Err(UsageError::which(&kind.to_string(), "Name them, or say --all or -l").into());
     }
     let until = tokio::time::Instant::now() + args.timeout;
     for name in names {
@@ -254,19 +251,12 @@ fn condition(object: &Value, name: &str, wanted: &str) -> bool {
     })
 }
 
-fn is_at(object: &Value, path: &[String], wanted: &str) -> bool {
-    let found = path.iter().try_fold(object, |value, step| {
-        // `containers[0]`: a name, then places in lists.
-        let mut steps = step.split(['[', ']']).filter(|step| !step.is_empty());
-        let value = value.get(steps.next()?)?;
-        steps.try_fold(value, |value, at| value.get(at.parse::<usize>().ok()?))
-    });
-    match found {
-        Some(serde_json::Value::String(text)) => text == wanted,
-        Some(value) => wanted
-            .parse()
-            .is_ok_and(|wanted: serde_json::Value| *value == wanted),
-        None => false,
+/// Whether one value is there, and this one.
+fn is_at(object: &Value, path: &Path, wanted: &str) -> bool {
+    match path.of(object).as_slice() {
+        [Value::String(text)] => text == wanted,
+        [value] => wanted.parse().is_ok_and(|wanted: Value| **value == wanted),
+        _ => false,
     }
 }
 
@@ -286,12 +276,18 @@ mod tests {
             })
         );
         let phase = Goal::Path {
-            path: vec!["status".into(), "phase".into()],
+            path: Path::relaxed("status.phase").unwrap(),
             value: "Succeeded".into(),
         };
         assert_eq!(goal("phase=Succeeded"), Ok(phase.clone()));
         assert_eq!(goal("jsonpath={.status.phase}=Succeeded"), Ok(phase));
+        let ready =
+            goal("jsonpath={.status.conditions[?(@.type==\"Ready\")].status}=True").unwrap();
+        let object = serde_json::json!({"status": {"conditions": [
+            {"type": "Initialized", "status": "False"}, {"type": "Ready", "status": "True"}]}});
+        assert!(holds(&object, &ready));
         assert!(goal("jsonpath={.status.phase}").is_err());
+        assert!(goal("jsonpath={.status[}=x").is_err());
         assert!(goal("ready").is_err());
     }
 

@@ -123,7 +123,8 @@ fn definitions(
     let uid = &present.plan.identity.uid;
     let shared = match present.plan.identity.network {
         Some(_) => {
-            let preview = network::preview(settings, &host::boot_id());
+            let name = present.plan.gateway().map_or("", |(network, _)| network);
+            let preview = network::preview(settings, name, &host::boot_id());
             Some(preview.map_err(HostError::from)?.1)
         }
         None => None,

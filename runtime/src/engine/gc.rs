@@ -1,6 +1,7 @@
 //! Finds what no record accounts for, and removes it.
 
 use super::EngineError;
+use crate::cni;
 use crate::host::lock::FileLock;
 use crate::host::rules::{self, Family};
 use crate::host::{self, HostError, cgroup, network, process, resolver};
@@ -43,6 +44,7 @@ pub async fn gc(settings: &Settings, check: bool) -> Result<Vec<Leftover>, Engin
     sweep.pods();
     sweep.processes(&seen);
     sweep.directories(&seen);
+    sweep.cni(&seen);
     sweep.network(&seen)?;
     sweep.cgroups(&seen);
     sweep.names(&seen);
@@ -55,6 +57,8 @@ struct Seen {
     cgroups: Vec<String>,
     run_directories: Vec<PathBuf>,
     addresses: Vec<PodUid>,
+    /// Pods for which CNI's plugins have done something.
+    attached: Vec<PodUid>,
     interfaces: Vec<String>,
     tables: Vec<(Family, String)>,
     names: Vec<PathBuf>,
@@ -67,6 +71,7 @@ impl Seen {
             cgroups: cgroup::children(&settings.cgroup()),
             run_directories: entries(&settings.state.join("pods")),
             addresses: network::holders(settings, &host::boot_id()).map_err(HostError::from)?,
+            attached: cni::holders(settings),
             // Without netlink there are no interfaces of ours either.
             interfaces: network::interfaces(settings).unwrap_or_default(),
             tables: network::tables(settings),
@@ -172,7 +177,8 @@ impl Sweep<'_> {
         // Supervisors, servers of host files, and all of a pod whose directory
         // was removed by hand: the cgroup is this root's.
         let own = std::process::id();
-        let pods = seen.cgroups.iter().filter(|name| *name != resolver::CGROUP);
+        let pods = seen.cgroups.iter();
+        let pods = pods.filter(|name| !name.starts_with(resolver::CGROUP));
         for name in pods {
             let processes = cgroup::processes(&self.settings.cgroup().join(name));
             for pid in processes.into_iter().filter(|pid| *pid != own) {
@@ -226,6 +232,22 @@ impl Sweep<'_> {
         }
     }
 
+    fn cni(&mut self, seen: &Seen) {
+        let settings = self.settings;
+        for uid in &seen.attached {
+            if !self.known.live.contains(uid) {
+                self.found(format!("CNI networks of the pod {uid}"), || {
+                    cni::release(settings, uid).map_err(HostError::from)
+                });
+            }
+        }
+        for path in cni::stray_namespaces(settings) {
+            self.found(format!("network namespace {}", path.display()), || {
+                cni::remove_namespace(&path).map_err(HostError::from)
+            });
+        }
+    }
+
     fn network(&mut self, seen: &Seen) -> Result<(), EngineError> {
         let settings = self.settings;
         let boot_id = host::boot_id();
@@ -262,16 +284,16 @@ impl Sweep<'_> {
                 rules::remove(*family, name).map_err(HostError::from)
             });
         }
-        if wanted.is_empty()
-            && let Some(process) = resolver::running(settings)
-        {
-            self.found(
-                format!("process {} that resolves pods' names", process.pid),
-                || {
-                    resolver::end(settings);
+        for net in network::Net::all(settings).map_err(HostError::from)? {
+            if let (false, Some(process)) =
+                (wanted.contains(&net.bridge()), resolver::running(&net))
+            {
+                let what = format!("process {} that resolves pods' names", process.pid);
+                self.found(what, || {
+                    resolver::end(&net);
                     Ok::<(), EngineError>(())
-                },
-            );
+                });
+            }
         }
         for name in seen
             .interfaces
@@ -287,9 +309,11 @@ impl Sweep<'_> {
 
     fn cgroups(&mut self, seen: &Seen) {
         let parent = self.settings.cgroup();
+        let nets = network::Net::all(self.settings).unwrap_or_default();
         for name in &seen.cgroups {
-            let is_resolver =
-                name == resolver::CGROUP && resolver::running(self.settings).is_some();
+            let is_resolver = nets
+                .iter()
+                .any(|net| *name == resolver::cgroup_name(net) && resolver::running(net).is_some());
             if !is_resolver && !self.is_live(name) {
                 let path = parent.join(name);
                 self.found(

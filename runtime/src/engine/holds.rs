@@ -29,6 +29,15 @@ impl Images {
         self.0.resolve(reference)
     }
 
+    /// The image of that name, or whose identifier begins so; it stays from now on.
+    pub fn find(&mut self, name_or_id: &str) -> Result<Option<Image>, StoreError> {
+        let found = self.0.store().find(name_or_id)?;
+        match found {
+            Some(image) if self.0.take(&image)? => Ok(Some(image)),
+            _ => Ok(None),
+        }
+    }
+
     /// This image stays from now on; `false` when it was removed before.
     pub fn hold(&mut self, image: &Image) -> Result<bool, StoreError> {
         self.0.take(image)

@@ -2,19 +2,21 @@
 //! supervisor.
 
 use super::owner::supervise;
+use super::place::{self, Places};
 use super::{EngineError, PodView, claims, view};
 use crate::api::client::Watch;
+use crate::host;
 use crate::host::lock::FileLock;
-use crate::host::{self, HostError, network};
 use crate::plan::{self, HostFacts, Identity, ImageFacts, NetworkFacts, Objects, Plan, PlanError};
 use crate::pod::{self, PodState};
 use crate::policy;
 use crate::settings::Settings;
-use crate::spec::{ObjectKind, PodSpec};
+use crate::spec::{ObjectKind, PodSpec, SeccompChoice};
 use crate::store::status::{EventKind, ReceiptLine};
 use crate::store::{self, Definition, Record};
 use beluga_proto::PodUid;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// Size of a scratch disk when nothing asks for more, in bytes; sparse.
 const SCRATCH_BYTES: u64 = 10 << 30;
@@ -49,21 +51,12 @@ pub async fn start(settings: &Settings, request: StartRequest) -> Result<Startin
     let uid = PodUid::from_random(pod::random_bytes());
     let boot_id = host::boot_id();
     let name = request.spec.name.resolve(pod::random_bytes());
-    let place = if request.spec.has_network() {
-        let wanted = network::Wanted {
-            names: names(&request.spec, &name),
-            ports: request.spec.published(),
-        };
-        let claimed = network::claim(settings, &uid, &boot_id, wanted);
-        Some(claimed.map_err(HostError::from)?)
-    } else {
-        None
-    };
-    let made = make(settings, &uid, &boot_id, (name, place), request);
+    let places = place::claim(settings, &uid, &boot_id, (&name, &request.spec));
+    let made = places.and_then(|places| make(settings, &uid, &boot_id, (name, places), request));
     let (view, lock) = match made {
         Ok(made) => made,
         Err(error) => {
-            let _ = network::release(settings, &uid, &boot_id);
+            place::release(settings, &uid, &boot_id);
             return Err(error);
         }
     };
@@ -71,7 +64,7 @@ pub async fn start(settings: &Settings, request: StartRequest) -> Result<Startin
     let enforced = policy::enforce(settings).map_err(EngineError::from);
     let supervised = enforced.and_then(|()| supervise(settings, &uid, &lock, pod::TASK_START));
     if let Err(error) = supervised {
-        let _ = network::release(settings, &uid, &boot_id);
+        place::release(settings, &uid, &boot_id);
         let _ = policy::enforce(settings);
         if let Some(record) = store::read_record(settings, &uid)? {
             let _ = store::remove(settings, &record);
@@ -84,25 +77,17 @@ pub async fn start(settings: &Settings, request: StartRequest) -> Result<Startin
     Ok(Starting { view, watch })
 }
 
-/// How other pods find it.
-fn names(spec: &PodSpec, name: &str) -> network::PodNames {
-    network::PodNames {
-        namespace: spec.namespace.clone(),
-        name: name.to_owned(),
-        hostname: plan::short_name(spec, name),
-        subdomain: spec.subdomain.clone(),
-    }
-}
-
 fn make(
     settings: &Settings,
     uid: &PodUid,
     boot_id: &str,
-    named: (String, Option<network::Place>),
+    named: (String, Places),
     request: StartRequest,
 ) -> Result<(PodView, FileLock), EngineError> {
     let given = (&request.spec, &request.images, &request.objects);
-    let plan = plan_for(settings, uid, named, given)?;
+    // Until the pod has a record, nobody else may take its cards back.
+    let (name, places) = &named;
+    let plan = plan_for(settings, uid, (name, places), given)?;
     let files = plan::files(&request.spec, &request.objects, &plan)?;
     let mut state = PodState::new(&plan, pod::now());
     state.status.receipt.push(ReceiptLine {
@@ -125,6 +110,7 @@ fn make(
     let record = Record::new(&definition, boot_id, state);
     // No other pod may come to hold its claims between the look and the record.
     let _claims = claims::take(settings, &definition.spec)?;
+    let _room = store::room::admit(settings, &definition.spec)?;
     let lock = store::create(settings, &definition, &record)?;
     for (volume, pieces) in files {
         if let Err(error) = store::files::begin(settings, uid, &volume, &pieces) {
@@ -144,25 +130,25 @@ pub fn preview(
 ) -> Result<Plan, EngineError> {
     // A UID that says that it is nobody's.
     let uid = PodUid::from_random([0; 16]);
-    let preview = || network::preview(settings, &host::boot_id()).map_err(HostError::from);
-    let place = spec.has_network().then(preview).transpose()?;
     let name = spec.name.resolve(pod::random_bytes());
-    plan_for(settings, &uid, (name, place), (spec, images, objects))
+    let places = place::preview(settings, &uid, (&name, spec))?;
+    plan_for(settings, &uid, (&name, &places), (spec, images, objects))
 }
 
 fn plan_for(
     settings: &Settings,
     uid: &PodUid,
-    (name, place): (String, Option<network::Place>),
+    (name, places): (&str, &Places),
     (spec, images, objects): (&PodSpec, &BTreeMap<String, ImageFacts>, &Objects),
 ) -> Result<Plan, EngineError> {
-    let (network, shared) = place.unzip();
+    let (network, shared) = places.native.clone().unzip();
     let facts = host_facts(settings, uid, spec, shared)?;
     let identity = Identity {
         uid: uid.clone(),
-        name,
+        name: name.to_owned(),
         namespace: spec.namespace.clone(),
         network,
+        carried: places.carried().cloned(),
     };
     Ok(plan::plan(spec, images, objects, &facts, identity)?)
 }
@@ -179,11 +165,14 @@ pub(super) fn host_facts(
         initramfs: parts.initramfs,
         pod_dir: settings.pod_dir(uid),
         run_dir: settings.run_dir(uid),
-        cgroup: settings.cgroup().join(uid.as_str()),
+        cgroup: cgroup(settings, uid, spec),
         network,
         claims_dir: crate::objects::directory(settings, &spec.namespace, ObjectKind::Claim),
         host_paths: settings.host_paths.clone(),
+        unsafe_sysctls: settings.unsafe_sysctls.clone(),
+        memory_throttling: settings.memory_throttling,
         host_files: host::share::files(spec.host_paths()),
+        seccomp: seccomp_profiles(settings, spec),
         node_name: node_name(),
         resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         cpus: std::thread::available_parallelism()
@@ -191,6 +180,33 @@ pub(super) fn host_facts(
         memory_mib: host_memory_mib(),
         scratch_bytes: SCRATCH_BYTES,
     })
+}
+
+/// The pod's cgroup: below the one of this root, or below one that is not ours.
+fn cgroup(settings: &Settings, uid: &PodUid, spec: &PodSpec) -> PathBuf {
+    let parent = spec
+        .sandbox
+        .as_ref()
+        .and_then(|one| one.cgroup_parent.as_ref());
+    match parent {
+        Some(parent) => parent.join(format!("{}-{uid}", settings.cgroup().display())),
+        None => settings.cgroup().join(uid.as_str()),
+    }
+}
+
+/// The seccomp profiles of the host that a pod names. What cannot be read is
+/// missed by the plan.
+fn seccomp_profiles(settings: &Settings, spec: &PodSpec) -> BTreeMap<String, String> {
+    let choices = spec.all_containers().map(|one| &one.security.seccomp);
+    let named = choices.filter_map(|choice| match choice {
+        Some(SeccompChoice::Localhost(profile)) => Some(profile),
+        _ => None,
+    });
+    let found = named.filter_map(|profile| {
+        let text = std::fs::read_to_string(settings.seccomp_dir.join(profile)).ok()?;
+        Some((profile.clone(), text))
+    });
+    found.collect()
 }
 
 /// The host's name, as a node's.

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 /// Where cgroup v2 is mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
 
+/// How the cgroups of all pods of a root begin.
+const OURS: &[u8] = b"beluga-";
+
 /// Controllers that the limits need.
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 
@@ -55,6 +58,7 @@ pub fn create(plan: &CgroupPlan) -> Result<Vec<&'static str>, CgroupError> {
         "cpu.weight",
         plan.cpu_weight.map(|weight| weight.to_string()),
     );
+    set("pids.max", plan.pids_max.map(|most| most.to_string()));
     Ok(missing)
 }
 
@@ -123,7 +127,10 @@ pub fn remove(path: &Path) -> Result<(), CgroupError> {
         _ => {}
     }
     if let Some(parent) = path.parent()
-        && parent != Path::new(MOUNT)
+        && parent.parent() == Some(Path::new(MOUNT))
+        && parent
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(OURS))
     {
         // Fails while another pod is in it, which is as it should be.
         let _ = std::fs::remove_dir(parent);

@@ -4,8 +4,11 @@
 //! runs: from then on the pod's record owns what was made, and [`release`]
 //! takes it back by name, in whichever process that happens.
 
+pub mod audit;
+pub mod carry;
 pub mod cgroup;
 pub mod lock;
+pub mod mounts;
 pub mod netlink;
 pub mod network;
 mod nft;
@@ -33,6 +36,12 @@ pub enum HostError {
     /// The network.
     #[error(transparent)]
     Network(#[from] network::NetworkError),
+    /// A card that others have made.
+    #[error(transparent)]
+    Carry(#[from] carry::CarryError),
+    /// A network of CNI.
+    #[error(transparent)]
+    Cni(#[from] crate::cni::CniError),
     /// The packet filter.
     #[error(transparent)]
     Rules(#[from] rules::RulesError),
@@ -100,33 +109,17 @@ pub fn apply(settings: &Settings, step: &HostStep, made: &mut Made) -> Result<Gu
                 .map_err(PathError::on("make directory", path))?;
         }
         HostStep::Scratch { path, bytes } => scratch::create(settings, path, *bytes)?,
+        HostStep::Disk(disk) => scratch::create_volume(&disk.path, disk.bytes, disk.is_block)?,
+        HostStep::Mounts { path } => mounts::create(path)?,
         HostStep::Share(plan) => {
             made.shares
                 .push(share::serve(&settings.share_server()?, plan)?);
         }
-        HostStep::Bridge {
-            name,
-            gateway,
-            gateway6,
-            mtu,
-        } => {
-            let gateways: Vec<_> = [Some(*gateway), *gateway6].into_iter().flatten().collect();
-            network::ensure_bridge(settings, name, &gateways, *mtu)?;
-        }
-        HostStep::Guard {
-            tap,
-            mac,
-            addresses,
-        } => rules::guard(tap, *mac, addresses)?,
-        HostStep::Publish {
-            table,
-            addresses,
-            ports,
-        } => rules::publish(table, addresses, ports)?,
-        HostStep::Tap { name, bridge, mtu } => {
-            let tap = network::add_tap(name, bridge, *mtu)?;
-            made.taps.push((name.clone(), tap));
-        }
+        HostStep::Bridge { .. }
+        | HostStep::Tap { .. }
+        | HostStep::Guard { .. }
+        | HostStep::Publish { .. }
+        | HostStep::Carry { .. } => made.taps.extend(apply_network(settings, step)?),
         HostStep::Cgroup(plan) => match cgroup::create(plan) {
             Ok(missing) => {
                 if !missing.is_empty() {
@@ -147,12 +140,61 @@ pub fn apply(settings: &Settings, step: &HostStep, made: &mut Made) -> Result<Gu
     Ok(guard)
 }
 
+/// Does one step of the network; gives the tap that it made, with its name.
+fn apply_network(
+    settings: &Settings,
+    step: &HostStep,
+) -> Result<Option<(String, OwnedFd)>, HostError> {
+    match step {
+        HostStep::Bridge {
+            network,
+            gateway,
+            gateway6,
+            mtu,
+            beyond,
+            ..
+        } => {
+            let gateways: Vec<_> = [Some(*gateway), *gateway6].into_iter().flatten().collect();
+            network::ensure_bridge(settings, network, (&gateways, *mtu), beyond)?;
+        }
+        HostStep::Guard {
+            tap,
+            mac,
+            addresses,
+        } => rules::guard(tap, *mac, addresses)?,
+        HostStep::Publish {
+            table,
+            addresses,
+            ports,
+        } => rules::publish(table, addresses, ports)?,
+        HostStep::Tap { name, bridge, mtu } => {
+            let tap = network::add_tap(name, bridge, *mtu)?;
+            return Ok(Some((name.clone(), tap)));
+        }
+        HostStep::Carry {
+            netns,
+            card,
+            tap,
+            mac,
+            mtu,
+            addresses,
+        } => {
+            let fd = carry::tap(netns, card, tap, *mtu, (*mac, addresses))?;
+            return Ok(Some((tap.clone(), fd)));
+        }
+        HostStep::Directory { .. }
+        | HostStep::Scratch { .. }
+        | HostStep::Disk(_)
+        | HostStep::Mounts { .. }
+        | HostStep::Share(_)
+        | HostStep::Cgroup(_) => {}
+    }
+    Ok(None)
+}
+
 fn describe(error: &cgroup::CgroupError) -> String {
-    use std::error::Error as _;
-    let cause = error
-        .source()
-        .map_or_else(String::new, |cause| format!(": {cause}"));
-    format!("the pod has no cgroup on the host: {error}{cause}")
+    let why = crate::error_chain(error);
+    format!("the pod has no cgroup on the host: {why}")
 }
 
 fn undo(step: &HostStep) -> Result<(), HostError> {
@@ -160,11 +202,15 @@ fn undo(step: &HostStep) -> Result<(), HostError> {
         // Directories go with the record (`pods/<uid>`) or with the supervisor.
         HostStep::Directory { .. } => Ok(()),
         HostStep::Scratch { path, .. } => Ok(PathError::remove_file(path)?),
+        HostStep::Disk(disk) => Ok(PathError::remove_file(&disk.path)?),
+        HostStep::Mounts { path } => Ok(mounts::remove(path)?),
         // Ends with its VMM, or with what `Made` holds of it.
         HostStep::Share(_) => Ok(()),
         // Shared: goes with the last address, in `release`.
         HostStep::Bridge { .. } => Ok(()),
         HostStep::Tap { name, .. } => Ok(network::remove_interface(name)?),
+        // Goes with its namespace, in `release`.
+        HostStep::Carry { .. } => Ok(()),
         HostStep::Guard { tap, .. } => Ok(rules::remove(Family::Device, tap)?),
         HostStep::Publish { table, .. } => Ok(rules::remove(Family::Internet, table)?),
         HostStep::Cgroup(plan) => {
@@ -185,6 +231,9 @@ pub fn release(settings: &Settings, plan: &Plan, boot_id: &str) -> Vec<HostError
         .collect();
     let uid = &plan.identity.uid;
     if let Err(error) = network::release(settings, uid, boot_id) {
+        errors.push(error.into());
+    }
+    if let Err(error) = crate::cni::release(settings, uid) {
         errors.push(error.into());
     }
     errors

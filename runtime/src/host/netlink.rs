@@ -1,6 +1,12 @@
 //! Links and addresses of the host over rtnetlink. Synchronous: each request
 //! is answered by the kernel before `recv` could sleep.
 
+mod redirect;
+mod routes;
+mod survey;
+
+pub use survey::Routed;
+
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
     NetlinkPayload,

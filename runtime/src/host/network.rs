@@ -1,18 +1,25 @@
-//! The pod network of one root: a bridge, a /24 of its own, an address per pod.
+//! The pod networks of one root: each a bridge, and an address per pod. One has
+//! no definition and a /24 of its own; others are made by name.
 //!
-//! Two files, each changed under a lock of its own:
+//! Files, each changed under a lock of its own:
 //!
 //! ```text
-//! <root>/network/leases.json      who has which address, and which /24 this root has
-//! /run/beluga-subnets/10.88.N     names the root that has this /24: host-wide
+//! <root>/network/leases.json              who has which address, and which /24 this root has
+//! <root>/network/named/NAME/leases.json   the same of a network with a name
+//! /run/beluga-subnets/10.88.N             names the root that has this /24: host-wide
 //! ```
-//! A /24 is claimed with a root's first address and given back with its last,
-//! and the bridge is made and removed under the same lock.
+//! A /24 is claimed with a root's first address and given back with its last, that
+//! of a name with the name. Bridges are made with the first address and removed
+//! with the last under the lock of the leases.
 
+pub mod definition;
 mod leases;
+mod net;
 mod subnets;
 
+pub use definition::{Definition, Wanted as WantedNetwork};
 pub use leases::{FILE as LEASES, Leases, PodNames};
+pub use net::{Net, bridge_of};
 
 use super::netlink::{Netlink, NetlinkError};
 use super::nft::Family;
@@ -20,15 +27,13 @@ use super::ports::{self, PortError};
 use super::resolver;
 use super::rules::{self, RulesError};
 use crate::path_error::PathError;
-use crate::plan::{NetworkFacts, NetworkIdentity};
+use crate::plan::{Beyond, NetworkFacts, NetworkIdentity};
 use crate::settings::Settings;
-use crate::spec::Published;
+use crate::spec::{Network as Block, Published};
 use beluga_proto::PodUid;
 use beluga_proto::pod::Address;
-use beluga_proto::vm::MacAddress;
 use leases::PortLease;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -63,6 +68,32 @@ pub enum NetworkError {
     /// Every address of the network is in use.
     #[error("all {count} addresses of the pod network are in use: delete pods, or use another root", count = POD_HOSTS.len())]
     Full,
+    /// There is no network of that name.
+    #[error("there is no network {name:?}")]
+    Absent {
+        /// As it was asked for.
+        name: String,
+    },
+    /// There is one of that name.
+    #[error("the network {name:?} exists already")]
+    Exists {
+        /// Its name.
+        name: String,
+    },
+    /// Pods are in it.
+    #[error("the network {name:?} is in use by {pods}", pods = .pods.join(", "))]
+    Used {
+        /// Its name.
+        name: String,
+        /// `namespace/name` each.
+        pods: Vec<String>,
+    },
+    /// It cannot be as it was asked for.
+    #[error("{why}")]
+    Refused {
+        /// A sentence.
+        why: String,
+    },
     /// Every /24 of the pool is claimed or routed elsewhere.
     #[error(
         "every /24 of 10.88.0.0/16 is claimed by another root or routed elsewhere on this host"
@@ -100,6 +131,8 @@ pub type Place = (NetworkIdentity, NetworkFacts);
 /// What a pod wants of its network.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
+    /// Which.
+    pub network: String,
     /// How others find it.
     pub names: PodNames,
     /// Ports of the host that lead to it.
@@ -114,23 +147,35 @@ pub fn claim(
     settings: &Settings,
     uid: &PodUid,
     boot_id: &str,
-    Wanted { names, ports }: Wanted,
+    wanted: Wanted,
 ) -> Result<Place, NetworkError> {
-    let _lock = leases::lock(settings)?;
+    let Wanted {
+        network,
+        names,
+        ports,
+    } = wanted;
+    // Until it has a pod, a network may be removed.
+    let _all = leases::lock_all(settings)?;
+    let net = Net::open(settings, &network)?;
+    let _lock = leases::lock(&net.home())?;
     // Held until what is claimed is on disk, where other roots look.
     let _claims = subnets::lock()?;
-    let mut leases = leases::read(settings, boot_id)?;
+    let mut leases = leases::read(&net.home(), boot_id)?;
     if !ports.is_empty() {
-        admit_ports(settings, &leases, (uid, boot_id), &ports)?;
+        admit_ports(settings, (uid, boot_id), &ports)?;
     }
-    let subnet = match leases.subnet {
-        Some(subnet) => subnet,
-        None => subnets::claim(settings)?,
-    };
-    leases.subnet = Some(subnet);
+    match net.definition() {
+        Some(definition) => subnets::register(settings, definition)?,
+        None if leases.subnet.is_none() => {
+            let named = definition::list(settings)?;
+            let named: Vec<_> = named.iter().map(|one| one.subnet).collect();
+            leases.subnet = Some(subnets::claim(settings, &named)?);
+        }
+        None => {}
+    }
     let host = match leases.host_of(uid) {
         Some(host) => host,
-        None => leases.next_free().ok_or(NetworkError::Full)?,
+        None => net.next_free(&leases)?,
     };
     leases.last = host;
     leases.pods.insert(host, uid.clone());
@@ -140,48 +185,95 @@ pub fn claim(
         leases.ports.insert(host, PortLease { pod, ports });
     }
     leases.names.insert(host, names);
-    leases::write(settings, &leases)?;
-    Ok(place(settings, subnet, host))
+    leases::write(&net.home(), &leases)?;
+    Ok(net.place(leases.subnet.unwrap_or(0), host))
 }
 
 /// The place that the next pod would get; claims nothing.
-pub fn preview(settings: &Settings, boot_id: &str) -> Result<Place, NetworkError> {
-    let leases = leases::read(settings, boot_id)?;
-    let host = leases.next_free().ok_or(NetworkError::Full)?;
-    Ok(place(settings, leases.subnet.unwrap_or(0), host))
+pub fn preview(settings: &Settings, network: &str, boot_id: &str) -> Result<Place, NetworkError> {
+    let net = Net::open(settings, network)?;
+    let leases = leases::read(&net.home(), boot_id)?;
+    let host = net.next_free(&leases)?;
+    Ok(net.place(leases.subnet.unwrap_or(0), host))
 }
 
-/// Takes the pod's address back; with the last one of the root the bridge and
-/// the /24 go too. Nothing to take back is no error.
+/// Takes the pod's address back; with the last one of a network the bridge goes
+/// too. Nothing to take back is no error.
 pub fn release(settings: &Settings, uid: &PodUid, boot_id: &str) -> Result<(), NetworkError> {
-    if !leases::path(settings).exists() {
-        return Ok(());
+    for net in Net::all(settings)? {
+        let home = net.home();
+        if !home.join(LEASES).exists() {
+            continue;
+        }
+        let _lock = leases::lock(&home)?;
+        let mut leases = leases::read(&home, boot_id)?;
+        leases.pods.retain(|_, owner| owner != uid);
+        let Leases {
+            pods, ports, names, ..
+        } = &mut leases;
+        ports.retain(|host, _| pods.contains_key(host));
+        names.retain(|host, _| pods.contains_key(host));
+        if leases.pods.is_empty() {
+            remove_network(&net, &mut leases)?;
+        }
+        leases::write(&home, &leases)?;
     }
-    let _lock = leases::lock(settings)?;
-    let mut leases = leases::read(settings, boot_id)?;
-    leases.pods.retain(|_, owner| owner != uid);
-    let Leases {
-        pods, ports, names, ..
-    } = &mut leases;
-    ports.retain(|host, _| pods.contains_key(host));
-    names.retain(|host, _| pods.contains_key(host));
-    if leases.pods.is_empty() {
-        remove_network(settings, &mut leases)?;
-    }
-    leases::write(settings, &leases)
+    Ok(())
 }
 
 /// Pods that hold an address.
 pub fn holders(settings: &Settings, boot_id: &str) -> Result<Vec<PodUid>, NetworkError> {
-    Ok(leases::read(settings, boot_id)?
-        .pods
-        .into_values()
-        .collect())
+    let mut found = Vec::new();
+    for net in Net::all(settings)? {
+        found.extend(leases::read(&net.home(), boot_id)?.pods.into_values());
+    }
+    Ok(found)
+}
+
+/// Networks of both families that the pods of no named network have now.
+pub fn blocks(settings: &Settings, boot_id: &str) -> Result<Vec<Block>, NetworkError> {
+    let net = Net::open(settings, "")?;
+    let subnet = leases::read(&net.home(), boot_id)?.subnet;
+    Ok(subnet.map_or_else(Vec::new, |subnet| net.blocks(subnet).to_vec()))
+}
+
+/// Who is in a network: UIDs and names.
+pub fn members(net: &Net, boot_id: &str) -> Result<Vec<(PodUid, PodNames)>, NetworkError> {
+    let leases = leases::read(&net.home(), boot_id)?;
+    let Leases { pods, names, .. } = leases;
+    let pairs = pods.into_iter();
+    let pairs = pairs.map(|(host, uid)| (uid, names.get(&host).cloned().unwrap_or_default()));
+    Ok(pairs.collect())
+}
+
+/// Removes a network with a name. Errors while a pod is in it.
+pub fn remove(settings: &Settings, name: &str, boot_id: &str) -> Result<(), NetworkError> {
+    let _all = leases::lock_all(settings)?;
+    let net = Net::open(settings, name)?;
+    let Some(definition) = net.definition() else {
+        let why = "the default network is always there".to_owned();
+        return Err(NetworkError::Refused { why });
+    };
+    let lock = leases::lock(&net.home())?;
+    let members = members(&net, boot_id)?;
+    if !members.is_empty() {
+        let pods = members.into_iter();
+        return Err(NetworkError::Used {
+            name: name.to_owned(),
+            pods: pods
+                .map(|(_, names)| format!("{}/{}", names.namespace, names.name))
+                .collect(),
+        });
+    }
+    remove_network(&net, &mut Leases::default())?;
+    let _claims = subnets::lock()?;
+    drop(lock);
+    definition::remove(settings, definition)
 }
 
 /// Names of this root's interfaces that exist now.
 pub fn interfaces(settings: &Settings) -> Result<Vec<String>, NetworkError> {
-    let prefix = bridge_name(settings);
+    let prefix = bridge_of(settings, None);
     Ok(Netlink::open()?
         .links()?
         .into_iter()
@@ -197,22 +289,24 @@ pub fn remove_interface(name: &str) -> Result<(), NetworkError> {
 
 /// Names of this root's tables of the packet filter that exist now.
 pub fn tables(settings: &Settings) -> Vec<(Family, String)> {
-    rules::tables(&bridge_name(settings))
+    rules::tables(&bridge_of(settings, None))
 }
 
-/// Makes the bridge and the network's table unless they are there.
+/// Makes a network's bridge, its table and its routes unless they are there.
 pub fn ensure_bridge(
     settings: &Settings,
-    name: &str,
-    gateways: &[Address],
-    mtu: u16,
+    network: &str,
+    (gateways, mtu): (&[Address], u16),
+    beyond: &Beyond,
 ) -> Result<(), NetworkError> {
-    let _lock = leases::lock(settings)?;
+    let net = Net::open(settings, network)?;
+    let name = &net.bridge();
+    let _lock = leases::lock(&net.home())?;
     let mut netlink = Netlink::open()?;
     let link = match netlink.link(name)? {
         Some(link) => link,
         None => {
-            netlink.add_bridge(name, mac(settings, 1).0, mtu)?;
+            netlink.add_bridge(name, net.mac(1).0, mtu)?;
             netlink.link(name)?.ok_or_else(|| NetworkError::NoBridge {
                 name: name.to_owned(),
             })?
@@ -227,7 +321,11 @@ pub fn ensure_bridge(
         netlink.add_address(&link, gateway.ip, gateway.prefix)?;
     }
     forward()?;
-    Ok(rules::ensure_network(name, gateways)?)
+    rules::ensure_network(name, gateways, beyond)?;
+    for (network, via) in &beyond.routes {
+        netlink.add_route(*network, *via)?;
+    }
+    Ok(())
 }
 
 /// Makes a tap that is a port of the bridge. It lives as long as its descriptor.
@@ -250,32 +348,6 @@ pub fn add_tap(name: &str, bridge: &str, mtu: u16) -> Result<OwnedFd, NetworkErr
     Ok(tap)
 }
 
-fn place(settings: &Settings, subnet: u8, host: u8) -> Place {
-    let address = |host| Address {
-        ip: IpAddr::V4(Ipv4Addr::new(10, 88, subnet, host)),
-        prefix: PREFIX,
-    };
-    let bridge = bridge_name(settings);
-    let address6 = |host| {
-        let ip = IpAddr::V6(ula(settings, subnet, host));
-        has_ipv6().then_some(Address { ip, prefix: 64 })
-    };
-    let identity = NetworkIdentity {
-        address: address(host),
-        address6: address6(host),
-        mac: mac(settings, host),
-        tap: format!("{bridge}t{host}"),
-    };
-    let facts = NetworkFacts {
-        gateway: address(1),
-        gateway6: address6(1),
-        mtu: mtu(&bridge),
-        resolver: resolver::is_to_be_had(settings),
-        bridge,
-    };
-    (identity, facts)
-}
-
 /// Largest packet: the bridge's own, or the smallest of what the host's ways
 /// out have, so that no packet of a pod is too large for them.
 fn mtu(bridge: &str) -> u16 {
@@ -293,34 +365,6 @@ fn mtu(bridge: &str) -> u16 {
     };
     let found = found().map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX));
     found.unwrap_or(MTU).clamp(*MTUS.start(), *MTUS.end())
-}
-
-/// An address of this root's network: unique local (RFC 4193), the prefix from
-/// the root's hash.
-fn ula(settings: &Settings, subnet: u8, host: u8) -> Ipv6Addr {
-    let [a, b, c] = hash(settings);
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&[0xfd, 0xb1, a, b, c, 0, 0, subnet]);
-    bytes[15] = host;
-    Ipv6Addr::from(bytes)
-}
-
-/// Addresses of a host part.
-#[must_use]
-pub fn addresses(settings: &Settings, leases: &Leases, host: u8) -> Vec<IpAddr> {
-    let subnet = leases.subnet.unwrap_or(0);
-    let six = has_ipv6().then(|| ula(settings, subnet, host).into());
-    let four = Ipv4Addr::new(10, 88, subnet, host).into();
-    [Some(four), six].into_iter().flatten().collect()
-}
-
-/// Whether an address is of the network of this gateway.
-#[must_use]
-pub fn is_neighbour(gateway: IpAddr, ip: IpAddr) -> bool {
-    match (gateway, ip) {
-        (IpAddr::V4(gateway), IpAddr::V4(ip)) => gateway.octets()[..3] == ip.octets()[..3],
-        _ => false,
-    }
 }
 
 fn has_ipv6() -> bool {
@@ -341,32 +385,19 @@ fn forward() -> Result<(), NetworkError> {
     Ok(())
 }
 
-fn bridge_name(settings: &Settings) -> String {
-    format!("blg{}", settings.short_hash())
-}
-
-/// A locally administered address: the root's hash, then the host part.
-fn mac(settings: &Settings, host: u8) -> MacAddress {
-    let [a, b, c] = hash(settings);
-    MacAddress([0x02, 0xb1, a, b, c, host])
-}
-
-fn hash(settings: &Settings) -> [u8; 3] {
-    let digits = settings.short_hash();
-    [0, 2, 4].map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap_or(0))
-}
-
 /// Errors when another pod or a process has one of these ports. With the claims
 /// locked, so that what other roots have on disk is all there is.
 fn admit_ports(
     settings: &Settings,
-    own: &Leases,
     (uid, boot_id): (&PodUid, &str),
     ports: &[Published],
 ) -> Result<(), NetworkError> {
-    let mut all = vec![own.clone()];
-    for root in subnets::claimants().filter(|root| *root != settings.root) {
-        let bytes = std::fs::read(root.join(LEASES)).unwrap_or_default();
+    let mut roots = subnets::claimants();
+    roots.retain(|root| *root != settings.root);
+    roots.push(settings.root.clone());
+    let mut all = Vec::new();
+    for home in roots.iter().flat_map(|root| net::homes(root)) {
+        let bytes = std::fs::read(home.join(LEASES)).unwrap_or_default();
         let leases = serde_json::from_slice::<Leases>(&bytes).unwrap_or_default();
         all.extend((leases.boot_id == boot_id).then_some(leases));
     }
@@ -386,35 +417,21 @@ fn admit_ports(
     Ok(ports::free_of_processes(ports)?)
 }
 
-fn remove_network(settings: &Settings, leases: &mut Leases) -> Result<(), NetworkError> {
-    let name = bridge_name(settings);
-    resolver::end(settings);
+fn remove_network(net: &Net, leases: &mut Leases) -> Result<(), NetworkError> {
+    let name = net.bridge();
+    resolver::end(net);
     rules::remove(Family::Internet, &name)?;
-    Netlink::open()?.delete_link(&name)?;
+    let mut netlink = Netlink::open()?;
+    for (network, via) in net.definition().iter().flat_map(|one| &one.beyond.routes) {
+        netlink.delete_route(*network, *via)?;
+    }
+    netlink.delete_link(&name)?;
     if let Some(subnet) = leases.subnet.take() {
         let _lock = subnets::lock()?;
         let path = subnets::path(subnet);
-        if subnets::is_claim_of(&path, &settings.root) {
+        if subnets::is_claim_of(&path, &net.settings().root) {
             PathError::remove_file(&path)?;
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_fit_the_kernel() {
-        let settings = Settings::new(Some("/x".into()), Some("/y".into())).unwrap();
-        let (identity, facts) = place(&settings, 255, 254);
-        assert!(
-            identity.tap.len() <= crate::sys::MAX_IFNAME,
-            "{}",
-            identity.tap
-        );
-        assert!(identity.tap.starts_with(&facts.bridge));
-        assert_eq!(identity.mac.0[0] & 3, 2, "locally administered, unicast");
-    }
 }

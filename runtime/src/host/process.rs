@@ -25,6 +25,14 @@ pub fn identify(pid: i32) -> Option<ProcessRef> {
     Some(ProcessRef { pid, start_ticks })
 }
 
+/// Whether somebody has stopped it (SIGSTOP), so that it does nothing.
+#[must_use]
+pub fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after = stat.rsplit_once(')').map(|(_, fields)| fields);
+    after.is_some_and(|fields| fields.trim_start().starts_with('T'))
+}
+
 /// A descriptor of exactly this process; `None` when it is gone, whoever has
 /// its number now.
 #[must_use]

@@ -1,13 +1,13 @@
-//! The process that resolves pods' names: one per root, on the bridge's address.
+//! The process that resolves pods' names: one per network, on the bridge's address.
 //!
 //! It is nobody's in particular. It holds a lock for as long as it lives, and
-//! says in the locked file which process it is; every supervisor of the root
+//! says in the locked file which process it is; every supervisor of the network
 //! watches it, and when it ends one of them gets the lock and starts the next.
 //! A supervisor that dies takes nothing with it. It ends with the network.
 
 use super::lock::FileLock;
+use super::network::Net;
 use super::process;
-use crate::settings::Settings;
 use crate::store::ProcessRef;
 use rustix::io::FdFlags;
 use std::fs::File;
@@ -41,14 +41,27 @@ const STEADY: Duration = Duration::from_secs(10);
 const END_MILLIS: u32 = 2000;
 
 /// What is held by the resolver, with its name in it.
-fn lock_path(settings: &Settings) -> PathBuf {
-    settings.root.join("network/resolver")
+fn lock_path(net: &Net) -> PathBuf {
+    net.home().join("resolver")
 }
 
-/// The resolver of this root, if one runs.
+/// Its cgroup, relative to the mount.
 #[must_use]
-pub fn running(settings: &Settings) -> Option<ProcessRef> {
-    let path = lock_path(settings);
+pub fn cgroup_name(net: &Net) -> String {
+    match net.definition() {
+        None => CGROUP.to_owned(),
+        Some(one) => format!("{CGROUP}-{}", one.name),
+    }
+}
+
+fn cgroup(net: &Net) -> PathBuf {
+    net.settings().cgroup().join(cgroup_name(net))
+}
+
+/// The resolver of this network, if one runs.
+#[must_use]
+pub fn running(net: &Net) -> Option<ProcessRef> {
+    let path = lock_path(net);
     if FileLock::try_take(&path).is_ok_and(|lock| lock.is_some()) {
         return None;
     }
@@ -60,20 +73,20 @@ pub fn running(settings: &Settings) -> Option<ProcessRef> {
 /// Whether a resolver can answer: not where another program of this host has
 /// port 53 of every address.
 #[must_use]
-pub fn is_to_be_had(settings: &Settings) -> bool {
+pub fn is_to_be_had(net: &Net) -> bool {
     // Some address of loopback that nobody listens on by name, and no other
     // command looks at just now.
     let [.., a, b] = std::process::id().to_be_bytes();
     let anywhere = (Ipv4Addr::new(127, 88, a, b), PORT);
-    running(settings).is_some() || UdpSocket::bind(anywhere).is_ok()
+    running(net).is_some() || UdpSocket::bind(anywhere).is_ok()
 }
 
 /// Sees to it that a resolver runs, for as long as this is polled.
-pub async fn keep(settings: Settings, gateway: IpAddr) {
+pub async fn keep(net: Net, gateway: IpAddr) {
     let mut patience = AGAIN[0];
     loop {
         let began = Instant::now();
-        match turn(&settings, gateway) {
+        match turn(&net, gateway) {
             Ok(Turn::Ours(mut child)) => drop(child.wait().await),
             Ok(Turn::Theirs(other)) => ended(other).await,
             Ok(Turn::Unknown) => {}
@@ -103,22 +116,23 @@ enum Turn {
     Unknown,
 }
 
-fn turn(settings: &Settings, gateway: IpAddr) -> io::Result<Turn> {
-    let path = lock_path(settings);
+fn turn(net: &Net, gateway: IpAddr) -> io::Result<Turn> {
+    let path = lock_path(net);
     drop(File::options().create(true).append(true).open(&path)?);
     let Some(lock) = FileLock::try_take(&path)? else {
-        let pidfd = running(settings).and_then(process::open);
+        let pidfd = running(net).and_then(process::open);
         return Ok(pidfd.map_or(Turn::Unknown, Turn::Theirs));
     };
-    let log = settings.root.join("network/resolver.log");
+    let log = net.home().join("resolver.log");
     let log = File::create(log)?;
     let inherit = |flags| rustix::io::fcntl_setfd(lock.file(), flags);
     inherit(FdFlags::empty())?;
     let spawned = tokio::process::Command::new(std::env::current_exe()?)
         .arg(RESOLVE)
-        .args([&settings.root, &settings.state])
+        .args([&net.settings().root, &net.settings().state])
         .arg(gateway.to_string())
         .arg(lock.file().as_raw_fd().to_string())
+        .arg(net.name())
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
@@ -131,21 +145,22 @@ fn turn(settings: &Settings, gateway: IpAddr) -> io::Result<Turn> {
 
 /// What the new resolver does first: it says who it is, and leaves the cgroup
 /// of the pod whose supervisor has started it.
-pub fn begin(settings: &Settings) -> io::Result<()> {
+pub fn begin(net: &Net) -> io::Result<()> {
     let own = process::identify(std::process::id().cast_signed());
-    std::fs::write(lock_path(settings), serde_json::to_vec(&own)?)?;
-    let cgroup = super::cgroup::absolute(&settings.cgroup().join(CGROUP));
-    std::fs::create_dir_all(&cgroup)?;
-    // As the pods' limits: where there is no such controller, there is none.
+    std::fs::write(lock_path(net), serde_json::to_vec(&own)?)?;
+    let cgroup = super::cgroup::absolute(&cgroup(net));
+    // A host without a writable cgroup v2 has pods and their names all the same.
+    let _ = std::fs::create_dir_all(&cgroup);
     let _ = std::fs::write(cgroup.join("memory.max"), MEMORY_MAX);
-    std::fs::write(cgroup.join("cgroup.procs"), "0")
+    let _ = std::fs::write(cgroup.join("cgroup.procs"), "0");
+    Ok(())
 }
 
 /// Ends the resolver, if one runs, and leaves nothing of it.
-pub fn end(settings: &Settings) {
-    if let Some(pidfd) = running(settings).and_then(process::open) {
+pub fn end(net: &Net) {
+    if let Some(pidfd) = running(net).and_then(process::open) {
         let _ = process::kill(&pidfd);
         let _ = process::wait_end(&pidfd, END_MILLIS);
     }
-    let _ = super::cgroup::remove(&settings.cgroup().join(CGROUP));
+    let _ = super::cgroup::remove(&cgroup(net));
 }

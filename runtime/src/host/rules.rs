@@ -10,7 +10,8 @@
 
 pub use super::nft::Family;
 use super::nft::{self, Chain, Hook, Rule, Table};
-use crate::spec::Published;
+use crate::plan::Beyond;
+use crate::spec::{Network, Published};
 use beluga_proto::pod::Address;
 use beluga_proto::vm::MacAddress;
 use std::io;
@@ -43,19 +44,56 @@ impl RulesError {
     }
 }
 
+/// How the names of all our interfaces begin.
+const OURS: &str = "blg";
+
 /// Makes the network's table unless it is there.
-pub fn ensure_network(bridge: &str, gateways: &[Address]) -> Result<(), RulesError> {
+pub fn ensure_network(
+    bridge: &str,
+    gateways: &[Address],
+    beyond: &Beyond,
+) -> Result<(), RulesError> {
     let error = RulesError::on("make the table", bridge);
     let made = nft::tables(Family::Internet).and_then(|all| {
         if all.iter().any(|name| name == bridge) {
             return Ok(());
         }
-        nft::replace(&network(bridge, gateways))
+        nft::replace(&network(bridge, gateways, beyond))
     });
     made.map_err(error)
 }
 
-fn network<'n>(bridge: &'n str, gateways: &[Address]) -> Table<'n> {
+fn network<'n>(bridge: &'n str, gateways: &[Address], beyond: &Beyond) -> Table<'n> {
+    // The host's loopback can be routed to the bridge, so that it reaches
+    // published ports; the other way it must not be (CVE-2020-8558).
+    let foreign = [true, false].map(|is_source| {
+        let rule = Rule::new().in_by(bridge);
+        let rule = if is_source {
+            rule.sent_by(LOOPBACK)
+        } else {
+            rule.sent_to(LOOPBACK)
+        };
+        rule.drop()
+    });
+    let chain = |name, hook, rules| Chain { name, hook, rules };
+    let out = masquerade(bridge, gateways, beyond);
+    let mut chains = vec![
+        chain("guard", Hook::Guard, foreign.into()),
+        chain("out", Hook::NatOut, out),
+    ];
+    let apart = apart(bridge, beyond);
+    if !apart.is_empty() {
+        chains.push(chain("apart", Hook::Forward, apart));
+    }
+    Table {
+        family: Family::Internet,
+        name: bridge,
+        chains,
+    }
+}
+
+/// Who is seen with this host's address.
+fn masquerade(bridge: &str, gateways: &[Address], beyond: &Beyond) -> Vec<Rule> {
     let mut out = Vec::new();
     for gateway in gateways {
         let own = (gateway.ip, gateway.prefix);
@@ -69,44 +107,79 @@ fn network<'n>(bridge: &'n str, gateways: &[Address]) -> Table<'n> {
             let rule = Rule::new().out_by(bridge).translated().sent_by(asking);
             out.push(rule.masquerade());
         }
+        if beyond.no_masquerade {
+            continue;
+        }
+        let like = |one: &Network| one.0.is_ipv4() == gateway.ip.is_ipv4();
+        let plain = beyond.plain().chain([PODS]).filter(like);
         let leaving = Rule::new().not_out_by(bridge).sent_by(own);
-        let leaving = match gateway.ip {
-            IpAddr::V4(_) => leaving.not_sent_to(PODS),
-            IpAddr::V6(_) => leaving,
-        };
-        out.push(leaving.masquerade());
+        out.push(plain.fold(leaving, Rule::not_sent_to).masquerade());
     }
-    // The host's loopback can be routed to the bridge, so that it reaches
-    // published ports; the other way it must not be (CVE-2020-8558).
-    let foreign = [true, false].map(|is_source| {
-        let rule = Rule::new().in_by(bridge);
-        let rule = if is_source {
-            rule.sent_by(LOOPBACK)
-        } else {
-            rule.sent_to(LOOPBACK)
-        };
-        rule.drop()
-    });
-    Table {
-        family: Family::Internet,
-        name: bridge,
-        chains: vec![
-            Chain {
-                name: "guard",
-                hook: Hook::Guard,
-                rules: foreign.into(),
-            },
-            Chain {
-                name: "out",
-                hook: Hook::NatOut,
-                rules: out,
-            },
-        ],
+    out
+}
+
+/// What may not be passed on between a network and others. Who asks for a
+/// published port gets it from anywhere but out of an internal network.
+fn apart(bridge: &str, beyond: &Beyond) -> Vec<Rule> {
+    let (from, to) = (
+        || Rule::new().in_by(bridge).not_out_by(bridge),
+        || Rule::new().out_by(bridge).not_in_by(bridge),
+    );
+    if beyond.internal {
+        return vec![from().drop(), to().drop()];
     }
+    if !beyond.isolated {
+        return Vec::new();
+    }
+    vec![
+        Rule::new().translated().accept(),
+        from().out_by_any(OURS).drop(),
+        to().in_by_any(OURS).drop(),
+    ]
 }
 
 /// Lets a tap send only what its card and addresses are the senders of.
 pub fn guard(tap: &str, mac: MacAddress, addresses: &[IpAddr]) -> Result<(), RulesError> {
+    let rules = own_only(mac, addresses, Rule::accept);
+    guard_at(tap, rules).map_err(RulesError::on("guard the tap", tap))
+}
+
+/// The same of a tap in another namespace, which is no port of a bridge: what it
+/// may send goes out by the interface of number `to`, and nowhere else.
+pub fn guard_and_send(
+    tap: &str,
+    to: u32,
+    mac: MacAddress,
+    addresses: &[IpAddr],
+) -> Result<(), RulesError> {
+    let send = |rule: Rule| rule.send_by(to);
+    let rules = if addresses.is_empty() {
+        vec![
+            Rule::new().of_other_card(mac.0).count().drop(),
+            send(Rule::new()),
+        ]
+    } else {
+        own_only(mac, addresses, send)
+    };
+    guard_at(tap, rules).map_err(RulesError::on("guard the tap", tap))
+}
+
+fn guard_at(tap: &str, rules: Vec<Rule>) -> io::Result<()> {
+    let device = tap.to_owned();
+    let chain = Chain {
+        name: "guard",
+        hook: Hook::Ingress { device },
+        rules,
+    };
+    nft::replace(&Table {
+        family: Family::Device,
+        name: tap,
+        chains: vec![chain],
+    })
+}
+
+/// Packets of a card and its addresses pass, others are counted and dropped.
+fn own_only(mac: MacAddress, addresses: &[IpAddr], pass: impl Fn(Rule) -> Rule) -> Vec<Rule> {
     let mut rules = vec![Rule::new().of_other_card(mac.0).count().drop()];
     let link_local = link_local(mac);
     for ip in addresses {
@@ -115,38 +188,27 @@ pub fn guard(tap: &str, mac: MacAddress, addresses: &[IpAddr]) -> Result<(), Rul
                 // ARP: the sender's card and address, as the frame has them.
                 for sender in [*ip, Ipv4Addr::UNSPECIFIED] {
                     let arp = Rule::new().of_type(ARP).with_bytes(8, &mac.0);
-                    rules.push(arp.with_bytes(14, &sender.octets()).accept());
+                    rules.push(pass(arp.with_bytes(14, &sender.octets())));
                 }
                 let rule = Rule::new().of_type(IPV4);
-                rules.push(rule.of_source((*ip).into(), 32).accept());
+                rules.push(pass(rule.of_source((*ip).into(), 32)));
             }
             IpAddr::V6(_) => {}
         }
     }
     // Without an address of its own a card still has that of the link.
-    let own = addresses.iter().find_map(|ip| match ip {
+    let own = addresses.iter().filter_map(|ip| match ip {
         IpAddr::V6(ip) => Some(*ip),
         IpAddr::V4(_) => None,
     });
-    rules.extend(ipv6(own.unwrap_or(link_local), link_local));
+    rules.extend(ipv6(&own.chain([link_local]).collect::<Vec<_>>(), pass));
     rules.push(Rule::new().count().drop());
-    let table = Table {
-        family: Family::Device,
-        name: tap,
-        chains: vec![Chain {
-            name: "guard",
-            hook: Hook::Ingress {
-                device: tap.to_owned(),
-            },
-            rules,
-        }],
-    };
-    nft::replace(&table).map_err(RulesError::on("guard the tap", tap))
+    rules
 }
 
 /// What of IPv6 a pod may send, whose words about neighbours count as well as
 /// the address that they come from.
-fn ipv6(own: Ipv6Addr, link_local: Ipv6Addr) -> Vec<Rule> {
+fn ipv6(own: &[Ipv6Addr], pass: impl Fn(Rule) -> Rule) -> Vec<Rule> {
     /// Next header, and the types of what only a router says, and of a
     /// neighbour's advertisement (RFC 4861).
     const ICMP: u8 = 58;
@@ -157,18 +219,18 @@ fn ipv6(own: Ipv6Addr, link_local: Ipv6Addr) -> Vec<Rule> {
         let rule = Rule::new().of_type(IPV6).with_bytes(6, &[ICMP]);
         rule.with_bytes(40, &[kind])
     };
-    let senders = [own, link_local, Ipv6Addr::UNSPECIFIED];
     let mut rules = vec![icmp(ROUTER).count().drop(), icmp(REDIRECT).count().drop()];
-    for target in [own, link_local] {
-        for sender in [own, link_local] {
+    for target in own {
+        for sender in own {
             let about = icmp(NEIGHBOUR).with_bytes(48, &target.octets());
-            rules.push(about.of_source(sender.into(), 128).accept());
+            rules.push(pass(about.of_source((*sender).into(), 128)));
         }
     }
     rules.push(icmp(NEIGHBOUR).count().drop());
+    let senders = own.iter().copied().chain([Ipv6Addr::UNSPECIFIED]);
     rules.extend(senders.map(|sender| {
         let rule = Rule::new().of_type(IPV6);
-        rule.of_source(sender.into(), 128).accept()
+        pass(rule.of_source(sender.into(), 128))
     }));
     rules
 }

@@ -83,14 +83,23 @@ pub fn create(settings: &Settings, path: &Path, bytes: u64) -> Result<(), Scratc
 
 /// Makes a disk that outlives pods, with a journal, sparse. What an earlier
 /// attempt has left at `path` is written over.
-pub fn create_lasting(path: &Path, bytes: u64) -> Result<(), ScratchError> {
+fn create_lasting(path: &Path, bytes: u64) -> Result<(), ScratchError> {
     new_disk(path, bytes, |temporary| {
         format(temporary, &LASTING_ARGUMENTS, "volume")
     })
 }
 
+/// The disk of a volume: lasting, or with nothing on it.
+pub fn create_volume(path: &Path, bytes: u64, is_block: bool) -> Result<(), ScratchError> {
+    if is_block {
+        create_raw(path, bytes)
+    } else {
+        create_lasting(path, bytes)
+    }
+}
+
 /// The same with nothing on it.
-pub fn create_raw(path: &Path, bytes: u64) -> Result<(), ScratchError> {
+fn create_raw(path: &Path, bytes: u64) -> Result<(), ScratchError> {
     new_disk(path, bytes, |_| Ok(()))
 }
 

@@ -142,15 +142,14 @@ pub fn serve(program: &Path, plan: &SharePlan) -> Result<Served, ShareError> {
             command.arg(flag);
         }
     }
-    let child = command
+    command
         .env_clear()
         .env(POD_VARIABLE, plan.pod.as_str())
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .map_err(spawn_error)?;
+        .stderr(log);
+    let child = crate::sys::pidns::alone(|| command.spawn()).map_err(spawn_error)?;
     let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
     // Not reaped yet, so the number is its own even if it has ended.
     let pidfd = rustix::process::Pid::from_raw(pid).and_then(|pid| {

@@ -23,11 +23,23 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// How long a connection may take to prove itself.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the agent may take for what it does at once; emulated, with many
+/// before it, that is long.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Most bytes that wait to be sent before the agent counts as stuck.
 const MAX_QUEUED: usize = 16 << 20;
 
 /// Bytes read from the agent at a time.
 const READ_SIZE: usize = 8 << 10;
+
+/// Events that wait for the pod's owner before no more are read: what a guest
+/// sends beyond waits in the guest.
+pub const MAX_EVENTS: usize = 64;
+
+/// Most events of a guest in a second, each of which is put on record: far more
+/// than an agent in order ever has to tell.
+const MAX_RATE: u32 = 500;
 
 /// What the link tells the pod.
 #[derive(Debug)]
@@ -69,7 +81,7 @@ pub struct Pending {
 pub struct Link {
     shared: Arc<Mutex<Shared>>,
     is_connected: watch::Sender<bool>,
-    events: mpsc::UnboundedSender<LinkEvent>,
+    events: mpsc::Sender<LinkEvent>,
 }
 
 #[derive(Debug, Default)]
@@ -85,7 +97,7 @@ struct Shared {
 impl Link {
     /// A link without a connection; what happens on it goes to `events`.
     #[must_use]
-    pub fn new(events: mpsc::UnboundedSender<LinkEvent>) -> Self {
+    pub fn new(events: mpsc::Sender<LinkEvent>) -> Self {
         Self {
             shared: Arc::default(),
             is_connected: watch::Sender::new(false),
@@ -109,7 +121,7 @@ impl Link {
             let greeting = tokio::time::timeout(PROOF_TIMEOUT, read_hello(stream)).await;
             // One that says nothing, or nonsense, is dropped without a word.
             if let Ok(Some((hello, pending))) = greeting {
-                let _ = events.send(LinkEvent::Hello { hello, pending });
+                let _ = events.send(LinkEvent::Hello { hello, pending }).await;
             }
         });
     }
@@ -126,7 +138,7 @@ impl Link {
             fail_all(&mut shared);
             (shared.connection, Arc::clone(&shared.queued))
         };
-        self.send(welcome);
+        let _ = self.send(welcome);
         self.is_connected.send_replace(true);
         let (read, write) = pending.stream.into_split();
         let link = self.clone();
@@ -135,7 +147,7 @@ impl Link {
                 why = link.read(read, pending.decoder, connection) => why,
                 why = write_all(write, outbox, queued) => why,
             };
-            link.lost(connection, why);
+            link.lost(connection, why).await;
         });
     }
 
@@ -168,28 +180,50 @@ impl Link {
             shared.waiting.insert(id, reply);
             id
         };
-        if !self.send(&HostFrame::Request { id, request }) {
-            self.lock().waiting.remove(&id);
+        if let Err(fault) = self.send(&HostFrame::Request { id, request })
+            && let Some(reply) = self.lock().waiting.remove(&id)
+        {
+            let _ = reply.send(Err(fault));
         }
         async move { answer.await.unwrap_or_else(|_| Err(gone())) }
     }
 
-    /// Tells the agent that events up to `seq` are safe.
-    pub fn acknowledge(&self, seq: u64) {
-        self.send(&HostFrame::AckEvents { seq });
+    /// The same for what an agent in order answers at once.
+    pub fn ask(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Reply, Fault>> + Send + use<> {
+        let answer = tokio::time::timeout(ANSWER_PATIENCE, self.request(request));
+        async move {
+            answer.await.unwrap_or_else(|_| {
+                let seconds = ANSWER_PATIENCE.as_secs();
+                let message = format!("the pod's agent has not answered within {seconds} s");
+                Err(Fault::new(FaultCode::DeadlineExceeded, message))
+            })
+        }
     }
 
-    fn send(&self, frame: &HostFrame) -> bool {
+    /// Tells the agent that events up to `seq` are safe.
+    pub fn acknowledge(&self, seq: u64) {
+        // Without a connection there is nobody to tell: events come again.
+        let _ = self.send(&HostFrame::AckEvents { seq });
+    }
+
+    fn send(&self, frame: &HostFrame) -> Result<(), Fault> {
         use std::sync::atomic::Ordering;
-        let Ok(bytes) = encode(frame) else {
-            return false;
+        // That is the request's own fault: asked again, it would be no shorter.
+        let too_long = |error| {
+            let message = format!("the request cannot be sent to the pod's agent: {error}");
+            Fault::new(FaultCode::ResourceExhausted, message)
         };
+        let bytes = encode(frame).map_err(too_long)?;
         let shared = self.lock();
-        let Some(writer) = &shared.writer else {
-            return false;
-        };
+        let writer = shared.writer.as_ref().ok_or_else(gone)?;
         let queued = shared.queued.fetch_add(bytes.len(), Ordering::Relaxed);
-        queued <= MAX_QUEUED && writer.send(bytes).is_ok()
+        if queued > MAX_QUEUED {
+            return Err(gone());
+        }
+        writer.send(bytes).map_err(|_| gone())
     }
 
     async fn read(
@@ -199,11 +233,13 @@ impl Link {
         connection: u64,
     ) -> String {
         let mut buffer = vec![0u8; READ_SIZE];
+        let mut pace = Pace::new();
         loop {
             loop {
                 match decoder.next_frame::<AgentFrame>() {
                     Ok(Some(frame)) => {
-                        if let Err(why) = self.take(frame, connection) {
+                        pace.keep(&frame).await;
+                        if let Err(why) = self.take(frame, connection).await {
                             return why;
                         }
                     }
@@ -219,7 +255,7 @@ impl Link {
         }
     }
 
-    fn take(&self, frame: AgentFrame, connection: u64) -> Result<(), String> {
+    async fn take(&self, frame: AgentFrame, connection: u64) -> Result<(), String> {
         match frame {
             AgentFrame::Hello(_) => Err("the agent said hello twice".to_owned()),
             AgentFrame::Reply { id, result } => {
@@ -227,7 +263,7 @@ impl Link {
                 // A reply to nothing is the guest's nonsense, not our end.
                 if let Some(waiting) = waiting {
                     let result =
-                        result.map_err(|fault| Fault::new(fault.code, printable(fault.message)));
+                        result.map_err(|fault| Fault::new(fault.code, one_line(&fault.message)));
                     let _ = waiting.send(result);
                 }
                 Ok(())
@@ -238,14 +274,13 @@ impl Link {
                     event,
                     connection,
                 };
-                self.events
-                    .send(event)
-                    .map_err(|_| "the pod has ended".to_owned())
+                let told = self.events.send(event).await;
+                told.map_err(|_| "the pod has ended".to_owned())
             }
         }
     }
 
-    fn lost(&self, connection: u64, why: String) {
+    async fn lost(&self, connection: u64, why: String) {
         {
             let mut shared = self.lock();
             if shared.connection != connection {
@@ -255,7 +290,7 @@ impl Link {
             self.is_connected.send_replace(false);
             fail_all(&mut shared);
         }
-        let _ = self.events.send(LinkEvent::Lost { connection, why });
+        let _ = self.events.send(LinkEvent::Lost { connection, why }).await;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
@@ -263,16 +298,47 @@ impl Link {
     }
 }
 
-/// Control characters of a hostile guest must not reach a terminal.
-#[must_use]
-pub fn printable(text: String) -> String {
-    if text.chars().any(char::is_control) {
-        text.chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect()
-    } else {
-        text
+/// How many events have come in the present second.
+struct Pace {
+    second: tokio::time::Instant,
+    events: u32,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            second: tokio::time::Instant::now(),
+            events: 0,
+        }
     }
+
+    /// Waits for the next second before an event that is too much for this one.
+    async fn keep(&mut self, frame: &AgentFrame) {
+        if !matches!(frame, AgentFrame::Event { .. }) {
+            return;
+        }
+        let end = self.second + Duration::from_secs(1);
+        self.events += 1;
+        if self.events > MAX_RATE {
+            tokio::time::sleep_until(end).await;
+        }
+        if tokio::time::Instant::now() >= end {
+            *self = Self::new();
+        }
+    }
+}
+
+/// A text of the guest, fit for a record and a terminal: of so many bytes at most.
+#[must_use]
+pub fn bounded(mut text: String, most: usize) -> String {
+    text.truncate(text.floor_char_boundary(most));
+    one_line(&text)
+}
+
+/// One line of it: control characters of a hostile guest must not reach a terminal.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    crate::printable(&text.replace(['\n', '\r', '\t'], " "))
 }
 
 fn gone() -> Fault {
@@ -317,4 +383,64 @@ async fn write_all(
         queued.fetch_sub(bytes.len(), std::sync::atomic::Ordering::Relaxed);
     }
     "replaced by a newer connection".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use beluga_proto::MAX_FRAME;
+
+    #[tokio::test]
+    async fn a_request_that_fits_no_frame_is_told_as_such() {
+        let (events, _heard) = mpsc::channel(MAX_EVENTS);
+        let link = Link::new(events);
+        let fault = link.request(Request::WriteFiles {
+            volume: "v".repeat(MAX_FRAME),
+            files: Vec::new(),
+            first: true,
+            last: true,
+        });
+        assert_eq!(
+            fault.await.err().map(|fault| fault.code),
+            Some(FaultCode::ResourceExhausted)
+        );
+        let fault = link.request(Request::List).await;
+        assert_eq!(
+            fault.err().map(|fault| fault.code),
+            Some(FaultCode::Unavailable)
+        );
+    }
+
+    /// A connection over which an agent sends events without end.
+    #[tokio::test]
+    async fn a_flood_of_events_waits_in_the_guest() {
+        let (events, mut heard) = mpsc::channel(MAX_EVENTS);
+        let link = Link::new(events);
+        let (mut agent, stream) = UnixStream::pair().expect("sockets");
+        let decoder = FrameDecoder::new();
+        let (read, _write) = stream.into_split();
+        tokio::spawn(async move { link.read(read, decoder, 0).await });
+        tokio::spawn(async move {
+            for seq in 1.. {
+                let message = "w".repeat(100);
+                let frame = AgentFrame::Event {
+                    seq,
+                    event: Event::Warning { message },
+                };
+                let bytes = encode(&frame).expect("it fits");
+                if agent.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let begun = tokio::time::Instant::now();
+        for number in 1..=3 * u64::from(MAX_RATE) {
+            let Some(LinkEvent::Event { seq, .. }) = heard.recv().await else {
+                panic!("no event");
+            };
+            assert_eq!(seq, number, "none is lost");
+            assert!(heard.len() <= MAX_EVENTS);
+        }
+        assert!(begun.elapsed() >= Duration::from_secs(2));
+    }
 }

@@ -19,7 +19,9 @@ impl Output {
         }
     }
 
-    pub(super) fn index(self) -> usize {
+    /// Place among the two.
+    #[must_use]
+    pub(crate) fn index(self) -> usize {
         match self {
             Self::Stdout => 0,
             Self::Stderr => 1,

@@ -40,11 +40,21 @@ pub fn path(settings: &Settings, uid: &PodUid, container: &str, run: u32) -> Pat
     directory(settings, uid, container).join(format!("{run}.log"))
 }
 
+/// Who puts the full files of a log aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// We do, within limits.
+    Own(Limits),
+    /// Others do, and say so afterwards. The file named here says how many bytes
+    /// of each stream lie before the present log.
+    Others(PathBuf),
+}
+
 /// The log of one run, open for writing.
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
-    limits: Limits,
+    kind: Kind,
     file: File,
     /// Bytes in the file.
     length: u64,
@@ -59,19 +69,22 @@ pub struct LogFile {
 impl LogFile {
     /// Opens the log, makes it when it is missing. A last line that was torn
     /// by a crash is cut off; what is there is counted.
-    pub fn open(path: &Path, limits: Limits) -> io::Result<Self> {
+    pub fn open(path: &Path, kind: &Kind) -> io::Result<Self> {
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory)?;
         }
         let file = writable(path)?;
-        let before = segments::full(path)?.last().map_or([0; 2], |full| full.end);
+        let before = match kind {
+            Kind::Own(_) => segments::full(path)?.last().map_or([0; 2], |full| full.end),
+            Kind::Others(begins) => read_begin(begins)?,
+        };
         let (here, length) = count(&file)?;
         if length < file.metadata()?.len() {
             file.set_len(length)?;
         }
         Ok(Self {
             path: path.to_owned(),
-            limits,
+            kind: kind.clone(),
             file,
             length,
             safe: [before[0] + here[0], before[1] + here[1]],
@@ -140,20 +153,46 @@ impl LogFile {
             self.lines.shrink_to(4 * MAX_LINE);
             written?;
             self.safe[output.index()] += added;
-            if self.length >= self.limits.bytes {
+            if let Kind::Own(limits) = self.kind
+                && self.length >= limits.bytes
+            {
+                segments::put_aside(&self.path, self.safe, limits)?;
                 self.begin_next()?;
             }
         }
         Ok(())
     }
 
-    /// Puts the full file aside and begins a new one.
+    /// The log was put aside by others: goes on in a new file, which is there when
+    /// this returns.
+    pub fn reopen(&mut self) -> io::Result<()> {
+        if let Kind::Others(begins) = &self.kind {
+            // First: what is told as safe twice is only asked for in vain.
+            let [out, err] = self.safe;
+            if let Some(directory) = begins.parent() {
+                std::fs::create_dir_all(directory)?;
+            }
+            std::fs::write(begins, format!("{out} {err}"))?;
+        }
+        self.begin_next()
+    }
+
+    /// Begins a new file.
     fn begin_next(&mut self) -> io::Result<()> {
-        segments::put_aside(&self.path, self.safe, self.limits)?;
         self.file = writable(&self.path)?;
         self.length = 0;
         Ok(())
     }
+}
+
+/// Bytes of each stream that lie before the present file of a log.
+fn read_begin(path: &Path) -> io::Result<[u64; 2]> {
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok([0; 2]),
+        text => text?,
+    };
+    let mut numbers = text.split(' ').filter_map(|word| word.parse().ok());
+    Ok([numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)])
 }
 
 fn writable(path: &Path) -> io::Result<File> {
@@ -254,7 +293,7 @@ mod tests {
     #[test]
     fn a_stream_comes_back_byte_for_byte() {
         let path = temporary("exact");
-        let mut log = LogFile::open(&path, Limits::default()).unwrap();
+        let mut log = LogFile::open(&path, &Kind::Own(Limits::default())).unwrap();
         let mut sent = b"one\n\ntwo ".to_vec();
         sent.extend(vec![b'x'; 3 * MAX_LINE]);
         sent.extend(b"\nend without newline");
@@ -265,7 +304,7 @@ mod tests {
         log.finish(Output::Stdout).unwrap();
         assert_eq!(log.safe(Output::Stdout), sent.len() as u64);
         assert_eq!(contents(&path, Output::Stdout), sent);
-        let again = LogFile::open(&path, Limits::default()).unwrap();
+        let again = LogFile::open(&path, &Kind::Own(Limits::default())).unwrap();
         assert_eq!(again.safe, log.safe);
         std::fs::remove_file(&path).unwrap();
     }
@@ -273,7 +312,7 @@ mod tests {
     #[test]
     fn a_torn_last_line_is_cut_and_its_bytes_count_as_unsafe() {
         let path = temporary("torn");
-        let mut log = LogFile::open(&path, Limits::default()).unwrap();
+        let mut log = LogFile::open(&path, &Kind::Own(Limits::default())).unwrap();
         log.append(Output::Stdout, b"whole\nunfinished").unwrap();
         assert_eq!(
             log.safe(Output::Stdout),
@@ -284,7 +323,7 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for cut in 1..whole.len() {
             std::fs::write(&path, [&whole[..], &whole[..cut]].concat()).unwrap();
-            let log = LogFile::open(&path, Limits::default()).unwrap();
+            let log = LogFile::open(&path, &Kind::Own(Limits::default())).unwrap();
             assert_eq!(log.safe(Output::Stdout), 6);
             assert_eq!(std::fs::read(&path).unwrap(), whole);
         }
@@ -299,7 +338,7 @@ mod tests {
             bytes: 1000,
             files: 3,
         };
-        let mut log = LogFile::open(&path, limits).unwrap();
+        let mut log = LogFile::open(&path, &Kind::Own(limits)).unwrap();
         for number in 0..200 {
             log.append(Output::Stdout, format!("line {number}\n").as_bytes())
                 .unwrap();
@@ -316,16 +355,36 @@ mod tests {
         // Who takes over goes on counting where the other left off, also right
         // behind a full file.
         std::fs::remove_file(&path).unwrap();
-        let again = LogFile::open(&path, limits).unwrap();
+        let again = LogFile::open(&path, &Kind::Own(limits)).unwrap();
         assert_eq!(again.safe, full[1].end);
         assert!(last_words(&path).unwrap().contains("\nline 1"));
         std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]
+    fn a_log_that_others_put_aside_goes_on_in_a_new_file() {
+        let directory = temporary("aside");
+        let (path, kind) = (
+            directory.join("0.log"),
+            Kind::Others(directory.join("begins")),
+        );
+        let mut log = LogFile::open(&path, &kind).unwrap();
+        log.append(Output::Stdout, b"one\nhalf").unwrap();
+        std::fs::rename(&path, directory.join("0.log.1")).unwrap();
+        log.reopen().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"", "it is there at once");
+        log.append(Output::Stdout, b" a line\n").unwrap();
+        assert_eq!(contents(&path, Output::Stdout), b"half a line\n");
+        drop(log);
+        let again = LogFile::open(&path, &kind).unwrap();
+        assert_eq!(again.safe(Output::Stdout), 16, "with what was put aside");
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
     fn the_last_words_are_80_lines_or_2048_bytes() {
         let path = temporary("last");
-        let mut log = LogFile::open(&path, Limits::default()).unwrap();
+        let mut log = LogFile::open(&path, &Kind::Own(Limits::default())).unwrap();
         assert_eq!(last_words(&path), None);
         for line in 0..200 {
             log.append(Output::Stdout, format!("{line}\n").as_bytes())

@@ -3,6 +3,7 @@
 use crate::host::socket::with_address;
 use beluga_proto::control::{MAX_FDS, MAX_PACKET};
 use beluga_proto::{ControlCall, ControlMessage, ControlRequest};
+use rustix::fs::Mode;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
@@ -53,6 +54,9 @@ pub fn listen(path: &Path) -> Result<OwnedFd, ControlError> {
     let _ = std::fs::remove_file(path);
     let socket = socket(SocketFlags::CLOEXEC)?;
     with_address(path, |address| {
+        // The file gets the socket's own mode: the VMM cannot tell users of the
+        // host apart from within its namespace, so that this is its lock.
+        rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
         rustix::net::bind(&socket, address)?;
         rustix::net::listen(&socket, 4)
     })
@@ -167,4 +171,21 @@ fn receive_packet(socket: &OwnedFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
         bytes.truncate(received.bytes);
     }
     Ok((bytes, fds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_control_socket_is_its_makers_alone() {
+        let name = format!("beluga-control-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let socket = listen(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        drop(socket);
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(mode & 0o777, 0o600);
+    }
 }

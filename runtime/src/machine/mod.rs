@@ -6,10 +6,11 @@
 //! same reason.
 
 pub mod control;
+pub mod jail;
 
 use crate::host::process::POD_VARIABLE;
 use crate::path_error::PathError;
-use crate::plan::VmPlan;
+use crate::plan::{DiskPlan, VmPlan};
 use crate::store::ProcessRef;
 use crate::store::status::VmEnd;
 use beluga_proto::vm::{
@@ -27,6 +28,9 @@ use std::process::{Command, Stdio};
 
 /// Largest exit record that is read, in bytes: the console's 64 KiB, escaped.
 const MAX_EXIT_RECORD: u64 = 1 << 20;
+
+/// What the kernel ends a process with whose filter forbids what it calls.
+const SIGSYS: i32 = 31;
 
 /// Why a VMM cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +109,8 @@ pub fn spawn(
     given: Given,
 ) -> Result<Machine, MachineError> {
     let mut inherited = Inherited::default();
-    let config = config(plan, &mut inherited, given, files)?;
+    let mut config = config(plan, &mut inherited, given, files)?;
+    config.jail = Some(jail::of(uid));
     let memfd = rustix::fs::memfd_create("vm-config", MemfdFlags::CLOEXEC)
         .map_err(|errno| MachineError::Config {
             source: errno.into(),
@@ -117,7 +122,8 @@ pub fn spawn(
     inherited
         .share()
         .map_err(|source| MachineError::Config { source })?;
-    let child = Command::new(&files.vmm)
+    let mut command = Command::new(&files.vmm);
+    command
         .arg("--config-fd")
         .arg(number.0.to_string())
         .env_clear()
@@ -125,9 +131,9 @@ pub fn spawn(
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .map_err(|source| MachineError::Spawn {
+        .stderr(log);
+    let child =
+        crate::sys::pidns::alone(|| command.spawn()).map_err(|source| MachineError::Spawn {
             program: files.vmm.clone(),
             source,
         })?;
@@ -204,13 +210,19 @@ pub fn read_end(
                 .map(|at| at.stamp)
                 .rfind(|stamp| !stamp.is_end()),
             detail: record.detail,
+            is_host_oom: false,
             exit_code,
             signal,
             console: record.console,
         };
     }
+    // Only its parent sees the signal; another supervisor sees that it is gone.
+    let is_host_oom = oom_kills > 0 && exit_code.is_none() && signal.is_none_or(|one| one == 9);
     let detail = match (signal, exit_code) {
-        (Some(9), _) if oom_kills > 0 => "the host's out-of-memory killer ended the VMM".to_owned(),
+        _ if is_host_oom => "the host's out-of-memory killer ended the VMM".to_owned(),
+        (Some(SIGSYS), _) => {
+            "the VMM was ended by a system call that its filter forbids".to_owned()
+        }
         (Some(signal), _) => format!("the VMM was ended by signal {signal}"),
         (None, Some(code)) => format!("the VMM exited with {code} and left no exit record"),
         (None, None) => "the VMM was killed or crashed: it left no exit record".to_owned(),
@@ -218,6 +230,7 @@ pub fn read_end(
     VmEnd {
         cause: None,
         detail,
+        is_host_oom,
         exit_code,
         signal,
         last_stamp: None,
@@ -238,7 +251,8 @@ fn read_exit_record(path: &Path) -> Option<ExitRecord> {
 #[must_use]
 pub fn reason(end: &VmEnd) -> &'static str {
     match end.cause {
-        None if end.detail.contains("out-of-memory") => "HostOutOfMemory",
+        None if end.is_host_oom => "HostOutOfMemory",
+        None if end.signal.is_some_and(is_crash) => "VmmCrashed",
         None => "VmmKilled",
         Some(ExitCause::GuestEnded) => "AgentEnded",
         Some(ExitCause::GuestCrashed) => "GuestCrashed",
@@ -252,6 +266,20 @@ pub fn reason(end: &VmEnd) -> &'static str {
         Some(ExitCause::HostError) => "HostError",
         Some(ExitCause::Unknown) => "Unknown",
     }
+}
+
+/// Whether a signal is a process's own fault, not somebody's wish.
+fn is_crash(signal: i32) -> bool {
+    use rustix::process::Signal;
+    let faults = [
+        Signal::ILL,
+        Signal::ABORT,
+        Signal::BUS,
+        Signal::FPE,
+        Signal::SEGV,
+        Signal::SYS,
+    ];
+    faults.iter().any(|fault| fault.as_raw() == signal)
 }
 
 /// Descriptors that the VMM inherits under the numbers that they have here.
@@ -300,25 +328,8 @@ fn config(
     given: Given,
     files: &Files,
 ) -> Result<VmConfig, MachineError> {
-    let mut disks = Vec::with_capacity(plan.disks.len());
-    for disk in &plan.disks {
-        let mut extents = Vec::with_capacity(disk.extents.len());
-        for extent in &disk.extents {
-            extents.push(Extent {
-                fd: inherited.open(&extent.path, !disk.read_only)?,
-                offset: extent.offset,
-                length: extent.length,
-            });
-        }
-        disks.push(DiskConfig {
-            id: disk.id.clone(),
-            read_only: disk.read_only,
-            extents,
-            discard: disk.discard,
-            flush: disk.flush,
-            rate: disk.rate,
-        });
-    }
+    let disks = plan.disks.iter().map(|disk| disk_config(disk, inherited));
+    let disks = disks.collect::<Result<_, _>>()?;
     let Given {
         mut taps,
         shares,
@@ -329,22 +340,20 @@ fn config(
         server: inherited.add(server),
     });
     let shares = shares.collect();
-    let mut nets = Vec::with_capacity(plan.nets.len());
-    for net in &plan.nets {
-        let at = taps
-            .iter()
-            .position(|(name, _)| *name == net.tap)
-            .ok_or_else(|| MachineError::NoTap {
-                name: net.tap.clone(),
-            })?;
-        nets.push(NetConfig {
+    let nets = plan.nets.iter().map(|net| {
+        let at = taps.iter().position(|(name, _)| *name == net.tap);
+        let missing = || MachineError::NoTap {
+            name: net.tap.clone(),
+        };
+        Ok(NetConfig {
             id: net.id.clone(),
-            tap: inherited.add(taps.swap_remove(at).1),
+            tap: inherited.add(taps.swap_remove(at.ok_or_else(missing)?).1),
             mac: net.mac,
             mtu: net.mtu,
             limits: net.limits,
-        });
-    }
+        })
+    });
+    let nets = nets.collect::<Result<_, MachineError>>()?;
     let exit_record = File::options()
         .write(true)
         .create(true)
@@ -369,6 +378,26 @@ fn config(
         shares,
         control: inherited.add(control),
         exit_record: inherited.add(exit_record.into()),
+        jail: None,
+    })
+}
+
+fn disk_config(disk: &DiskPlan, inherited: &mut Inherited) -> Result<DiskConfig, MachineError> {
+    let mut extents = Vec::with_capacity(disk.extents.len());
+    for extent in &disk.extents {
+        extents.push(Extent {
+            fd: inherited.open(&extent.path, !disk.read_only)?,
+            offset: extent.offset,
+            length: extent.length,
+        });
+    }
+    Ok(DiskConfig {
+        id: disk.id.clone(),
+        read_only: disk.read_only,
+        extents,
+        discard: disk.discard,
+        flush: disk.flush,
+        rate: disk.rate,
     })
 }
 
@@ -400,5 +429,7 @@ mod tests {
         let oom = read_end(nowhere, None, Some(9), 1);
         assert_eq!(reason(&oom), "HostOutOfMemory");
         assert_eq!(reason(&read_end(nowhere, None, None, 0)), "VmmKilled");
+        let forbidden = read_end(nowhere, None, Some(SIGSYS), 0);
+        assert!(forbidden.detail.contains("its filter forbids"));
     }
 }

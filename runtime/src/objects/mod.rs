@@ -160,11 +160,7 @@ pub fn apply(settings: &Settings, object: &ConfigObject) -> Result<Applied, Obje
     }
     if let (Some(claim), Applied::Created) = (&object.claim, applied) {
         let disk = path.with_extension("img");
-        if claim.is_block {
-            scratch::create_raw(&disk, claim.bytes)?;
-        } else {
-            scratch::create_lasting(&disk, claim.bytes)?;
-        }
+        scratch::create_volume(&disk, claim.bytes, claim.is_block)?;
     }
     let bytes = store::to_json(&path, &kept)?;
     atomic::replace_durably(&path, &bytes)

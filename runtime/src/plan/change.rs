@@ -7,7 +7,7 @@
 use super::downward::{Facts, Objects};
 use super::layers::{DISK, Layers};
 use super::types::{ContainerKind, ContainerPlan, DiskPlan, HostFacts, HostStep, ImageFacts, Plan};
-use super::{PlanError, container, size};
+use super::{PlanError, container, memory, size};
 use crate::spec::{Container, PodSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,20 +38,23 @@ pub fn amend(
         objects,
         vcpus: present.vm.vcpus,
         memory_mib: present.vm.memory_mib,
+        // What a pod was started with counts for who says nothing.
+        memory_throttling: host.memory_throttling.or(present.memory_throttling),
         scratch_bytes: scratch_bytes(present),
     };
     let is_new = |one: &Container| changes.anew.contains(&one.name);
     let fresh = container::plan(&facts, images, &mut layers, is_new)?;
     let mut plan = present.clone();
+    plan.memory_throttling = facts.memory_throttling;
+    let throttling = memory::throttling(&facts);
     for container in fresh {
-        let mut all = plan.containers.iter_mut();
-        match all.find(|one| one.name() == container.name()) {
-            Some(place) => *place = container,
+        match place(&plan, spec, container.name()) {
+            Some(at) => plan.containers[at] = container,
             None => plan.containers.push(container),
         }
     }
     if !changes.resized.is_empty() {
-        resize(&mut plan, spec, changes, host)?;
+        resize(&mut plan, spec, changes, (host, throttling))?;
     }
     plan.layers = layers.extents();
     if let Some(disk) = plan.vm.disks.iter_mut().find(|disk| disk.id == DISK) {
@@ -60,12 +63,24 @@ pub fn amend(
     Ok(plan)
 }
 
+/// Where a container is put: where it is, or in a sandbox where one was that is
+/// not in it any more.
+fn place(plan: &Plan, spec: &PodSpec, name: &str) -> Option<usize> {
+    let own = plan.containers.iter().position(|one| one.name() == name);
+    let is_gone =
+        |one: &ContainerPlan| !spec.all_containers().any(|known| known.name == one.name());
+    own.or_else(|| {
+        let mut all = plan.containers.iter();
+        all.position(is_gone).filter(|_| plan.sandbox)
+    })
+}
+
 /// Gives containers other limits, and the pod's cgroup on the host its share.
 fn resize(
     plan: &mut Plan,
     spec: &PodSpec,
     changes: &Changes,
-    host: &HostFacts,
+    (host, throttling): (&HostFacts, Option<memory::Throttling>),
 ) -> Result<(), PlanError> {
     let machine = size::machine(spec, host.memory_mib)?;
     let (vcpus, memory_mib) = (plan.vm.vcpus, plan.vm.memory_mib);
@@ -89,7 +104,9 @@ fn resize(
         let found = all.find(|one| one.name == name && changes.resized.contains(name));
         if let Some(found) = found {
             container.resources.clone_from(&found.resources);
-            container.template.cgroup = container::limits(&found.resources);
+            let pids_max = container.template.cgroup.pids_max;
+            container.template.cgroup = container::limits(&found.resources, throttling);
+            container.template.cgroup.pids_max = pids_max;
         }
     }
     // The guest keeps the memory that it was started with.
@@ -140,7 +157,8 @@ fn layer_disk(plan: &Plan) -> Option<&DiskPlan> {
 pub struct Difference {
     /// Places of containers that are to run from something else.
     pub replaced: Vec<usize>,
-    /// Places of ephemeral containers that are not there yet.
+    /// Places of containers that are not there yet: ephemeral ones, or those of
+    /// a sandbox.
     pub added: Vec<usize>,
 }
 
@@ -166,6 +184,15 @@ pub fn difference(
         let all = plan.containers.iter();
         all.map(|one| one.name().to_owned()).collect()
     };
+    if present.sandbox {
+        let known = names(present);
+        let numbered = names(next).into_iter().enumerate();
+        let added = numbered.filter(|(at, name)| known.get(*at) != Some(name));
+        return Ok(Difference {
+            replaced: Vec::new(),
+            added: added.map(|(at, _)| at).collect(),
+        });
+    }
     let more = next.containers.get(present.containers.len()..);
     let only_more = names(next).starts_with(&names(present));
     let is_looking = |one: &ContainerPlan| one.kind == ContainerKind::Ephemeral;

@@ -1,35 +1,88 @@
-//! Disks that outlive the pod.
+//! Disks of volumes: those of claims outlive the pod, its own do not.
 
 use super::PlanError;
 use super::downward::Facts;
-use super::types::{DiskPlan, ExtentPlan};
+use super::types::{DiskPlan, ExtentPlan, HostFacts, HostStep, VolumeFile};
 use crate::spec::{ClaimSpec, ObjectKind, PodSpec, Volume, VolumeSource};
+use std::path::PathBuf;
 
 /// Most claims of one pod: a machine has so many interrupts, and no more.
 pub const MAX_CLAIMS: usize = 8;
 
-/// The claims of a pod, each once, in the order of its volumes.
-pub fn names(spec: &PodSpec) -> Vec<&str> {
-    let mut names: Vec<&str> = Vec::new();
-    for volume in &spec.volumes {
-        if let VolumeSource::Claim { name, .. } = &volume.source
-            && !names.contains(&name.as_str())
-        {
-            names.push(name);
-        }
-    }
-    names
+/// A disk behind the scratch disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disk<'s> {
+    /// A claim's, by its name.
+    Claim(&'s str),
+    /// The pod's own, by its volume's name.
+    Own(&'s str, &'s ClaimSpec),
 }
 
-/// The disks of the claims, which follow the layer disk and the scratch disk.
+impl<'s> Disk<'s> {
+    /// The disk that a volume is, if it is one.
+    fn of(volume: &'s Volume) -> Option<Self> {
+        match &volume.source {
+            VolumeSource::Claim { name, .. } => Some(Self::Claim(name)),
+            VolumeSource::Ephemeral { claim } => Some(Self::Own(&volume.name, claim)),
+            VolumeSource::EmptyDir { .. }
+            | VolumeSource::Files { .. }
+            | VolumeSource::HostPath { .. }
+            | VolumeSource::Image { .. } => None,
+        }
+    }
+}
+
+/// The disks of a pod, each once, in the order of its volumes.
+fn all(spec: &PodSpec) -> Vec<Disk<'_>> {
+    let mut all = Vec::new();
+    for disk in spec.volumes.iter().filter_map(Disk::of) {
+        if !all.contains(&disk) {
+            all.push(disk);
+        }
+    }
+    all
+}
+
+/// How many disks a pod's volumes are.
+pub fn count(spec: &PodSpec) -> usize {
+    all(spec).len()
+}
+
+/// The file of a disk that is the pod's own: it goes with the pod's directory.
+fn own_file(host: &HostFacts, volume: &str) -> PathBuf {
+    host.pod_dir.join(format!("volume-{volume}.img"))
+}
+
+/// What makes the disks that are the pod's own.
+pub fn steps(spec: &PodSpec, host: &HostFacts) -> Vec<HostStep> {
+    let own = all(spec).into_iter().filter_map(|disk| match disk {
+        Disk::Claim(_) => None,
+        Disk::Own(volume, claim) => Some(HostStep::Disk(VolumeFile {
+            path: own_file(host, volume),
+            bytes: claim.bytes,
+            is_block: claim.is_block,
+        })),
+    });
+    own.collect()
+}
+
+/// The disks, which follow the layer disk and the scratch disk.
 pub fn disks(facts: &Facts<'_>) -> Result<Vec<DiskPlan>, PlanError> {
-    let names = names(facts.spec);
-    if names.len() > MAX_CLAIMS {
-        return Err(PlanError::Claims { count: names.len() });
+    let all = all(facts.spec);
+    if all.len() > MAX_CLAIMS {
+        return Err(PlanError::Claims { count: all.len() });
     }
     let mut disks = Vec::new();
-    for (at, name) in names.into_iter().enumerate() {
-        let (Some(claim), Some(host)) = (claim(facts, name), facts.host) else {
+    for (at, disk) in all.into_iter().enumerate() {
+        let file = facts.host.and_then(|host| match disk {
+            Disk::Own(volume, claim) => Some((own_file(host, volume), claim.bytes, false)),
+            Disk::Claim(name) => {
+                let file = host.claims_dir.join(format!("{name}.img"));
+                Some((file, claim(facts, name)?.bytes, true))
+            }
+        });
+        let Some((path, length, flush)) = file else {
+            let (Disk::Claim(name) | Disk::Own(name, _)) = disk;
             return Err(PlanError::VolumeSource {
                 volume: name.to_owned(),
                 what: format!("persistentvolumeclaim {name:?} not found"),
@@ -39,13 +92,14 @@ pub fn disks(facts: &Facts<'_>) -> Result<Vec<DiskPlan>, PlanError> {
             id: format!("claim-{at}"),
             read_only: false,
             extents: vec![ExtentPlan {
-                path: host.claims_dir.join(format!("{name}.img")),
+                path,
                 offset: 0,
-                length: claim.bytes,
+                length,
             }],
             discard: true,
-            // What the guest was told to be safe outlives a crash of the host.
-            flush: true,
+            // What the guest was told to be safe outlives a crash of the host,
+            // as far as the disk outlives the pod.
+            flush,
             rate: facts.spec.disk_rate(),
         });
     }
@@ -60,10 +114,11 @@ fn claim<'f>(facts: &'f Facts<'_>, name: &str) -> Option<&'f ClaimSpec> {
 
 /// Whether a volume is a disk without a file system.
 pub fn is_block(facts: &Facts<'_>, volume: &Volume) -> bool {
-    let VolumeSource::Claim { name, .. } = &volume.source else {
-        return false;
-    };
-    claim(facts, name).is_some_and(|claim| claim.is_block)
+    match Disk::of(volume) {
+        Some(Disk::Claim(name)) => claim(facts, name).is_some_and(|claim| claim.is_block),
+        Some(Disk::Own(_, claim)) => claim.is_block,
+        None => false,
+    }
 }
 
 /// Errors where a container mounts a disk without a file system, or wants one
@@ -91,9 +146,10 @@ pub fn check_modes(facts: &Facts<'_>) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// The guest's name of a claim's disk.
-pub fn device(spec: &PodSpec, name: &str) -> String {
-    let at = names(spec).iter().position(|known| *known == name);
+/// The guest's name of a volume's disk.
+pub fn device(spec: &PodSpec, volume: &Volume) -> String {
+    let own = Disk::of(volume);
+    let at = all(spec).iter().position(|disk| Some(*disk) == own);
     let letter = (b'c'..=b'z').nth(at.unwrap_or_default());
     format!("vd{}", char::from(letter.unwrap_or(b'z')))
 }

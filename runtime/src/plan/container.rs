@@ -4,15 +4,16 @@ use super::downward::Facts;
 use super::layers::Layers;
 use super::size::weight;
 use super::types::{ContainerKind, ContainerPlan, ContainerTemplate, ImageFacts};
-use super::{PlanError, command, probes, signal};
+use super::{PlanError, command, memory, probes, seccomp, signal};
 use crate::spec::{
-    Container, ContainerSecurity, PodSpec, Probe, Resources, RestartPolicy, SeccompChoice,
+    Container, ContainerSecurity, PodSpec, Probe, Resources, RestartPolicy, SHARED, SeccompChoice,
     VolumeSource,
 };
 use beluga_proto::ExecSpec;
 use beluga_proto::capability::{CAPABILITIES, DEFAULT_CAPABILITIES};
 use beluga_proto::container::{
-    CgroupLimits, DeviceSpec, MountSpec, Rlimit, Seccomp, TerminalSize, UserSpec,
+    CgroupLimits, CoveredPaths, DeviceSpec, MountSpec, Rlimit, RootSpec, Seccomp, TerminalSize,
+    UserSpec,
 };
 use std::collections::BTreeMap;
 
@@ -73,6 +74,8 @@ pub fn plan(
                 liveness_grace_seconds: grace(&container.probes.liveness),
                 stdin_once: container.stdin_once,
                 resources: container.resources.clone(),
+                log: container.guest.as_ref().and_then(|one| one.log.clone()),
+                fifos: container.guest.as_ref().and_then(|one| one.fifos.clone()),
             })
         })
         .collect()
@@ -111,13 +114,34 @@ fn template(
         process: process(facts, container, image)?,
         mounts: mounts(facts, container)?,
         devices: devices(facts.spec, container),
-        cgroup: limits(&container.resources),
+        cgroup: CgroupLimits {
+            pids_max: container.guest.as_ref().and_then(|one| one.pids_max),
+            ..limits(&container.resources, memory::throttling(facts))
+        },
         privileged: security.privileged,
         mask_paths: !security.privileged && !security.unmasked_proc,
-        termination_log: Some(container.termination_message.path.clone()),
+        covered: if security.privileged {
+            CoveredPaths::default()
+        } else {
+            security.covered.clone()
+        },
+        termination_log: Some(container.termination_message.path.clone())
+            .filter(|path| !path.is_empty()),
         probes: probes::plan(container, &command::own(facts, container)?),
         target: container.target.clone(),
+        root: container.guest.as_ref().and_then(|guest| {
+            guest.root.is_some().then(|| RootSpec {
+                volume: SHARED.to_owned(),
+                directory: root_entry(&container.name),
+            })
+        }),
     })
+}
+
+/// Where in the shared directory the root file system of a container is mounted.
+#[must_use]
+pub fn root_entry(name: &str) -> String {
+    format!("{name}-root")
 }
 
 fn process(
@@ -147,32 +171,65 @@ fn process(
             image_user: image.user.clone(),
             uid: security.run_as.user,
             gid: security.run_as.group,
-            supplementary: groups(facts.spec),
+            supplementary: groups(facts.spec, container),
             refuse_root: security.run_as.non_root,
+            strict_groups: facts.spec.strict_groups,
         },
         capabilities: capabilities(security),
         no_new_privileges: !security.allow_privilege_escalation,
-        seccomp: match security.seccomp {
-            // The kubelet's default is no filter; ours is the profile, for all
-            // but those who are to have every right.
-            _ if security.privileged => Seccomp::Unconfined,
-            Some(SeccompChoice::Unconfined) => Seccomp::Unconfined,
-            Some(SeccompChoice::RuntimeDefault) | None => Seccomp::RuntimeDefault,
-        },
-        rlimits: vec![Rlimit {
-            name: "nofile".into(),
-            soft: 1024,
-            hard: 1 << 20,
-        }],
+        seccomp: filter(facts, container)?,
+        rlimits: rlimits(container),
         oom_score_adj: 0,
         tty: container.tty.then_some(TERMINAL),
         stdin: container.stdin,
     })
 }
 
+fn rlimits(container: &Container) -> Vec<Rlimit> {
+    let given = container.guest.iter().flat_map(|guest| &guest.rlimits);
+    let mut rlimits: Vec<Rlimit> = given.cloned().collect();
+    if rlimits.iter().all(|one| one.name != "nofile") {
+        rlimits.push(Rlimit {
+            name: "nofile".into(),
+            soft: 1024,
+            hard: 1 << 20,
+        });
+    }
+    rlimits
+}
+
+/// The system-call filter. The kubelet's default is none; ours is the agent's
+/// profile, for all but those who are to have every right.
+fn filter(facts: &Facts<'_>, container: &Container) -> Result<Seccomp, PlanError> {
+    let security = &container.security;
+    let (profile, given) = match &security.seccomp {
+        _ if security.privileged => return Ok(Seccomp::Unconfined),
+        Some(SeccompChoice::Unconfined) => return Ok(Seccomp::Unconfined),
+        Some(SeccompChoice::RuntimeDefault) | None => return Ok(Seccomp::RuntimeDefault),
+        Some(SeccompChoice::Localhost(profile)) => (profile.as_str(), None),
+        Some(SeccompChoice::Given(text)) => ("linux.seccomp", Some(text)),
+    };
+    let profiles = facts.host.map(|host| &host.seccomp);
+    let text = given.or_else(|| profiles.and_then(|profiles| profiles.get(profile)));
+    let text = text.ok_or_else(|| PlanError::NoSeccomp {
+        container: container.name.clone(),
+        profile: profile.to_owned(),
+    })?;
+    let compiled = seccomp::compile(text, &capabilities(security));
+    match compiled {
+        Ok(program) => Ok(Seccomp::Filter { program }),
+        Err(source) => Err(PlanError::Seccomp {
+            container: container.name.clone(),
+            profile: profile.to_owned(),
+            source,
+        }),
+    }
+}
+
 /// Groups of every process; the one that owns the volumes is among them.
-fn groups(spec: &PodSpec) -> Vec<u32> {
+fn groups(spec: &PodSpec, container: &Container) -> Vec<u32> {
     let mut groups = spec.supplemental_groups.clone();
+    groups.extend(container.guest.iter().flat_map(|one| &one.groups));
     if let Some(owner) = spec.fs_group
         && !groups.contains(&owner)
     {
@@ -190,7 +247,9 @@ fn mounts(facts: &Facts<'_>, container: &Container) -> Result<Vec<MountSpec>, Pl
             let is_fixed = match volume.source {
                 VolumeSource::Files { .. } | VolumeSource::Image { .. } => true,
                 VolumeSource::Claim { read_only, .. } => read_only,
-                VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } => false,
+                VolumeSource::EmptyDir { .. }
+                | VolumeSource::Ephemeral { .. }
+                | VolumeSource::HostPath { .. } => false,
             };
             volume.name == name && is_fixed
         })
@@ -207,6 +266,7 @@ fn mounts(facts: &Facts<'_>, container: &Container) -> Result<Vec<MountSpec>, Pl
             destination: mount.path.clone(),
             sub_path,
             read_only: mount.read_only || is_filled(&mount.volume),
+            propagation: mount.propagation,
         });
     }
     mounts.sort_by_key(|mount| mount.destination.matches('/').count());
@@ -257,7 +317,7 @@ fn sub_path(
 }
 
 /// What the cgroup of a container is told.
-pub fn limits(resources: &Resources) -> CgroupLimits {
+pub fn limits(resources: &Resources, throttling: Option<memory::Throttling>) -> CgroupLimits {
     CgroupLimits {
         cpu_quota_micros: resources
             .cpu_limit_milli
@@ -265,6 +325,7 @@ pub fn limits(resources: &Resources) -> CgroupLimits {
         cpu_weight: resources.cpu_request_milli.map(weight),
         memory_max: resources.memory_limit,
         memory_low: resources.memory_request,
+        memory_high: throttling.and_then(|one| one.high(resources)),
         pids_max: None,
     }
 }

@@ -41,6 +41,8 @@ pub struct Facts<'a> {
     pub vcpus: u8,
     /// Its memory.
     pub memory_mib: u32,
+    /// Where containers are slowed down, in millionths of what is above their request.
+    pub memory_throttling: Option<u32>,
     /// Size of the scratch disk.
     pub scratch_bytes: u64,
 }
@@ -74,10 +76,8 @@ impl Facts<'_> {
     }
 
     fn addresses(&self) -> Vec<String> {
-        let own = self.identity.network.iter();
-        own.flat_map(|own| own.addresses())
-            .map(|ip| ip.to_string())
-            .collect()
+        let own = self.identity.addresses().into_iter();
+        own.map(|ip| ip.to_string()).collect()
     }
 
     /// The host as the pod reaches it.

@@ -33,6 +33,7 @@ pub fn files(
         objects,
         vcpus: plan.vm.vcpus,
         memory_mib: plan.vm.memory_mib,
+        memory_throttling: None,
         scratch_bytes: scratch.map_or(0, |disk| disk.extents.iter().map(|one| one.length).sum()),
     };
     let mut found = BTreeMap::new();

@@ -1,9 +1,10 @@
 //! What the agent is told of the pod: names, addresses, volumes.
 
+use super::carried::{Card, CarriedDns};
 use super::downward::Facts;
-use super::types::{HostFacts, Identity, NetworkIdentity, Warning};
-use super::{claims, shares};
-use crate::spec::{Medium, PodSpec, Volume, VolumeSource};
+use super::types::{HostFacts, Identity, Warning};
+use super::{PlanError, claims, shares};
+use crate::spec::{Medium, PodSpec, Volume, VolumeSource, is_allowed_sysctl};
 use beluga_proto::PodSetup;
 use beluga_proto::pod::{Interface, Route, VolumeKind, VolumeSetup};
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub fn setup(facts: &Facts<'_>, host: &HostFacts, images: &BTreeMap<String, Vec<
     let (spec, identity) = (facts.spec, facts.identity);
     let hostname = hostname(spec, identity);
     let network = host.network.as_ref().zip(identity.network.as_ref());
+    let carried = identity.carried.iter().flat_map(|all| &all.cards);
     PodSetup {
         interfaces: network
             .map(|(shared, own)| Interface {
@@ -36,6 +38,8 @@ pub fn setup(facts: &Facts<'_>, host: &HostFacts, images: &BTreeMap<String, Vec<
                 addresses: own.places().collect(),
                 routes: shared
                     .gateways()
+                    // There is nothing behind an internal network's.
+                    .filter(|_| !shared.beyond.internal)
                     .map(|gateway| Route {
                         to: None,
                         via: Some(gateway.ip),
@@ -43,6 +47,7 @@ pub fn setup(facts: &Facts<'_>, host: &HostFacts, images: &BTreeMap<String, Vec<
                     .collect(),
             })
             .into_iter()
+            .chain(carried.map(Card::interface))
             .collect(),
         hosts: hosts(spec, identity),
         resolv_conf: resolv_conf(spec, host, identity),
@@ -61,11 +66,25 @@ pub fn setup(facts: &Facts<'_>, host: &HostFacts, images: &BTreeMap<String, Vec<
                     VolumeSource::HostPath { .. } | VolumeSource::Image { .. } => None,
                     _ => spec.fs_group,
                 },
+                shared: spec
+                    .all_containers()
+                    .flat_map(|one| &one.mounts)
+                    .any(|mount| mount.volume == volume.name && !mount.propagation.is_none()),
             })
             .collect(),
         share_processes: spec.share_processes,
+        guest_processes: spec.guest_processes,
         sysctls: spec.sysctls.clone(),
         clock_unix_nanos: 0,
+    }
+}
+
+/// Errors with a kernel parameter that is not safe, and that nobody has allowed.
+pub fn check_sysctls(spec: &PodSpec, host: &HostFacts) -> Result<(), PlanError> {
+    let mut names = spec.sysctls.keys();
+    match names.find(|name| !is_allowed_sysctl(name, &host.unsafe_sysctls)) {
+        Some(name) => Err(PlanError::Sysctl { name: name.clone() }),
+        None => Ok(()),
     }
 }
 
@@ -85,8 +104,8 @@ fn kind(
             },
         },
         VolumeSource::Files { .. } => VolumeKind::Files,
-        VolumeSource::Claim { name, .. } => {
-            let device = claims::device(facts.spec, name);
+        VolumeSource::Claim { .. } | VolumeSource::Ephemeral { .. } => {
+            let device = claims::device(facts.spec, volume);
             if claims::is_block(facts, volume) {
                 VolumeKind::Block { device }
             } else {
@@ -100,11 +119,12 @@ fn kind(
     }
 }
 
-/// The name that the kernel has: the short one, or the full one where the
-/// manifest wants that.
+/// The name that the kernel has: the short one, or the full one or another
+/// where the manifest wants that.
 pub fn hostname(spec: &PodSpec, identity: &Identity) -> String {
-    match full_name(spec, identity) {
-        Some(full) if spec.fqdn_hostname => full,
+    match (&spec.hostname_override, full_name(spec, identity)) {
+        (Some(own), _) => own.clone(),
+        (None, Some(full)) if spec.fqdn_hostname => full,
         _ => short_name(spec, &identity.name),
     }
 }
@@ -131,16 +151,14 @@ fn hosts(spec: &PodSpec, identity: &Identity) -> String {
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
          fe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
     );
-    let mut own: Vec<IpAddr> = identity
-        .network
-        .iter()
-        .flat_map(NetworkIdentity::addresses)
-        .collect();
+    let mut own = identity.addresses();
     if own.is_empty() {
         own.push(IpAddr::from([127, 0, 0, 1]));
     }
     let mut names = short_name(spec, &identity.name);
-    if let Some(full) = full_name(spec, identity) {
+    if let Some(own) = &spec.hostname_override {
+        names.clone_from(own);
+    } else if let Some(full) = full_name(spec, identity) {
         names = format!("{full}\t{names}");
     }
     for ip in own {
@@ -163,7 +181,15 @@ fn resolver(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Option<IpA
 pub fn without_resolver(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Option<Warning> {
     let has_one = resolver(spec, host, identity).is_some();
     // Without a network there is nothing to find.
-    let is_asked_for = spec.dns.cluster && identity.network.is_some();
+    let is_asked_for = spec.dns.cluster && !identity.addresses().is_empty();
+    if is_asked_for && identity.network.is_none() {
+        return Some(Warning {
+            reason: "MissingClusterDNS".into(),
+            message: "Pods of a CNI network are not found by name. Falling back from \
+                      \"ClusterFirst\" to the \"Default\" policy."
+                .into(),
+        });
+    }
     (is_asked_for && !has_one).then(|| Warning {
         reason: "MissingClusterDNS".into(),
         message: "Port 53 of this host is another program's, at every address: pods cannot be \
@@ -193,7 +219,14 @@ fn resolv_conf(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> String 
             options.push("ndots:5".into());
         }
     }
-    if dns.from_host {
+    let carried = identity.carried.as_ref().map(|all| &all.dns);
+    let carried = carried.filter(|all| **all != CarriedDns::default() && resolver.is_none());
+    if let (true, Some(carried)) = (dns.from_host, carried) {
+        // What a network brings counts for more than what its host has.
+        servers.extend(carried.nameservers.iter().cloned());
+        searches.extend(carried.searches.iter().cloned());
+        options.extend(carried.options.iter().cloned());
+    } else if dns.from_host {
         for line in host.resolv_conf.lines() {
             let mut words = line.split_ascii_whitespace();
             match words.next() {

@@ -4,6 +4,8 @@
 //! and an identity go in, a [`Plan`] comes out. A dry run, a golden test and a
 //! bug report are this one text.
 
+mod beyond;
+mod carried;
 mod change;
 mod claims;
 mod command;
@@ -13,15 +15,20 @@ mod files;
 mod guest;
 mod image;
 mod layers;
+mod memory;
 mod probes;
+mod seccomp;
 mod shares;
 mod signal;
 mod size;
 mod types;
 mod volume_images;
 
+pub use beyond::Beyond;
+pub use carried::{Card, Carried, CarriedDns, CniPlaces};
 pub use change::{Changes, Difference, amend, difference, with_layers_of};
 pub use claims::MAX_CLAIMS;
+pub use container::root_entry;
 pub use downward::Objects;
 pub use files::{MAX_VOLUME, files};
 pub use guest::short_name;
@@ -44,6 +51,27 @@ use std::collections::BTreeMap;
 /// Why a pod cannot be planned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
+    /// A seccomp profile of the host is not there.
+    #[error(
+        "container {container:?}: there is no seccomp profile {profile:?} below /etc/beluga/seccomp (or BELUGA_SECCOMP)"
+    )]
+    NoSeccomp {
+        /// Whose.
+        container: String,
+        /// As the manifest writes it.
+        profile: String,
+    },
+    /// A seccomp profile of the host cannot be used.
+    #[error("container {container:?}: the seccomp profile {profile:?} cannot be used")]
+    Seccomp {
+        /// Whose.
+        container: String,
+        /// As the manifest writes it.
+        profile: String,
+        /// Why.
+        #[source]
+        source: seccomp::SeccompError,
+    },
     /// An image is not among those handed in.
     #[error("container {container:?}: the image {image:?} is not present")]
     Image {
@@ -122,6 +150,12 @@ pub enum PlanError {
         at: usize,
         /// As the manifest has it.
         path: String,
+    },
+    /// A kernel parameter that nobody has allowed.
+    #[error("{}", crate::spec::forbidden_sysctl(.name))]
+    Sysctl {
+        /// Which.
+        name: String,
     },
     /// A volume of files is too large for memory.
     #[error("volume {volume:?}: its files have {bytes} bytes; at most {MAX_VOLUME} fit")]
@@ -216,43 +250,24 @@ pub fn plan(
         objects,
         vcpus: sizing.vcpus,
         memory_mib: sizing.memory_mib,
+        memory_throttling: host.memory_throttling,
         scratch_bytes,
     };
+    guest::check_sysctls(spec, host)?;
     let containers = container::plan(&facts, images, &mut layers, |_| true)?;
     let volume_images = volume_images::add(spec, images, &mut layers)?;
     let mut warnings = command::skipped(&facts);
     warnings.extend(guest::without_resolver(spec, host, &identity));
-    let scratch = host.pod_dir.join("scratch.img");
-    let mut disks = vec![
-        layers.disk(),
-        DiskPlan {
-            id: "scratch".into(),
-            read_only: false,
-            extents: vec![ExtentPlan {
-                path: scratch.clone(),
-                offset: 0,
-                length: scratch_bytes,
-            }],
-            discard: true,
-            // The scratch disk dies with the pod: nothing on it must survive a crash.
-            flush: false,
-            rate: spec.disk_rate(),
-        },
-    ];
+    let mut disks = vec![layers.disk(), scratch_disk(spec, host, scratch_bytes)];
     disks.extend(claims::disks(&facts)?);
     claims::check_modes(&facts)?;
     let shares = shares::steps(spec, host, &identity)?;
-    let network = host.network.as_ref().zip(identity.network.as_ref());
+    let cgroup = sizing.cgroup(host.cgroup.clone(), shares::servers(&shares));
+    let mut steps = host_steps(host, &identity, cgroup, (scratch_bytes, spec.published()));
+    steps.extend(claims::steps(spec, host));
+    let net = native_net(spec, host, &identity);
     Ok(Plan {
-        host: host_steps(
-            host,
-            &identity,
-            sizing.cgroup(host.cgroup.clone(), shares.len()),
-            (scratch_bytes, spec.published()),
-        )
-        .into_iter()
-        .chain(shares)
-        .collect(),
+        host: steps.into_iter().chain(shares).collect(),
         guest: guest::setup(&facts, host, &volume_images.layers),
         vm: VmPlan {
             name: machine_name(&identity),
@@ -263,15 +278,9 @@ pub fn plan(
             initramfs: host.initramfs.clone(),
             cmdline: CMDLINE.to_owned(),
             disks,
-            nets: network
-                .map(|(shared, own)| NetPlan {
-                    id: "eth0".into(),
-                    tap: own.tap.clone(),
-                    mac: own.mac,
-                    mtu: shared.mtu,
-                    limits: spec.net_limits(),
-                })
+            nets: net
                 .into_iter()
+                .chain(carried_nets(spec, &identity))
                 .collect(),
             guest_cid: GUEST_CID,
             rng: true,
@@ -281,9 +290,51 @@ pub fn plan(
         containers,
         volume_images: volume_images.ids,
         warnings,
+        memory_throttling: host.memory_throttling,
         grace_seconds: spec.grace_seconds,
         active_deadline_seconds: spec.active_deadline_seconds,
+        sandbox: spec.sandbox.is_some(),
         identity,
+    })
+}
+
+fn scratch_disk(spec: &PodSpec, host: &HostFacts, length: u64) -> DiskPlan {
+    DiskPlan {
+        id: "scratch".into(),
+        read_only: false,
+        extents: vec![ExtentPlan {
+            path: host.pod_dir.join("scratch.img"),
+            offset: 0,
+            length,
+        }],
+        discard: true,
+        // The scratch disk dies with the pod: nothing on it must survive a crash.
+        flush: false,
+        rate: spec.disk_rate(),
+    }
+}
+
+/// The card in the network of our own.
+fn native_net(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Option<NetPlan> {
+    let network = host.network.as_ref().zip(identity.network.as_ref());
+    network.map(|(shared, own)| NetPlan {
+        id: "eth0".into(),
+        tap: own.tap.clone(),
+        mac: own.mac,
+        mtu: shared.mtu,
+        limits: spec.net_limits(),
+    })
+}
+
+/// A card of the machine for each that others have made.
+fn carried_nets(spec: &PodSpec, identity: &Identity) -> impl Iterator<Item = NetPlan> {
+    let cards = identity.carried.iter().flat_map(|all| &all.cards);
+    cards.map(|card| NetPlan {
+        id: card.name.clone(),
+        tap: card.tap.clone(),
+        mac: card.mac,
+        mtu: card.mtu,
+        limits: spec.net_limits(),
     })
 }
 
@@ -294,9 +345,9 @@ fn machine_name(identity: &Identity) -> String {
     format!("{name}-{short}")
 }
 
-/// The default, or the sum of what the pod's volumes and writable layers may
-/// hold, when that is more.
-fn scratch_bytes(spec: &PodSpec, host: &HostFacts) -> u64 {
+/// What the pod's volumes and writable layers may hold, as far as the manifest
+/// says so.
+pub fn storage_asked(spec: &PodSpec) -> u64 {
     let volumes = spec
         .volumes
         .iter()
@@ -308,15 +359,21 @@ fn scratch_bytes(spec: &PodSpec, host: &HostFacts) -> u64 {
             VolumeSource::EmptyDir { .. }
             | VolumeSource::Files { .. }
             | VolumeSource::Claim { .. }
+            | VolumeSource::Ephemeral { .. }
             | VolumeSource::HostPath { .. }
             | VolumeSource::Image { .. } => None,
         });
     let layers = spec
         .all_containers()
         .filter_map(|container| container.resources.storage_limit);
-    let wanted = volumes
+    volumes
         .chain(layers)
-        .fold(0u64, |sum, bytes| sum.saturating_add(bytes));
+        .fold(0u64, |sum, bytes| sum.saturating_add(bytes))
+}
+
+/// The default, or that sum when it is more.
+fn scratch_bytes(spec: &PodSpec, host: &HostFacts) -> u64 {
+    let wanted = storage_asked(spec);
     // A twentieth more: inode tables, journal and reserved blocks of ext4.
     let wanted = wanted.saturating_add(wanted / 20);
     let bytes = host.scratch_bytes.max(wanted);
@@ -346,9 +403,11 @@ fn host_steps(
     if let Some((shared, own)) = host.network.as_ref().zip(identity.network.as_ref()) {
         steps.push(HostStep::Bridge {
             name: shared.bridge.clone(),
+            network: shared.name.clone(),
             gateway: shared.gateway,
             gateway6: shared.gateway6,
             mtu: shared.mtu,
+            beyond: shared.beyond.clone(),
         });
         steps.push(HostStep::Tap {
             name: own.tap.clone(),
@@ -368,5 +427,6 @@ fn host_steps(
             });
         }
     }
+    steps.extend(identity.carried.iter().flat_map(Carried::steps));
     steps
 }

@@ -40,14 +40,24 @@ pub fn steps(
             log: host.pod_dir.join("share.log"),
         }));
     }
-    let claims = claims::names(spec).len();
+    let claims = claims::count(spec);
     if claims + steps.len() > MAX_VOLUME_DEVICES {
         return Err(PlanError::VolumeDevices {
             claims,
             shares: steps.len(),
         });
     }
-    Ok(steps)
+    // What containers of a sandbox use is mounted before it is served.
+    let mounts = spec.sandbox.iter().map(|sandbox| HostStep::Mounts {
+        path: sandbox.mounts.clone(),
+    });
+    Ok(mounts.chain(steps).collect())
+}
+
+/// How many servers the steps start.
+pub fn servers(steps: &[HostStep]) -> usize {
+    let is_server = |step: &&HostStep| matches!(step, HostStep::Share(_));
+    steps.iter().filter(is_server).count()
 }
 
 /// Whether a path, as it is written, lies below one that pods may use.
@@ -91,6 +101,10 @@ fn is_file(kind: HostPathKind, path: &str, host: &HostFacts) -> bool {
 
 /// What nobody mounts to write is not served for writing either.
 fn is_read_only(spec: &PodSpec, volume: &str) -> bool {
+    // Those who will mount it are not known yet.
+    if spec.sandbox.is_some() {
+        return false;
+    }
     let containers = spec.all_containers();
     let mut mounts = containers.flat_map(|container| &container.mounts);
     mounts.all(|mount| mount.volume != volume || mount.read_only)

@@ -39,6 +39,10 @@ const HOST_OVERHEAD_MIB: u64 = 64;
 /// knows at a time, at most 65,536, with what the host's kernel keeps of each.
 const SHARE_OVERHEAD_MIB: u64 = 64;
 
+/// Threads beside vCPUs that VMM, supervisor and what they run may have: a few,
+/// and some more while plugins of CNI work.
+const HOST_THREADS: u32 = 128;
+
 /// Most virtual CPUs of a machine.
 const MAX_VCPUS: u64 = 32;
 
@@ -72,6 +76,7 @@ impl Machine {
             // kept exactly inside the guest.
             cpu_quota_micros: Some(u64::from(self.vcpus) * 100_000),
             cpu_weight: Some(weight(requested.max(1000))),
+            pids_max: Some(HOST_THREADS + u32::from(self.vcpus)),
         }
     }
 }
@@ -131,19 +136,12 @@ pub fn machine(spec: &PodSpec, host_mib: u64) -> Result<Machine, PlanError> {
     if wanted > host_mib && !memory.terms.is_empty() {
         return Err(refuse());
     }
-    let source = |summed: &Sum| {
-        if summed.terms.is_empty() {
-            SizeSource::Default
-        } else {
-            SizeSource::Containers
-        }
-    };
     Ok(Machine {
         vcpus,
         memory_mib: u32::try_from(wanted).map_err(|_| refuse())?,
         sums: Sizing {
-            cpu_source: source(&cpu),
-            memory_source: source(&memory),
+            cpu_source: cpu.source(),
+            memory_source: memory.source(),
             cpu_terms: cpu.terms,
             memory_terms: memory.terms,
             overhead_mib: u32::try_from(overhead).unwrap_or(u32::MAX),
@@ -157,6 +155,16 @@ struct Sum {
     terms: Vec<SizeTerm>,
     /// Whether each app container and sidecar says something.
     complete: bool,
+}
+
+impl Sum {
+    fn source(&self) -> SizeSource {
+        if self.terms.is_empty() {
+            SizeSource::Default
+        } else {
+            SizeSource::Containers
+        }
+    }
 }
 
 /// What the pod itself says is the sum, whatever its containers say.
@@ -204,9 +212,11 @@ fn sum(spec: &PodSpec, amount: impl Fn(&Container) -> Option<u64>) -> Sum {
     Sum {
         total: total(&largest),
         terms: largest,
-        complete: sidecars
-            .chain(&spec.containers)
-            .all(|container| amount(container).is_some()),
+        // Who will come to a sandbox has not said anything yet.
+        complete: spec.sandbox.is_none()
+            && sidecars
+                .chain(&spec.containers)
+                .all(|container| amount(container).is_some()),
     }
 }
 

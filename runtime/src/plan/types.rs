@@ -1,14 +1,16 @@
 //! [`Plan`] and what goes into one.
 
-use crate::spec::{Hooks, HostPathKind, Published, Resources, RestartPolicy, RestartRule};
+use super::beyond::Beyond;
+use super::carried::Carried;
+use crate::spec::{Fifos, Hooks, HostPathKind, Published, Resources, RestartPolicy, RestartRule};
 use beluga_proto::agent::LayerExtent;
-use beluga_proto::container::{CgroupLimits, DeviceSpec, MountSpec};
+use beluga_proto::container::{CgroupLimits, CoveredPaths, DeviceSpec, MountSpec, RootSpec};
 use beluga_proto::pod::Address;
 use beluga_proto::probe::{ProbeKind, ProbeSpec};
 use beluga_proto::vm::{MacAddress, NetLimits, Rate};
 use beluga_proto::{ContainerId, ContainerSpec, ExecSpec, PodSetup, PodUid};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -34,11 +36,17 @@ pub struct Plan {
     /// What the user should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
+    /// Where its containers are slowed down, in millionths of what is above their request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_throttling: Option<u32>,
     /// Seconds from the stop signal to SIGKILL.
     pub grace_seconds: u32,
     /// Seconds from the pod's start to its failure, if it still runs then.
     #[serde(default)]
     pub active_deadline_seconds: Option<u32>,
+    /// Its containers come and go one by one, and it runs without any.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sandbox: bool,
 }
 
 /// Something that the user should know, told as an event.
@@ -61,6 +69,21 @@ pub struct Identity {
     pub namespace: String,
     /// Its place in the pod network; `None`: loopback only.
     pub network: Option<NetworkIdentity>,
+    /// Cards that others have made for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<Carried>,
+}
+
+impl Identity {
+    /// Its addresses, IPv4 first: those of its place in the pod network, or
+    /// else of its first card.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        match (&self.network, &self.carried) {
+            (Some(own), _) => own.addresses().collect(),
+            (None, Some(carried)) => carried.addresses().collect(),
+            (None, None) => Vec::new(),
+        }
+    }
 }
 
 /// A pod's place in its network.
@@ -97,9 +120,18 @@ pub struct HostFacts {
     /// Paths below which pods may use the host's files.
     #[serde(default)]
     pub host_paths: Vec<PathBuf>,
+    /// Kernel parameters beside the safe ones that pods may set.
+    #[serde(default)]
+    pub unsafe_sysctls: Vec<String>,
+    /// Where containers are slowed down, in millionths of what is above their request.
+    #[serde(default)]
+    pub memory_throttling: Option<u32>,
     /// Those of the pod's hostPath volumes of any type that are files.
     #[serde(default)]
     pub host_files: BTreeSet<PathBuf>,
+    /// Seccomp profiles that the pod names, those of them that are there.
+    #[serde(default)]
+    pub seccomp: BTreeMap<String, String>,
     /// The host's own name.
     pub node_name: String,
     /// Content of the host's resolv.conf.
@@ -115,6 +147,9 @@ pub struct HostFacts {
 /// The network that pods share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkFacts {
+    /// Its name; empty for the one that is always there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
     /// Name of the bridge.
     pub bridge: String,
     /// Address of the bridge, with the network's prefix length.
@@ -127,6 +162,9 @@ pub struct NetworkFacts {
     /// Whether a resolver that knows the pods' names answers at the gateway.
     #[serde(default)]
     pub resolver: bool,
+    /// What passes between it and others.
+    #[serde(default, skip_serializing_if = "Beyond::is_usual")]
+    pub beyond: Beyond,
 }
 
 impl NetworkFacts {
@@ -186,12 +224,22 @@ pub enum HostStep {
         /// Size in bytes, a multiple of 4096.
         bytes: u64,
     },
+    /// A sparse file that is a volume of the pod.
+    Disk(VolumeFile),
+    /// A directory in which directories and files of the host are mounted.
+    Mounts {
+        /// Absolute.
+        path: PathBuf,
+    },
     /// The server of a directory or file of the host.
     Share(SharePlan),
     /// The bridge of the network: shared, stays while another pod uses it.
     Bridge {
         /// Its name.
         name: String,
+        /// The network's name; empty for the one that is always there.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        network: String,
         /// Its address.
         gateway: Address,
         /// The same of IPv6.
@@ -199,6 +247,9 @@ pub enum HostStep {
         gateway6: Option<Address>,
         /// Largest packet in bytes.
         mtu: u16,
+        /// What passes between the network and others.
+        #[serde(default, skip_serializing_if = "Beyond::is_usual")]
+        beyond: Beyond,
     },
     /// A tap, a port of the bridge.
     Tap {
@@ -218,6 +269,21 @@ pub enum HostStep {
         /// Its addresses.
         addresses: Vec<IpAddr>,
     },
+    /// A card of a network namespace, led to a tap beside it.
+    Carry {
+        /// The namespace.
+        netns: PathBuf,
+        /// The card.
+        card: String,
+        /// The tap.
+        tap: String,
+        /// Address of the card.
+        mac: MacAddress,
+        /// Largest packet in bytes.
+        mtu: u16,
+        /// Its IP addresses: it may send from no other.
+        addresses: Vec<IpAddr>,
+    },
     /// Ports of the host that lead to the pod.
     Publish {
         /// Name of the table that says so.
@@ -231,6 +297,18 @@ pub enum HostStep {
     Cgroup(CgroupPlan),
 }
 
+/// A file that is a volume of its pod alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeFile {
+    /// Absolute.
+    pub path: PathBuf,
+    /// Size in bytes, a multiple of 4096.
+    pub bytes: u64,
+    /// Without a file system.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_block: bool,
+}
+
 /// A cgroup of the host and its limits; `None` leaves the kernel's default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupPlan {
@@ -242,6 +320,9 @@ pub struct CgroupPlan {
     pub cpu_quota_micros: Option<u64>,
     /// `cpu.weight`.
     pub cpu_weight: Option<u32>,
+    /// `pids.max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids_max: Option<u32>,
 }
 
 /// The machine. [`VmConfig`](beluga_proto::VmConfig) with names instead of
@@ -412,6 +493,12 @@ pub struct ContainerPlan {
     /// What it asks for and may use: the source of the cgroup's limits.
     #[serde(default, skip_serializing_if = "Resources::is_empty")]
     pub resources: Resources,
+    /// Where its log lies, where that is not the pod's own directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<PathBuf>,
+    /// Where its output goes in place of a log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fifos: Option<Fifos>,
 }
 
 /// What a container is to its pod.
@@ -452,6 +539,9 @@ pub struct ContainerTemplate {
     pub privileged: bool,
     /// Mask parts of /proc and /sys.
     pub mask_paths: bool,
+    /// What else of it is covered.
+    #[serde(default, skip_serializing_if = "CoveredPaths::is_empty")]
+    pub covered: CoveredPaths,
     /// Where in the container its last message is written.
     #[serde(default)]
     pub termination_log: Option<String>,
@@ -461,6 +551,9 @@ pub struct ContainerTemplate {
     /// The container whose PID namespace it joins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// Its root file system in place of layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<RootSpec>,
 }
 
 impl ContainerTemplate {
@@ -479,10 +572,12 @@ impl ContainerTemplate {
             cgroup: self.cgroup.clone(),
             privileged: self.privileged,
             mask_paths: self.mask_paths,
+            covered: self.covered.clone(),
             termination_log: self.termination_log.clone(),
             probes: self.probes.clone(),
             probes_wait: false,
             processes_of: None,
+            root: self.root.clone(),
         }
     }
 }
@@ -523,11 +618,13 @@ impl NetworkIdentity {
 }
 
 impl Plan {
-    /// The host's address in the pod's network.
+    /// The pod's network, by name, and the host's address in it.
     #[must_use]
-    pub fn gateway(&self) -> Option<IpAddr> {
+    pub fn gateway(&self) -> Option<(&str, IpAddr)> {
         self.host.iter().find_map(|step| match step {
-            HostStep::Bridge { gateway, .. } => Some(gateway.ip),
+            HostStep::Bridge {
+                gateway, network, ..
+            } => Some((network.as_str(), gateway.ip)),
             _ => None,
         })
     }
@@ -535,7 +632,6 @@ impl Plan {
     /// The pod's addresses, IPv4 first.
     #[must_use]
     pub fn ips(&self) -> Vec<IpAddr> {
-        let network = self.identity.network.iter();
-        network.flat_map(NetworkIdentity::addresses).collect()
+        self.identity.addresses()
     }
 }

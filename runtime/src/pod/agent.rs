@@ -7,7 +7,7 @@ use super::state::{Input, ProbeNews, Stage};
 use super::supervisor::{Message, Supervisor};
 use crate::link::{self, Link, LinkEvent};
 use crate::logs;
-use beluga_proto::agent::{ContainerState, ProcessExit, Target};
+use beluga_proto::agent::{ContainerState, MAX_TERMINATION_MESSAGE, ProcessExit, Target};
 use beluga_proto::{
     ContainerId, Event, Fault, FaultCode, HostFrame, Nonce, PROTOCOL_MAX, PROTOCOL_MIN, Request,
     Welcome, negotiate,
@@ -30,7 +30,7 @@ impl Supervisor {
                 let Some(protocol) = negotiate((PROTOCOL_MIN, PROTOCOL_MAX), theirs) else {
                     let message = format!(
                         "the agent (version {}) speaks protocols {} to {}, this Beluga {PROTOCOL_MIN} to {PROTOCOL_MAX}",
-                        link::printable(hello.version),
+                        link::one_line(&hello.version),
                         theirs.0,
                         theirs.1
                     );
@@ -132,6 +132,7 @@ impl Supervisor {
                 exit,
                 message,
             } => {
+                let message = message.map(last_words);
                 let last = LastWords { exit, message };
                 if self.runs.has_ended(&container, seq, last, now().boot) {
                     self.exited(&container).await;
@@ -160,7 +161,7 @@ impl Supervisor {
                     kind,
                     passed,
                     failures,
-                    message: told(message),
+                    message: link::bounded(message, MAX_WORDS),
                 };
                 self.step(Input::Probed { id, news }).await;
             }
@@ -172,7 +173,9 @@ impl Supervisor {
                 let failed = failure.is_some();
                 self.step(Input::HookEnded { id, hook, failed }).await;
             }
-            Event::Warning { message } => self.warn("Agent", link::printable(message)),
+            Event::Warning { message } => {
+                self.warn("Agent", link::bounded(message, MAX_WORDS));
+            }
             Event::Unknown => {}
         }
     }
@@ -198,6 +201,10 @@ impl Supervisor {
 
     /// Brings the state in line with what the agent has, after a takeover.
     pub(super) async fn reconcile(&mut self, containers: Vec<ContainerState>) {
+        if !containers.is_empty() {
+            // Complete, for the first one runs; the one before may not have had it.
+            self.fetch_receipt().await;
+        }
         for (index, id) in self.record.state.live() {
             let found = containers.iter().find(|container| container.id == id);
             match found {
@@ -208,7 +215,7 @@ impl Supervisor {
                     self.resume_output(index, &id);
                     // Its event was acknowledged, or is on the way: once is enough.
                     if let Some(exit) = container.exit {
-                        let message = container.message.clone();
+                        let message = container.message.clone().map(last_words);
                         let last = LastWords { exit, message };
                         self.runs.has_ended(&id, 0, last, now().boot);
                     }
@@ -248,11 +255,11 @@ impl Supervisor {
     }
 }
 
-/// Most bytes of a probe's words that an event keeps: a record holds many.
-const MAX_PROBE_WORDS: usize = 1024;
+/// Most bytes of what a guest says that an event keeps: a record holds many.
+const MAX_WORDS: usize = 1024;
 
-/// What a probe has said, fit for an event.
-fn told(mut message: String) -> String {
-    message.truncate(message.floor_char_boundary(MAX_PROBE_WORDS));
-    link::printable(message)
+/// What a run has left to say. The agent keeps the bound; another would not.
+fn last_words(mut message: String) -> String {
+    message.truncate(message.floor_char_boundary(MAX_TERMINATION_MESSAGE));
+    message
 }

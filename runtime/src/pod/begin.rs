@@ -2,7 +2,8 @@
 
 use super::boot;
 use super::now;
-use super::supervisor::{Supervisor, after};
+use super::supervisor::{Message, Supervisor, after};
+use crate::cni;
 use crate::host::cgroup;
 use crate::machine::Machine;
 use crate::machine::control::Control;
@@ -64,6 +65,7 @@ impl Supervisor {
                         self.catching_up = Some(after(now(), CATCH_UP_PATIENCE));
                         let message = "A new supervisor has taken the pod over".to_owned();
                         self.event(EventKind::Normal, "Adopted", message);
+                        self.check_networks();
                         true
                     }
                     Err(error) => {
@@ -87,6 +89,24 @@ impl Supervisor {
                 self.machine = machine;
                 false
             }
+        }
+    }
+
+    /// Asks the plugins that made the pod's networks whether they are as they
+    /// made them: nobody may have looked after them for a while.
+    fn check_networks(&self) {
+        let (settings, uid) = (self.settings.clone(), self.plan.identity.uid.clone());
+        let check = move || cni::check(&settings, &uid).err();
+        self.later(async move {
+            let checked = tokio::task::spawn_blocking(check).await;
+            let wrong = checked.ok().flatten();
+            Message::NetworksChecked(wrong.map(|error| crate::error_chain(&error)))
+        });
+    }
+
+    pub(super) fn networks_checked(&mut self, wrong: Option<String>) {
+        if let Some(why) = wrong {
+            self.warn("NetworkChanged", why);
         }
     }
 

@@ -44,10 +44,11 @@ pub(super) fn boot(settings: &Settings, plan: &Plan) -> Result<Booted, Superviso
             HostStep::Bridge { .. }
             | HostStep::Tap { .. }
             | HostStep::Guard { .. }
+            | HostStep::Carry { .. }
             | HostStep::Publish { .. } => "net",
-            HostStep::Scratch { .. } => "disk",
+            HostStep::Scratch { .. } | HostStep::Disk(_) => "disk",
             HostStep::Directory { .. } | HostStep::Cgroup(_) => "host",
-            HostStep::Share(_) => "share",
+            HostStep::Share(_) | HostStep::Mounts { .. } => "share",
         };
         add(&mut receipt, phase, started);
     }

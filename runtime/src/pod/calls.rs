@@ -1,7 +1,7 @@
 //! What clients ask of the owner.
 
 use super::server::{self, Call, Exec};
-use super::state::Input;
+use super::state::{Input, Stage};
 use super::supervisor::Supervisor;
 use beluga_proto::{Fault, FaultCode};
 use std::time::Duration;
@@ -25,10 +25,27 @@ impl Supervisor {
             }
             Call::Attach(request, reply) => self.attach(request, reply),
             Call::Refresh(reply) => self.refresh(Some(reply)),
+            // The guest is told of it when it knows the rest.
+            Call::Change(request, reply) if self.is_being_set_up() => {
+                self.early.push((request, reply));
+            }
             Call::Change(request, reply) => {
                 let _ = reply.send(self.change(&request).await);
             }
+            Call::Container(name, act, reply) => self.container(&name, act, reply).await,
             Call::StdinDone(id) => self.runs.close_stdin(&id),
+        }
+    }
+
+    fn is_being_set_up(&self) -> bool {
+        let stage = self.record.state.stage;
+        !self.is_set_up && matches!(stage, Stage::Booting | Stage::Init | Stage::Running)
+    }
+
+    /// Changes that were asked for before the guest was there.
+    pub(super) async fn make_early_changes(&mut self) {
+        for (request, reply) in std::mem::take(&mut self.early) {
+            let _ = reply.send(self.change(&request).await);
         }
     }
 
@@ -41,7 +58,9 @@ impl Supervisor {
             .filter(|id| self.record.state.is_running(id))
             .ok_or_else(|| {
                 let name = container.name();
-                let message = format!("the container {name} is not running");
+                let message = format!(
+                    "the container {name} is not running (its state: `beluga describe pod`)"
+                );
                 Fault::new(FaultCode::FailedPrecondition, message)
             })?;
         let exec = super::random_exec_id();

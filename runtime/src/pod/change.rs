@@ -63,6 +63,10 @@ impl Supervisor {
                 "container {name} has ended and is not run again"
             )));
         }
+        let added = &difference.added;
+        if self.plan.sandbox && !added.iter().all(|at| self.record.state.is_free(*at)) {
+            return Err(refused("the place of a new container is not free"));
+        }
         if !difference.added.is_empty() && !difference.replaced.is_empty() {
             return Err(refused("it changes more than one thing at a time"));
         }
@@ -71,17 +75,12 @@ impl Supervisor {
         let state = ChangeState::Progressing;
         self.record.state.set_change(self.generation, state, None);
         self.is_dirty = true;
-        let added = difference.added.iter();
-        let added: Vec<_> = added.map(|at| self.plan.containers[*at].clone()).collect();
         self.limit_on_host();
-        if difference.replaced.is_empty() && added.is_empty() {
+        if difference.replaced.is_empty() && difference.added.is_empty() {
             self.resize();
             self.resize_news();
         } else {
-            if !added.is_empty() {
-                let containers = added;
-                self.step(Input::Add { containers }).await;
-            }
+            self.add(&difference.added).await;
             self.record.change = Some(PendingChange {
                 generation: self.generation,
                 replaced: difference.replaced,
@@ -92,6 +91,23 @@ impl Supervisor {
         // What the pod says of itself may be in its volumes.
         self.refresh(None);
         Ok(())
+    }
+
+    /// Containers that are in the plan come to the others.
+    async fn add(&mut self, places: &[usize]) {
+        let containers = &self.plan.containers;
+        let added = places.iter().map(|at| (*at, containers[*at].clone()));
+        let containers: Vec<_> = added.collect();
+        if containers.is_empty() {
+            return;
+        }
+        let input = if self.plan.sandbox {
+            Input::Place { containers }
+        } else {
+            let containers = containers.into_iter().map(|(_, one)| one).collect();
+            Input::Add { containers }
+        };
+        self.step(input).await;
     }
 
     /// What a supervisor that died has left half done.
@@ -108,12 +124,16 @@ impl Supervisor {
     /// note so in the record.
     async fn take_up(&mut self) {
         let status = &self.record.state.status.containers;
-        let added: Vec<_> =
-            self.plan.containers[status.len().min(self.plan.containers.len())..].to_vec();
+        let planned = self.plan.containers.iter().enumerate();
+        let added = planned.filter(|(at, plan)| {
+            let known = status.get(*at);
+            known.is_none_or(|known| known.name != plan.name())
+        });
+        let added: Vec<usize> = added.map(|(at, _)| at).collect();
         let planned = self.plan.containers.iter().zip(status).enumerate();
         let replaced = planned.filter(|(index, (plan, status))| {
             let is_other = (&plan.image, &plan.image_id) != (&status.image, &status.image_id);
-            is_other && !self.record.state.is_over(*index)
+            is_other && !self.record.state.is_over(*index) && !added.contains(index)
         });
         let replaced: Vec<usize> = replaced.map(|(index, _)| index).collect();
         if added.is_empty() && replaced.is_empty() {
@@ -122,10 +142,7 @@ impl Supervisor {
         let generation = self.generation;
         let state = ChangeState::Progressing;
         self.record.state.set_change(generation, state, None);
-        if !added.is_empty() {
-            let containers = added;
-            self.step(Input::Add { containers }).await;
-        }
+        self.add(&added).await;
         self.record.change = Some(PendingChange {
             generation,
             replaced,

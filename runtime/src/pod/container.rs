@@ -146,6 +146,9 @@ pub(super) struct Slot {
     /// Its image is not in the guest yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_held: bool,
+    /// Nobody has said yet that it is to run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_waiting: bool,
     /// Ended with 0 the last time.
     pub(super) ended_well: bool,
 }
@@ -166,6 +169,7 @@ impl Slot {
             life: Life::new(plan),
             next: None,
             is_held: false,
+            is_waiting: false,
             hook: Hook::None,
             doom: None,
             passes: Passes::default(),

@@ -2,8 +2,9 @@
 
 use super::state::Stage;
 use super::supervisor::{
-    DRAIN_PATIENCE, STATUS_PATIENCE, STOP_PATIENCE, Supervisor, SupervisorError, after, vm_end,
+    DRAIN_PATIENCE, STATUS_PATIENCE, STOP_PATIENCE, Supervisor, SupervisorError, after,
 };
+use super::vm::vm_end;
 use super::{Now, boot, failure};
 use crate::host::{self, cgroup, process};
 use crate::machine;
@@ -12,6 +13,10 @@ use crate::policy;
 use crate::store::Life;
 use beluga_proto::control::VmStatus;
 use beluga_proto::{ControlRequest, Stamp};
+
+/// What helps where a boot takes too long.
+const HUNG_ADVICE: &str = "on a slow host set BELUGA_BOOT_TIMEOUT to more seconds; check that \
+                           kernel and initramfs are the ones of this version (beluga doctor)";
 
 impl Supervisor {
     /// The last resort: a boot that neither gets on nor fails.
@@ -32,11 +37,10 @@ impl Supervisor {
         let stamp = status.and_then(VmStatus::last_stamp);
         let seconds = self.settings.boot_timeout.as_secs();
         let message = format!(
-            "The pod's virtual machine hangs while {} ({seconds} s). What to do: on a slow host set \
-             BELUGA_BOOT_TIMEOUT to more seconds; check that kernel and initramfs are the ones of \
-             this version (beluga doctor)",
+            "The pod's virtual machine hangs while {} ({seconds} s)",
             failure::phase_after(stamp)
         );
+        self.record.state.status.advice = Some(HUNG_ADVICE.to_owned());
         self.fail("BootTimeout", message).await;
     }
 
@@ -91,13 +95,15 @@ impl Supervisor {
         }
         if !was_wanted && self.record.state.stage != Stage::Over {
             let is_old_boot = self.record.boot_id != host::boot_id();
-            let (reason, message) = if is_old_boot {
+            let (reason, message, advice) = if is_old_boot {
                 let message = "The host was restarted while the pod ran".to_owned();
-                ("HostRestarted", message)
+                ("HostRestarted", message, None)
             } else {
                 let message = failure::describe(&end, self.is_set_up);
-                (machine::reason(&end), message)
+                let advice = failure::advice(&end, self.is_set_up);
+                (machine::reason(&end), message, advice)
             };
+            self.record.state.status.advice = advice.map(str::to_owned);
             self.vm_ended(reason, message);
         }
         if self.machine.is_some() || self.record.vmm.is_some() {

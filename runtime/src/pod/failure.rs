@@ -1,4 +1,4 @@
-//! Why a pod's VM ended, in one line: which phase, what happened, what to do.
+//! Why a pod's VM ended, in one line each: which phase and what happened, what to do.
 //! The console's last lines stand beside it in the status.
 
 use crate::store::status::VmEnd;
@@ -24,7 +24,7 @@ pub(super) fn phase_after(stamp: Option<Stamp>) -> &'static str {
 /// The whole story of a VM that ended although nobody asked for it.
 #[must_use]
 pub(super) fn describe(end: &VmEnd, booted: bool) -> String {
-    let mut text = if booted {
+    if booted {
         format!("The pod's virtual machine ended: {}", end.detail)
     } else {
         format!(
@@ -32,17 +32,12 @@ pub(super) fn describe(end: &VmEnd, booted: bool) -> String {
             phase_after(end.reached),
             end.detail
         )
-    };
-    if let Some(advice) = advice(end, booted) {
-        // A detail may be the guest's own sentence.
-        text.truncate(text.trim_end_matches('.').len());
-        text.push_str(". What to do: ");
-        text.push_str(advice);
     }
-    text
 }
 
-fn advice(end: &VmEnd, booted: bool) -> Option<&'static str> {
+/// What to do about it.
+#[must_use]
+pub(super) fn advice(end: &VmEnd, booted: bool) -> Option<&'static str> {
     match end.cause {
         _ if end.last_stamp == Some(Stamp::EndOrphaned) && !booted => Some(
             "the agent found no way to its supervisor: a guest kernel without virtio vsock built \
@@ -72,7 +67,7 @@ fn advice(end: &VmEnd, booted: bool) -> Option<&'static str> {
                  initramfs, one that is out of memory needs a larger resources.limits.memory",
             )
         }
-        None if end.detail.contains("out-of-memory") => {
+        None if end.is_host_oom => {
             Some("give the pod a memory limit that it keeps to, or the host more memory")
         }
         _ => None,
@@ -88,6 +83,7 @@ mod tests {
         let end = VmEnd {
             cause: Some(ExitCause::KernelPanic),
             detail: "the guest kernel panicked".to_owned(),
+            is_host_oom: false,
             exit_code: Some(1),
             signal: None,
             last_stamp: Some(Stamp::KernelEntry),
@@ -96,7 +92,8 @@ mod tests {
         };
         let text = describe(&end, false);
         assert!(text.contains("while booting the guest kernel: the guest kernel panicked"));
-        assert!(text.contains(". What to do: ") && !text.contains('\n'));
+        assert!(!text.contains('\n'));
+        assert!(advice(&end, false).is_some_and(|text| text.contains("wrong initramfs")));
     }
 
     #[test]
@@ -104,6 +101,7 @@ mod tests {
         let end = VmEnd {
             cause: Some(ExitCause::GuestEnded),
             detail: "no supervisor came in time".to_owned(),
+            is_host_oom: false,
             exit_code: Some(1),
             signal: None,
             last_stamp: Some(Stamp::EndOrphaned),
@@ -112,6 +110,6 @@ mod tests {
         };
         let text = describe(&end, false);
         assert!(text.contains("failed while connecting the agent to its supervisor"));
-        assert!(text.contains("vsock"), "{text}");
+        assert!(advice(&end, false).is_some_and(|text| text.contains("vsock")));
     }
 }

@@ -24,7 +24,7 @@ impl Caller {
             stdout: Some(from_nonce),
             stderr: None,
         };
-        self.link.request(Request::Connect { port, stdio }).await?;
+        self.link.ask(Request::Connect { port, stdio }).await?;
         Ok((dialled(to).await?, dialled(from).await?))
     }
 }

@@ -1,6 +1,8 @@
 //! Carries one container run's output into its log, and to who is attached.
 
-use crate::logs::{Limits, LogFile, Output};
+use super::fifo::Pipes;
+use crate::logs::{Kind, LogFile, Output};
+use beluga_proto::{Fault, FaultCode};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,11 +13,18 @@ use tokio::sync::{mpsc, oneshot};
 /// Bytes moved at a time; the buffer exists only while there is output.
 const CHUNK: usize = 32 << 10;
 
+/// Who waits for a log to be opened anew.
+pub(super) type Reopened = oneshot::Sender<Result<(), Fault>>;
+
 /// What a run's output needs.
 #[derive(Debug)]
 pub(super) struct Pump {
     pub(super) log: PathBuf,
-    pub(super) limits: Limits,
+    pub(super) kind: Kind,
+    /// Where it goes in place of the log.
+    pub(super) pipes: Option<Pipes>,
+    /// Those who have put the log aside.
+    pub(super) reopened: mpsc::UnboundedReceiver<Reopened>,
     pub(super) stdout: oneshot::Receiver<UnixStream>,
     pub(super) stderr: Option<oneshot::Receiver<UnixStream>>,
     /// Clients that want a copy, from when they come.
@@ -35,7 +44,10 @@ impl Pump {
     /// in the log. Errors when the log cannot be written: the agent then holds
     /// the output back, and the container stops at its next write.
     pub(super) async fn run(mut self) -> std::io::Result<()> {
-        let mut log = LogFile::open(&self.log, self.limits)?;
+        if let Some(pipes) = self.pipes {
+            return pipes.carry(self.stdout, self.stderr, &self.moved).await;
+        }
+        let mut log = LogFile::open(&self.log, &self.kind)?;
         let stdout = (&mut self.stdout).await.ok();
         let stderr = match &mut self.stderr {
             Some(stderr) => stderr.await.ok(),
@@ -51,12 +63,19 @@ impl Pump {
         };
         let mut clients: Vec<UnixStream> = Vec::new();
         let mut no_more_clients = false;
+        let mut no_more_moves = false;
         while out.stream.is_some() || err.stream.is_some() {
             tokio::select! {
                 biased;
                 client = self.attached.recv(), if !no_more_clients => match client {
                     Some(client) => clients.push(client),
                     None => no_more_clients = true,
+                },
+                reply = self.reopened.recv(), if !no_more_moves => match reply {
+                    Some(reply) => {
+                        let _ = reply.send(log.reopen().map_err(unopened));
+                    }
+                    None => no_more_moves = true,
                 },
                 () = out.readable(), if out.stream.is_some() => {
                     out.transfer(&mut log, &mut clients).await?;
@@ -70,6 +89,10 @@ impl Pump {
         }
         Ok(())
     }
+}
+
+fn unopened(error: std::io::Error) -> Fault {
+    Fault::new(FaultCode::Internal, format!("cannot open the log: {error}"))
 }
 
 impl Source {
@@ -112,7 +135,7 @@ impl Source {
 
 /// Gives the agent the time to read the last acknowledgement: closing a socket
 /// with unread data in it resets the connection.
-async fn drain(mut stream: UnixStream) {
+pub(super) async fn drain(mut stream: UnixStream) {
     let _ = stream.shutdown().await;
     let mut rest = [0u8; 64];
     let wait = std::time::Duration::from_secs(1);

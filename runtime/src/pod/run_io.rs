@@ -1,7 +1,8 @@
 //! The streams of container runs: output to logs and attached clients, input
 //! from them; and ends that wait until the output is in the log.
 
-use super::output::Pump;
+use super::fifo::Pipes;
+use super::output::{Pump, Reopened};
 use super::server::Attach;
 use super::supervisor::{Message, Supervisor};
 use crate::logs::{self, LogFile, Output};
@@ -29,6 +30,7 @@ pub(super) type Stdin = watch::Receiver<Option<Arc<UnixStream>>>;
 struct RunIo {
     pump: JoinHandle<()>,
     attached: mpsc::UnboundedSender<UnixStream>,
+    reopen: mpsc::UnboundedSender<Reopened>,
     stdin: Option<Stdin>,
     /// Grows with each piece of output.
     moved: Arc<AtomicU64>,
@@ -65,6 +67,7 @@ struct Waiting {
     /// The container's place in the plan.
     index: usize,
     wants_stdin: bool,
+    is_quiet: bool,
     reply: oneshot::Sender<Result<Attach, Fault>>,
 }
 
@@ -169,6 +172,14 @@ impl Runs {
         let _ = tokio::time::timeout(patience, all).await;
     }
 
+    /// Has a run's log opened anew; gives back who is to be told when there is no run.
+    pub(super) fn reopen(&self, id: Option<&ContainerId>, reply: Reopened) -> Option<Reopened> {
+        let Some(run) = id.and_then(|id| self.runs.get(id)) else {
+            return Some(reply);
+        };
+        run.reopen.send(reply).err().map(|unsent| unsent.0)
+    }
+
     /// Closes a run's standard input: its process reads the end of it.
     pub(super) fn close_stdin(&mut self, id: &ContainerId) {
         let stdin = self.runs.get(id).and_then(|run| run.stdin.as_ref());
@@ -217,21 +228,13 @@ impl Supervisor {
 
     /// Takes up the output of a run where the log ends.
     pub(super) fn resume_output(&mut self, index: usize, id: &ContainerId) {
-        let path = self.log_path(index);
-        let log = match LogFile::open(&path, self.settings.logs) {
-            Ok(log) => log,
-            Err(error) => {
-                self.warn(
-                    "LogFailed",
-                    format!("Cannot open {}: {error}", path.display()),
-                );
-                return;
-            }
+        let Some(safe) = self.safe_output(index) else {
+            return;
         };
         let process = &self.plan.containers[index].template.process;
-        let resume = |nonce, output| ResumeStream {
+        let resume = |nonce, output: Output| ResumeStream {
             nonce,
-            offset: log.safe(output),
+            offset: safe[output.index()],
         };
         let (stdout_nonce, stdout) = self.streams.expect();
         let stderr = process.tty.is_none().then(|| self.streams.expect());
@@ -244,10 +247,37 @@ impl Supervisor {
             stderr: stderr_nonce.map(|nonce| resume(nonce, Output::Stderr)),
             stdin: stdin_nonce,
         };
-        drop(log);
         self.runs.forget(id);
         self.begin_run(index, id, stdout, stderr, stdin);
         drop(self.link.request(request));
+    }
+
+    /// How much of each stream is where it belongs; nothing when the log cannot
+    /// be opened, which is told.
+    fn safe_output(&mut self, index: usize) -> Option<[u64; 2]> {
+        let both = [Output::Stdout, Output::Stderr];
+        if let Some(pipes) = self.pipes(index) {
+            return Some(both.map(|output| pipes.safe(output)));
+        }
+        let path = self.log_path(index);
+        match LogFile::open(&path, &self.log_kind(index)) {
+            Ok(log) => Some(both.map(|output| log.safe(output))),
+            Err(error) => {
+                let message = format!("Cannot open {}: {error}", path.display());
+                self.warn("LogFailed", message);
+                None
+            }
+        }
+    }
+
+    /// The pipes that take a container's output in place of a log.
+    fn pipes(&self, index: usize) -> Option<Pipes> {
+        let container = &self.plan.containers[index];
+        let (settings, uid) = (&self.settings, &self.record.uid);
+        container.fifos.clone().map(|fifos| Pipes {
+            fifos,
+            directory: logs::directory(settings, uid, container.name()),
+        })
     }
 
     /// Before a run: the run before it keeps its log, as the kubelet does it.
@@ -262,6 +292,9 @@ impl Supervisor {
     }
 
     pub(super) fn log_path(&self, index: usize) -> std::path::PathBuf {
+        if let Some(path) = &self.plan.containers[index].log {
+            return path.clone();
+        }
         let status = &self.record.status().containers[index];
         logs::path(
             &self.settings,
@@ -269,6 +302,19 @@ impl Supervisor {
             &status.name,
             status.restarts,
         )
+    }
+
+    /// Who puts full files of a log aside.
+    fn log_kind(&self, index: usize) -> logs::Kind {
+        let container = &self.plan.containers[index];
+        match &container.log {
+            None => logs::Kind::Own(self.settings.logs),
+            Some(_) => {
+                let (settings, uid) = (&self.settings, &self.record.uid);
+                let directory = logs::directory(settings, uid, container.name());
+                logs::Kind::Others(directory.join("begins"))
+            }
+        }
     }
 
     fn begin_run(
@@ -280,9 +326,12 @@ impl Supervisor {
         stdin: Option<oneshot::Receiver<UnixStream>>,
     ) {
         let (attach, attached) = mpsc::unbounded_channel();
+        let (reopen, reopened) = mpsc::unbounded_channel();
         let pump = Pump {
             log: self.log_path(index),
-            limits: self.settings.logs,
+            kind: self.log_kind(index),
+            pipes: self.pipes(index),
+            reopened,
             stdout,
             stderr,
             attached,
@@ -307,6 +356,7 @@ impl Supervisor {
         let io = RunIo {
             pump,
             attached: attach,
+            reopen,
             stdin,
             moved,
             is_drained: false,
@@ -343,6 +393,7 @@ impl Supervisor {
         self.runs.waiting.push(Waiting {
             index,
             wants_stdin: request.stdin,
+            is_quiet: request.quiet,
             reply,
         });
         let run = self.record.status().containers[index].id.clone();
@@ -358,19 +409,27 @@ impl Supervisor {
             .extract_if(.., |waiting| waiting.index == index)
             .collect();
         for waiting in ready {
-            let attach = self.join(index, id, waiting.wants_stdin);
+            let wanted = (waiting.wants_stdin, waiting.is_quiet);
+            let attach = self.join(index, id, wanted);
             let _ = waiting.reply.send(attach);
         }
     }
 
-    fn join(&mut self, index: usize, id: &ContainerId, stdin: bool) -> Result<Attach, Fault> {
+    fn join(
+        &mut self,
+        index: usize,
+        id: &ContainerId,
+        (stdin, is_quiet): (bool, bool),
+    ) -> Result<Attach, Fault> {
         let fault = |error: std::io::Error| Fault::new(FaultCode::Internal, error.to_string());
         let run =
             self.runs.runs.get(id).ok_or_else(|| {
                 Fault::new(FaultCode::FailedPrecondition, "the container has ended")
             })?;
         let (ours, theirs) = UnixStream::pair().map_err(fault)?;
-        let _ = run.attached.send(ours);
+        if !is_quiet {
+            let _ = run.attached.send(ours);
+        }
         let output = theirs.into_std().map(OwnedFd::from).map_err(fault)?;
         let container = &self.plan.containers[index];
         Ok(Attach {
@@ -390,10 +449,12 @@ mod tests {
     #[tokio::test]
     async fn an_end_waits_while_output_comes_and_not_for_ever() {
         let (attached, _) = mpsc::unbounded_channel();
+        let (reopen, _) = mpsc::unbounded_channel();
         let moved = Arc::new(AtomicU64::new(5));
         let run = RunIo {
             pump: tokio::spawn(std::future::pending()),
             attached,
+            reopen,
             stdin: None,
             moved: Arc::clone(&moved),
             is_drained: false,

@@ -6,8 +6,8 @@ mod process;
 use super::run_io::Stdin;
 use super::supervisor::Message;
 use crate::api::{
-    ApiMessage, ApiRequest, AttachRequest, ChangeRequest, Channel, ChannelError, ExecRequest,
-    StopRequest,
+    ApiMessage, ApiRequest, AttachRequest, ChangeRequest, Channel, ChannelError, ContainerAct,
+    ExecRequest, StopRequest,
 };
 use crate::link::{Link, Streams};
 use crate::store::status::{ContainerState, PodStatus};
@@ -40,6 +40,8 @@ pub(super) enum Call {
     Refresh(oneshot::Sender<Result<(), Fault>>),
     /// Make the running pod what a proposal says.
     Change(ChangeRequest, oneshot::Sender<Result<(), Fault>>),
+    /// Do something with one container of a sandbox.
+    Container(String, ContainerAct, oneshot::Sender<Result<(), Fault>>),
     /// The client that fed a container's standard input has gone.
     StdinDone(ContainerId),
 }
@@ -105,6 +107,7 @@ impl Caller {
                 | ApiRequest::Connect { .. }
                 | ApiRequest::Refresh
                 | ApiRequest::Change(_)
+                | ApiRequest::Container { .. }
         ) {
             self.agent_there().await;
         }
@@ -115,17 +118,7 @@ impl Caller {
                 channel.send(&ApiMessage::Done, &[]).await?;
                 self.until_the_end(channel).await
             }
-            ApiRequest::Stats => {
-                let message = match self.link.request(Request::Stats).await {
-                    Ok(Reply::Stats(stats)) => ApiMessage::Stats(stats),
-                    Ok(_) => ApiMessage::Failed(Fault::new(
-                        FaultCode::Protocol,
-                        "the agent does not say what is used",
-                    )),
-                    Err(fault) => ApiMessage::Failed(fault),
-                };
-                channel.send(&message, &[]).await
-            }
+            ApiRequest::Stats => channel.send(&self.stats().await, &[]).await,
             ApiRequest::Exec(request) => {
                 let (reply, answer) = oneshot::channel();
                 self.tell(Call::Exec(request, reply));
@@ -148,11 +141,26 @@ impl Caller {
                 self.done(channel, |reply| Call::Change(request, reply))
                     .await
             }
+            ApiRequest::Container { name, act } => {
+                self.done(channel, |reply| Call::Container(name, act, reply))
+                    .await
+            }
             ApiRequest::Resize { .. } | ApiRequest::Signal { .. } => {
                 let message = "there is no process on this connection";
                 let fault = Fault::new(FaultCode::FailedPrecondition, message);
                 channel.send(&ApiMessage::Failed(fault), &[]).await
             }
+        }
+    }
+
+    async fn stats(&self) -> ApiMessage {
+        match self.link.ask(Request::Stats).await {
+            Ok(Reply::Stats(stats)) => ApiMessage::Stats(stats),
+            Ok(_) => ApiMessage::Failed(Fault::new(
+                FaultCode::Protocol,
+                "the agent does not say what is used",
+            )),
+            Err(fault) => ApiMessage::Failed(fault),
         }
     }
 
@@ -289,9 +297,8 @@ impl Caller {
                         let target = target.clone();
                         drop(self.link.request(Request::Resize { target, size }));
                     }
-                    Some(ApiRequest::Signal { signal }) => {
+                    Some(ApiRequest::Signal { signal, all }) => {
                         let target = target.clone();
-                        let all = false;
                         drop(self.link.request(Request::Signal { target, signal, all }));
                     }
                     Some(_) => {}

@@ -17,16 +17,17 @@
 mod advance;
 mod deadline;
 mod ephemeral;
+mod first;
 mod life;
 mod rollout;
+mod sandbox;
 mod stop;
 
+use self::first::{first_reason, first_status};
 use super::container::{Face, Run, Slot};
 use crate::plan::{ContainerKind, ContainerPlan, Plan};
 use crate::settings::Backoff;
-use crate::store::status::{
-    ContainerState, ContainerStatus, EventKind, Phase, PodStatus, Termination,
-};
+use crate::store::status::{ContainerState, EventKind, Phase, PodStatus, Termination};
 use beluga_proto::ContainerId;
 use beluga_proto::agent::ProcessExit;
 use beluga_proto::probe::HookKind;
@@ -113,6 +114,28 @@ pub enum Input {
     Release {
         /// Why not.
         failure: Option<String>,
+    },
+    /// Containers of a sandbox come to their places; their images are on their way.
+    Place {
+        /// Each by its place, as it is planned.
+        containers: Vec<(usize, ContainerPlan)>,
+    },
+    /// A container of a sandbox is to run.
+    Begin {
+        /// Its place.
+        index: usize,
+    },
+    /// A container of a sandbox is to end.
+    End {
+        /// Its place.
+        index: usize,
+        /// From the stop signal to SIGKILL.
+        grace: Duration,
+    },
+    /// A container of a sandbox that does not run is forgotten.
+    Forget {
+        /// Its place.
+        index: usize,
     },
     /// Containers are to run from something else, which is at hand.
     Replace {
@@ -212,6 +235,9 @@ pub struct PodState {
     deadline: Deadline,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rollout: Option<Rollout>,
+    /// It runs without containers, until somebody ends it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_sandbox: bool,
     slots: Vec<Slot>,
 }
 
@@ -232,6 +258,7 @@ impl PodState {
             grace_seconds: plan.grace_seconds,
             deadline: Deadline::new(plan),
             rollout: None,
+            is_sandbox: plan.sandbox,
             slots: plan.containers.iter().map(Slot::new).collect(),
         }
     }
@@ -278,6 +305,10 @@ impl PodState {
                 patience,
             } => self.replace(generation, next, patience, now),
             Input::Add { containers } => self.add(&containers),
+            Input::Place { containers } => self.place(&containers),
+            Input::Begin { index } => self.begin(index),
+            Input::End { index, grace } => self.end(index, grace, now, &mut actions),
+            Input::Forget { index } => self.forget(index, &mut actions),
             Input::Release { failure } => self.release(failure, now),
             Input::Stop { grace } => self.stop(grace, now),
             Input::VmEnded { reason, message } => self.vm_ended(reason, message, now),
@@ -419,7 +450,7 @@ impl PodState {
             Stage::Booting | Stage::Init => Phase::Pending,
             Stage::Running => {
                 let ran = |slot: &&Slot| slot.kind == ContainerKind::App && slot.was_started;
-                if self.slots.iter().any(|slot| ran(&slot)) {
+                if self.is_sandbox || self.slots.iter().any(|slot| ran(&slot)) {
                     Phase::Running
                 } else {
                     self.status.phase
@@ -439,35 +470,6 @@ impl PodState {
                 }
             }
         }
-    }
-}
-
-fn first_status(container: &ContainerPlan, reason: &str) -> ContainerStatus {
-    ContainerStatus {
-        name: container.name().to_owned(),
-        kind: container.kind,
-        image: container.image.clone(),
-        image_id: container.image_id.clone(),
-        id: None,
-        state: waiting(reason, None),
-        last_termination: None,
-        restarts: 0,
-        started: false,
-        ready: false,
-        resources: Some(container.resources.clone()),
-        resizing: None,
-    }
-}
-
-fn first_reason(plan: &Plan, kind: ContainerKind) -> &'static str {
-    let has_init = plan
-        .containers
-        .iter()
-        .any(|container| container.kind != ContainerKind::App);
-    if has_init && kind == ContainerKind::App {
-        "PodInitializing"
-    } else {
-        "ContainerCreating"
     }
 }
 

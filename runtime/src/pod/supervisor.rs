@@ -7,11 +7,12 @@ use super::run_io::Runs;
 use super::server::{self, Call};
 use super::shares::Shares;
 use super::state::{Action, Input, Stage};
-use super::vm::packet;
+use super::vm::{has_receipt, packet, sleep_until, vm_end};
 use super::{Now, now};
+use crate::api::ChangeRequest;
 use crate::host::lock::FileLock;
 use crate::host::{self, HostError};
-use crate::link::{Link, LinkEvent, Streams};
+use crate::link::{Link, LinkEvent, MAX_EVENTS, Streams};
 use crate::machine::control::{Control, ControlError};
 use crate::machine::{Machine, MachineError};
 use crate::plan::Plan;
@@ -98,6 +99,8 @@ pub(super) enum Message {
     Limited(Limited),
     /// Memory may have been let go of.
     ResizeAgain,
+    /// Plugins said what is wrong with the pod's networks, if anything.
+    NetworksChecked(Option<String>),
     /// A client wants something.
     Call(Call),
 }
@@ -126,7 +129,7 @@ pub(super) struct Supervisor {
     pub(super) execs: HashMap<ExecId, oneshot::Sender<ProcessExit>>,
     pub(super) messages: mpsc::UnboundedSender<Message>,
     pub(super) inbox: mpsc::UnboundedReceiver<Message>,
-    pub(super) link_events: mpsc::UnboundedReceiver<LinkEvent>,
+    pub(super) link_events: mpsc::Receiver<LinkEvent>,
     pub(super) unproved: Arc<Semaphore>,
     pub(super) statuses: watch::Sender<PodStatus>,
     pub(super) control: Option<Control>,
@@ -136,6 +139,8 @@ pub(super) struct Supervisor {
     /// Events that are in the record but for those that wait for their output.
     pub(super) received: u64,
     pub(super) is_set_up: bool,
+    /// Changes that wait for that.
+    pub(super) early: Vec<(ChangeRequest, oneshot::Sender<Result<(), Fault>>)>,
     /// The agent has said what runs.
     pub(super) is_listed: bool,
     /// Whose turn it is to fill volumes.
@@ -161,12 +166,13 @@ impl Supervisor {
         lock: FileLock,
     ) -> Self {
         let (messages, inbox) = mpsc::unbounded_channel();
-        let (events, link_events) = mpsc::unbounded_channel();
+        let (events, link_events) = mpsc::channel(MAX_EVENTS);
         Self {
             received: record.acked,
             is_set_up: record.life == Life::Running,
+            early: Vec::new(),
             is_listed: false,
-            has_receipt: record.life == Life::Running,
+            has_receipt: has_receipt(record.status()),
             filling: Arc::default(),
             said_hello: false,
             catching_up: None,
@@ -214,9 +220,9 @@ impl Supervisor {
         };
         if lives {
             let gateway = self.plan.gateway();
-            let keeper = gateway.map(|gateway| {
-                let settings = self.settings.clone();
-                tokio::spawn(host::resolver::keep(settings, gateway))
+            let keeper = gateway.and_then(|(network, gateway)| {
+                let net = host::network::Net::open(&self.settings, network).ok()?;
+                Some(tokio::spawn(host::resolver::keep(net, gateway)))
             });
             let served = self.serve(&listener, &mut clients).await;
             // Before the network goes, and its resolver with it.
@@ -252,7 +258,7 @@ impl Supervisor {
             self.catch_up();
             match self.wait(listener).await {
                 Wake::Message(message) => self.on_message(message).await,
-                Wake::Link(event) => self.on_link(event).await,
+                Wake::Link(event) => self.on_links(event).await,
                 Wake::Packet(packet) => self.on_packet(packet).await,
                 Wake::Client(stream) => {
                     let caller = server::Caller {
@@ -270,6 +276,17 @@ impl Supervisor {
         }
     }
 
+    /// One event and those that have come with it: the record is written once.
+    async fn on_links(&mut self, first: LinkEvent) {
+        self.on_link(first).await;
+        for _ in 1..MAX_EVENTS {
+            let Ok(event) = self.link_events.try_recv() else {
+                return;
+            };
+            self.on_link(event).await;
+        }
+    }
+
     async fn wait(&mut self, listener: &UnixListener) -> Wake {
         let deadlines = [
             self.record.state.wake_at(),
@@ -283,13 +300,14 @@ impl Supervisor {
             biased;
             // The end first: the record must have it within a second.
             () = vm_end(self.exit_watch.as_ref()) => Wake::VmEnded,
-            Some(event) = self.link_events.recv() => Wake::Link(event),
             Some(message) = self.inbox.recv() => Wake::Message(message),
             packet = packet(self.control.as_ref()) => Wake::Packet(packet),
             Ok((stream, _)) = listener.accept(), if self.catching_up.is_none() => {
                 Wake::Client(stream)
             }
             at = self.shares.ended() => Wake::ShareEnded(at),
+            // Behind those who may stop the pod; the link bounds how many there are.
+            Some(event) = self.link_events.recv() => Wake::Link(event),
             () = sleep_until(deadline) => Wake::Deadline,
         }
     }
@@ -384,6 +402,7 @@ impl Supervisor {
                     // What changed while the volumes were being filled.
                     self.refresh(None);
                 }
+                self.make_early_changes().await;
             }
             Message::SetUp(Err(fault)) => {
                 let message = format!("The pod could not be set up in its guest: {fault}");
@@ -428,6 +447,7 @@ impl Supervisor {
             Message::Filled(filled) => self.on_filled(filled),
             Message::Limited(limited) => self.limited(limited),
             Message::ResizeAgain => self.resize(),
+            Message::NetworksChecked(wrong) => self.networks_checked(wrong),
             Message::Layered(generation, result) => self.layered(generation, result).await,
             Message::Call(call) => self.on_call(call).await,
         }
@@ -452,21 +472,4 @@ impl Supervisor {
 pub(super) fn after(time: Now, wait: Duration) -> u64 {
     let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
     time.boot.saturating_add(nanos)
-}
-
-pub(super) async fn vm_end(watch: Option<&AsyncFd<OwnedFd>>) {
-    match watch {
-        Some(watch) => drop(watch.readable().await),
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(boot_nanos: Option<u64>) {
-    match boot_nanos {
-        Some(at) => {
-            let wait = Duration::from_nanos(at.saturating_sub(now().boot));
-            tokio::time::sleep(wait).await;
-        }
-        None => std::future::pending().await,
-    }
 }

@@ -6,7 +6,7 @@ use crate::host::process;
 use crate::link;
 use crate::machine::control::{Control, ControlError};
 use crate::store::Life;
-use crate::store::status::{EventKind, ReceiptLine};
+use crate::store::status::{DISK_STALLED, EventKind, PodStatus, ReceiptLine};
 use beluga_proto::agent::Request;
 use beluga_proto::control::VmStatus;
 use beluga_proto::{
@@ -16,6 +16,7 @@ use beluga_proto::{
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::unix::AsyncFd;
 
 /// How long a guest may take to write out what it holds of lasting disks.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(60);
@@ -73,7 +74,7 @@ impl Supervisor {
                 } else {
                     format!("The disk {disk} goes on")
                 };
-                self.event(EventKind::Warning, "DiskStalled", message);
+                self.event(EventKind::Warning, DISK_STALLED, message);
             }
             Err(error) => {
                 // Its end comes by the pidfd; without control it is of no use.
@@ -165,6 +166,25 @@ impl Supervisor {
     }
 }
 
+/// Waits for the end of the VMM, for ever where there is none.
+pub(super) async fn vm_end(watch: Option<&AsyncFd<OwnedFd>>) {
+    match watch {
+        Some(watch) => drop(watch.readable().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a moment since the host's boot, for ever where none is set.
+pub(super) async fn sleep_until(boot_nanos: Option<u64>) {
+    match boot_nanos {
+        Some(at) => {
+            let wait = Duration::from_nanos(at.saturating_sub(now().boot));
+            tokio::time::sleep(wait).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
 /// The next message of the VMM; never, when there is no connection.
 pub(super) async fn packet(
     control: Option<&Control>,
@@ -173,6 +193,12 @@ pub(super) async fn packet(
         Some(control) => control.receive().await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether what the boot cost is on record: one who died before the first
+/// container ran has not asked for it.
+pub(super) fn has_receipt(status: &PodStatus) -> bool {
+    status.receipt.iter().any(|line| line.phase == "vmm")
 }
 
 /// What the guest's boot cost, from the VMM's stamps.

@@ -10,7 +10,7 @@ mod forward;
 mod names;
 
 use crate::host::lock::FileLock;
-use crate::host::network::{self, LEASES, Leases};
+use crate::host::network::{LEASES, Leases, Net};
 use crate::host::resolver::{self, PORT, RESOLVE};
 use crate::settings::Settings;
 use answer::{Said, UDP_MAX, answer, refusal};
@@ -38,11 +38,11 @@ const MAX_WAITING: usize = 128;
 /// How long a connection may say nothing.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// The main function of a resolver: `ROOT STATE GATEWAY LOCK-FD`.
+/// The main function of a resolver: `ROOT STATE GATEWAY LOCK-FD NETWORK`.
 #[must_use]
 pub fn resolver_main(args: &[OsString]) -> ExitCode {
     let texts: Option<Vec<&str>> = args.iter().map(|arg| arg.to_str()).collect();
-    let Some([root, state, gateway, lock]) = texts.as_deref() else {
+    let Some([root, state, gateway, lock, name]) = texts.as_deref() else {
         tell!("beluga {RESOLVE} is started by beluga itself");
         return ExitCode::from(2);
     };
@@ -54,13 +54,17 @@ pub fn resolver_main(args: &[OsString]) -> ExitCode {
         tell!("beluga {RESOLVE} is started by beluga itself");
         return ExitCode::from(2);
     };
-    let ended = resolver::begin(&settings)
+    let Ok(net) = Net::open(&settings, name) else {
+        // It has been removed meanwhile.
+        return ExitCode::SUCCESS;
+    };
+    let ended = resolver::begin(&net)
         .and_then(|()| {
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
         })
-        .and_then(|runtime| LocalSet::new().block_on(&runtime, serve(settings, gateway)));
+        .and_then(|runtime| LocalSet::new().block_on(&runtime, serve(net, gateway)));
     drop(lock);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -79,7 +83,7 @@ fn inherited(number: &str) -> Option<FileLock> {
 
 /// What all queries share.
 struct Shared {
-    settings: Settings,
+    net: Net,
     gateway: IpAddr,
     names: RefCell<Cached<Names>>,
     servers: RefCell<Cached<Vec<SocketAddr>>>,
@@ -87,15 +91,15 @@ struct Shared {
     socket: UdpSocket,
 }
 
-async fn serve(settings: Settings, gateway: IpAddr) -> io::Result<()> {
+async fn serve(net: Net, gateway: IpAddr) -> io::Result<()> {
     let address = (gateway, PORT);
     let listener = TcpListener::bind(address).await?;
     let shared = Rc::new(Shared {
-        names: RefCell::new(Cached::new(settings.root.join(LEASES))),
+        names: RefCell::new(Cached::new(net.home().join(LEASES))),
         servers: RefCell::new(Cached::new(RESOLV_CONF.into())),
         waiting: Semaphore::new(MAX_WAITING),
         socket: UdpSocket::bind(address).await?,
-        settings,
+        net,
         gateway,
     });
     // Everything that needs rights is open.
@@ -126,15 +130,13 @@ async fn serve(settings: Settings, gateway: IpAddr) -> io::Result<()> {
 impl Shared {
     /// What is known to answer with.
     fn answer(&self, query: &[u8], from: SocketAddr, limit: usize) -> Said {
-        if !network::is_neighbour(self.gateway, from.ip()) {
+        if !self.net.is_neighbour(self.gateway, from.ip()) {
             return Said::Nothing;
         }
         let mut names = self.names.borrow_mut();
         let names = names.get(|bytes| {
             let leases = serde_json::from_slice::<Leases>(bytes).unwrap_or_default();
-            Names::of(&leases, |host| {
-                network::addresses(&self.settings, &leases, host)
-            })
+            Names::of(&leases, |host| self.net.addresses(&leases, host))
         });
         answer(query, from.ip(), names, limit)
     }

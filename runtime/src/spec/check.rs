@@ -40,6 +40,12 @@ impl<'a> Check<'a> {
         path.clone_into(&mut self.inside);
     }
 
+    /// The same below where they are now; gives back what to enter again.
+    pub fn enter_below(&mut self, path: &str) -> String {
+        let below = self.full(path);
+        std::mem::replace(&mut self.inside, below)
+    }
+
     /// The path in the document.
     pub fn full(&self, path: &str) -> String {
         match (self.inside.as_str(), path) {

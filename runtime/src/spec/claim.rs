@@ -8,7 +8,6 @@ use super::pod::some;
 use super::yaml::{Node, join};
 use k8s_openapi::api::core::v1 as core;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Smallest disk: an ext4 file system with a journal needs some room.
 const MIN_BYTES: u64 = 8 << 20;
@@ -35,7 +34,11 @@ impl ClaimSpec {
 }
 
 /// Converts a claim.
-pub(super) fn convert(tree: &Node, issues: &mut Vec<super::Issue>) -> Option<ConfigObject> {
+pub(super) fn convert(
+    tree: &Node,
+    issues: &mut Vec<super::Issue>,
+    warnings: &mut Vec<String>,
+) -> Option<ConfigObject> {
     let decoded = decode::decode::<core::PersistentVolumeClaim>(tree);
     issues.extend(decoded.issues);
     let core::PersistentVolumeClaim {
@@ -52,19 +55,12 @@ pub(super) fn convert(tree: &Node, issues: &mut Vec<super::Issue>) -> Option<Con
             None
         }
     };
-    issues.extend(check.finish().0);
+    let (wrong, told) = check.finish();
+    issues.extend(wrong);
+    warnings.extend(told);
     Some(ConfigObject {
-        kind: ObjectKind::Claim,
-        namespace: identity.namespace,
-        name: identity.name,
-        labels: identity.labels,
-        annotations: identity.annotations,
-        immutable: false,
-        secret_type: None,
-        text: BTreeMap::new(),
-        binary: BTreeMap::new(),
         claim,
-        policy: None,
+        ..ConfigObject::named(ObjectKind::Claim, identity)
     })
 }
 
@@ -79,11 +75,16 @@ pub(super) fn spec(
         data_source_ref,
         resources,
         selector,
-        storage_class_name: _, // there is one way to keep a disk
+        storage_class_name,
         volume_attributes_class_name,
         volume_mode,
         volume_name,
     } = spec;
+    // There is one way to keep a disk.
+    let is_classed = storage_class_name
+        .as_ref()
+        .is_some_and(|name| !name.is_empty());
+    check.ignore("spec", &[("storageClassName", is_classed)]);
     check.unsupported(
         "spec",
         &[
@@ -112,20 +113,33 @@ pub(super) fn spec(
         );
     }
     for (at, mode) in access_modes.iter().flatten().enumerate() {
-        let path = format!("spec.accessModes[{at}]");
-        if matches!(mode.as_str(), "ReadWriteMany" | "ReadOnlyMany") {
-            check.wrong(
-                &path,
-                format!("{mode} is refused: a disk belongs to one pod's machine at a time"),
-            );
-        } else {
-            let known = [("ReadWriteOnce", ()), ("ReadWriteOncePod", ())];
-            check.choice(&path, Some(mode), &known);
-        }
+        access_mode(&format!("spec.accessModes[{at}]"), mode, check);
     }
-    let requests = resources
-        .as_ref()
-        .and_then(|resources| resources.requests.as_ref());
+    Some(ClaimSpec {
+        bytes: size(resources.as_ref(), check)?,
+        access_modes: access_modes.clone().unwrap_or_default(),
+        is_block,
+    })
+}
+
+fn access_mode(path: &str, mode: &str, check: &mut Check<'_>) {
+    if matches!(mode, "ReadWriteMany" | "ReadOnlyMany") {
+        check.wrong(
+            path,
+            format!("{mode} is refused: a disk belongs to one pod's machine at a time"),
+        );
+    } else {
+        let known = [("ReadWriteOnce", ()), ("ReadWriteOncePod", ())];
+        check.choice(path, Some(mode), &known);
+    }
+}
+
+/// Bytes of the disk, in whole pages.
+fn size(
+    resources: Option<&core::VolumeResourceRequirements>,
+    check: &mut Check<'_>,
+) -> Option<u64> {
+    let requests = resources.and_then(|resources| resources.requests.as_ref());
     let path = join("spec.resources.requests", "storage");
     let Some(storage) = requests.and_then(|requests| requests.get("storage")) else {
         check.wrong(&path, "required: the size of the disk");
@@ -138,9 +152,5 @@ pub(super) fn spec(
             format!("{bytes} bytes are too little for a file system (8Mi)"),
         );
     }
-    Some(ClaimSpec {
-        bytes: bytes.div_ceil(4096).saturating_mul(4096),
-        access_modes: access_modes.clone().unwrap_or_default(),
-        is_block,
-    })
+    Some(bytes.div_ceil(4096).saturating_mul(4096))
 }

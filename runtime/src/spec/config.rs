@@ -1,6 +1,7 @@
 //! What a pod takes from ConfigMaps, Secrets, claims and itself: variables and
 //! volumes.
 
+use super::claim::ClaimSpec;
 use super::issue::Position;
 use super::object::ObjectKind;
 use super::types::PullPolicy;
@@ -145,6 +146,11 @@ pub enum VolumeSource {
         /// For containers to read only.
         read_only: bool,
     },
+    /// A disk of the pod's own, gone with it.
+    Ephemeral {
+        /// As a claim would ask for it.
+        claim: ClaimSpec,
+    },
     /// A directory or file of the host.
     HostPath {
         /// Absolute, without `.`, `..` and doubled slashes.
@@ -206,6 +212,7 @@ impl VolumeSource {
             Self::Files { sources, .. } => sources.as_slice(),
             Self::EmptyDir { .. }
             | Self::Claim { .. }
+            | Self::Ephemeral { .. }
             | Self::HostPath { .. }
             | Self::Image { .. } => &[],
         };
@@ -213,6 +220,7 @@ impl VolumeSource {
             Self::Claim { name, .. } => Some((ObjectKind::Claim, name.as_str())),
             Self::Files { .. }
             | Self::EmptyDir { .. }
+            | Self::Ephemeral { .. }
             | Self::HostPath { .. }
             | Self::Image { .. } => None,
         };

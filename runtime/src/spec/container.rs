@@ -6,6 +6,7 @@ use super::types::{Container, PullPolicy, RestartPolicy, VolumeDevice, VolumeMou
 use super::yaml::join;
 use super::{env, lifecycle, names, ports, probe, resize, resources, security};
 use beluga_image::Reference;
+use beluga_proto::container::Propagation;
 use k8s_openapi::api::core::v1 as core;
 use std::collections::BTreeSet;
 
@@ -41,6 +42,7 @@ pub fn convert(
 }
 
 /// Converts one container.
+#[expect(clippy::too_many_lines, reason = "every field of a container once")]
 pub fn one(
     path: &str,
     container: &core::Container,
@@ -86,7 +88,7 @@ pub fn one(
         mounts: mounts(
             path,
             container.volume_mounts.as_deref().unwrap_or_default(),
-            context.volumes,
+            (context.volumes, is_privileged(container)),
             check,
         ),
         devices: devices(path, container, context.volumes, check),
@@ -109,7 +111,13 @@ pub fn one(
         probes: probe::probes(path, &owner, check),
         hooks: probe::hooks(path, &owner, check),
         target: None,
+        guest: None,
     }
+}
+
+fn is_privileged(container: &core::Container) -> bool {
+    let context = container.security_context.as_ref();
+    context.is_some_and(|context| context.privileged == Some(true))
 }
 
 /// Every field of a container is done elsewhere (`_`).
@@ -186,7 +194,7 @@ fn working_dir(path: &str, dir: Option<&str>, check: &mut Check<'_>) -> Option<S
 fn mounts(
     path: &str,
     list: &[core::VolumeMount],
-    volumes: &[Volume],
+    (volumes, privileged): (&[Volume], bool),
     check: &mut Check<'_>,
 ) -> Vec<VolumeMount> {
     let mut taken = BTreeSet::new();
@@ -202,23 +210,14 @@ fn mounts(
             sub_path_expr,
         } = mount;
         let path = format!("{path}.volumeMounts[{at}]");
-        propagation(
+        let propagation = propagation(
             &join(&path, "mountPropagation"),
             mount_propagation.as_deref(),
+            volumes.iter().find(|volume| volume.name == *name),
+            privileged,
             check,
         );
-        // A mount that is read-only is so with all that is mounted below it.
-        let recursive = check.choice(
-            &join(&path, "recursiveReadOnly"),
-            recursive_read_only.as_deref(),
-            &[("Disabled", false), ("IfPossible", true), ("Enabled", true)],
-        );
-        if recursive && *read_only != Some(true) {
-            check.wrong(
-                &join(&path, "recursiveReadOnly"),
-                "may only be used together with readOnly: true",
-            );
-        }
+        read_only_below(&path, recursive_read_only.as_deref(), *read_only, check);
         if name.is_empty() {
             check.wrong(&join(&path, "name"), "required: the volume's name");
         } else if !volumes.iter().any(|volume| volume.name == *name) {
@@ -228,19 +227,17 @@ fn mounts(
             );
         }
         let mount_path = destination(&join(&path, "mountPath"), mount_path, &mut taken, check);
-        let sub_path = sub_path.clone().filter(|sub_path| !sub_path.is_empty());
-        if let Some(sub_path) = &sub_path {
-            check.shape(&join(&path, "subPath"), sub_path, names::sub_path);
-        }
-        let sub_path_expr = sub_path_expr.clone().filter(|expr| !expr.is_empty());
+        let inside = [("subPath", sub_path), ("subPathExpr", sub_path_expr)];
+        let [sub_path, sub_path_expr] = inside.map(|(field, given)| {
+            let given = given.clone().filter(|given| !given.is_empty())?;
+            check.shape(&join(&path, field), &given, names::sub_path);
+            Some(given)
+        });
         if sub_path.is_some() && sub_path_expr.is_some() {
             check.wrong(
                 &join(&path, "subPathExpr"),
                 "cannot be used together with subPath",
             );
-        }
-        if let Some(expr) = &sub_path_expr {
-            check.shape(&join(&path, "subPathExpr"), expr, names::sub_path);
         }
         out.push(VolumeMount {
             volume: name.clone(),
@@ -248,9 +245,19 @@ fn mounts(
             sub_path,
             sub_path_expr,
             read_only: read_only.unwrap_or_default(),
+            propagation,
         });
     }
     out
+}
+
+/// A mount that is read-only is so with all that is mounted below it.
+fn read_only_below(path: &str, kind: Option<&str>, read_only: Option<bool>, check: &mut Check<'_>) {
+    let path = join(path, "recursiveReadOnly");
+    let kinds = [("Disabled", false), ("IfPossible", true), ("Enabled", true)];
+    if check.choice(&path, kind, &kinds) && read_only != Some(true) {
+        check.wrong(&path, "may only be used together with readOnly: true");
+    }
 }
 
 /// Disks that the container sees as devices; whether the claim is such a disk
@@ -275,7 +282,7 @@ fn devices(
                 &at,
                 format!("{name:?} is not a volume of the pod (spec.volumes declares them)"),
             ),
-            Some(VolumeSource::Claim { .. }) => {}
+            Some(VolumeSource::Claim { .. } | VolumeSource::Ephemeral { .. }) => {}
             Some(_) => check.wrong(
                 &at,
                 "only a persistentVolumeClaim can be a device (its volumeMode is Block)",
@@ -307,23 +314,41 @@ fn devices(
     out
 }
 
-/// Whether mounts made later show: in a machine of its own, nobody else's do.
-fn propagation(path: &str, kind: Option<&str>, check: &mut Check<'_>) {
+/// Whether mounts made later show. They pass between the containers of a pod; in
+/// a machine of its own, nobody else's do.
+fn propagation(
+    path: &str,
+    kind: Option<&str>,
+    volume: Option<&Volume>,
+    privileged: bool,
+    check: &mut Check<'_>,
+) -> Propagation {
     let kinds = [
-        ("None", None),
-        (
-            "HostToContainer",
-            Some("what is mounted on the host later does not reach a pod's machine"),
-        ),
-        (
-            "Bidirectional",
-            Some("what a pod mounts stays in its machine"),
-        ),
+        ("None", Propagation::None),
+        ("HostToContainer", Propagation::HostToContainer),
+        ("Bidirectional", Propagation::Bidirectional),
     ];
-    if let Some(why) = check.choice(path, kind, &kinds) {
-        let kind = kind.unwrap_or_default();
-        check.wrong(path, format!("{kind} is not supported: {why}"));
+    let chosen = check.choice(path, kind, &kinds);
+    let is_host =
+        volume.is_some_and(|volume| matches!(volume.source, VolumeSource::HostPath { .. }));
+    match chosen {
+        Propagation::HostToContainer if is_host => check.wrong(
+            path,
+            "HostToContainer is not supported: what is mounted on the host later does not reach a \
+             pod's machine",
+        ),
+        Propagation::Bidirectional if is_host => check.wrong(
+            path,
+            "Bidirectional is not supported: what a pod mounts stays in its machine",
+        ),
+        // The sentence of an API server.
+        Propagation::Bidirectional if !privileged => check.wrong(
+            path,
+            "Bidirectional mount propagation is available only to privileged containers",
+        ),
+        _ => {}
     }
+    chosen
 }
 
 /// A mount's place: absolute, without doubled or trailing slashes, used once.

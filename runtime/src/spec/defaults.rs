@@ -146,7 +146,8 @@ fn http_defaults(get: &mut HTTPGetAction) {
 }
 
 /// Whether an image reference has no digest and no tag but `latest`.
-fn is_latest(image: &str) -> bool {
+#[must_use]
+pub fn is_latest(image: &str) -> bool {
     let last = image.rsplit('/').next().unwrap_or(image);
     !image.contains('@') && last.split_once(':').is_none_or(|(_, tag)| tag == "latest")
 }

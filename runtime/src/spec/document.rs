@@ -2,7 +2,8 @@
 
 use super::check::Check;
 use super::{
-    Issue, ManifestError, PodSpec, Position, Reference, Resources, defaults, ephemeral, pod,
+    Issue, ManifestError, PodSpec, Position, Reference, Resources, below, defaults, ephemeral, pod,
+    sysctl,
 };
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,8 @@ pub struct Document {
     pub always_pulled: BTreeSet<String>,
     /// Where each of the pod's volumes is written, in their order, and its path.
     pub volume_places: Vec<(Position, String)>,
+    /// Where each of its kernel parameters is written, by their names with dots.
+    pub sysctl_places: BTreeMap<String, (Position, String)>,
     /// Where the largest amount of CPU and of memory is written, for a pod that
     /// does not fit.
     pub size_places: [(Position, String); 2],
@@ -44,6 +47,24 @@ impl Document {
             source_name: self.source_name.clone(),
             issues: self.not_on_create.clone(),
         })
+    }
+
+    /// Its places are those of an item of a list from here on.
+    pub(super) fn stand_in(&mut self, inside: &str) {
+        let places = self.volume_places.iter_mut();
+        let places = places.chain(self.sysctl_places.values_mut());
+        let places = places.chain(&mut self.size_places).map(|(_, path)| path);
+        let references = self.references.iter_mut().map(|one| &mut one.path);
+        let issues = self.not_on_create.iter_mut().map(|one| &mut one.path);
+        for path in places.chain(references).chain(issues) {
+            *path = below(inside, path);
+        }
+        for place in self.image_places.values_mut() {
+            // `9:12: spec.containers[0].image`
+            if let Some((at, path)) = place.split_once(": ") {
+                *place = format!("{at}: {}", below(inside, path));
+            }
+        }
     }
 }
 
@@ -71,6 +92,7 @@ pub(super) fn pod_document(mut pod: Pod, check: &mut Check<'_>) -> Document {
         volume_places: (0..spec.volumes.len())
             .map(|at| check.position(&format!("spec.volumes[{at}]")))
             .collect(),
+        sysctl_places: sysctl::places(&pod, check),
         size_places: ["cpu", "memory"].map(|what| size_place(&spec, what, check)),
         pod: Box::new(pod),
         spec,

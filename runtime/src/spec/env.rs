@@ -160,19 +160,7 @@ pub fn field(
     }
     let path = join(path, "fieldPath");
     if let Some((base, key)) = subscript(field_path) {
-        let key_is_good = names::qualified(key);
-        let found = match base {
-            "metadata.labels" => Field::Label(key.to_owned()),
-            "metadata.annotations" => Field::Annotation(key.to_owned()),
-            _ => {
-                check.wrong(&path, format!("{base} has no keys in brackets"));
-                return None;
-            }
-        };
-        if let Err(why) = key_is_good {
-            check.wrong(&path, format!("the key {key:?} {why}"));
-        }
-        return Some(found);
+        return keyed(&path, base, key, check);
     }
     let (for_both, for_one): (Known<'_>, Known<'_>) = (
         &[
@@ -216,6 +204,22 @@ pub fn field(
             None
         }
     }
+}
+
+/// The label or annotation of a key.
+fn keyed(path: &str, base: &str, key: &str, check: &mut Check<'_>) -> Option<Field> {
+    let found = match base {
+        "metadata.labels" => Field::Label(key.to_owned()),
+        "metadata.annotations" => Field::Annotation(key.to_owned()),
+        _ => {
+            check.wrong(path, format!("{base} has no keys in brackets"));
+            return None;
+        }
+    };
+    if let Err(why) = names::qualified(key) {
+        check.wrong(path, format!("the key {key:?} {why}"));
+    }
+    Some(found)
 }
 
 /// `metadata.labels['key']` taken apart.
@@ -269,9 +273,19 @@ pub fn resource(
             ),
         ],
     );
-    let path = join(path, "divisor");
-    let text = divisor.as_ref().map_or("1", |divisor| divisor.0.as_str());
-    let quantity = check.quantity(&path, text)?;
+    let divisor = divisor.as_ref().map_or("1", |divisor| divisor.0.as_str());
+    let divisor = unit(&join(path, "divisor"), divisor, what, check)?;
+    Some(ResourceField {
+        container: container?.to_owned(),
+        is_limit,
+        resource: what,
+        divisor,
+    })
+}
+
+/// The divisor: in thousandths of a CPU, or in bytes.
+fn unit(path: &str, text: &str, what: Resource, check: &mut Check<'_>) -> Option<u64> {
+    let quantity = check.quantity(path, text)?;
     let (amount, one, is_good) = match what {
         Resource::Cpu => (
             quantity.millis(),
@@ -290,14 +304,9 @@ pub fn resource(
         } else {
             "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi and 1Ei"
         };
-        check.wrong(&path, format!("{text:?} is not one of {units}"));
+        check.wrong(path, format!("{text:?} is not one of {units}"));
     }
-    Some(ResourceField {
-        container: container?.to_owned(),
-        is_limit,
-        resource: what,
-        divisor: if amount == 0 { one } else { amount },
-    })
+    Some(if amount == 0 { one } else { amount })
 }
 
 /// Converts what whole objects give as variables.

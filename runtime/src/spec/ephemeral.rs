@@ -52,6 +52,10 @@ fn target(
 }
 
 /// The same without a target, as any other container.
+#[expect(
+    clippy::too_many_lines,
+    reason = "every field of a container once, three times: taken, refused, given"
+)]
 fn plain(
     path: &str,
     ephemeral: core::EphemeralContainer,

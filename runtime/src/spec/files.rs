@@ -29,11 +29,8 @@ pub fn convert(
     {
         let path = join(path, "configMap");
         let named = (ObjectKind::ConfigMap, "name", name.as_str(), *optional);
-        let source = object(&path, named, items, &mut places, check);
-        found.push((
-            vec![source],
-            mode(&path, "defaultMode", *default_mode, check),
-        ));
+        let sources = vec![object(&path, named, items, &mut places, check)];
+        found.push((sources, mode(&path, "defaultMode", *default_mode, check)));
     }
     if let Some(core::SecretVolumeSource {
         default_mode,
@@ -45,11 +42,8 @@ pub fn convert(
         let path = join(path, "secret");
         let name = secret_name.as_deref().unwrap_or_default();
         let named = (ObjectKind::Secret, "secretName", name, *optional);
-        let source = object(&path, named, items, &mut places, check);
-        found.push((
-            vec![source],
-            mode(&path, "defaultMode", *default_mode, check),
-        ));
+        let sources = vec![object(&path, named, items, &mut places, check)];
+        found.push((sources, mode(&path, "defaultMode", *default_mode, check)));
     }
     if let Some(core::DownwardAPIVolumeSource {
         default_mode,
@@ -57,11 +51,8 @@ pub fn convert(
     }) = &volume.downward_api
     {
         let path = join(path, "downwardAPI");
-        let source = downward(&path, items, containers, &mut places, check);
-        found.push((
-            vec![source],
-            mode(&path, "defaultMode", *default_mode, check),
-        ));
+        let sources = vec![downward(&path, items, containers, &mut places, check)];
+        found.push((sources, mode(&path, "defaultMode", *default_mode, check)));
     }
     if let Some(core::ProjectedVolumeSource {
         default_mode,

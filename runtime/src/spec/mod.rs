@@ -15,14 +15,17 @@ mod container;
 mod decode;
 mod defaults;
 mod difference;
+mod dns;
 mod document;
 mod env;
 mod ephemeral;
 mod files;
+mod found;
 mod host_path;
 mod issue;
 mod lifecycle;
 mod limits;
+mod mac;
 mod meta;
 mod names;
 mod network;
@@ -35,8 +38,10 @@ mod quality;
 mod quantity;
 mod resize;
 mod resources;
+mod sandbox;
 mod schema;
 mod security;
+mod sysctl;
 mod types;
 mod volume;
 mod workload;
@@ -47,25 +52,30 @@ pub use config::{
     DownwardPath, DownwardValue, EnvFrom, EnvValue, Field, FileSource, HostPathKind, KeyPath,
     KeyRef, Medium, Reference, Resource, ResourceField, ValueSource, Volume, VolumeSource,
 };
+pub use defaults::is_latest;
 pub use difference::{Difference, difference, fixed_paths};
 pub use document::Document;
 pub use issue::{Issue, ManifestError, Position, SHOWN_ISSUES};
 pub use names::{is_plain_variable, label, sub_path, subdomain};
-pub use network::{DEFAULT_NETWORK, NETWORK, NO_NETWORK};
+pub use network::{DEFAULT_NETWORK, MAX_NETWORK_NAME, NETWORK, NO_NETWORK, is_network_name};
 pub use object::{ConfigObject, MAX_DATA, OPAQUE, ObjectKind};
 pub use policy::{Allowed, Labels, Network, Peer, Policy, PortName, PortRange, is_within};
 pub use ports::{HostPort, Published, Transport};
 pub use quantity::{Bytes, Quantity, QuantityError};
+pub use sandbox::{Fifos, Guest, SHARED, Sandbox};
+pub use schema::closest;
 pub use schema::{FieldKind, fields};
+pub use sysctl::{forbidden_sysctl, is_allowed_sysctl, sysctl_pattern, sysctl_patterns};
 pub use types::{
-    Container, ContainerPort, ContainerSecurity, Dns, Hooks, HostAlias, PodName, PodSpec, Probe,
-    Probes, PullPolicy, ResizeRestart, Resources, RestartPolicy, RestartRule, RunAs, SeccompChoice,
-    TerminationMessage, VolumeDevice, VolumeMount,
+    Container, ContainerPort, ContainerSecurity, Dns, GivenCondition, Hooks, HostAlias, PodName,
+    PodSpec, Probe, Probes, PullPolicy, ResizeRestart, Resources, RestartPolicy, RestartRule,
+    RunAs, SeccompChoice, TerminationMessage, VolumeDevice, VolumeMount,
 };
 pub use workload::{JobSpec, Ordinals, Update, Workload, WorkloadKind};
 pub use yaml::MAX_TEXT;
 
 use document::pod_document;
+use found::{Found, below, flatten, refuse_equal_names};
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeSet;
 use yaml::{Node, Value};
@@ -106,6 +116,8 @@ pub struct Manifest {
     pub objects: Vec<ConfigObject>,
     /// What is run as pods.
     pub workloads: Vec<Workload>,
+    /// What the user should know about objects; a pod has its own.
+    pub warnings: Vec<String>,
 }
 
 impl Manifest {
@@ -142,8 +154,14 @@ pub fn read(source_name: &str, text: &str) -> Result<Manifest, ManifestError> {
         }
     };
     let mut found = Found::default();
-    for tree in flatten(trees, &mut issues) {
-        document(&tree, &mut found, &mut issues);
+    for (inside, tree) in flatten(trees, &mut issues) {
+        let (before, mut of_tree) = (issues.len(), Found::default());
+        document(&tree, &mut of_tree, &mut issues);
+        for issue in issues.iter_mut().skip(before) {
+            issue.path = below(&inside, &issue.path);
+        }
+        of_tree.stand_in(&inside);
+        found.append(of_tree);
     }
     refuse_equal_names(&found, &mut issues);
     let is_empty = found.pods.is_empty() && found.objects.is_empty() && found.workloads.is_empty();
@@ -167,6 +185,7 @@ pub fn read(source_name: &str, text: &str) -> Result<Manifest, ManifestError> {
         Ok(Manifest {
             pods: found.pods.into_iter().map(|(_, pod)| named(pod)).collect(),
             objects: found.objects.into_iter().map(|(_, one)| one).collect(),
+            warnings: found.warnings,
             workloads: found
                 .workloads
                 .into_iter()
@@ -198,35 +217,6 @@ pub fn value(source_name: &str, text: &str) -> Result<serde_json::Value, Manifes
     } else {
         Err(refuse(issues))
     }
-}
-
-/// Documents and where their names stand.
-#[derive(Default)]
-struct Found {
-    pods: Vec<(Position, Document)>,
-    objects: Vec<(Position, ConfigObject)>,
-    workloads: Vec<(Position, Workload)>,
-}
-
-/// The documents, with those of each `List` in its place.
-fn flatten(trees: Vec<Node>, issues: &mut Vec<Issue>) -> Vec<Node> {
-    let mut out = Vec::new();
-    for tree in trees {
-        let kind = scalar(&tree, "kind");
-        if !matches!(kind, Some("List" | "PodList")) || scalar(&tree, "apiVersion") != Some("v1") {
-            out.push(tree);
-            continue;
-        }
-        match tree.get("items").map(|items| &items.value) {
-            Some(Value::List(items)) => out.extend(items.iter().map(|item| {
-                let mut item = item.clone();
-                item.assign_paths(String::new());
-                item
-            })),
-            _ => issues.push(issue(&tree, "items", "required: a list of objects")),
-        }
-    }
-    out
 }
 
 fn scalar<'n>(tree: &'n Node, key: &str) -> Option<&'n str> {
@@ -271,7 +261,7 @@ fn kind(tree: &Node, issues: &mut Vec<Issue>) -> Option<Kind> {
             (None, None) => {
                 let (last, others) = KINDS.split_last().unwrap_or((&"", &[]));
                 let message = format!(
-                    "{} is not supported yet; {} and {last} are",
+                    "{} is not supported; {} and {last} are",
                     shown(kind),
                     others.join(", ")
                 );
@@ -315,10 +305,10 @@ fn document(tree: &Node, found: &mut Found, issues: &mut Vec<Issue>) {
     if let Value::Object(entries) = &mut tree.value {
         entries.retain(|(key, _)| !matches!(key.as_str(), "apiVersion" | "kind"));
     }
-    let name_at = tree.locate("metadata.name").report_at();
+    let name_at = (tree.locate("metadata.name").report_at(), String::new());
     match kind {
         Kind::Object(kind) => {
-            let object = object::convert(kind, &tree, issues);
+            let object = object::convert(kind, &tree, issues, &mut found.warnings);
             found.objects.extend(object.map(|object| (name_at, object)));
         }
         Kind::Workload(kind) => {
@@ -335,44 +325,6 @@ fn document(tree: &Node, found: &mut Found, issues: &mut Vec<Issue>) {
             issues.extend(wrong);
             document.warnings = warnings;
             found.pods.push((name_at, document));
-        }
-    }
-}
-
-/// Two documents of one kind, namespace and name in one manifest.
-fn refuse_equal_names(found: &Found, issues: &mut Vec<Issue>) {
-    let pods = found
-        .pods
-        .iter()
-        .filter_map(|(at, pod)| match &pod.spec.name {
-            PodName::Exact(name) => Some((at, "pod", pod.spec.namespace.as_str(), name.as_str())),
-            PodName::Generate(_) => None,
-        });
-    let objects = found.objects.iter().map(|(at, one)| {
-        (
-            at,
-            one.kind.word(),
-            one.namespace.as_str(),
-            one.name.as_str(),
-        )
-    });
-    let workloads = found.workloads.iter().map(|(at, one)| {
-        (
-            at,
-            one.kind.word(),
-            one.namespace.as_str(),
-            one.name.as_str(),
-        )
-    });
-    let mut seen = BTreeSet::new();
-    for (at, kind, namespace, name) in pods.chain(objects).chain(workloads) {
-        if !name.is_empty() && !seen.insert((kind, namespace, name)) {
-            issues.push(Issue {
-                at: *at,
-                path: "metadata.name".into(),
-                message: format!("{name:?} is the name of another {kind} of this manifest"),
-                hint: None,
-            });
         }
     }
 }

@@ -28,6 +28,14 @@ pub fn subdomain(text: &str) -> Result<(), &'static str> {
     }
 }
 
+/// What the kernel takes for a hostname: an RFC 1123 subdomain that is short.
+pub fn kernel_hostname(text: &str) -> Result<(), &'static str> {
+    if text.len() > 64 {
+        return Err("is longer than 64 characters");
+    }
+    subdomain(text)
+}
+
 fn is_label(text: &str) -> bool {
     is_inner(
         text,

@@ -111,6 +111,23 @@ pub struct ConfigObject {
 }
 
 impl ConfigObject {
+    /// An object of that name with nothing in it.
+    pub(super) fn named(kind: ObjectKind, identity: meta::Identity) -> Self {
+        Self {
+            kind,
+            namespace: identity.namespace,
+            name: identity.name,
+            labels: identity.labels,
+            annotations: identity.annotations,
+            immutable: false,
+            secret_type: None,
+            text: BTreeMap::new(),
+            binary: BTreeMap::new(),
+            claim: None,
+            policy: None,
+        }
+    }
+
     /// Every key with its value, as files see them.
     pub fn values(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let text = self.text.iter().map(|(key, text)| (key, text.as_bytes()));
@@ -143,13 +160,18 @@ impl ConfigObject {
 }
 
 /// Converts a document of this kind.
-pub(super) fn convert(kind: ObjectKind, tree: &Node, issues: &mut Issues) -> Option<ConfigObject> {
+pub(super) fn convert(
+    kind: ObjectKind,
+    tree: &Node,
+    issues: &mut Issues,
+    warnings: &mut Vec<String>,
+) -> Option<ConfigObject> {
     let mut tree = tree.clone();
     unfold_base64(&mut tree, kind, issues);
     let mut object = match kind {
         ObjectKind::ConfigMap => config_map(&tree, issues),
         ObjectKind::Secret => secret(&tree, issues),
-        ObjectKind::Claim => claim::convert(&tree, issues),
+        ObjectKind::Claim => claim::convert(&tree, issues, warnings),
         ObjectKind::Policy => policy::convert(&tree, issues),
     }?;
     if object.namespace.is_empty() {
@@ -224,17 +246,10 @@ fn config_map(tree: &Node, issues: &mut Issues) -> Option<ConfigObject> {
     limit("data", total, &mut check);
     issues.extend(check.finish().0);
     Some(ConfigObject {
-        kind: ObjectKind::ConfigMap,
-        namespace: identity.namespace,
-        name: identity.name,
-        labels: identity.labels,
-        annotations: identity.annotations,
         immutable: immutable.unwrap_or_default(),
-        secret_type: None,
         text,
         binary,
-        claim: None,
-        policy: None,
+        ..ConfigObject::named(ObjectKind::ConfigMap, identity)
     })
 }
 
@@ -267,17 +282,10 @@ fn secret(tree: &Node, issues: &mut Issues) -> Option<ConfigObject> {
     has_what_its_type_needs(&secret_type, &binary, &mut check);
     issues.extend(check.finish().0);
     Some(ConfigObject {
-        kind: ObjectKind::Secret,
-        namespace: identity.namespace,
-        name: identity.name,
-        labels: identity.labels,
-        annotations: identity.annotations,
         immutable: immutable.unwrap_or_default(),
         secret_type: Some(secret_type),
-        text: BTreeMap::new(),
         binary,
-        claim: None,
-        policy: None,
+        ..ConfigObject::named(ObjectKind::Secret, identity)
     })
 }
 

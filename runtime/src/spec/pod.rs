@@ -8,12 +8,11 @@ use super::check::Check;
 use super::types::{Dns, HostAlias, PodName, PodSpec, Resources, RestartPolicy};
 use super::yaml::join;
 use super::{
-    container, ephemeral, limits, meta, names, network, ports, resources, security, volume,
+    container, dns, ephemeral, limits, meta, names, network, ports, resources, security, volume,
 };
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 /// Converts a pod whose defaults are filled in.
 pub fn convert(pod: &core::Pod, check: &mut Check<'_>) -> PodSpec {
@@ -47,16 +46,22 @@ fn empty() -> PodSpec {
         hostname: None,
         subdomain: None,
         fqdn_hostname: false,
+        hostname_override: None,
+        readiness_gates: Vec::new(),
+        conditions: BTreeMap::new(),
         share_processes: false,
+        guest_processes: false,
         host_aliases: Vec::new(),
         dns: Dns::default(),
         supplemental_groups: Vec::new(),
+        strict_groups: false,
         sysctls: BTreeMap::new(),
         resources: Resources::default(),
         fs_group: None,
         node_name: None,
         service_account: None,
         pull_secrets: Vec::new(),
+        sandbox: None,
     }
 }
 
@@ -124,6 +129,7 @@ fn text(text: &Option<String>) -> bool {
     text.as_ref().is_some_and(|text| !text.is_empty())
 }
 
+#[expect(clippy::too_many_lines, reason = "every field of a pod once")]
 fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) {
     refuse_and_ignore(spec, check);
     out.restart_policy = check.choice(
@@ -151,22 +157,17 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
         }
         u32::try_from(seconds).ok()
     });
-    if let Some(hostname) = spec.hostname.as_ref().filter(|name| !name.is_empty()) {
-        check.shape("spec.hostname", hostname, names::label);
-        out.hostname = Some(hostname.clone());
-    }
-    if let Some(subdomain) = spec.subdomain.as_ref().filter(|name| !name.is_empty()) {
-        check.shape("spec.subdomain", subdomain, names::label);
-        out.subdomain = Some(subdomain.clone());
-    }
-    out.fqdn_hostname = spec.set_hostname_as_fqdn.unwrap_or_default();
+    hostnames(spec, check, out);
     out.resources = resources::convert("spec", spec.resources.as_ref(), check);
     if let Some(os) = &spec.os {
         check.choice("spec.os.name", Some(&os.name), &[("linux", ())]);
     }
     out.share_processes = spec.share_process_namespace.unwrap_or_default();
+    out.readiness_gates = readiness_gates(spec, check);
+    // The pod's host is its guest.
+    out.guest_processes = spec.host_pid.unwrap_or_default();
     out.host_aliases = host_aliases(spec, check);
-    out.dns = dns(spec, check);
+    out.dns = dns::convert(spec, check);
     let all = spec
         .init_containers
         .iter()
@@ -181,6 +182,7 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
     let shared = security::shared(spec.security_context.as_ref(), check);
     out.supplemental_groups
         .clone_from(&shared.supplemental_groups);
+    out.strict_groups = shared.strict_groups;
     out.sysctls.clone_from(&shared.sysctls);
     out.fs_group = shared.fs_group;
     out.node_name = spec.node_name.clone().filter(|name| !name.is_empty());
@@ -205,32 +207,53 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
     out.init_containers = container::convert("spec.initContainers", inits, true, &context, check);
     out.containers =
         container::convert("spec.containers", &spec.containers, false, &context, check);
-    let names = inits
-        .iter()
-        .enumerate()
-        .map(|(at, one)| (format!("spec.initContainers[{at}].name"), one.name.as_str()));
-    let names = names.chain(
-        spec.containers
-            .iter()
-            .enumerate()
-            .map(|(at, one)| (format!("spec.containers[{at}].name"), one.name.as_str())),
-    );
+    one_name_each(spec, check);
     let looking = spec.ephemeral_containers.as_deref().unwrap_or_default();
-    let names = names.chain(
-        looking
-            .iter()
-            .enumerate()
-            .map(|(at, one)| (ephemeral::path(at, "name"), one.name.as_str())),
-    );
-    check.unique("container of the pod", names);
     out.ephemeral_containers = ephemeral::convert(looking, &context, check);
     ports::check_clashes(out, check);
     network::check(out, check);
     limits::check(out, check);
 }
 
+/// What the pod is called, by others and by itself.
+fn hostnames(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) {
+    if let Some(hostname) = spec.hostname.as_ref().filter(|name| !name.is_empty()) {
+        check.shape("spec.hostname", hostname, names::label);
+        out.hostname = Some(hostname.clone());
+    }
+    if let Some(subdomain) = spec.subdomain.as_ref().filter(|name| !name.is_empty()) {
+        check.shape("spec.subdomain", subdomain, names::label);
+        out.subdomain = Some(subdomain.clone());
+    }
+    out.fqdn_hostname = spec.set_hostname_as_fqdn.unwrap_or_default();
+    let own = spec.hostname_override.as_ref();
+    if let Some(own) = own.filter(|name| !name.is_empty()) {
+        let path = "spec.hostnameOverride";
+        check.shape(path, own, names::kernel_hostname);
+        if out.fqdn_hostname {
+            check.wrong(path, "cannot be used together with setHostnameAsFQDN");
+        }
+        if spec.host_network == Some(true) {
+            check.wrong(path, "cannot be used together with hostNetwork");
+        }
+        out.hostname_override = Some(own.clone());
+    }
+}
+
+/// Containers of all three kinds share one space of names.
+fn one_name_each(spec: &core::PodSpec, check: &mut Check<'_>) {
+    let inits = spec.init_containers.iter().flatten().enumerate();
+    let inits = inits.map(|(at, one)| (format!("spec.initContainers[{at}].name"), &*one.name));
+    let plain = spec.containers.iter().enumerate();
+    let plain = plain.map(|(at, one)| (format!("spec.containers[{at}].name"), &*one.name));
+    let looking = spec.ephemeral_containers.iter().flatten().enumerate();
+    let looking = looking.map(|(at, one)| (ephemeral::path(at, "name"), &*one.name));
+    check.unique("container of the pod", inits.chain(plain).chain(looking));
+}
+
 /// Every field of a pod's specification: done elsewhere (`_`), refused, or a
 /// cluster's business.
+#[expect(clippy::too_many_lines, reason = "every field of a pod once")]
 fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
     let core::PodSpec {
         active_deadline_seconds: _,
@@ -247,7 +270,7 @@ fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
         host_pid,
         host_users,
         hostname: _,
-        hostname_override,
+        hostname_override: _,
         image_pull_secrets: _,
         init_containers: _,
         node_name,
@@ -257,7 +280,7 @@ fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
         preemption_policy,
         priority,
         priority_class_name,
-        readiness_gates,
+        readiness_gates: _,
         resource_claims,
         resources: _,
         restart_policy: _,
@@ -290,16 +313,10 @@ fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
             "cannot be used together with hostPID",
         );
     }
-    check.unsupported(
-        "spec",
-        &[
-            ("hostPID", *host_pid == Some(true)),
-            ("hostUsers", *host_users == Some(false)),
-            ("hostnameOverride", text(hostname_override)),
-            ("readinessGates", some(readiness_gates)),
-            ("resourceClaims", some(resource_claims)),
-        ],
-    );
+    if *host_users == Some(false) && *host_pid == Some(true) {
+        check.wrong("spec.hostPID", "cannot be true while hostUsers is false");
+    }
+    check.unsupported("spec", &[("resourceClaims", some(resource_claims))]);
     check.ignore(
         "spec",
         &[
@@ -308,6 +325,8 @@ fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
                 "automountServiceAccountToken",
                 automount_service_account_token.is_some(),
             ),
+            // A user of the guest is never one of the host, asked for or not.
+            ("hostUsers", *host_users == Some(false)),
             ("nodeName", text(node_name)),
             ("nodeSelector", some(node_selector)),
             ("overhead", some(overhead)),
@@ -329,6 +348,18 @@ fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
     );
 }
 
+/// The types of the conditions that readiness waits for.
+fn readiness_gates(spec: &core::PodSpec, check: &mut Check<'_>) -> Vec<String> {
+    let mut out = Vec::new();
+    for (at, gate) in spec.readiness_gates.iter().flatten().enumerate() {
+        let core::PodReadinessGate { condition_type } = gate;
+        let path = format!("spec.readinessGates[{at}].conditionType");
+        check.shape(&path, condition_type, names::qualified);
+        out.push(condition_type.clone());
+    }
+    out
+}
+
 fn host_aliases(spec: &core::PodSpec, check: &mut Check<'_>) -> Vec<HostAlias> {
     let mut out = Vec::new();
     for (at, alias) in spec.host_aliases.iter().flatten().enumerate() {
@@ -338,91 +369,9 @@ fn host_aliases(spec: &core::PodSpec, check: &mut Check<'_>) -> Vec<HostAlias> {
         for (at, name) in hostnames.iter().enumerate() {
             check.shape(&format!("{path}.hostnames[{at}]"), name, names::subdomain);
         }
-        if let Some(ip) = address(&format!("{path}.ip"), ip, check) {
+        if let Some(ip) = dns::address(&format!("{path}.ip"), ip, check) {
             out.push(HostAlias { ip, hostnames });
         }
-    }
-    out
-}
-
-fn address(path: &str, text: &str, check: &mut Check<'_>) -> Option<IpAddr> {
-    let ip = text.parse().ok();
-    if ip.is_none() {
-        let shown: String = text.chars().take(60).collect();
-        check.wrong(path, format!("{shown:?} is not an IP address"));
-    }
-    ip
-}
-
-fn dns(spec: &core::PodSpec, check: &mut Check<'_>) -> Dns {
-    let (from_host, cluster) = check.choice(
-        "spec.dnsPolicy",
-        spec.dns_policy.as_deref(),
-        &[
-            ("ClusterFirst", (true, true)),
-            ("ClusterFirstWithHostNet", (true, true)),
-            ("Default", (true, false)),
-            ("None", (false, false)),
-        ],
-    );
-    let mut out = Dns {
-        from_host,
-        cluster,
-        ..Dns::default()
-    };
-    if let Some(config) = &spec.dns_config {
-        let core::PodDNSConfig {
-            nameservers,
-            options,
-            searches,
-        } = config;
-        for (at, server) in nameservers.iter().flatten().enumerate() {
-            let path = format!("spec.dnsConfig.nameservers[{at}]");
-            out.nameservers.extend(address(&path, server, check));
-        }
-        out.searches = searches.clone().unwrap_or_default();
-        for (at, search) in out.searches.iter().enumerate() {
-            let name = search.strip_suffix('.').unwrap_or(search);
-            check.shape(
-                &format!("spec.dnsConfig.searches[{at}]"),
-                name,
-                names::subdomain,
-            );
-        }
-        for (at, option) in options.iter().flatten().enumerate() {
-            let core::PodDNSConfigOption { name, value } = option;
-            let name = name.as_deref().unwrap_or_default();
-            let line = match value.as_deref() {
-                Some(value) if !value.is_empty() => format!("{name}:{value}"),
-                _ => name.to_owned(),
-            };
-            check.shape(
-                &format!("spec.dnsConfig.options[{at}].name"),
-                &line,
-                |line| {
-                    // A line break would write other lines of resolv.conf.
-                    let one_word = line.bytes().all(|byte| byte.is_ascii_graphic());
-                    one_word.then_some(()).ok_or("must be one word")
-                },
-            );
-            out.options.push(line);
-        }
-    }
-    if out.nameservers.len() > 3 {
-        check.wrong(
-            "spec.dnsConfig.nameservers",
-            "more than the 3 that a resolver reads",
-        );
-    }
-    if out.searches.len() > 32 {
-        check.wrong("spec.dnsConfig.searches", "more than 32");
-    }
-    let given = spec.dns_config.as_ref().map(|config| &config.nameservers);
-    if !from_host && !given.is_some_and(some) {
-        check.wrong(
-            "spec.dnsConfig.nameservers",
-            "required: at least one, with the dnsPolicy None",
-        );
     }
     out
 }

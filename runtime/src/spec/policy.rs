@@ -172,17 +172,8 @@ pub(super) fn convert(tree: &Node, issues: &mut Vec<Issue>) -> Option<ConfigObje
     };
     issues.extend(check.finish().0);
     Some(ConfigObject {
-        kind: ObjectKind::Policy,
-        namespace: identity.namespace,
-        name: identity.name,
-        labels: identity.labels,
-        annotations: identity.annotations,
-        immutable: false,
-        secret_type: None,
-        text: BTreeMap::new(),
-        binary: BTreeMap::new(),
-        claim: None,
         policy: Some(policy),
+        ..ConfigObject::named(ObjectKind::Policy, identity)
     })
 }
 

@@ -107,7 +107,11 @@ impl PodSpec {
     #[must_use]
     pub fn published(&self) -> Vec<Published> {
         let ports = self.all_containers().flat_map(|one| &one.ports);
-        ports.filter_map(ContainerPort::published).collect()
+        let of_pod = self.sandbox.iter().flat_map(|one| &one.ports);
+        ports
+            .chain(of_pod)
+            .filter_map(ContainerPort::published)
+            .collect()
     }
 }
 

@@ -100,15 +100,8 @@ fn probe(
     if success_threshold != 1 && field != "readinessProbe" {
         check.wrong(&join(path, "successThreshold"), "must be 1 for this probe");
     }
-    let grace_seconds = termination_grace_period_seconds.and_then(|seconds| {
-        let path = join(path, "terminationGracePeriodSeconds");
-        if field == "readinessProbe" {
-            check.wrong(&path, "must not be set for readinessProbes");
-        } else if seconds < 1 {
-            check.wrong(&path, "must be greater than 0");
-        }
-        u32::try_from(seconds).ok()
-    });
+    let grace = *termination_grace_period_seconds;
+    let grace_seconds = grace.and_then(|seconds| own_grace(path, field, seconds, check));
     let found = [
         ("exec", exec.is_some()),
         ("httpGet", http_get.is_some()),
@@ -135,6 +128,17 @@ fn probe(
         failure_threshold,
         grace_seconds,
     })
+}
+
+/// Seconds that a container has to end when this probe has failed.
+fn own_grace(path: &str, field: &str, seconds: i64, check: &mut Check<'_>) -> Option<u32> {
+    let path = join(path, "terminationGracePeriodSeconds");
+    if field == "readinessProbe" {
+        check.wrong(&path, "must not be set for readinessProbes");
+    } else if seconds < 1 {
+        check.wrong(&path, "must be greater than 0");
+    }
+    u32::try_from(seconds).ok()
 }
 
 fn hook(

@@ -1,9 +1,10 @@
 //! Security contexts: the pod's settings merged into each container's.
 
 use super::check::Check;
+use super::mac;
 use super::schema::closest;
+use super::sysctl;
 use super::types::{ContainerSecurity, RunAs, SeccompChoice};
-use super::yaml::join;
 use beluga_proto::capability::CAPABILITIES;
 use k8s_openapi::api::core::v1 as core;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,8 @@ pub struct Shared {
     pub fs_group: Option<u32>,
     /// Groups of every process.
     pub supplemental_groups: Vec<u32>,
+    /// No groups but these: the image's group file adds none.
+    pub strict_groups: bool,
     /// Kernel parameters of the pod.
     pub sysctls: BTreeMap<String, String>,
 }
@@ -42,21 +45,10 @@ pub fn shared(context: Option<&core::PodSecurityContext>, check: &mut Check<'_>)
         windows_options,
     } = context;
     let path = "spec.securityContext";
-    check.unsupported(
-        path,
-        &[
-            ("appArmorProfile", app_armor_profile.is_some()),
-            ("seLinuxChangePolicy", se_linux_change_policy.is_some()),
-            ("seLinuxOptions", se_linux_options.is_some()),
-            (
-                "supplementalGroupsPolicy",
-                supplemental_groups_policy
-                    .as_deref()
-                    .is_some_and(|policy| policy != "Merge"),
-            ),
-            ("windowsOptions", windows_options.is_some()),
-        ],
-    );
+    check.unsupported(path, &[("windowsOptions", windows_options.is_some())]);
+    mac::apparmor(path, app_armor_profile.as_ref(), check);
+    let policy = se_linux_change_policy.as_deref();
+    mac::selinux(path, se_linux_options.as_ref(), policy, check);
     check.choice(
         &format!("{path}.fsGroupChangePolicy"),
         fs_group_change_policy.as_deref(),
@@ -72,8 +64,13 @@ pub fn shared(context: Option<&core::PodSecurityContext>, check: &mut Check<'_>)
             non_root: run_as_non_root.unwrap_or_default(),
         },
         seccomp: seccomp(path, seccomp_profile.as_ref(), check),
-        sysctls: self::sysctls(path, sysctls.as_deref().unwrap_or_default(), check),
+        sysctls: sysctl::read(path, sysctls.as_deref().unwrap_or_default(), check),
         fs_group: id(path, "fsGroup", *fs_group, check),
+        strict_groups: check.choice(
+            &format!("{path}.supplementalGroupsPolicy"),
+            supplemental_groups_policy.as_deref(),
+            &[("Merge", false), ("Strict", true)],
+        ),
         supplemental_groups: groups
             .filter_map(|(at, group)| {
                 id(
@@ -96,7 +93,7 @@ pub fn merge(
 ) -> ContainerSecurity {
     let mut out = ContainerSecurity {
         run_as: shared.run_as.clone(),
-        seccomp: shared.seccomp,
+        seccomp: shared.seccomp.clone(),
         allow_privilege_escalation: true,
         ..ContainerSecurity::default()
     };
@@ -132,14 +129,9 @@ fn container(
         seccomp_profile,
         windows_options,
     } = context;
-    check.unsupported(
-        path,
-        &[
-            ("appArmorProfile", app_armor_profile.is_some()),
-            ("seLinuxOptions", se_linux_options.is_some()),
-            ("windowsOptions", windows_options.is_some()),
-        ],
-    );
+    check.unsupported(path, &[("windowsOptions", windows_options.is_some())]);
+    mac::apparmor(path, app_armor_profile.as_ref(), check);
+    mac::selinux(path, se_linux_options.as_ref(), None, check);
     out.privileged = privileged.unwrap_or_default();
     out.unmasked_proc = check.choice(
         &format!("{path}.procMount"),
@@ -153,7 +145,7 @@ fn container(
     out.run_as.user = user.or(out.run_as.user);
     out.run_as.group = group.or(out.run_as.group);
     out.run_as.non_root = run_as_non_root.unwrap_or(out.run_as.non_root);
-    out.seccomp = seccomp(path, seccomp_profile.as_ref(), check).or(out.seccomp);
+    out.seccomp = seccomp(path, seccomp_profile.as_ref(), check).or_else(|| out.seccomp.take());
     if let Some(core::Capabilities { add, drop }) = caps {
         out.add_capabilities = capabilities(&format!("{path}.capabilities.add"), add, check);
         out.drop_capabilities = capabilities(&format!("{path}.capabilities.drop"), drop, check);
@@ -170,47 +162,6 @@ fn container(
             );
         }
     }
-}
-
-/// Kernel parameters that each pod has of its own: its network's, its IPC
-/// objects'. The others are the guest kernel's, and with them a pod could do
-/// no more harm than to itself; but a manifest must mean the same everywhere.
-fn sysctls(path: &str, list: &[core::Sysctl], check: &mut Check<'_>) -> BTreeMap<String, String> {
-    const OWN: [&str; 4] = ["net.", "kernel.shm", "kernel.msg", "fs.mqueue."];
-    let mut out = BTreeMap::new();
-    for (at, core::Sysctl { name, value }) in list.iter().enumerate() {
-        let path = format!("{path}.sysctls[{at}]");
-        // As sysctl(8): either separator, a dot inside a part is a slash then.
-        let dotted = match (name.find('.'), name.find('/')) {
-            (dot, Some(slash)) if dot.is_none_or(|dot| slash < dot) => name
-                .chars()
-                .map(|c| match c {
-                    '/' => '.',
-                    '.' => '/',
-                    other => other,
-                })
-                .collect(),
-            _ => name.clone(),
-        };
-        let is_shaped = dotted
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'/' | b'_' | b'-'));
-        if !is_shaped || dotted.split(['.', '/']).any(str::is_empty) {
-            check.shape(&join(&path, "name"), name, |_| {
-                Err("is not the name of a kernel parameter")
-            });
-        } else if dotted != "kernel.sem" && !OWN.iter().any(|own| dotted.starts_with(own)) {
-            check.wrong(
-                &join(&path, "name"),
-                format!("{name:?} is not a parameter that a pod has of its own"),
-            );
-        } else if value.contains(['\n', '\0']) {
-            check.wrong(&join(&path, "value"), "must be one line");
-        } else if out.insert(dotted, value.clone()).is_some() {
-            check.wrong(&join(&path, "name"), format!("{name:?} is set twice"));
-        }
-    }
-    out
 }
 
 fn id(path: &str, field: &str, value: Option<i64>, check: &mut Check<'_>) -> Option<u32> {
@@ -235,18 +186,35 @@ fn seccomp(
         type_,
     } = profile?;
     let path = format!("{path}.seccompProfile");
-    if type_ == "Localhost" || localhost_profile.is_some() {
-        check.unsupported(&path, &[("localhostProfile", true)]);
-        return None;
+    let file = format!("{path}.localhostProfile");
+    match (type_.as_str(), localhost_profile.as_deref()) {
+        ("Localhost", None | Some("")) => {
+            check.wrong(&file, "must be set when seccomp type is Localhost");
+            return None;
+        }
+        ("Localhost", Some(profile)) => {
+            if let Err(why) = super::sub_path(profile) {
+                check.wrong(&file, why);
+            }
+            return Some(SeccompChoice::Localhost(profile.to_owned()));
+        }
+        (_, Some(_)) => check.wrong(&file, "can only be set when seccomp type is Localhost"),
+        (_, None) => {}
     }
-    Some(check.choice(
+    let is_free = check.choice(
         &format!("{path}.type"),
         Some(type_),
         &[
-            ("RuntimeDefault", SeccompChoice::RuntimeDefault),
-            ("Unconfined", SeccompChoice::Unconfined),
+            ("RuntimeDefault", false),
+            ("Unconfined", true),
+            ("Localhost", false),
         ],
-    ))
+    );
+    Some(if is_free {
+        SeccompChoice::Unconfined
+    } else {
+        SeccompChoice::RuntimeDefault
+    })
 }
 
 fn capabilities(path: &str, list: &Option<Vec<String>>, check: &mut Check<'_>) -> BTreeSet<String> {

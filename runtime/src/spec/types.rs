@@ -4,6 +4,8 @@
 use super::config::{EnvFrom, EnvValue, ValueSource, Volume, VolumeSource};
 use super::object::ObjectKind;
 use super::ports::HostPort;
+use super::sandbox::{Guest, Sandbox};
+use beluga_proto::container::{CoveredPaths, Propagation};
 use beluga_proto::probe::Handler;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,14 +44,30 @@ pub struct PodSpec {
     pub subdomain: Option<String>,
     /// The hostname in the kernel is the full name, domain and all.
     pub fqdn_hostname: bool,
+    /// The hostname in the kernel, whatever the others say; what the pod is
+    /// found by stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname_override: Option<String>,
     /// One PID namespace for all containers.
     pub share_processes: bool,
+    /// Types of conditions without which it is not ready.
+    #[serde(default)]
+    pub readiness_gates: Vec<String>,
+    /// What has been said of conditions since it runs, by type; no manifest does.
+    #[serde(default)]
+    pub conditions: BTreeMap<String, GivenCondition>,
+    /// `hostPID`: containers see all processes of the guest.
+    #[serde(default)]
+    pub guest_processes: bool,
     /// More lines for /etc/hosts.
     pub host_aliases: Vec<HostAlias>,
     /// Name servers, search domains and options of resolv.conf.
     pub dns: Dns,
     /// Groups that every process gets beside its own.
     pub supplemental_groups: Vec<u32>,
+    /// Those that the image's group file gives are left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strict_groups: bool,
     /// Kernel parameters of the pod.
     pub sysctls: BTreeMap<String, String>,
     /// What all containers together ask for and may use.
@@ -66,6 +84,9 @@ pub struct PodSpec {
     /// Secrets with credentials for the registries of its images.
     #[serde(default)]
     pub pull_secrets: Vec<String>,
+    /// Its containers come and go one by one; no manifest says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<Sandbox>,
 }
 
 /// The name of a pod.
@@ -165,9 +186,12 @@ pub struct Container {
     /// What is done when it has started and before it is stopped.
     #[serde(default)]
     pub hooks: Hooks,
-    /// The container whose processes an ephemeral one sees.
+    /// The container whose processes this one sees.
     #[serde(default)]
     pub target: Option<String>,
+    /// What whoever fills a sandbox says of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<Guest>,
 }
 
 /// The probes of a container.
@@ -293,6 +317,9 @@ pub struct VolumeMount {
     pub sub_path_expr: Option<String>,
     /// Not writable through this mount.
     pub read_only: bool,
+    /// Which mounts of other containers below it show, and to whom its own do.
+    #[serde(default, skip_serializing_if = "Propagation::is_none")]
+    pub propagation: Propagation,
 }
 
 /// A disk's place in a container, as a block device.
@@ -365,6 +392,9 @@ pub struct ContainerSecurity {
     pub allow_privilege_escalation: bool,
     /// `/proc` without the parts of it that are masked and write-protected.
     pub unmasked_proc: bool,
+    /// Paths that are covered, beside those of `/proc` and `/sys`.
+    #[serde(default, skip_serializing_if = "CoveredPaths::is_empty")]
+    pub covered: CoveredPaths,
     /// System-call filter; `None`: the default for the container's rights.
     pub seccomp: Option<SeccompChoice>,
 }
@@ -381,12 +411,31 @@ pub struct RunAs {
 }
 
 /// Which system-call filter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SeccompChoice {
     /// The agent's built-in profile.
     RuntimeDefault,
     /// None.
     Unconfined,
+    /// A profile of the host: a path below the directory of profiles.
+    Localhost(String),
+    /// A profile as it is, in the format of OCI.
+    Given(String),
+}
+
+/// A condition that somebody else has given a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenCondition {
+    /// `True`, `False`, `Unknown`.
+    pub status: String,
+    /// One word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// One sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When the status became what it is, nanoseconds since 1970.
+    pub since: u64,
 }
 
 /// Names for an address, in /etc/hosts.

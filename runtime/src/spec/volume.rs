@@ -4,8 +4,10 @@ use super::check::Check;
 use super::config::{Medium, Volume, VolumeSource};
 use super::object::ObjectKind;
 use super::types::PullPolicy;
-use super::{container, files, host_path, names};
+use super::{claim, container, files, host_path, names};
 use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Map, Value};
 
 /// Converts the volumes whose defaults are filled in.
 pub fn convert(
@@ -27,7 +29,9 @@ pub fn convert(
             refuse(&format!("spec.volumes[{at}]"), volume, check);
             let path = format!("spec.volumes[{at}]");
             let files = files::convert(&path, volume, containers, check);
-            let is_other = files.is_some() || volume.persistent_volume_claim.is_some();
+            let is_other = files.is_some()
+                || volume.persistent_volume_claim.is_some()
+                || volume.ephemeral.is_some();
             let is_image = volume.image.is_some();
             if is_other && (volume.host_path.is_some() || is_image) {
                 check.wrong(&path, "a volume is of one kind only");
@@ -36,6 +40,7 @@ pub fn convert(
                 name: volume.name.clone(),
                 source: files
                     .or_else(|| claim(&path, volume, check))
+                    .or_else(|| ephemeral(&path, volume, check))
                     .or_else(|| host_path::convert(&path, volume, check))
                     .or_else(|| image(&path, volume, check))
                     .unwrap_or_else(|| {
@@ -63,6 +68,52 @@ fn claim(path: &str, volume: &core::Volume, check: &mut Check<'_>) -> Option<Vol
         name: claim_name.clone(),
         read_only: read_only.unwrap_or_default(),
     })
+}
+
+/// A disk of the pod's own, from the template of a claim.
+fn ephemeral(path: &str, volume: &core::Volume, check: &mut Check<'_>) -> Option<VolumeSource> {
+    let core::EphemeralVolumeSource {
+        volume_claim_template,
+    } = volume.ephemeral.as_ref()?;
+    let others = [
+        volume.empty_dir.is_some(),
+        volume.persistent_volume_claim.is_some(),
+    ];
+    if others.contains(&true) {
+        check.wrong(path, "a volume is of one kind only");
+    }
+    let path = format!("{path}.ephemeral.volumeClaimTemplate");
+    let Some(template) = volume_claim_template else {
+        check.wrong(&path, "required");
+        return None;
+    };
+    // Its labels and annotations would be those of an object that is not made.
+    let core::PersistentVolumeClaimTemplate { metadata, spec } = template;
+    if let Some(metadata) = metadata {
+        only_labels(&format!("{path}.metadata"), metadata, check);
+    }
+    let outside = check.enter_below(&path);
+    let claim = claim::spec(spec, check);
+    check.enter(&outside);
+    Some(VolumeSource::Ephemeral { claim: claim? })
+}
+
+/// All that the template of a claim may say of the claim's metadata are labels
+/// and annotations: the pod's and the volume's name make its own.
+fn only_labels(path: &str, metadata: &ObjectMeta, check: &mut Check<'_>) {
+    let fields = serde_json::to_value(metadata).unwrap_or_default();
+    for field in fields
+        .as_object()
+        .into_iter()
+        .flat_map(Map::<String, Value>::keys)
+    {
+        if !matches!(field.as_str(), "labels" | "annotations") {
+            check.wrong(
+                &format!("{path}.{field}"),
+                "must not be set: labels and annotations may be",
+            );
+        }
+    }
 }
 
 /// The files of an image.
@@ -121,7 +172,7 @@ fn refuse(path: &str, volume: &core::Volume, check: &mut Check<'_>) {
         csi,
         downward_api: _,
         empty_dir: _,
-        ephemeral,
+        ephemeral: _,
         fc,
         flex_volume,
         flocker,
@@ -153,7 +204,6 @@ fn refuse(path: &str, volume: &core::Volume, check: &mut Check<'_>) {
             ("cephfs", cephfs.is_some()),
             ("cinder", cinder.is_some()),
             ("csi", csi.is_some()),
-            ("ephemeral", ephemeral.is_some()),
             ("fc", fc.is_some()),
             ("flexVolume", flex_volume.is_some()),
             ("flocker", flocker.is_some()),

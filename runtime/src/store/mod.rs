@@ -16,6 +16,7 @@ mod aside;
 pub mod atomic;
 pub mod change;
 pub mod files;
+pub mod room;
 pub mod status;
 
 use crate::host::lock::FileLock;
@@ -66,6 +67,21 @@ pub enum StoreError {
         namespace: String,
         /// Name.
         name: String,
+    },
+    /// Pods would be promised more than the host has.
+    #[error(
+        "the pod's volumes and writable layers may hold {}, those of other pods {}, and {} has room for {}",
+        room::mebibytes(*asked), room::mebibytes(*promised), root.display(), room::mebibytes(*there)
+    )]
+    NoRoom {
+        /// Bytes that the pod asks for.
+        asked: u64,
+        /// Bytes that others have asked for.
+        promised: u64,
+        /// Bytes that there are for all.
+        there: u64,
+        /// Where.
+        root: PathBuf,
     },
     /// The name cannot be a file's.
     #[error("{name:?} cannot be the name of an object or namespace")]

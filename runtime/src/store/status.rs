@@ -52,6 +52,9 @@ pub struct PodStatus {
     pub reason: Option<String>,
     /// The same in a sentence or more.
     pub message: Option<String>,
+    /// What helps, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
     /// Its addresses, the main one first.
     pub ips: Vec<IpAddr>,
     /// When its record was made.
@@ -139,6 +142,9 @@ pub struct ContainerStatus {
     /// Why it has not what it is to have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resizing: Option<String>,
+    /// A container of a sandbox that was removed: its place is free.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_gone: bool,
 }
 
 /// What a container does.
@@ -161,6 +167,9 @@ pub enum ContainerState {
     Terminated(Termination),
 }
 
+/// The reason of a container of which nobody knows how it ended: its machine did.
+pub const UNKNOWN: &str = "ContainerStatusUnknown";
+
 /// How a run of a container ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Termination {
@@ -179,6 +188,9 @@ pub struct Termination {
     /// Which run it was.
     pub id: Option<ContainerId>,
 }
+
+/// The reason of an event: a disk waits for room on the host, or goes on.
+pub const DISK_STALLED: &str = "DiskStalled";
 
 /// Something that happened to a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,6 +234,9 @@ pub struct VmEnd {
     pub cause: Option<ExitCause>,
     /// One sentence.
     pub detail: String,
+    /// The host's out-of-memory killer ended the VMM.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_host_oom: bool,
     /// Exit code of the VMM process, where it exited and this was seen.
     pub exit_code: Option<i32>,
     /// Signal that ended the VMM process, where this was seen.

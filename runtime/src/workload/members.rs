@@ -31,7 +31,6 @@ pub fn members(kept: &Kept, workload: &Workload, pods: &[PodView]) -> Vec<Member
     mine.map(|pod| {
         let label = |key: &str| pod.spec.labels.get(key).map(String::as_str);
         let ready = pod
-            .status
             .conditions()
             .iter()
             .any(|(name, holds)| *name == "Ready" && *holds);

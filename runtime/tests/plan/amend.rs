@@ -1,10 +1,11 @@
 //! Plans of running pods that are changed.
 
-use super::{host, images, layer, planned, pod};
+use super::{host, identity, images, layer, planned, pod};
 use beluga_runtime::plan::{
-    Changes, HostStep, ImageFacts, Objects, Plan, amend, difference, with_layers_of,
+    Changes, HostFacts, HostStep, ImageFacts, Objects, Plan, amend, difference, plan,
+    with_layers_of,
 };
-use beluga_runtime::spec;
+use beluga_runtime::spec::{self, Container, Guest, PodSpec, Sandbox};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The plan of one container on another image, in the place of `present`.
@@ -67,6 +68,45 @@ fn layers_of_a_changed_container_come_behind_those_that_are_there() {
     );
     assert_eq!(back.vm.disks[1..], present.vm.disks[1..]);
     assert_eq!((&next.guest, &next.host), (&present.guest, &present.host));
+}
+
+#[test]
+fn a_container_of_a_sandbox_takes_the_place_of_one_that_has_gone() {
+    let spec = PodSpec::of_sandbox("s".into(), "default".into(), Sandbox::default());
+    let host = HostFacts {
+        host_paths: vec!["".into()],
+        ..host()
+    };
+    let identity = planned(&pod("{name: a, image: tools}")).unwrap().identity;
+    let objects = Objects::default();
+    let empty = plan(&spec, &BTreeMap::new(), &objects, &host, identity).unwrap();
+    assert!(empty.sandbox && empty.containers.is_empty());
+    assert_eq!(empty.vm.memory_mib, 512, "the default, whoever comes");
+    let with = |present: &Plan, names: &[&str], new: &str| {
+        let mut spec = spec.clone();
+        let one = |name: &&str| {
+            Container::of_sandbox((*name).to_owned(), "tools".into(), Guest::default())
+        };
+        spec.containers = names.iter().map(one).collect();
+        let changes = Changes {
+            anew: [new.to_owned()].into(),
+            ..Changes::default()
+        };
+        let next = amend(present, &spec, &changes, &images(), &objects, &host).unwrap();
+        let found = difference(present, &next, &BTreeSet::new()).unwrap();
+        (next, found.added)
+    };
+    let (one, added) = with(&empty, &["a"], "a");
+    assert_eq!(
+        (added, one.containers[0].template.termination_log.as_ref()),
+        (vec![0], None)
+    );
+    let (two, added) = with(&one, &["a", "b"], "b");
+    assert_eq!(added, [1]);
+    let (three, added) = with(&two, &["b", "c"], "c");
+    assert_eq!(added, [0]);
+    let names: Vec<_> = three.containers.iter().map(|one| one.name()).collect();
+    assert_eq!(names, ["c", "b"]);
 }
 
 #[test]
@@ -133,4 +173,47 @@ fn limits_change_within_the_machine_and_not_beyond_it() {
         resized("cpu: 1, memory: 128Mi").unwrap_err().to_string(),
         "the pod's machine was started with 98 MiB and this needs 162 MiB (a 128Mi + 34Mi guest): delete the pod and make it anew"
     );
+}
+
+#[test]
+fn a_pod_is_slowed_down_as_it_was_when_it_started() {
+    let spec = |limit: &str| {
+        let resources = format!("{{requests: {{memory: 16Mi}}, limits: {{memory: {limit}}}}}");
+        let text = pod(&format!(
+            "{{name: a, image: tools, resources: {resources}}}"
+        ));
+        let mut documents = spec::parse("pod.yaml", &text).expect("a good manifest");
+        documents.remove(0).spec
+    };
+    let started = |factor: Option<u32>| {
+        let host = HostFacts {
+            memory_throttling: factor,
+            ..host()
+        };
+        let objects = Objects::default();
+        plan(&spec("32Mi"), &images(), &objects, &host, identity("web")).expect("it fits")
+    };
+    let changes = Changes {
+        resized: ["a".to_owned()].into(),
+        ..Changes::default()
+    };
+    let high = |plan: &Plan| plan.containers[0].template.cgroup.memory_high;
+    for (factor, before, after) in [
+        (None, None, None),
+        (Some(500_000), Some(24 << 20), Some(20 << 20)),
+    ] {
+        let present = started(factor);
+        let (images, objects) = (BTreeMap::new(), Objects::default());
+        let next = amend(
+            &present,
+            &spec("24Mi"),
+            &changes,
+            &images,
+            &objects,
+            &host(),
+        );
+        let next = next.expect("it fits");
+        assert_eq!((high(&present), high(&next)), (before, after));
+        assert_eq!(next.memory_throttling, factor);
+    }
 }

@@ -28,6 +28,10 @@ fn address(last: u8) -> Address {
     }
 }
 
+/// A seccomp profile of the host.
+const PROFILE: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+    {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 20}]}"#;
+
 fn host() -> HostFacts {
     HostFacts {
         kernel: "/lib/beluga/vmlinux".into(),
@@ -36,6 +40,8 @@ fn host() -> HostFacts {
         run_dir: "/run/pods/u".into(),
         cgroup: "beluga/u".into(),
         network: Some(NetworkFacts {
+            name: String::new(),
+            beyond: beluga_runtime::plan::Beyond::default(),
             bridge: "bel0".into(),
             gateway: address(1),
             gateway6: Some(address6(1)),
@@ -44,7 +50,10 @@ fn host() -> HostFacts {
         }),
         claims_dir: "/claims".into(),
         host_paths: vec!["/srv".into()],
+        unsafe_sysctls: vec!["kernel.msg*".into(), "net.core.somaxconn".into()],
+        memory_throttling: None,
         host_files: ["/srv/any".into()].into(),
+        seccomp: [("deny/mkdir.json".to_owned(), PROFILE.to_owned())].into(),
         node_name: "node-1".into(),
         resolv_conf: "# host\nnameserver 127.0.0.53\nnameserver 192.0.2.1\nsearch example.org\n"
             .into(),
@@ -59,6 +68,7 @@ fn identity(name: &str) -> Identity {
         uid: PodUid::from_random([7; 16]),
         name: name.into(),
         namespace: "default".into(),
+        carried: None,
         network: Some(NetworkIdentity {
             address: address(9),
             address6: Some(address6(9)),
@@ -152,7 +162,9 @@ fn planned(text: &str) -> Result<Plan, PlanError> {
 
 #[test]
 fn plans_are_as_agreed() {
-    for name in ["web", "least", "names", "config", "shares", "volumes"] {
+    for name in [
+        "web", "least", "names", "config", "shares", "volumes", "host", "cluster",
+    ] {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
         let text = std::fs::read_to_string(directory.join(format!("{name}.yaml"))).unwrap();
         let told = serde_saphyr::to_string(&planned(&text).unwrap()).unwrap();
@@ -163,6 +175,16 @@ fn plans_are_as_agreed() {
         let agreed = std::fs::read_to_string(&golden).unwrap();
         assert!(told == agreed, "the plan of {name} is now\n{told}");
     }
+}
+
+#[test]
+fn a_profile_that_cannot_be_used_is_told() {
+    let golden = include_str!("../golden/host.yaml");
+    let refused = planned(&golden.replace("deny/mkdir.json", "absent.json")).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "container \"a\": there is no seccomp profile \"absent.json\" below /etc/beluga/seccomp (or BELUGA_SECCOMP)"
+    );
 }
 
 #[test]
@@ -208,6 +230,16 @@ fn a_pod_that_does_not_fit_is_refused_with_its_sum() {
     assert_eq!(
         error.unwrap_err().to_string(),
         "the pod needs 33 CPUs (a 30 + b 2500m); a pod's machine has at most 32"
+    );
+}
+
+#[test]
+fn a_kernel_parameter_that_nobody_allowed_is_refused() {
+    let golden = include_str!("../golden/names.yaml");
+    let refused = planned(&golden.replace("kernel/msgmax", "kernel.sem")).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "forbidden sysctl: \"kernel.sem\" not allowlisted"
     );
 }
 

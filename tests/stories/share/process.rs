@@ -1,8 +1,8 @@
 //! The processes that serve directories of the host: their lives and deaths.
 
-use super::{one, place, pod};
+use super::{SHARE, one, place, pod};
 use crate::crashes::kill_supervisor;
-use beluga_tests::{Beluga, Pod, Ran, SOON, eventually, run};
+use beluga_tests::{Beluga, Pod, Ran, SOON, eventually, run, shared};
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
@@ -49,6 +49,29 @@ fn a_killed_server_is_an_error_and_an_event_and_no_hang() {
     assert_eq!(pod.field("/status/phase"), "Running");
     pod.delete();
     beluga.is_clean();
+}
+
+#[test]
+fn a_server_sees_its_directory_and_nothing_else() {
+    let ran = shared().run(["audit", SHARE.1.name(), "-o", "json"]).ok();
+    let audit: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    let servers = audit["processes"].as_array().expect("processes");
+    let servers = servers.iter().filter(|one| one["role"] != "vmm");
+    let mut count = 0;
+    for server in servers {
+        count += 1;
+        assert_eq!(server["root"], serde_json::json!([]), "{server:#}");
+        for kind in ["mnt", "net", "pid", "ipc", "uts", "cgroup"] {
+            assert_eq!(server["ownNamespaces"][kind], true, "{kind}: {server:#}");
+        }
+        assert_eq!(server["refused"], serde_json::json!([]), "{server:#}");
+        assert_eq!(server["newPrivileges"], false);
+        let threads = server["threads"].as_array().expect("threads");
+        let filtered = threads.iter().filter(|one| one["seccomp"] == "filter");
+        assert_eq!(filtered.count(), 1, "{server:#}");
+        assert_eq!(threads.len(), 1, "{server:#}");
+    }
+    assert!(count > 0);
 }
 
 #[test]

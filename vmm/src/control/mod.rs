@@ -1,9 +1,9 @@
 //! The control socket: one supervisor at a time, on the `main` thread.
 //!
 //! ```text
-//!  Listening ──accept, peer is root or we ourselves──► Connected
-//!      ▲                                                   │
-//!      └── gone, or a packet that is no call ◄─────────────┘
+//!  Listening ──accept, peer is root, we, or who made it──► Connected
+//!      ▲                                                       │
+//!      └── gone, or a packet that is no call ◄─────────────────┘
 //!          (every vsock stream is reset)
 //! ```
 //!
@@ -49,6 +49,8 @@ type Answer = (ControlReply, Option<OwnedFd>);
 #[derive(Debug)]
 pub struct Control {
     listener: Arc<OwnedFd>,
+    /// Users who may be supervisors.
+    peers: [u32; 3],
     events: EventRegistry,
     connection: Option<Connection>,
     board: Arc<Board>,
@@ -68,8 +70,13 @@ impl Control {
         socket::set_nonblocking(&*listener)?;
         events.add(listener.as_raw_fd(), LISTENER, Interest::IN)?;
         events.add(mailbox.wake().as_raw_fd(), MAILBOX, Interest::IN)?;
+        // Of a socket that listens, whoever has made it listen. In a namespace of
+        // users it looks like any other user of the host; who else may connect
+        // is kept by the file's mode.
+        let maker = socket::peer(&*listener)?;
         Ok(Self {
             listener,
+            peers: [0, socket::own_uid(), maker.uid],
             events,
             connection: None,
             board,
@@ -97,8 +104,7 @@ impl Control {
         let Ok(socket) = socket::accept(&*self.listener) else {
             return;
         };
-        let known =
-            socket::peer(&socket).is_ok_and(|peer| peer.uid == 0 || peer.uid == socket::own_uid());
+        let known = socket::peer(&socket).is_ok_and(|peer| self.peers.contains(&peer.uid));
         if !known || self.connection.is_some() {
             return;
         }

@@ -2,6 +2,7 @@
 
 use crate::arch::x86_64::{boot, entry, mptable, state};
 use crate::config::ConfigError;
+use crate::jail::{FilterError, JailError};
 use crate::loader::ImageError;
 use crate::memory;
 use crate::vcpu;
@@ -63,6 +64,12 @@ pub enum MachineError {
     /// A thread.
     #[error("the machine cannot start")]
     Spawn(#[from] vcpu::SpawnError),
+    /// What the process has cannot be given up.
+    #[error("the machine is not shut in")]
+    Jail(#[from] JailError),
+    /// What its threads may call cannot be limited.
+    #[error("the machine's threads are not limited")]
+    Filter(#[from] FilterError),
 }
 
 impl MachineError {

@@ -13,6 +13,8 @@ use crate::config::Descriptors;
 use crate::control::Control;
 use crate::event_loop::{self, DeviceLoop, Mailbox};
 use crate::exit::Journal;
+use crate::jail::Confinement;
+use crate::jail::calls::ThreadKind;
 use crate::loader;
 use crate::memory::{self, GuestMemory};
 use crate::ports::Ports;
@@ -25,6 +27,7 @@ use beluga_proto::{ExitCause, Stamp, VmConfig};
 use devices::{attach, make_devices};
 use error::{host, kvm};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use std::convert::Infallible;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
@@ -176,13 +179,6 @@ fn prepare_boot(
     Ok(())
 }
 
-fn start_vcpus(vcpus: &[Arc<Mutex<VcpuFd>>], board: &Arc<Board>) -> Result<(), MachineError> {
-    for (index, vcpu) in vcpus.iter().enumerate() {
-        vcpu::spawn(index as u8, Arc::clone(vcpu), Arc::clone(board))?;
-    }
-    Ok(())
-}
-
 impl Machine {
     /// The vCPUs' common board, for tests that look.
     #[must_use]
@@ -192,12 +188,43 @@ impl Machine {
 
     /// Starts the vCPU threads only: nobody serves a device.
     pub fn start_vcpus(&self) -> Result<(), MachineError> {
-        start_vcpus(&self.vcpus, &self.board)
+        self.spawn_vcpus(&Confinement::default())
     }
 
-    /// Runs the machine until the process ends, on this thread and others; it
-    /// may be saved meanwhile. Gives back only an error.
-    pub fn run(&self) -> Result<std::convert::Infallible, MachineError> {
+    fn spawn_vcpus(&self, confinement: &Confinement) -> Result<(), MachineError> {
+        for (index, vcpu) in self.vcpus.iter().enumerate() {
+            let (vcpu, board) = (Arc::clone(vcpu), Arc::clone(&self.board));
+            vcpu::spawn(index as u8, vcpu, board, confinement.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Starts the disks' thread, where there are any.
+    fn serve_disks(
+        &self,
+        transports: Vec<Arc<Transport>>,
+        confinement: &Confinement,
+    ) -> Result<(), MachineError> {
+        let is_disk = |(kind, _): &(DeviceKind, Arc<Transport>)| *kind == DeviceKind::Block;
+        if !self.devices.iter().any(is_disk) {
+            return Ok(());
+        }
+        let journal = Arc::clone(&self.board.journal);
+        let (block, mailbox) = (Arc::clone(&self.block), Arc::clone(&self.mailbox));
+        DeviceLoop::new(block, transports, mailbox)
+            .spawn("block", confinement.clone(), move |error| {
+                journal.end(
+                    ExitCause::HostError,
+                    format!("the disks' thread failed: {error}"),
+                )
+            })
+            .map_err(host("start the disks' thread"))
+    }
+
+    /// Runs the machine until the process ends, on this thread and others, each
+    /// confined before the guest's first instruction; it may be saved meanwhile.
+    /// Gives back only an error.
+    pub fn run(&self, confinement: &Confinement) -> Result<Infallible, MachineError> {
         let transports: Vec<Arc<Transport>> = self
             .devices
             .iter()
@@ -207,25 +234,7 @@ impl Machine {
         if let Some(counters) = crate::kvm_stats::open(&self.vcpus) {
             journal.set_kernel_counters(Box::new(counters));
         }
-        if self
-            .devices
-            .iter()
-            .any(|(kind, _)| *kind == DeviceKind::Block)
-        {
-            let journal = Arc::clone(&journal);
-            DeviceLoop::new(
-                Arc::clone(&self.block),
-                transports.clone(),
-                Arc::clone(&self.mailbox),
-            )
-            .spawn("block", move |error| {
-                journal.end(
-                    ExitCause::HostError,
-                    format!("the disks' thread failed: {error}"),
-                )
-            })
-            .map_err(host("start the disks' thread"))?;
-        }
+        self.serve_disks(transports.clone(), confinement)?;
         let mut control = Control::new(
             Arc::clone(&self.listener),
             EventRegistry::new(Arc::clone(&self.main), event_loop::CONTROL),
@@ -234,8 +243,15 @@ impl Machine {
             Arc::clone(&self.mailbox),
         )
         .map_err(host("listen for a supervisor"))?;
+        // A machine that is taken up waits for its supervisor's word.
+        let begins_paused = self.board.run.is_paused();
+        self.board.run.pause();
+        self.spawn_vcpus(confinement)?;
+        confinement.begin(ThreadKind::Main)?;
         journal.stamp(Stamp::KernelEntry);
-        start_vcpus(&self.vcpus, &self.board)?;
+        if !begins_paused {
+            self.board.run.resume();
+        }
         let main = Arc::clone(&self.main);
         let error = DeviceLoop::new(main, transports, Arc::clone(&self.mailbox))
             .run(|token, interest| control.ready(token, interest));

@@ -4,6 +4,7 @@
 pub mod balloon;
 pub mod file;
 pub mod fs;
+pub mod jail;
 pub mod mapping;
 pub mod net;
 pub mod process;

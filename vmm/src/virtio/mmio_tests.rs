@@ -194,11 +194,11 @@ fn a_device_that_cannot_start_asks_for_a_reset() {
 
 /// Any accesses of any width at any place: nothing panics.
 #[test]
-fn hostile_accesses_harm_nobody() {
-    use crate::virtio::testing::Random;
+fn fuzz_accesses_harm_nobody() {
+    use crate::virtio::testing::{numbers, rounds};
     let (transport, _) = transport(false);
-    let mut random = Random::new(5);
-    for _ in 0..200_000 {
+    let mut random = numbers(5);
+    for _ in rounds(200_000) {
         let register = u64::from(random.below(0x44) * 4 + random.below(2));
         let width = 1 << random.below(4);
         let mut bytes = random.number().to_le_bytes();

@@ -170,14 +170,6 @@ impl VirtQueue {
         }
     }
 
-    /// Tells the driver not to notify (without EVENT_IDX; with it, a driver
-    /// is silent by itself between two [`VirtQueue::rearm`]).
-    pub fn disarm(&mut self, memory: &GuestMemory) {
-        if self.queue.disable_notification(memory).is_err() {
-            self.broken = true;
-        }
-    }
-
     /// Whether the driver wants an interrupt for what was used since the last
     /// call. Has a side effect: call once per batch.
     #[must_use]

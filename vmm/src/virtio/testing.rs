@@ -230,6 +230,25 @@ impl<D: VirtioDevice> Bench<D> {
     }
 }
 
+/// Numbers for a fuzz target: the same in every gate, and others in every run of
+/// `make fuzz`, which says with what `FUZZ_SEED` they come again.
+pub fn numbers(usual: u64) -> Random {
+    use std::io::Write as _;
+    if std::env::var_os("FUZZ_SECONDS").is_none() {
+        return Random::new(usual);
+    }
+    let given = std::env::var("FUZZ_SEED").ok();
+    let given = given.and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| {
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed();
+        now.map_or(usual, |now| now.subsec_nanos().into())
+    });
+    let thread = std::thread::current();
+    let line = format!("{}: FUZZ_SEED={seed}\n", thread.name().unwrap_or_default());
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    Random::new(seed)
+}
+
 /// Rounds of a fuzz target: so many, or as many as fit into `FUZZ_SECONDS`.
 pub fn rounds(usual: u32) -> impl Iterator<Item = u32> {
     let seconds = std::env::var("FUZZ_SECONDS").ok();

@@ -2,6 +2,8 @@
 //! there is no `/dev/kvm`, every test says so and passes over.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod hostile;
+mod jail;
 mod payload;
 mod saved;
 mod sys;
@@ -11,7 +13,8 @@ use beluga_proto::control::ControlRequest;
 use beluga_proto::vm::{Extent, FdNumber};
 use beluga_proto::{ExitCause, FaultCode, STAMP_PORT, Stamp};
 use payload::{Code, XLOADFLAGS};
-use vm::{Vm, empty_disk, kvm_or_skip};
+use std::time::Duration;
+use vm::{Vm, empty_disk, kvm_or_skip, skip};
 
 /// First register of the first device: "virt".
 const FIRST_DEVICE: u32 = 0xd000_0000;
@@ -100,6 +103,37 @@ fn a_bzimage_is_entered_at_its_64_bit_entry_with_a_zero_page() {
         assert_eq!(record.cause, ExitCause::BadImage);
         assert!(record.detail.contains(told), "{}", record.detail);
     }
+}
+
+/// The kernel that this host runs, as its distribution ships it.
+fn host_kernel() -> Option<Vec<u8>> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let release = release.trim();
+    let places = [
+        format!("/lib/modules/{release}/vmlinuz"),
+        format!("/boot/vmlinuz-{release}"),
+    ];
+    places.iter().find_map(|place| std::fs::read(place).ok())
+}
+
+#[test]
+fn the_bzimage_of_a_distribution_boots() {
+    const NAME: &str = "the_bzimage_of_a_distribution_boots";
+    if !kvm_or_skip(NAME) {
+        return;
+    }
+    let Some(kernel) = host_kernel() else {
+        return skip(NAME, "no vmlinuz of this kernel on this host");
+    };
+    // It unpacks itself, starts, and finds nothing to run: by then all is proved.
+    let (_, record) = Vm::start(&kernel, b"070701", |config| {
+        config.memory_mib = 256;
+        config.cmdline = "quiet earlyprintk=serial,0x3f8,nocfg,keep panic=-1".to_owned();
+    })
+    .end_within(Duration::from_secs(180));
+    assert_eq!(record.cause, ExitCause::KernelPanic, "{}", record.detail);
+    let no_init = "Kernel panic - not syncing: VFS: Unable to mount root fs";
+    assert!(record.console.contains(no_init), "{}", record.console);
 }
 
 #[test]

@@ -1,5 +1,8 @@
-//! A network of a test's own: what the standard library has no form of.
+//! A network of a test's own, a process that makes one system call: what the
+//! standard library has no form of.
 
+use beluga_vmm::jail::Filters;
+use beluga_vmm::jail::calls::ThreadKind;
 use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
@@ -72,4 +75,42 @@ fn check(result: libc::c_int) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    // SAFETY: no memory is passed.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Makes one system call in a process that has a thread's filter: its exit status,
+/// or the signal that ended it.
+pub fn end_of_call(
+    filters: &Filters,
+    kind: ThreadKind,
+    number: i64,
+    [first, second, third]: [i64; 3],
+) -> Result<i32, i32> {
+    // SAFETY: the child allocates, which glibc allows after a fork, makes system
+    // calls and ends; it runs nothing else of this program.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        if filters.install(kind).is_err() {
+            // SAFETY: ends this process.
+            unsafe { libc::_exit(2) };
+        }
+        // SAFETY: with these arguments it touches no memory, if it is made at all.
+        unsafe { libc::syscall(number, first, second, third, 0_i64, -1_i64, 0_i64) };
+        // SAFETY: ends this process.
+        unsafe { libc::_exit(0) };
+    }
+    assert!(child > 0, "a process");
+    let mut status = 0;
+    // SAFETY: `status` outlives the call.
+    let ended = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(ended, child);
+    if libc::WIFSIGNALED(status) {
+        return Err(libc::WTERMSIG(status));
+    }
+    Ok(libc::WEXITSTATUS(status))
 }

@@ -78,7 +78,7 @@ fn packet_socket() -> OwnedFd {
 }
 
 /// Lets a child inherit a descriptor under its number.
-fn inherit(fd: &impl AsFd) -> FdNumber {
+pub fn inherit(fd: &impl AsFd) -> FdNumber {
     rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).unwrap();
     FdNumber(fd.as_fd().as_raw_fd())
 }
@@ -106,6 +106,7 @@ pub fn config(
         shares: Vec::new(),
         control,
         exit_record: record,
+        jail: None,
     }
 }
 
@@ -167,21 +168,35 @@ impl Vm {
 
     /// Waits for the end; gives the exit status and the record.
     pub fn end(&mut self) -> (ExitStatus, ExitRecord) {
+        self.end_within(PATIENCE)
+    }
+
+    /// The same for a guest that has more to do.
+    pub fn end_within(&mut self, patience: Duration) -> (ExitStatus, ExitRecord) {
         let start = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(start.elapsed() < PATIENCE, "the guest does not end");
+            assert!(start.elapsed() < patience, "the guest does not end");
             std::thread::sleep(Duration::from_millis(2));
         };
         let mut text = String::new();
         self.record.rewind().unwrap();
         self.record.read_to_string(&mut text).unwrap();
-        (
-            status,
-            serde_json::from_str(&text).expect("one exit record"),
-        )
+        let record = serde_json::from_str(&text);
+        let record = record.unwrap_or_else(|error| panic!("no exit record ({status}): {error}"));
+        (status, record)
+    }
+
+    /// Whether the process is gone.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Connects as a supervisor.

@@ -9,4 +9,17 @@ mod bpf;
 mod profile;
 mod table;
 
+use crate::sys::spawn::Instruction;
 pub use profile::default_profile;
+
+/// A filter that was compiled elsewhere: `struct sock_filter` after another.
+pub fn given(program: &[u8]) -> Vec<Instruction> {
+    let (instructions, _) = program.as_chunks::<8>();
+    let instruction = |&[c0, c1, jt, jf, k0, k1, k2, k3]: &[u8; 8]| Instruction {
+        code: u16::from_ne_bytes([c0, c1]),
+        jt,
+        jf,
+        k: u32::from_ne_bytes([k0, k1, k2, k3]),
+    };
+    instructions.iter().map(instruction).collect()
+}

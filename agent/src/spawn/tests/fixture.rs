@@ -3,7 +3,7 @@
 
 use super::super::*;
 use beluga_proto::capability::{CAPABILITIES, DEFAULT_CAPABILITIES};
-use beluga_proto::container::{Seccomp, UserSpec};
+use beluga_proto::container::{CoveredPaths, Seccomp, UserSpec};
 use beluga_proto::{ExecSpec, FaultCode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount_bind, mount_change};
@@ -146,6 +146,7 @@ impl Fixture {
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         SpawnPlan {
             place: Place::Create(Box::new(RootPlan {
+                lower: None,
                 images: Vec::new(),
                 devices: Vec::new(),
                 layers: vec![LayerMount {
@@ -163,6 +164,7 @@ impl Fixture {
                     source: format!("{BASE}/etc/hosts"),
                     destination: "/etc/hosts".to_owned(),
                 }],
+                covered: CoveredPaths::default(),
                 termination_log: None,
                 shared_pid: None,
             })),

@@ -9,7 +9,7 @@ mod surroundings;
 
 use super::*;
 use beluga_proto::FaultCode;
-use beluga_proto::container::{Rlimit, Seccomp, TerminalSize};
+use beluga_proto::container::{CoveredPaths, Rlimit, Seccomp, TerminalSize};
 use fixture::{BASE, all_capabilities, fixture, read_terminal, shell, skipped, wait};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -27,5 +27,6 @@ fn volume(destination: &str, sub_path: Option<&str>, read_only: bool) -> VolumeM
         destination: destination.to_owned(),
         sub_path: sub_path.map(str::to_owned),
         read_only,
+        propagation: beluga_proto::container::Propagation::None,
     }
 }

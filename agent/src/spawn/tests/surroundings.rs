@@ -75,6 +75,32 @@ fn what_runc_hides_is_hidden_and_what_it_protects_is_read_only() {
 }
 
 #[test]
+fn what_a_plan_covers_is_hidden_or_read_only_where_it_is_there() {
+    let Some(place) = fixture("covered") else {
+        return;
+    };
+    let script =
+        "/bin/ls; cat /etc/passwd | wc -c; echo x > /etc/group; echo x > /tmp/new && cat /tmp/new";
+    let mut plan = place.plan(shell(script));
+    root(&mut plan).covered = CoveredPaths {
+        hidden: ["/bin/ls", "/etc/passwd", "/no/such"]
+            .map(str::to_owned)
+            .into(),
+        protected: ["/etc/group", "/not/there/either"]
+            .map(str::to_owned)
+            .into(),
+    };
+    let output = place.run(&plan).output;
+    assert!(output.contains("/bin/ls: Permission denied"), "{output}");
+    assert!(output.contains("\n0\n"), "{output}");
+    assert!(
+        output.contains("/etc/group: Read-only file system"),
+        "{output}"
+    );
+    assert!(output.ends_with("x\n"), "{output}");
+}
+
+#[test]
 fn devices_are_the_harmless_ones() {
     let Some(place) = fixture("devices") else {
         return;

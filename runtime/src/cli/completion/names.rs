@@ -8,7 +8,7 @@ use crate::settings::Settings;
 use crate::spec::{ObjectKind, WorkloadKind};
 use crate::store::{self, Record};
 use crate::workload;
-use beluga_image::{Reference, Store};
+use beluga_image::Reference;
 use clap::CommandFactory as _;
 
 /// Arguments of `__complete`.
@@ -114,7 +114,7 @@ fn of_verb(verb: &str, before: &[&str], last: &str) -> Option<Wanted> {
         ("get" | "describe" | "delete" | "wait", _) => typed(before, last),
         ("patch" | "label" | "annotate" | "top", []) => Some(Wanted::Types),
         ("patch" | "label" | "annotate" | "top", ["pod" | "pods" | "po", ..]) => pods(),
-        ("logs" | "exec" | "attach" | "debug" | "port-forward", []) => pods(),
+        ("logs" | "exec" | "attach" | "audit" | "debug" | "port-forward", []) => pods(),
         ("stop" | "start" | "restart" | "rm" | "inspect", _) => pods(),
         ("logs", [pod]) => Some(Wanted::Containers(Some((*pod).to_owned()))),
         ("cp", _) => Some(Wanted::Names(Kind::Pod, String::new())),
@@ -181,8 +181,10 @@ fn containers(settings: &Settings, namespace: &str, pod: Option<&str>) -> Vec<St
 }
 
 fn images(settings: &Settings) -> Vec<String> {
-    let store = Store::open(settings.images());
-    let images = store.and_then(|store| store.list()).unwrap_or_default();
+    let store = crate::cli::images::to_read(settings).ok().flatten();
+    let images = store
+        .and_then(|store| store.list().ok())
+        .unwrap_or_default();
     let names = images.iter().flat_map(|image| &image.names);
     names.map(Reference::familiar).collect()
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::page::Page;
 use crate::cli::{objects, time};
-use crate::spec::{Bytes, Container};
+use crate::spec::{Bytes, Container, VolumeMount};
 use crate::store::status::{ContainerState, ContainerStatus, Termination};
 
 pub(super) fn container(page: &mut Page, spec: &Container, now: Option<&ContainerStatus>) {
@@ -19,36 +19,7 @@ pub(super) fn container(page: &mut Page, spec: &Container, now: Option<&Containe
     if spec.sidecar {
         page.field(4, "Restart Policy", "Always (sidecar)");
     }
-    let ports: Vec<String> = spec
-        .ports
-        .iter()
-        .map(|port| {
-            let name = port.name.as_ref().map(|name| format!(" ({name})"));
-            format!(
-                "{}/{}{}",
-                port.port,
-                port.protocol,
-                name.unwrap_or_default()
-            )
-        })
-        .collect();
-    page.field(
-        4,
-        "Ports",
-        if ports.is_empty() {
-            "<none>".into()
-        } else {
-            ports.join(", ")
-        },
-    );
-    let host: Vec<String> = spec
-        .ports
-        .iter()
-        .filter_map(|port| Some(port.published()?.at()))
-        .collect();
-    if !host.is_empty() {
-        page.field(4, "Host Ports", host.join(", "));
-    }
+    ports(page, spec);
     for (name, words) in [("Command", &spec.command), ("Args", &spec.args)] {
         if !words.is_empty() {
             page.field(4, name, quoted(words));
@@ -76,20 +47,7 @@ pub(super) fn container(page: &mut Page, spec: &Container, now: Option<&Containe
     if !from.is_empty() {
         page.list(4, "Environment from", &from);
     }
-    let mounts: Vec<String> = spec
-        .mounts
-        .iter()
-        .map(|mount| {
-            let access = if mount.read_only { "ro" } else { "rw" };
-            let sub = mount.sub_path.as_ref().map(|path| format!(", path={path}"));
-            format!(
-                "{} from {} ({access}{})",
-                mount.path,
-                mount.volume,
-                sub.unwrap_or_default()
-            )
-        })
-        .collect();
+    let mounts: Vec<String> = spec.mounts.iter().map(mount).collect();
     page.list(4, "Mounts", &mounts);
     let devices = spec.devices.iter();
     let devices: Vec<String> = devices
@@ -98,6 +56,30 @@ pub(super) fn container(page: &mut Page, spec: &Container, now: Option<&Containe
     if !devices.is_empty() {
         page.list(4, "Devices", &devices);
     }
+}
+
+fn ports(page: &mut Page, spec: &Container) {
+    let ports = spec.ports.iter().map(|port| {
+        let name = port.name.as_ref().map(|name| format!(" ({name})"));
+        let name = name.unwrap_or_default();
+        format!("{}/{}{name}", port.port, port.protocol)
+    });
+    let ports: Vec<String> = ports.collect();
+    let none = || "<none>".into();
+    let ports = (!ports.is_empty()).then(|| ports.join(", "));
+    page.field(4, "Ports", ports.unwrap_or_else(none));
+    let published = spec.ports.iter().filter_map(|port| port.published());
+    let host: Vec<String> = published.map(|port| port.at()).collect();
+    if !host.is_empty() {
+        page.field(4, "Host Ports", host.join(", "));
+    }
+}
+
+fn mount(mount: &VolumeMount) -> String {
+    let access = if mount.read_only { "ro" } else { "rw" };
+    let sub = mount.sub_path.as_ref().map(|path| format!(", path={path}"));
+    let sub = sub.unwrap_or_default();
+    format!("{} from {} ({access}{sub})", mount.path, mount.volume)
 }
 
 /// Words as a shell would take them back.

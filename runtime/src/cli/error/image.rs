@@ -1,9 +1,11 @@
 //! [`ImageError`]: what goes wrong with images.
 
 use beluga_image::{
-    CredentialError, LoadError, ReferenceError, RemoveError, SaveError, StoreError, TagError,
-    TarError,
+    BuildError, CredentialError, LoadError, PushError, ReferenceError, RemoveError, SaveError,
+    StoreError, TagError, TarError,
 };
+
+use std::path::PathBuf;
 
 /// Why an image is not to be had, or not to be got rid of.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +40,9 @@ pub enum ImageError {
     /// The image store.
     #[error("the image store failed")]
     Store(#[from] StoreError),
+    /// The image store is another user's.
+    #[error("the images of this host may not be used by this user")]
+    NotAllowed(#[source] StoreError),
     /// An image that cannot be loaded.
     #[error("cannot load {file}")]
     Load {
@@ -58,6 +63,31 @@ pub enum ImageError {
         #[source]
         source: Box<LoadError>,
     },
+    /// An image that a registry does not take.
+    #[error("cannot push the image {image:?}")]
+    Push {
+        /// Its name there.
+        image: String,
+        /// Why.
+        #[source]
+        source: Box<PushError>,
+    },
+    /// A directory of which no image can be made.
+    #[error("cannot build an image of {directory}")]
+    Build {
+        /// As given.
+        directory: String,
+        /// Why.
+        #[source]
+        source: Box<BuildError>,
+    },
+    /// A directory that another tool makes an image from.
+    #[error("{path} is not read: an image is made of the directory as it is",
+        path = .path.display())]
+    Recipe {
+        /// The Dockerfile.
+        path: PathBuf,
+    },
     /// Credentials that cannot be read.
     #[error("{name} cannot be used for registries")]
     Credentials {
@@ -73,6 +103,20 @@ pub enum ImageError {
 }
 
 impl ImageError {
+    /// Whether it is the user who wanted it to end.
+    pub(super) fn is_interrupted(&self) -> bool {
+        match self {
+            Self::Load { source, .. } | Self::Pull { source, .. } => {
+                matches!(**source, LoadError::Cancelled)
+            }
+            Self::Push { source, .. } => matches!(**source, PushError::Cancelled),
+            Self::Build { source, .. } => {
+                matches!(**source, BuildError::Load(LoadError::Cancelled))
+            }
+            _ => false,
+        }
+    }
+
     /// What to do next.
     pub(super) fn hint(&self) -> Option<String> {
         let text = match self {
@@ -90,6 +134,24 @@ impl ImageError {
                 ));
             }
             Self::Load { source, .. } => return not_loadable(source),
+            Self::Pull { .. } if self.is_interrupted() => {
+                "pull again: what has come is kept for a week"
+            }
+            Self::Pull { .. } => {
+                "`beluga images` lists what is here, and `beluga load -i FILE` needs no registry"
+            }
+            Self::Recipe { path } => {
+                let directory = path
+                    .parent()
+                    .map(|directory| directory.display().to_string());
+                let directory = directory.filter(|text| !text.is_empty());
+                let directory = directory.unwrap_or(".".into());
+                return Some(format!(
+                    "buildah build -t NAME:TAG {directory} && buildah push NAME:TAG \
+                     oci-archive:image.tar:NAME:TAG && beluga load -i image.tar; \
+                     --ignore-dockerfile packs the directory all the same"
+                ));
+            }
             _ => return None,
         };
         Some(text.to_owned())
@@ -99,7 +161,9 @@ impl ImageError {
 /// What to do about a file that is no usable image.
 fn not_loadable(error: &LoadError) -> Option<String> {
     let text = match error {
-        LoadError::Read { source, .. } => return super::not_readable(source),
+        LoadError::Read { path, source } => {
+            return super::not_readable(&path.display().to_string(), source);
+        }
         LoadError::Archive {
             source: TarError::Truncated { .. },
             ..

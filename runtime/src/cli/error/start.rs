@@ -31,6 +31,8 @@ pub enum StartError {
         name: String,
         /// The cause, by its status.
         message: String,
+        /// What helps, where that is known.
+        advice: Option<String>,
         /// The early console's last lines.
         console: Option<String>,
         /// It is there still, and can be looked at.

@@ -5,7 +5,7 @@ use crate::cli::{describe, exit};
 use crate::engine::PodView;
 use crate::plan::ContainerKind;
 use crate::spec::{Bytes, PodSpec};
-use crate::store::status::{ContainerState, Phase, PodStatus};
+use crate::store::status::{ContainerState, Phase, PodStatus, UNKNOWN};
 
 /// Why the pod failed, when that was no container's doing.
 pub fn failure(pod: &PodView, status: &PodStatus, is_kept: bool) -> Option<StartError> {
@@ -21,7 +21,8 @@ pub fn failure(pod: &PodView, status: &PodStatus, is_kept: bool) -> Option<Start
         return None;
     }
     let from_container = status.containers.iter().find_map(|one| match &one.state {
-        ContainerState::Terminated(end) => {
+        // What is said of a container whose machine has ended is no cause.
+        ContainerState::Terminated(end) if end.reason != UNKNOWN => {
             let message = end.message.as_ref()?;
             Some(format!("container {:?}: {message}", one.name))
         }
@@ -41,12 +42,30 @@ pub fn failure(pod: &PodView, status: &PodStatus, is_kept: bool) -> Option<Start
         is_kept,
         name: pod.name.clone(),
         message,
+        advice: status.advice.clone(),
         console,
         code: match status.exit_code() {
             Some(code @ (exit::NOT_EXECUTABLE | exit::NOT_FOUND)) => exit::of_process(code),
             _ => exit::POD_FAILED,
         },
     })
+}
+
+/// How a pod ended whose containers have run, with the code of each that failed.
+pub fn outcome(status: &PodStatus) -> String {
+    let failed = status.containers.iter().filter_map(|one| match &one.state {
+        ContainerState::Terminated(end) if end.exit_code != 0 => Some(format!(
+            "container {:?} exited with {} ({})",
+            one.name, end.exit_code, end.reason
+        )),
+        _ => None,
+    });
+    let failed: Vec<String> = failed.collect();
+    match (status.phase, failed.as_slice()) {
+        (Phase::Failed, []) => "failed".to_owned(),
+        (Phase::Failed, failed) => format!("failed: {}", failed.join(", ")),
+        _ => "succeeded".to_owned(),
+    }
 }
 
 /// A line for each container that needed more memory than it may have: an exit
@@ -100,6 +119,11 @@ mod tests {
             containers: serde_json::from_value(containers).unwrap(),
             ..PodStatus::default()
         };
+        assert_eq!(
+            outcome(&status),
+            "failed: container \"a\" exited with 137 (OOMKilled), \
+             container \"c\" exited with 137 (Error), container \"d\" exited with 137 (OOMKilled)"
+        );
         let lines = out_of_memory(&spec, &status);
         assert_eq!(lines.len(), 2, "{lines:?}");
         assert!(lines[0].contains("\"a\" was killed, out of memory: its memory limit is 32Mi"));

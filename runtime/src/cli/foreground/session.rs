@@ -9,7 +9,7 @@ use crate::cli::{CliError, exit, time};
 use crate::engine::{self, AttachRequest, PodView, Remote, Starting, StopRequest, Update, Watch};
 use crate::logs;
 use crate::settings::Settings;
-use crate::store::status::{Phase, PodStatus};
+use crate::store::status::{DISK_STALLED, Phase, PodStatus};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -38,6 +38,8 @@ pub(super) struct Session {
     is_one_of_several: bool,
     /// Lines of the receipt that were shown.
     shown: usize,
+    /// When the last stall of a disk was that was told.
+    stall: u64,
     announced: bool,
     /// When the first container was seen to run.
     running: Option<Instant>,
@@ -58,9 +60,9 @@ impl Session {
             .enumerate()
             .map(|(at, container)| {
                 let name = if several {
-                    format!("{}/{}", pod.name, container.name)
+                    format!("{}/{} |", pod.name, container.name)
                 } else {
-                    container.name.clone()
+                    format!("{} |", container.name)
                 };
                 let prefix = (count > 1 || several).then_some((name.as_str(), at));
                 Stream {
@@ -81,6 +83,7 @@ impl Session {
             changes: Changes::new(),
             is_one_of_several: several,
             shown: 0,
+            stall: 0,
             announced: false,
             running: None,
         }
@@ -168,6 +171,7 @@ impl Session {
         let request = AttachRequest {
             container: container.map(|container| container.name.clone()),
             stdin: container.is_some_and(|container| container.stdin),
+            quiet: false,
         };
         let session = engine::attach(&self.settings, &self.pod.uid, request).await?;
         let raw = if self.options.tty {
@@ -211,6 +215,14 @@ impl Session {
 
     /// Shows what has happened since the last time.
     fn progress(&mut self) {
+        // Nothing else would say why a pod stands still.
+        let events = self.status.events.iter();
+        for event in events.filter(|event| event.reason == DISK_STALLED) {
+            if event.time > self.stall {
+                self.stall = event.time;
+                tell!("pod/{}: {}", self.pod.name, event.message);
+            }
+        }
         let quiet = self.options.tty && self.options.interactive;
         let style = Style::stderr();
         let whose = if self.is_one_of_several {
@@ -313,6 +325,10 @@ impl Session {
         }
         if self.options.remove || interrupted {
             delete(&self.settings, &self.pod, Some(0)).await?;
+        }
+        if self.is_one_of_several && failure.is_none() && !interrupted {
+            let line = format!("pod/{} {}", self.pod.name, end::outcome(&self.status));
+            tell!("{}", Style::stderr().dim(&line));
         }
         match (self.status.exit_code(), failure) {
             _ if interrupted => Ok(exit::INTERRUPTED),

@@ -1,21 +1,15 @@
 //! `beluga df`: what is on the disk, and what could be free.
 
-use crate::cli::images::{megabytes, users};
+use crate::cli::images::{self, megabytes};
 use crate::cli::table::Table;
 use crate::cli::{CliError, exit, yaml};
 use crate::engine;
 use crate::objects;
 use crate::settings::Settings;
 use crate::spec::ObjectKind;
-use beluga_image::{Digest, Reference, Store, Usage};
+use beluga_image::{Digest, Reference, Usage, allocated};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-
-/// `st_blocks` counts these.
-const BLOCK: u64 = 512;
 
 /// Arguments of `df`.
 #[derive(Debug, clap::Args)]
@@ -45,10 +39,11 @@ struct Row {
 
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
-    let usage = Store::open(settings.images())?.usage()?;
-    let users = users(settings, false).await?;
+    let store = images::to_read(settings)?;
+    let usage = store.map_or(Ok(Usage::default()), |store| store.usage())?;
+    let users = engine::image_users(settings, false).await?;
     let rows = [
-        images(&usage, &users),
+        of_images(&usage, &users),
         pods(settings).await?,
         claims(settings)?,
     ];
@@ -69,7 +64,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
     Ok(exit::OK)
 }
 
-fn images(usage: &Usage, users: &BTreeMap<Digest, Vec<String>>) -> Row {
+fn of_images(usage: &Usage, users: &BTreeMap<Digest, Vec<String>>) -> Row {
     let kept: BTreeSet<Digest> = users.keys().copied().collect();
     let all = &usage.images;
     Row {
@@ -94,7 +89,7 @@ async fn pods(settings: &Settings) -> Result<Row, CliError> {
         reclaimable: 0,
     };
     for pod in engine::list(settings).await? {
-        let size = tree(&settings.pod_dir(&pod.uid));
+        let size = allocated(&settings.pod_dir(&pod.uid));
         row.count += 1;
         row.size += size;
         if pod.status.phase.is_end() {
@@ -191,20 +186,4 @@ fn value(rows: &[Row], usage: &Usage, users: &BTreeMap<Digest, Vec<String>>) -> 
         "unfinished": usage.unfinished,
         "images": images.collect::<Vec<_>>(),
     })
-}
-
-/// What a file takes; nothing when it has gone.
-fn allocated(path: &Path) -> u64 {
-    fs::symlink_metadata(path).map_or(0, |found| found.blocks() * BLOCK)
-}
-
-/// What the files below a directory take.
-fn tree(dir: &Path) -> u64 {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.file_type() {
-            Ok(kind) if kind.is_dir() => tree(&entry.path()),
-            _ => allocated(&entry.path()),
-        })
-        .sum()
 }

@@ -1,7 +1,7 @@
 //! `beluga inspect`: an image or a pod as JSON, an image with docker's field names.
 
 use crate::cli::error::ImageError;
-use crate::cli::{CliError, exit, object, pods};
+use crate::cli::{CliError, exit, images, object, pods};
 use crate::settings::Settings;
 use beluga_image::{Image, Reference, Store};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ pub struct ImageArgs {
 
 /// Runs `inspect`.
 pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
-    let store = Store::open(settings.images())?;
+    let store = images::to_read(settings)?;
     let mut found = Found::default();
     for name in &args.names {
         let pod = match args.kind {
@@ -44,7 +44,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
             kind => match pods::one(settings, &args.namespace, name).await {
                 Ok(pod) => Some(object::object(&pod)),
                 // No pod, or no name that a pod could have.
-                Err(CliError::NotFound { .. } | CliError::Usage { .. }) if kind.is_none() => None,
+                Err(CliError::NotFound { .. } | CliError::NoType { .. }) if kind.is_none() => None,
                 Err(error) => {
                     found.failed(error);
                     continue;
@@ -53,18 +53,18 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
         };
         match pod {
             Some(pod) => found.values.push(pod),
-            None => found.image(&store, name)?,
+            None => found.image(store.as_ref(), name)?,
         }
     }
     found.print()
 }
 
 /// Runs `image inspect`.
-pub fn images(settings: &Settings, args: &ImageArgs) -> Result<u8, CliError> {
-    let store = Store::open(settings.images())?;
+pub fn of_images(settings: &Settings, args: &ImageArgs) -> Result<u8, CliError> {
+    let store = images::to_read(settings)?;
     let mut found = Found::default();
     for name in &args.images {
-        found.image(&store, name)?;
+        found.image(store.as_ref(), name)?;
     }
     found.print()
 }
@@ -77,9 +77,10 @@ struct Found {
 }
 
 impl Found {
-    fn image(&mut self, store: &Store, name: &str) -> Result<(), CliError> {
-        match store.find(name)? {
-            Some(image) => self.values.push(value(store, &image)?),
+    fn image(&mut self, store: Option<&Store>, name: &str) -> Result<(), CliError> {
+        let image = store.map_or(Ok(None), |store| store.find(name))?;
+        match store.zip(image) {
+            Some((store, image)) => self.values.push(value(store, &image)?),
             None => {
                 let image = name.to_owned();
                 self.failed(ImageError::None { image }.into());
@@ -111,6 +112,7 @@ fn value(store: &Store, image: &Image) -> Result<Value, CliError> {
     let layers: Vec<String> = image
         .layers
         .iter()
+        .filter(|layer| !layer.is_parents)
         .map(|layer| layer.diff_id.to_string())
         .collect();
     Ok(json!({

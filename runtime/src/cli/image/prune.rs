@@ -1,9 +1,11 @@
 //! `beluga prune`: images that nothing uses.
 
-use crate::cli::images::{megabytes, users};
+use crate::cli::error::UsageError;
+use crate::cli::images::{self, megabytes};
 use crate::cli::{CliError, exit};
+use crate::engine;
 use crate::settings::Settings;
-use beluga_image::{Image, Reference, Store, Unused};
+use beluga_image::{Image, Reference, Unused};
 use std::io::{self, IsTerminal as _, Write as _};
 
 /// Arguments of `prune`.
@@ -22,7 +24,6 @@ pub struct Args {
 
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
-    let store = Store::open(settings.images())?;
     let which = if args.all {
         Unused::All
     } else {
@@ -31,9 +32,13 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
     if !args.force && !args.dry_run && !confirmed(which)? {
         return Ok(exit::OK);
     }
+    let Some(store) = images::to_read(settings)? else {
+        say!("Total reclaimed space: {}", megabytes(0));
+        return Ok(exit::OK);
+    };
     // The right to remove comes first: a pod that begins meanwhile is seen, or waits.
     let removal = store.removal()?;
-    let in_use = users(settings, false).await?;
+    let in_use = engine::image_users(settings, false).await?;
     if args.dry_run {
         for image in removal.unused(which, &in_use)? {
             say!("would delete: {}", called(&image));
@@ -62,8 +67,7 @@ fn called(image: &Image) -> String {
 /// Asks on the terminal. Whoever has none says `--force`.
 fn confirmed(which: Unused) -> Result<bool, CliError> {
     if !io::stdin().is_terminal() {
-        let message = "nobody is there to be asked: say --force, or --dry-run".into();
-        return Err(CliError::Usage { message });
+        return Err(UsageError::NobodyToAsk.into());
     }
     let what = match which {
         Unused::All => "all images that no pod uses",

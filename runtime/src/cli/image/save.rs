@@ -1,7 +1,7 @@
 //! `beluga save`: images as an archive, digest for digest as they came.
 
-use crate::cli::error::ImageError;
-use crate::cli::{CliError, exit};
+use crate::cli::error::{ImageError, UsageError};
+use crate::cli::{CliError, exit, images};
 use crate::settings::Settings;
 use beluga_image::{Reference, SaveFormat, SaveImage, Store};
 use std::fs::{self, File};
@@ -37,17 +37,18 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
         .as_deref()
         .filter(|file| *file != Path::new("-"));
     if file.is_none() && io::stdout().is_terminal() {
-        let message = "an archive is nothing for a terminal: say -o FILE, or redirect it".into();
-        return Err(CliError::Usage { message });
+        return Err(UsageError::ArchiveToTerminal.into());
     }
-    let store = Store::open(settings.images())?;
-    let images = chosen(&store, &args.images)?;
+    let store = images::to_some(settings, || {
+        args.images.first().cloned().unwrap_or_default()
+    })?;
+    let chosen = chosen(&store, &args.images)?;
     let format = match args.format {
         Format::OciArchive => SaveFormat::OciArchive,
         Format::DockerArchive => SaveFormat::DockerArchive,
     };
     let saved = |out: &mut dyn io::Write| {
-        store.save(&images, format, out).map_err(|source| {
+        store.save(&chosen, format, out).map_err(|source| {
             CliError::from(ImageError::Save {
                 images: args.images.join(", "),
                 source: Box::new(source),

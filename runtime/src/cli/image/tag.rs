@@ -1,9 +1,9 @@
 //! `beluga tag`.
 
 use crate::cli::error::ImageError;
-use crate::cli::{CliError, exit};
+use crate::cli::{CliError, exit, images};
 use crate::settings::Settings;
-use beluga_image::{Reference, Store};
+use beluga_image::Reference;
 
 /// Arguments of `tag`.
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
     // All or none: the names are read before the first is given.
     let names = args.targets.iter().map(|name| name.parse::<Reference>());
     let names = names.collect::<Result<Vec<_>, _>>()?;
-    let store = Store::open(settings.images())?;
+    let store = images::to_some(settings, || args.source.clone())?;
     for name in &names {
         store.tag(&args.source, name).map_err(ImageError::from)?;
     }

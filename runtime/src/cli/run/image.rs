@@ -1,8 +1,11 @@
-//! A pod of one container, from an image and flags.
+//! A pod of one container, from an image and flags: podman's `run IMAGE`, and kubectl's
+//! `run NAME --image=IMAGE`.
 
-use crate::cli::{CliError, manifest, publish, yaml};
-use crate::spec::{self, Document, ManifestError};
-use serde_json::{Value, json};
+use super::volume::{self, Volumes};
+use crate::cli::error::UsageError;
+use crate::cli::{CliError, env, manifest, object, publish, yaml};
+use crate::spec::{self, ConfigObject, Document, ManifestError};
+use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
 /// What only a pod from an image takes.
@@ -15,6 +18,26 @@ pub struct One {
     /// Give the container a terminal
     #[arg(short, long)]
     pub tty: bool,
+    /// The image, where the pod's name stands in its place, as kubectl has it
+    #[arg(
+        long = "image",
+        value_name = "IMAGE",
+        requires = "image",
+        conflicts_with = "name"
+    )]
+    pub of_image: Option<String>,
+    /// COMMAND is the command, not the image's arguments
+    #[arg(long = "command")]
+    pub is_command: bool,
+    /// Labels of the pod
+    #[arg(
+        short,
+        long,
+        visible_alias = "label",
+        value_name = "KEY=VALUE,…",
+        value_delimiter = ','
+    )]
+    pub labels: Vec<String>,
     /// Name of the pod
     #[arg(long)]
     pub name: Option<String>,
@@ -24,13 +47,13 @@ pub struct One {
     /// NAME=VALUE, or NAME to take the value from here
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
-    /// A volume that lives as long as the pod (`NAME:PATH`), or a directory or file of the host (`/DIR:PATH`)
-    #[arg(short, long, value_name = "NAME|/DIR:PATH[:ro]")]
+    /// A volume that outlives the pod (`NAME:PATH`, a claim), one that does not (`PATH`), or a directory or file of the host (`/DIR:PATH`)
+    #[arg(short, long, value_name = "[NAME:|/DIR:]PATH[:ro]")]
     pub volume: Vec<String>,
     /// A port of the container at one of this host; without one of this host at any free one
     #[arg(short, long, value_name = "[[IP:]HOST:]PORT[/udp]")]
     pub publish: Vec<String>,
-    /// default, or none for a pod with its loopback only
+    /// default, none for a pod with its loopback only, or cni:NAME; several with commas
     #[arg(long, value_name = "NAME")]
     pub network: Option<String>,
     /// Limit, like 500m or 2
@@ -61,24 +84,36 @@ pub struct Meant {
     pub text: String,
     /// The same, checked.
     pub documents: Vec<Document>,
+    /// The claims of its named volumes.
+    pub claims: Vec<ConfigObject>,
 }
 
 impl One {
     /// The pod. What is wrong with it is said of the flags.
     pub fn pod(&self, image: &str, command: &[String]) -> Result<Meant, CliError> {
-        let object = object(image, command, self)?;
-        let text = yaml(&object)?;
+        let volumes = Volumes::read(&self.volume, self.namespace.as_deref())?;
+        let claims = volumes.objects()?;
+        let mut object = pod(image, command, self, &volumes)?;
+        let mut text = yaml(&object)?;
         let documents = spec::parse(manifest::COMMAND_LINE, &text);
+        let documents = documents.map_err(|error| refused(&error))?;
+        if !volumes.claims.is_empty() {
+            let texts = volumes.claims.iter().chain([&object]).map(yaml);
+            text = texts.collect::<Result<Vec<_>, _>>()?.join("---\n");
+            let all = volumes.claims.into_iter().chain([object]);
+            object = object::list_of(all.collect());
+        }
         Ok(Meant {
-            documents: documents.map_err(|error| refused(&error))?,
+            documents,
             object,
             text,
+            claims,
         })
     }
 
     /// The places on the host that its volumes name.
-    pub fn host_places(&self) -> impl Iterator<Item = PathBuf> {
-        self.volume.iter().filter_map(|text| host_place(text))
+    pub fn host_places(&self) -> Vec<PathBuf> {
+        volume::host_places(&self.volume)
     }
 }
 
@@ -94,9 +129,7 @@ fn refused(error: &ManifestError) -> CliError {
     let mut lines: Vec<String> = lines.collect();
     // What a name is wrong with, its volume and its mount are.
     lines.dedup();
-    CliError::Usage {
-        message: lines.join("\n"),
-    }
+    UsageError::Flags { lines }.into()
 }
 
 /// The flag or argument that a field is made from.
@@ -108,6 +141,7 @@ fn flag(path: &str) -> &str {
         ("metadata.namespace", "--namespace"),
         ("metadata.name", "--name"),
         ("metadata.annotations", "--network"),
+        ("metadata.labels", "--labels"),
         ("spec.restartPolicy", "--restart"),
         ("spec.volumes", "--volume"),
         ("volumeMounts", "--volume"),
@@ -117,6 +151,7 @@ fn flag(path: &str) -> &str {
         ("env", "--env"),
         ("image", "IMAGE"),
         ("args", "COMMAND"),
+        ("command", "COMMAND"),
     ];
     let found = flags
         .iter()
@@ -125,22 +160,62 @@ fn flag(path: &str) -> &str {
 }
 
 /// The pod that a command line means.
-fn object(image: &str, command: &[String], one: &One) -> Result<Value, CliError> {
-    let base = container_name(image);
-    let mut metadata = match &one.name {
-        Some(name) => json!({"name": name}),
-        None => json!({"generateName": format!("{base}-")}),
+fn pod(word: &str, command: &[String], one: &One, volumes: &Volumes) -> Result<Value, CliError> {
+    let mut object = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata(word, one)?,
+        "spec": {"restartPolicy": one.restart},
+    });
+    if !volumes.volumes.is_empty() {
+        object["spec"]["volumes"] = json!(volumes.volumes);
+    }
+    let mut container = container(word, command, one)?;
+    if !volumes.mounts.is_empty() {
+        container["volumeMounts"] = json!(volumes.mounts);
+    }
+    object["spec"]["containers"] = json!([container]);
+    Ok(object)
+}
+
+fn metadata(word: &str, one: &One) -> Result<Value, CliError> {
+    let mut metadata = match (&one.of_image, &one.name) {
+        (Some(_), _) => json!({"name": word}),
+        (None, Some(name)) => json!({"name": name}),
+        (None, None) => json!({"generateName": format!("{}-", container_name(word))}),
     };
+    let mut labels = Map::new();
+    for text in &one.labels {
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| UsageError::flag("--labels", text, "it is written KEY=VALUE"))?;
+        labels.insert(key.to_owned(), json!(value));
+    }
+    // As kubectl has it.
+    if one.of_image.is_some() && labels.is_empty() {
+        labels.insert("run".to_owned(), json!(word));
+    }
+    if !labels.is_empty() {
+        metadata["labels"] = json!(labels);
+    }
     if let Some(namespace) = &one.namespace {
         metadata["namespace"] = json!(namespace);
     }
     if let Some(network) = &one.network {
         metadata["annotations"] = json!({spec::NETWORK: network});
     }
-    let mut container = json!({"name": base, "image": image});
+    Ok(metadata)
+}
+
+fn container(word: &str, command: &[String], one: &One) -> Result<Value, CliError> {
+    let mut container = match &one.of_image {
+        Some(image) => json!({"name": word, "image": image}),
+        None => json!({"name": container_name(word), "image": word}),
+    };
     // As kubectl run has it: what follows -- are the arguments.
     if !command.is_empty() {
-        container["args"] = json!(command);
+        let field = if one.is_command { "command" } else { "args" };
+        container[field] = json!(command);
     }
     for (key, set) in [
         ("stdin", one.stdin),
@@ -160,7 +235,7 @@ fn object(image: &str, command: &[String], one: &One) -> Result<Value, CliError>
     if let Some(workdir) = &one.workdir {
         container["workingDir"] = json!(workdir);
     }
-    let env: Vec<Value> = one.env.iter().filter_map(|text| variable(text)).collect();
+    let env = env::objects(&one.env)?;
     if !env.is_empty() {
         container["env"] = json!(env);
     }
@@ -173,19 +248,7 @@ fn object(image: &str, command: &[String], one: &One) -> Result<Value, CliError>
     if !ports.is_empty() {
         container["ports"] = json!(ports);
     }
-    let (volumes, mounts) = volumes(&one.volume)?;
-    let mut pod = json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": metadata,
-        "spec": {"restartPolicy": one.restart},
-    });
-    if !volumes.is_empty() {
-        container["volumeMounts"] = json!(mounts);
-        pod["spec"]["volumes"] = json!(volumes);
-    }
-    pod["spec"]["containers"] = json!([container]);
-    Ok(pod)
+    Ok(container)
 }
 
 /// The image's own name, as far as a container may have it.
@@ -204,61 +267,4 @@ fn container_name(image: &str) -> String {
         "" => "pod".to_owned(),
         base => base.to_owned(),
     }
-}
-
-/// `NAME=VALUE`, or `NAME` with its value here; none here is none there.
-fn variable(text: &str) -> Option<Value> {
-    match text.split_once('=') {
-        Some((name, value)) => Some(json!({"name": name, "value": value})),
-        None => {
-            let value = std::env::var(text).ok()?;
-            Some(json!({"name": text, "value": value}))
-        }
-    }
-}
-
-/// The place on the host that a `--volume` names, when it names one: anything
-/// with a slash in it, as it is seen from here.
-fn host_place(text: &str) -> Option<PathBuf> {
-    let (place, _) = text.split_once(':')?;
-    if !place.contains('/') && !place.starts_with('.') {
-        return None;
-    }
-    // Links and `..` mean what they mean here and now.
-    let path = std::fs::canonicalize(place).or_else(|_| std::path::absolute(place));
-    path.ok()
-}
-
-fn volumes(texts: &[String]) -> Result<(Vec<Value>, Vec<Value>), CliError> {
-    let mut volumes: Vec<Value> = Vec::new();
-    let mut mounts = Vec::new();
-    for text in texts {
-        let usage = |why: &str| CliError::Usage {
-            message: format!("--volume {text:?}: {why}"),
-        };
-        let parts: Vec<&str> = text.split(':').collect();
-        let (name, path, read_only) = match parts.as_slice() {
-            [name, path] => (*name, *path, false),
-            [name, path, "ro"] => (*name, *path, true),
-            [name, path, "rw"] => (*name, *path, false),
-            _ => return Err(usage("it is written NAME:PATH or NAME:PATH:ro")),
-        };
-        let (name, volume) = match host_place(text) {
-            Some(place) => {
-                let name = format!("host-{}", mounts.len());
-                let source = json!({"path": place, "type": ""});
-                (name.clone(), json!({"name": name, "hostPath": source}))
-            }
-            None => (name.to_owned(), json!({"name": name, "emptyDir": {}})),
-        };
-        if !volumes.contains(&volume) {
-            volumes.push(volume);
-        }
-        let mut mount = json!({"name": name, "mountPath": path});
-        if read_only {
-            mount["readOnly"] = json!(true);
-        }
-        mounts.push(mount);
-    }
-    Ok((volumes, mounts))
 }

@@ -115,7 +115,7 @@ pub fn first_pod(
         .into_iter()
         .filter(|pod| workload::of(&kept, pod))
         .collect();
-    mine.sort_by_key(|pod| !pod.status.conditions().contains(&("Ready", true)));
+    mine.sort_by_key(|pod| !pod.conditions().contains(&("Ready", true)));
     mine.into_iter().next().ok_or_else(|| absent("pod of"))
 }
 

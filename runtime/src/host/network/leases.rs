@@ -1,4 +1,4 @@
-//! Who has which address, name and port: one file below the root.
+//! Who has which address, name and port: one file for each network.
 
 use super::{NetworkError, POD_HOSTS};
 use crate::host::lock::FileLock;
@@ -10,10 +10,10 @@ use beluga_proto::PodUid;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 
-/// Below a root.
-pub const FILE: &str = "network/leases.json";
+/// In a network's directory.
+pub const FILE: &str = "leases.json";
 
 /// Content of `leases.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,8 +57,9 @@ pub struct PortLease {
 }
 
 impl Leases {
-    /// The next free host part after the one given out last.
-    pub fn next_free(&self) -> Option<u8> {
+    /// The next free host part after the one given out last, of those that may be
+    /// given out.
+    pub fn next_free(&self, may: impl Fn(u8) -> bool) -> Option<u8> {
         let start = if POD_HOSTS.contains(&self.last) {
             self.last
         } else {
@@ -67,7 +68,7 @@ impl Leases {
         (start..=*POD_HOSTS.end())
             .skip(1)
             .chain(*POD_HOSTS.start()..=start)
-            .find(|host| POD_HOSTS.contains(host) && !self.pods.contains_key(host))
+            .find(|host| POD_HOSTS.contains(host) && !self.pods.contains_key(host) && may(*host))
     }
 
     /// Host part of a pod's addresses.
@@ -78,22 +79,25 @@ impl Leases {
     }
 }
 
-/// Waits for the leases and all that they stand for.
-pub fn lock(settings: &Settings) -> Result<FileLock, NetworkError> {
-    let directory = settings.root.join("network");
-    std::fs::create_dir_all(&directory).map_err(PathError::on("make directory", &directory))?;
-    let path = directory.join("lock");
+/// Waits for the leases in a directory and all that they stand for.
+pub fn lock(home: &Path) -> Result<FileLock, NetworkError> {
+    std::fs::create_dir_all(home).map_err(PathError::on("make directory", home))?;
+    let path = home.join("lock");
     Ok(FileLock::wait(&path).map_err(PathError::on("lock", &path))?)
 }
 
-/// The file.
-pub fn path(settings: &Settings) -> PathBuf {
-    settings.root.join(FILE)
+/// Waits for the list of a root's networks.
+pub fn lock_all(settings: &Settings) -> Result<FileLock, NetworkError> {
+    let directory = settings.root.join("network");
+    std::fs::create_dir_all(&directory).map_err(PathError::on("make directory", &directory))?;
+    // Beside their directories: any name there is a network's.
+    let path = directory.join("named.lock");
+    Ok(FileLock::wait(&path).map_err(PathError::on("lock", &path))?)
 }
 
 /// The leases of this boot: those of an earlier one went with its bridge.
-pub fn read(settings: &Settings, boot_id: &str) -> Result<Leases, NetworkError> {
-    let path = self::path(settings);
+pub fn read(home: &Path, boot_id: &str) -> Result<Leases, NetworkError> {
+    let path = home.join(FILE);
     let fresh = || Leases {
         boot_id: boot_id.to_owned(),
         ..Leases::default()
@@ -115,8 +119,8 @@ pub fn read(settings: &Settings, boot_id: &str) -> Result<Leases, NetworkError> 
 }
 
 /// Puts leases in the place of those that are there.
-pub fn write(settings: &Settings, leases: &Leases) -> Result<(), NetworkError> {
-    let path = self::path(settings);
+pub fn write(home: &Path, leases: &Leases) -> Result<(), NetworkError> {
+    let path = home.join(FILE);
     let bytes = serde_json::to_vec(leases).map_err(|source| NetworkError::Leases {
         path: path.clone(),
         source,
@@ -135,29 +139,29 @@ mod tests {
     #[test]
     fn an_address_rests_before_it_is_given_out_again() {
         let mut leases = Leases::default();
-        let first = leases.next_free().unwrap();
+        let first = leases.next_free(|_| true).unwrap();
         assert_eq!(first, 2);
         leases.last = first;
         assert_eq!(
-            leases.next_free(),
+            leases.next_free(|_| true),
             Some(3),
             "2 is free but was the last one"
         );
         leases.last = 254;
-        assert_eq!(leases.next_free(), Some(2), "round again");
+        assert_eq!(leases.next_free(|_| true), Some(2), "round again");
     }
 
     #[test]
     fn no_address_is_given_twice_and_a_full_network_says_so() {
         let mut leases = Leases::default();
         for count in 0..POD_HOSTS.len() {
-            let host = leases.next_free().unwrap();
+            let host = leases.next_free(|_| true).unwrap();
             leases.last = host;
             let owner = uid(u8::try_from(count).unwrap());
             assert!(leases.pods.insert(host, owner).is_none());
         }
-        assert_eq!(leases.next_free(), None);
+        assert_eq!(leases.next_free(|_| true), None);
         leases.pods.remove(&77);
-        assert_eq!(leases.next_free(), Some(77));
+        assert_eq!(leases.next_free(|_| true), Some(77));
     }
 }

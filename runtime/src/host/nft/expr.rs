@@ -175,6 +175,21 @@ impl Rule {
         self.interface(META_OUT_NAME, DIFFERENT, name)
     }
 
+    /// Came in by another interface.
+    pub fn not_in_by(self, name: &str) -> Self {
+        self.interface(META_IN_NAME, DIFFERENT, name)
+    }
+
+    /// Came in by an interface whose name begins like that.
+    pub fn in_by_any(self, prefix: &str) -> Self {
+        self.meta(META_IN_NAME).compare(EQUAL, prefix.as_bytes())
+    }
+
+    /// Goes out by an interface whose name begins like that.
+    pub fn out_by_any(self, prefix: &str) -> Self {
+        self.meta(META_OUT_NAME).compare(EQUAL, prefix.as_bytes())
+    }
+
     /// The IP of an `inet` table's packet is of this address's family.
     fn family_of(self, ip: IpAddr) -> Self {
         let family = if ip.is_ipv4() { IPV4 } else { IPV6 };
@@ -343,6 +358,14 @@ impl Rule {
     /// Lets it pass.
     pub fn accept(self) -> Self {
         self.verdict(ACCEPT)
+    }
+
+    /// Sends the frame out by the interface of that number, instead of anything else.
+    pub fn send_by(self, index: u32) -> Self {
+        self.immediate(FIRST, &index.to_ne_bytes())
+            .with("fwd", |at| {
+                at.number(1, FIRST);
+            })
     }
 
     /// Throws it away.

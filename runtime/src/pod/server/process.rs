@@ -49,7 +49,7 @@ impl Exec {
         let (stdout_nonce, stdout) = streams.expect();
         let (stderr_nonce, stderr) = process.tty.is_none().then(|| streams.expect()).unzip();
         let (stdin_nonce, stdin) = process.stdin.then(|| streams.expect()).unzip();
-        let started = link.request(Request::Exec {
+        let started = link.ask(Request::Exec {
             container,
             exec: id.clone(),
             process: Box::new(process),
@@ -84,6 +84,15 @@ pub(in crate::pod) fn exec_process(
     process.args.clone_from(&request.args);
     process.tty = request.tty;
     process.stdin = request.stdin;
+    if let Some(user) = &request.user {
+        // What the manifest says of the container's user would win over the word.
+        process.user.uid = None;
+        process.user.gid = None;
+        process.user.image_user.clone_from(user);
+    }
+    if let Some(workdir) = &request.workdir {
+        process.cwd.clone_from(workdir);
+    }
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     for entry in &request.env {
         process.env.retain(|old| name(old) != name(entry));
@@ -143,4 +152,51 @@ pub(in crate::pod) async fn send_streams(
     let all = [stdin, stdout, stderr];
     let fds: Vec<BorrowedFd<'_>> = all.iter().flatten().map(|fd| fd.as_fd()).collect();
     channel.send(&message, &fds).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use beluga_proto::container::UserSpec;
+    use serde_json::json;
+
+    fn own() -> ExecSpec {
+        let user = UserSpec {
+            image_user: "app".into(),
+            uid: Some(1000),
+            gid: Some(1000),
+            supplementary: vec![2000],
+            refuse_root: true,
+            strict_groups: false,
+        };
+        let own = json!({
+            "args": ["serve"], "env": ["A=1", "B=2"], "cwd": "/srv", "user": user,
+            "capabilities": [], "no_new_privileges": true,
+            "seccomp": {"type": "runtime_default"}, "tty": null, "stdin": false,
+        });
+        serde_json::from_value(own).unwrap()
+    }
+
+    #[test]
+    fn an_exec_is_the_containers_own_process_but_for_what_it_says_itself() {
+        let mut request = ExecRequest {
+            args: vec!["id".into()],
+            ..ExecRequest::default()
+        };
+        let plain = exec_process(&own(), &request).unwrap();
+        assert_eq!((plain.cwd.as_str(), &plain.user), ("/srv", &own().user));
+        request.env = vec!["B=3".into()];
+        request.user = Some("33:34".into());
+        request.workdir = Some("/tmp".into());
+        let changed = exec_process(&own(), &request).unwrap();
+        assert_eq!(changed.env, ["A=1", "B=3"]);
+        assert_eq!(changed.cwd, "/tmp");
+        assert_eq!(changed.user.image_user, "33:34");
+        assert_eq!((changed.user.uid, changed.user.gid), (None, None));
+        // What the pod is bound to holds for whoever it is.
+        assert_eq!(changed.user.supplementary, [2000]);
+        assert!(changed.user.refuse_root && changed.no_new_privileges);
+        request.args.clear();
+        assert!(exec_process(&own(), &request).is_err());
+    }
 }

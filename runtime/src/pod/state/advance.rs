@@ -14,12 +14,8 @@ impl PodState {
         }
         if self.stage == Stage::Running {
             let apps = |slot: &&Slot| slot.kind == ContainerKind::App;
-            if self
-                .slots
-                .iter()
-                .filter(apps)
-                .all(|slot| slot.run == Run::Over)
-            {
+            let mut apps = self.slots.iter().filter(apps);
+            if !self.is_sandbox && apps.all(|slot| slot.run == Run::Over) {
                 self.begin_stop(Duration::from_secs(u64::from(self.grace_seconds)), now);
             } else {
                 self.start_due(now, actions, |_| true);
@@ -78,7 +74,7 @@ impl PodState {
     fn start_if_due(&mut self, index: usize, now: Now, actions: &mut Vec<Action>) {
         let slot = &mut self.slots[index];
         let is_due = match slot.run {
-            Run::Idle => !slot.is_held,
+            Run::Idle => !slot.is_held && !slot.is_waiting,
             Run::Waiting { until } => until <= now.boot,
             Run::Starting | Run::Running | Run::Over => false,
         };

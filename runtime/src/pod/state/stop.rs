@@ -4,7 +4,7 @@ use super::super::container::Hook;
 use super::life::LEAST_WINDOW;
 use super::{Action, Now, PodState, Run, SIGKILL, Slot, Stage};
 use crate::plan::ContainerKind;
-use crate::store::status::{ContainerState, EventKind, Termination};
+use crate::store::status::{ContainerState, EventKind, Termination, UNKNOWN};
 use std::time::Duration;
 
 /// How long after SIGKILL a container may take to be reported as ended before
@@ -58,17 +58,21 @@ impl PodState {
                 ContainerState::Running { started } => Some(started),
                 _ => None,
             };
-            if slot.is_alive() {
-                status.state = ContainerState::Terminated(Termination {
-                    exit_code: 128 + SIGKILL,
-                    signal: None,
-                    reason: "ContainerStatusUnknown".to_owned(),
-                    message: Some("The pod's virtual machine ended".to_owned()),
-                    started,
-                    finished: now.unix,
-                    id: slot.id.clone(),
-                });
-            }
+            // One that waits to run again has ended already.
+            let ended = match &status.state {
+                ContainerState::Terminated(end) => Some(end.clone()),
+                _ => status.last_termination.clone(),
+            };
+            let ended = ended.filter(|_| !slot.is_alive());
+            status.state = ContainerState::Terminated(ended.unwrap_or_else(|| Termination {
+                exit_code: 128 + SIGKILL,
+                signal: None,
+                reason: UNKNOWN.to_owned(),
+                message: Some("The pod's virtual machine ended".to_owned()),
+                started,
+                finished: now.unix,
+                id: slot.id.clone(),
+            }));
             status.started = false;
             status.ready = false;
             slot.run = Run::Over;

@@ -7,6 +7,7 @@ mod ends;
 mod ephemeral;
 mod life;
 mod rollout;
+mod sandbox;
 
 use crate::spec::RestartPolicy;
 use bench::{Bench, container, plan};
@@ -217,6 +218,22 @@ fn a_dead_vm_fails_every_container_and_never_succeeds() {
     };
     assert_eq!(end.exit_code, 137);
     assert_eq!(pod.state.status.reason.as_deref(), Some("VmmKilled"));
+}
+
+#[test]
+fn a_vm_that_ends_before_its_containers_ran_ends_them_too() {
+    let mut pod = Bench::new(vec![container("a", App, Always)]);
+    pod.give(Input::VmEnded {
+        reason: "CannotBoot".into(),
+        message: "no init".into(),
+    });
+    let ContainerState::Terminated(end) = &pod.state.status.containers[0].state else {
+        panic!("a is not terminated");
+    };
+    assert_eq!(
+        (end.reason.as_str(), end.started),
+        (crate::store::status::UNKNOWN, None)
+    );
 }
 
 #[test]

@@ -154,35 +154,7 @@ pub fn daemon_set(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
         "spec",
         &[("revisionHistoryLimit", revision_history_limit.is_some())],
     );
-    let strategy = update_strategy.as_ref();
-    let is_rolling = check.choice(
-        "spec.updateStrategy.type",
-        strategy.and_then(|one| one.type_.as_deref()),
-        &[("RollingUpdate", true), ("OnDelete", false)],
-    );
-    let rolling = strategy.and_then(|one| one.rolling_update.as_ref());
-    let apps::RollingUpdateDaemonSet {
-        max_surge,
-        max_unavailable,
-    } = rolling.cloned().unwrap_or_default();
-    let mut pods = |field: &str, value: Option<&IntOrString>| {
-        let path = format!("spec.updateStrategy.rollingUpdate.{field}");
-        value.map_or(0, |value| amount(&path, value, 1, true, &mut check))
-    };
-    let surge = pods("maxSurge", max_surge.as_ref());
-    // Of one pod at least one: it is the only way to replace it without surge.
-    pods("maxUnavailable", max_unavailable.as_ref());
-    let update = match (is_rolling, surge) {
-        (false, _) => Update::OnDelete,
-        (true, 0) => Update::Rolling {
-            surge: 0,
-            unavailable: 1,
-        },
-        (true, surge) => Update::Rolling {
-            surge,
-            unavailable: 0,
-        },
-    };
+    let update = daemon_update(update_strategy.as_ref(), &mut check);
     let parts = Parts {
         kind: WorkloadKind::DaemonSet,
         metadata: &metadata,
@@ -199,7 +171,42 @@ pub fn daemon_set(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
     Some(finish(workload, check, issues))
 }
 
+fn daemon_update(
+    strategy: Option<&apps::DaemonSetUpdateStrategy>,
+    check: &mut Check<'_>,
+) -> Update {
+    let is_rolling = check.choice(
+        "spec.updateStrategy.type",
+        strategy.and_then(|one| one.type_.as_deref()),
+        &[("RollingUpdate", true), ("OnDelete", false)],
+    );
+    let rolling = strategy.and_then(|one| one.rolling_update.as_ref());
+    let apps::RollingUpdateDaemonSet {
+        max_surge,
+        max_unavailable,
+    } = rolling.cloned().unwrap_or_default();
+    let mut pods = |field: &str, value: Option<&IntOrString>| {
+        let path = format!("spec.updateStrategy.rollingUpdate.{field}");
+        value.map_or(0, |value| amount(&path, value, 1, true, check))
+    };
+    let surge = pods("maxSurge", max_surge.as_ref());
+    // Of one pod at least one: it is the only way to replace it without surge.
+    pods("maxUnavailable", max_unavailable.as_ref());
+    match (is_rolling, surge) {
+        (false, _) => Update::OnDelete,
+        (true, 0) => Update::Rolling {
+            surge: 0,
+            unavailable: 1,
+        },
+        (true, surge) => Update::Rolling {
+            surge,
+            unavailable: 0,
+        },
+    }
+}
+
 /// Converts a StatefulSet.
+#[expect(clippy::too_many_lines, reason = "every field of a StatefulSet once")]
 pub fn stateful_set(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
     let decoded = decode_around::<apps::StatefulSet>(tree, TEMPLATE);
     issues.extend(decoded.issues);
@@ -236,21 +243,21 @@ pub fn stateful_set(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
             ("serviceName", service_name.is_some()),
         ],
     );
-    let is_rolling = check.choice(
+    let strategy = update_strategy.as_ref();
+    let update = check.choice(
         "spec.updateStrategy.type",
-        update_strategy
-            .as_ref()
-            .and_then(|one| one.type_.as_deref()),
-        &[("RollingUpdate", true), ("OnDelete", false)],
+        strategy.and_then(|one| one.type_.as_deref()),
+        &[
+            (
+                "RollingUpdate",
+                Update::Rolling {
+                    surge: 0,
+                    unavailable: 1,
+                },
+            ),
+            ("OnDelete", Update::OnDelete),
+        ],
     );
-    let update = if is_rolling {
-        Update::Rolling {
-            surge: 0,
-            unavailable: 1,
-        }
-    } else {
-        Update::OnDelete
-    };
     let ordinals = ordinals(&spec, &mut check);
     let claims = volume_claim_templates.as_deref().unwrap_or_default();
     let parts = Parts {
@@ -272,15 +279,11 @@ pub fn stateful_set(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
         .get_or_insert("OrderedReady".into());
     let mut workload = workload(parts, json!(filled), &mut check);
     // The claims of its pods are made with them.
-    let mine = |name: &str| {
-        claims
-            .iter()
-            .any(|claim| claim.metadata.name.as_deref() == Some(name))
-    };
-    workload
-        .template
-        .references
-        .retain(|one| one.kind != crate::spec::ObjectKind::Claim || !mine(&one.name));
+    let own = claims.iter().map(|claim| claim.metadata.name.as_deref());
+    let own: Vec<_> = own.collect();
+    workload.template.references.retain(|one| {
+        one.kind != crate::spec::ObjectKind::Claim || !own.contains(&Some(one.name.as_str()))
+    });
     Some(finish(workload, check, issues))
 }
 

@@ -75,6 +75,7 @@ pub fn job(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
     Some(finish(workload, check, issues))
 }
 
+#[expect(clippy::too_many_lines, reason = "every field of a Job once")]
 fn job_spec(spec: &batch::JobSpec, check: &mut Check<'_>) -> JobSpec {
     let batch::JobSpec {
         active_deadline_seconds,
@@ -130,26 +131,10 @@ fn job_spec(spec: &batch::JobSpec, check: &mut Check<'_>) -> JobSpec {
     if parallelism.is_none() {
         found = found.or(Some(1));
     }
-    if is_indexed && found.is_none() {
-        check.wrong(
-            "spec.completions",
-            "required with the completionMode Indexed",
-        );
+    if is_indexed {
+        check_indexed(found, parallel, check);
     }
-    for (field, value) in [("completions", found), ("parallelism", Some(parallel))] {
-        if is_indexed && value.is_some_and(|value| value > MAX_INDEXED) {
-            let message = format!("more than {MAX_INDEXED} with the completionMode Indexed");
-            check.wrong(&format!("spec.{field}"), message);
-        }
-    }
-    let deadline_seconds = active_deadline_seconds.and_then(|seconds| {
-        let path = "spec.activeDeadlineSeconds";
-        let good = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0);
-        if good.is_none() {
-            check.wrong(path, format!("{seconds} is not a number of seconds from 1"));
-        }
-        good
-    });
+    let deadline_seconds = active_deadline_seconds.and_then(|seconds| deadline(seconds, check));
     let pod = template.spec.as_ref();
     let policy = pod.and_then(|pod| pod.restart_policy.as_deref());
     JobSpec {
@@ -162,4 +147,32 @@ fn job_spec(spec: &batch::JobSpec, check: &mut Check<'_>) -> JobSpec {
         is_suspended: suspend.unwrap_or_default(),
         replaces_pods: policy == Some("Never"),
     }
+}
+
+fn check_indexed(completions: Option<u32>, parallelism: u32, check: &mut Check<'_>) {
+    if completions.is_none() {
+        check.wrong(
+            "spec.completions",
+            "required with the completionMode Indexed",
+        );
+    }
+    let amounts = [
+        ("completions", completions),
+        ("parallelism", Some(parallelism)),
+    ];
+    for (field, value) in amounts {
+        if value.is_some_and(|value| value > MAX_INDEXED) {
+            let message = format!("more than {MAX_INDEXED} with the completionMode Indexed");
+            check.wrong(&format!("spec.{field}"), message);
+        }
+    }
+}
+
+fn deadline(seconds: i64, check: &mut Check<'_>) -> Option<u64> {
+    let good = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0);
+    if good.is_none() {
+        let path = "spec.activeDeadlineSeconds";
+        check.wrong(path, format!("{seconds} is not a number of seconds from 1"));
+    }
+    good
 }

@@ -228,15 +228,7 @@ fn workload(parts: Parts<'_>, mut spec: Value, check: &mut Check<'_>) -> Workloa
     claim_volumes(parts.claims, &mut pod);
     check.enter(TEMPLATE);
     restart_policy(kind, &pod, check);
-    for (field, given) in [
-        ("name", pod.metadata.name.is_some()),
-        ("generateName", pod.metadata.generate_name.is_some()),
-        ("namespace", pod.metadata.namespace.is_some()),
-    ] {
-        if given {
-            check.warn(&format!("metadata.{field}"), "has no effect in a template");
-        }
-    }
+    without_effect(&pod.metadata, check);
     // A name that is refused has been told already.
     let shaped = |text: &str, shape: fn(&str) -> Result<(), &'static str>| shape(text).is_ok();
     let base = Some(identity.name.as_str()).filter(|name| shaped(name, names::subdomain));
@@ -251,25 +243,12 @@ fn workload(parts: Parts<'_>, mut spec: Value, check: &mut Check<'_>) -> Workloa
         (WorkloadKind::Deployment, name) => format!("{name}-{hash}-"),
         (_, name) => format!("{name}-"),
     });
-    let pod = json!({"metadata": template.pod.metadata, "spec": template.pod.spec});
-    spec["template"] = pod;
+    spec["template"] = json!({"metadata": template.pod.metadata, "spec": template.pod.spec});
     if let Some(metadata) = spec["template"]["metadata"].as_object_mut() {
         metadata.remove("generateName");
         metadata.remove("namespace");
     }
-    let mut metadata = json!({"name": identity.name, "namespace": namespace});
-    if !identity.labels.is_empty() {
-        metadata["labels"] = json!(identity.labels);
-    }
-    if !identity.annotations.is_empty() {
-        metadata["annotations"] = json!(identity.annotations);
-    }
-    let object = json!({
-        "apiVersion": kind.api_version(),
-        "kind": kind.kind(),
-        "metadata": metadata,
-        "spec": spec,
-    });
+    let object = object(kind, &namespace, &identity, spec);
     Workload {
         kind,
         namespace,
@@ -284,6 +263,36 @@ fn workload(parts: Parts<'_>, mut spec: Value, check: &mut Check<'_>) -> Workloa
         hash,
         template,
     }
+}
+
+/// What names a pod is made by the workload.
+fn without_effect(metadata: &ObjectMeta, check: &mut Check<'_>) {
+    for (field, given) in [
+        ("name", metadata.name.is_some()),
+        ("generateName", metadata.generate_name.is_some()),
+        ("namespace", metadata.namespace.is_some()),
+    ] {
+        if given {
+            check.warn(&format!("metadata.{field}"), "has no effect in a template");
+        }
+    }
+}
+
+/// The object as `get -o yaml` shows it.
+fn object(kind: WorkloadKind, namespace: &str, identity: &meta::Identity, spec: Value) -> Value {
+    let mut metadata = json!({"name": identity.name, "namespace": namespace});
+    if !identity.labels.is_empty() {
+        metadata["labels"] = json!(identity.labels);
+    }
+    if !identity.annotations.is_empty() {
+        metadata["annotations"] = json!(identity.annotations);
+    }
+    json!({
+        "apiVersion": kind.api_version(),
+        "kind": kind.kind(),
+        "metadata": metadata,
+        "spec": spec,
+    })
 }
 
 /// A claim of each pod takes the place of a volume of its name. The claim that

@@ -72,8 +72,12 @@ pub fn adopt(settings: &Settings, namespace: &str, name: &str) -> Result<(), Wor
                 .arg(RUNNER)
                 .args([namespace, name])
                 .args([&settings.root, &settings.state])
-                // What the command may use of the host's files, the job's pods may.
+                // What the command's pods may, the job's may.
                 .env("BELUGA_ALLOW_HOST_PATH", host_paths(settings))
+                .env(
+                    "BELUGA_ALLOWED_UNSAFE_SYSCTLS",
+                    settings.unsafe_sysctls.join(","),
+                )
                 .current_dir("/")
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
@@ -213,12 +217,10 @@ async fn turn(
     let pods: Vec<PodView> = pods.into_iter().filter(|pod| of(&kept, pod)).collect();
     let before = read_state(settings, namespace, name)?;
     if let Some(finished) = before.finished {
-        let ttl = job
-            .ttl_seconds
-            .map(|seconds| seconds.saturating_mul(1_000_000_000));
-        let Some(ttl) = ttl else {
+        let Some(seconds) = job.ttl_seconds else {
             return Ok(Turn::Over);
         };
+        let ttl = seconds.saturating_mul(1_000_000_000);
         let left = finished.saturating_add(ttl).saturating_sub(now);
         if left > 0 {
             return Ok(Turn::Wait(Vec::new(), Some(Duration::from_nanos(left))));
@@ -240,25 +242,20 @@ async fn turn(
     if state != before {
         write_state(settings, namespace, name, &state)?;
     }
-    let goes = |uids: &BTreeSet<&PodUid>| -> Vec<PodView> {
+    let active: Vec<PodUid> = active.into_iter().map(|one| one.uid).collect();
+    let those = |uids: &[PodUid]| -> Vec<PodView> {
         let chosen = pods.iter().filter(|pod| uids.contains(&pod.uid));
         chosen.cloned().collect()
     };
     match next {
         JobStep::Await(wait) => {
-            let fresh: Vec<PodUid> = active
-                .into_iter()
-                .map(|one| one.uid)
-                .filter(|uid| watched.insert(uid.clone()))
-                .collect();
-            return Ok(Turn::Wait(fresh, wait));
+            let fresh = active.into_iter();
+            let fresh = fresh.filter(|uid| watched.insert(uid.clone()));
+            return Ok(Turn::Wait(fresh.collect(), wait));
         }
         JobStep::Start(which) => start(settings, kept, workload, which).await?,
-        JobStep::Delete(uids) => gone(settings, goes(&uids.iter().collect()), watched).await?,
-        JobStep::End(_) => {
-            let uids = active.iter().map(|one| &one.uid).collect();
-            gone(settings, goes(&uids), watched).await?;
-        }
+        JobStep::Delete(uids) => gone(settings, those(&uids), watched).await?,
+        JobStep::End(_) => gone(settings, those(&active), watched).await?,
     }
     Ok(Turn::Again)
 }

@@ -1,7 +1,7 @@
 //! The device against a driver in plain memory.
 
 use super::*;
-use crate::virtio::testing::{Bench, RING_SPACE, Random, rounds};
+use crate::virtio::testing::{Bench, RING_SPACE, numbers, rounds};
 
 /// Page numbers stand here.
 const LIST: u64 = 3 * RING_SPACE;
@@ -92,7 +92,7 @@ fn the_configuration_keeps_what_the_driver_says() {
 /// Rings of random rubbish: nothing panics.
 #[test]
 fn fuzz_rubbish_in_memory_does_no_harm() {
-    let mut random = Random::new(13);
+    let mut random = numbers(13);
     for _ in rounds(300) {
         let mut bench = bench();
         for at in 0..8 {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::sys::socket::{pair, receive, send};
-use crate::virtio::testing::{Bench, RING_SPACE, Random, rounds};
+use crate::virtio::testing::{Bench, RING_SPACE, numbers, rounds};
 use vm_memory::{Bytes, GuestAddress};
 
 const BUFFERS: u64 = 2 * RING_SPACE;
@@ -306,7 +306,7 @@ fn a_tag_has_a_length() {
 /// twice.
 #[test]
 fn fuzz_rubbish_from_both_sides_does_no_harm() {
-    let mut random = Random::new(17);
+    let mut random = numbers(17);
     for _ in rounds(300) {
         let mut share = share();
         for at in 0..8u64 {

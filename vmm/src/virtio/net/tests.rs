@@ -3,7 +3,7 @@
 //! to the lab.
 
 use super::*;
-use crate::virtio::testing::{Bench, RING_SPACE, Random, rounds};
+use crate::virtio::testing::{Bench, RING_SPACE, numbers, rounds};
 use beluga_proto::vm::Rate;
 use std::os::unix::net::UnixDatagram;
 use vm_memory::{Bytes, GuestAddress};
@@ -183,7 +183,7 @@ fn a_saved_card_fits_only_itself() {
 /// Rings of random rubbish: nothing panics.
 #[test]
 fn fuzz_rubbish_in_memory_does_no_harm() {
-    let mut random = Random::new(5);
+    let mut random = numbers(5);
     for round in rounds(300) {
         let (mut bench, wire) = bench(u64::from(round % 2 == 0) << bit::MRG_RXBUF);
         for at in 0..40 {

@@ -1,7 +1,7 @@
 //! The device against a driver in plain memory.
 
 use super::*;
-use crate::virtio::testing::{Bench, RING_SPACE, Random, rounds};
+use crate::virtio::testing::{Bench, RING_SPACE, numbers, rounds};
 
 const BUFFERS: u64 = RING_SPACE;
 
@@ -70,7 +70,7 @@ fn what_cannot_be_written_is_given_back_empty() {
 /// Rings of random rubbish: nothing panics.
 #[test]
 fn fuzz_rubbish_in_memory_does_no_harm() {
-    let mut random = Random::new(11);
+    let mut random = numbers(11);
     for _ in rounds(500) {
         let mut bench = Bench::new(Rng::new(), 1, 0);
         for at in 0..8 {

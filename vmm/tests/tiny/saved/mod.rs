@@ -282,6 +282,7 @@ fn wait_for_ticks(memory: &GuestMemory, ticks: u32) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one course of events, told in order")]
 fn a_machine_saved_in_mid_io_goes_on_from_its_values() {
     const NAME: &str = "saved::a_machine_saved_in_mid_io_goes_on_from_its_values";
     if !kvm_or_skip(NAME) {
@@ -316,7 +317,7 @@ fn a_machine_saved_in_mid_io_goes_on_from_its_values() {
     let (board, memory) = (Arc::clone(second.board()), second.memory.clone());
     let second = Arc::new(second);
     let running = Arc::clone(&second);
-    std::thread::spawn(move || running.run());
+    std::thread::spawn(move || running.run(&beluga_vmm::jail::Confinement::default()));
     let mut supervisor = Supervisor::connect(&path);
     std::fs::remove_file(path).unwrap();
     assert_eq!(request(&server), 3);

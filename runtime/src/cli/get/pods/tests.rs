@@ -59,6 +59,7 @@ fn pod(phase: Phase, states: [ContainerState; 3]) -> PodView {
                     restarts: 0,
                     resources: None,
                     resizing: None,
+                    is_gone: false,
                 })
                 .collect(),
             ..PodStatus::default()
@@ -142,6 +143,7 @@ fn a_machine_that_ended_is_told_with_the_phase_and_a_kubelets_reason_as_it_is() 
     ] {
         pod.status.reason = Some(reason.into());
         pod.status.vm_end = Some(VmEnd {
+            is_host_oom: false,
             cause: None,
             detail: "the VMM was ended by signal 9".into(),
             exit_code: None,

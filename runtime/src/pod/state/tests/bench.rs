@@ -4,7 +4,7 @@ use super::super::*;
 use super::SIGTERM;
 use crate::plan::{ContainerPlan, ContainerTemplate, Identity, SizeSource, Sizing, VmPlan};
 use crate::spec::RestartPolicy;
-use beluga_proto::container::{CgroupLimits, Seccomp, UserSpec};
+use beluga_proto::container::{CgroupLimits, CoveredPaths, Seccomp, UserSpec};
 use beluga_proto::{ExecSpec, PodSetup, PodUid};
 
 pub fn container(name: &str, kind: ContainerKind, restart: RestartPolicy) -> ContainerPlan {
@@ -36,9 +36,11 @@ pub fn container(name: &str, kind: ContainerKind, restart: RestartPolicy) -> Con
             cgroup: CgroupLimits::default(),
             privileged: false,
             mask_paths: true,
+            covered: CoveredPaths::default(),
             termination_log: None,
             probes: Vec::new(),
             target: None,
+            root: None,
         },
         stop_signal: SIGTERM,
         restart,
@@ -49,17 +51,21 @@ pub fn container(name: &str, kind: ContainerKind, restart: RestartPolicy) -> Con
         liveness_grace_seconds: None,
         stdin_once: false,
         resources: crate::spec::Resources::default(),
+        log: None,
+        fifos: None,
     }
 }
 
 pub fn plan(containers: Vec<ContainerPlan>) -> Plan {
     Plan {
         volume_images: Vec::new(),
+        memory_throttling: None,
         identity: Identity {
             uid: PodUid::from_random([7; 16]),
             name: "web".into(),
             namespace: "default".into(),
             network: None,
+            carried: None,
         },
         host: Vec::new(),
         vm: VmPlan {
@@ -91,6 +97,7 @@ pub fn plan(containers: Vec<ContainerPlan>) -> Plan {
             shm_bytes: 1 << 20,
             volumes: Vec::new(),
             share_processes: false,
+            guest_processes: false,
             sysctls: std::collections::BTreeMap::new(),
             clock_unix_nanos: 0,
         },
@@ -99,6 +106,7 @@ pub fn plan(containers: Vec<ContainerPlan>) -> Plan {
         warnings: Vec::new(),
         grace_seconds: 30,
         active_deadline_seconds: None,
+        sandbox: false,
     }
 }
 
@@ -118,6 +126,19 @@ impl Bench {
             time: 0,
             backoff: Backoff::default(),
             log: Vec::new(),
+        }
+    }
+
+    /// A pod whose containers come and go.
+    pub fn sandbox() -> Self {
+        let plan = Plan {
+            sandbox: true,
+            ..plan(Vec::new())
+        };
+        let now = Now { boot: 0, unix: 0 };
+        Self {
+            state: PodState::new(&plan, now),
+            ..Self::new(Vec::new())
         }
     }
 

@@ -1,0 +1,128 @@
+//! The words of a command line: put in order before clap reads them, as kubectl takes them, and
+//! what clap says about them made true for the verbs that we have.
+
+use super::Cli;
+use clap::Parser as _;
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue};
+use std::ffi::OsString;
+
+/// Reads the command line of this process, or ends it with what is wrong.
+pub fn read() -> Cli {
+    Cli::try_parse_from(arranged(std::env::args_os())).unwrap_or_else(|error| told(error).exit())
+}
+
+/// The same words with a namespace that stands before the verb behind it, where the verb reads
+/// it. `beluga -n NAME get pods` is what an alias of kubectl is made of.
+pub fn arranged(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words = words.peekable();
+    let mut out: Vec<OsString> = words.next().into_iter().collect();
+    let mut namespace = Vec::new();
+    while let Some(word) = words.peek().and_then(|word| word.to_str()) {
+        let is_namespace = word == "-n"
+            || word.starts_with("--namespace")
+            || (word.starts_with("-n") && !word.starts_with("--"));
+        let takes_next = matches!(word, "-n" | "--namespace" | "--root" | "--state");
+        if !word.starts_with('-') {
+            break;
+        }
+        let place = if is_namespace {
+            &mut namespace
+        } else {
+            &mut out
+        };
+        place.extend(words.next());
+        if takes_next {
+            place.extend(words.next());
+        }
+    }
+    // Without a verb it stays where it is, for clap to ask for one.
+    out.extend(words.next());
+    out.extend(namespace);
+    out.extend(words);
+    out
+}
+
+/// Takes out the tip to put a flag behind `--`: to our verbs it would be a name, and to a command
+/// of a container the flag of another program.
+fn told(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::StyledStrs(tips)) = error.remove(ContextKind::Suggested) {
+        let is_true = |tip: &StyledStr| !tip.to_string().contains("as a value, use");
+        let tips: Vec<StyledStr> = tips.into_iter().filter(is_true).collect();
+        if !tips.is_empty() {
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+        }
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrange(line: &str) -> String {
+        let words = line.split_whitespace().map(OsString::from);
+        let words = arranged(words);
+        let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn a_namespace_may_stand_before_the_verb() {
+        for (line, meant) in [
+            ("beluga -n x get pods", "beluga get -n x pods"),
+            ("beluga --root /r -nx get po", "beluga --root /r get -nx po"),
+            (
+                "beluga -n x --state=/s get po",
+                "beluga --state=/s get -n x po",
+            ),
+            ("beluga --namespace=x logs p", "beluga logs --namespace=x p"),
+            ("beluga --namespace x logs p", "beluga logs --namespace x p"),
+            ("beluga exec p -- sh -n", "beluga exec p -- sh -n"),
+            ("beluga -n x", "beluga -n x"),
+            ("beluga -V", "beluga -V"),
+            ("beluga", "beluga"),
+        ] {
+            assert_eq!(arrange(line), meant, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_last_namespace_counts_as_in_kubectl() {
+        let words = "beluga -n a get -n b pods".split_whitespace();
+        let words = arranged(words.map(OsString::from));
+        let cli = Cli::try_parse_from(words).unwrap();
+        let super::super::Verb::Get(args) = cli.verb else {
+            panic!("another verb");
+        };
+        assert_eq!(args.namespace(), "b");
+    }
+
+    #[test]
+    fn a_verb_without_namespaces_refuses_one() {
+        let words = "beluga -n a images".split_whitespace();
+        let words = arranged(words.map(OsString::from));
+        let error = Cli::try_parse_from(words).unwrap_err().to_string();
+        assert!(error.contains("unexpected argument '-n'"), "{error}");
+    }
+
+    #[test]
+    fn no_tip_hides_a_wrong_flag_behind_two_dashes() {
+        for line in [
+            "beluga get pods --wath",
+            "beluga exec p --bad sh",
+            "beluga get pods --labels",
+        ] {
+            let error = Cli::try_parse_from(line.split_whitespace()).unwrap_err();
+            let error = told(error).to_string();
+            assert!(!error.contains("-- --"), "{error}");
+            assert!(error.contains("unexpected argument"), "{error}");
+        }
+        let error = Cli::try_parse_from(["beluga", "get", "pods", "--wath"]).unwrap_err();
+        let error = told(error).to_string();
+        assert!(
+            error.contains("a similar argument exists: '--watch'"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! The documents of a text, and where they are in it: on their own, or as an item of a `List`.
+
+use super::yaml::{Node, Value};
+use super::{ConfigObject, Document, Issue, PodName, Position, Workload, issue, scalar};
+use std::collections::BTreeSet;
+
+/// Documents and where their names stand.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) pods: Vec<(Place, Document)>,
+    pub(super) objects: Vec<(Place, ConfigObject)>,
+    pub(super) workloads: Vec<(Place, Workload)>,
+    /// What the user should know about objects; a pod has its own.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Where a document's name stands, and the item of a list that it is.
+pub(super) type Place = (Position, String);
+
+impl Found {
+    /// Its places are those of an item of a list from here on.
+    pub(super) fn stand_in(&mut self, inside: &str) {
+        if inside.is_empty() {
+            return;
+        }
+        let places = self.pods.iter_mut().map(|(place, _)| place);
+        let places = places.chain(self.objects.iter_mut().map(|(place, _)| place));
+        for place in places.chain(self.workloads.iter_mut().map(|(place, _)| place)) {
+            inside.clone_into(&mut place.1);
+        }
+        let pods = self.pods.iter_mut().map(|(_, pod)| pod);
+        let templates = self.workloads.iter_mut().map(|(_, one)| &mut one.template);
+        for document in pods.chain(templates) {
+            document.stand_in(inside);
+        }
+    }
+
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.pods.append(&mut other.pods);
+        self.objects.append(&mut other.objects);
+        self.workloads.append(&mut other.workloads);
+        self.warnings.append(&mut other.warnings);
+    }
+}
+
+/// A path in a document whose own path in the text is `inside`.
+pub(super) fn below(inside: &str, path: &str) -> String {
+    match (inside, path) {
+        ("", path) => path.to_owned(),
+        (inside, "") => inside.to_owned(),
+        (inside, path) => format!("{inside}.{path}"),
+    }
+}
+
+/// The documents, with those of each `List` in its place, and where they are in it: nowhere, or
+/// `items[0]`.
+pub(super) fn flatten(trees: Vec<Node>, issues: &mut Vec<Issue>) -> Vec<(String, Node)> {
+    let mut out = Vec::new();
+    for tree in trees {
+        let kind = scalar(&tree, "kind");
+        if !matches!(kind, Some("List" | "PodList")) || scalar(&tree, "apiVersion") != Some("v1") {
+            out.push((String::new(), tree));
+            continue;
+        }
+        match tree.get("items").map(|items| &items.value) {
+            Some(Value::List(items)) => out.extend(items.iter().enumerate().map(|(at, item)| {
+                let mut item = item.clone();
+                item.assign_paths(String::new());
+                (format!("items[{at}]"), item)
+            })),
+            _ => issues.push(issue(&tree, "items", "required: a list of objects")),
+        }
+    }
+    out
+}
+
+/// Two documents of one kind, namespace and name in one manifest.
+pub(super) fn refuse_equal_names(found: &Found, issues: &mut Vec<Issue>) {
+    let pods = found
+        .pods
+        .iter()
+        .filter_map(|(at, pod)| match &pod.spec.name {
+            PodName::Exact(name) => Some((at, "pod", pod.spec.namespace.as_str(), name.as_str())),
+            PodName::Generate(_) => None,
+        });
+    let objects = found.objects.iter().map(|(at, one)| {
+        (
+            at,
+            one.kind.word(),
+            one.namespace.as_str(),
+            one.name.as_str(),
+        )
+    });
+    let workloads = found.workloads.iter().map(|(at, one)| {
+        (
+            at,
+            one.kind.word(),
+            one.namespace.as_str(),
+            one.name.as_str(),
+        )
+    });
+    let mut seen = BTreeSet::new();
+    for ((at, inside), kind, namespace, name) in pods.chain(objects).chain(workloads) {
+        if !name.is_empty() && !seen.insert((kind, namespace, name)) {
+            issues.push(Issue {
+                at: *at,
+                path: below(inside, "metadata.name"),
+                message: format!("{name:?} is the name of another {kind} of this manifest"),
+                hint: None,
+            });
+        }
+    }
+}

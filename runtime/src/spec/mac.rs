@@ -1,0 +1,58 @@
+//! SELinux and AppArmor: a pod's machine has neither. What a container runtime
+//! does on a node without them is done here: labels and the default profile
+//! have no effect, and a profile by name, which somebody relies on, is refused.
+
+use super::check::Check;
+use super::yaml::join;
+use k8s_openapi::api::core::v1 as core;
+
+/// Labels of SELinux, and how volumes would get them.
+pub fn selinux(
+    path: &str,
+    options: Option<&core::SELinuxOptions>,
+    change_policy: Option<&str>,
+    check: &mut Check<'_>,
+) {
+    let why = "has no effect: a pod's machine has no SELinux";
+    let policy = join(path, "seLinuxChangePolicy");
+    let words = [("MountOption", ()), ("Recursive", ())];
+    check.choice(&policy, change_policy, &words);
+    if change_policy.is_some() {
+        check.warn(&policy, why);
+    }
+    if options.is_some() {
+        check.warn(&join(path, "seLinuxOptions"), why);
+    }
+}
+
+/// A profile of AppArmor.
+pub fn apparmor(path: &str, profile: Option<&core::AppArmorProfile>, check: &mut Check<'_>) {
+    let Some(profile) = profile else { return };
+    let core::AppArmorProfile {
+        localhost_profile,
+        type_,
+    } = profile;
+    let path = join(path, "appArmorProfile");
+    let file = join(&path, "localhostProfile");
+    let words = [
+        ("RuntimeDefault", "RuntimeDefault"),
+        ("Unconfined", "Unconfined"),
+        ("Localhost", "Localhost"),
+    ];
+    let kind = check.choice(&join(&path, "type"), Some(type_), &words);
+    match (kind, localhost_profile.as_deref()) {
+        ("Localhost", None | Some("")) => {
+            check.wrong(&file, "must be set when AppArmor type is Localhost");
+        }
+        ("Localhost", Some(_)) => check.wrong(
+            &file,
+            "refused: a pod's machine has no AppArmor, so that no profile would hold \
+             (RuntimeDefault and Unconfined run)",
+        ),
+        (_, Some(_)) => check.wrong(&file, "can only be set when AppArmor type is Localhost"),
+        ("RuntimeDefault", None) => {
+            check.warn(&path, "has no effect: a pod's machine has no AppArmor");
+        }
+        (_, None) => {}
+    }
+}

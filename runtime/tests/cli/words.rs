@@ -1,0 +1,263 @@
+//! Words of command lines, and what is said of wrong ones.
+
+use crate::Instance;
+
+const CLAIM: &str = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data, namespace: team}\n\
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 16Mi}}}\n";
+
+#[test]
+fn a_namespace_may_stand_before_the_verb() {
+    let beluga = Instance::new("namespace");
+    let file = beluga.write(
+        "map.yaml",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, namespace: team}\n",
+    );
+    assert_eq!(beluga.run(&["apply", "-f", &file]).0, 0);
+    let before = beluga.run(&["-n", "team", "get", "cm", "-o", "name"]);
+    assert_eq!(before, (0, "configmap/m\n".into(), String::new()));
+    let default = beluga.run(&["get", "cm", "-o", "name"]);
+    assert_eq!(default.1, "");
+    beluga.refuses(&["-n", "team", "images"], 2, &["unexpected argument '-n'"]);
+}
+
+#[test]
+fn a_type_that_is_none_is_an_error_with_the_one_that_was_meant() {
+    let beluga = Instance::new("types");
+    beluga.refuses(&["get", "pdos"], 1, &["\"pdos\" (did you mean pods?)"]);
+    beluga.refuses(&["get", "deploymnet"], 1, &["(did you mean deployments?)"]);
+    beluga.refuses(
+        &["get", "foo"],
+        1,
+        &["\"foo\", only pods, deployments, ", " and events"],
+    );
+    beluga.refuses(
+        &["logs", "service/web"],
+        1,
+        &["type \"service\", only pods"],
+    );
+}
+
+#[test]
+fn a_command_line_that_names_no_pod_says_how_to() {
+    let beluga = Instance::new("usage");
+    beluga.refuses(&["run"], 2, &["`beluga run IMAGE`", "`beluga run -f FILE`"]);
+    beluga.refuses(
+        &["run", "-e", "=x", "busybox"],
+        2,
+        &["--env \"=x\": the name is missing"],
+    );
+    beluga.refuses(
+        &["run", "busy box"],
+        2,
+        &["IMAGE: ", "\"busy box\" has a blank in it"],
+    );
+    let missing = ["run", "-v", "/missing/x:/x", "busybox"];
+    let why = "--volume \"/missing/x:/x\": /missing/x: no such file or directory on this host";
+    beluga.refuses(&missing, 2, &[why]);
+    beluga.refuses(
+        &["exec", "-w", "here", "p", "sh"],
+        2,
+        &["--workdir \"here\": it is an absolute path"],
+    );
+    beluga.refuses(
+        &["exec", "-u", ":", "p", "sh"],
+        2,
+        &["--user \":\": it is written USER or USER:GROUP"],
+    );
+    beluga.refuses(
+        &["exec", "-e", "", "p", "sh"],
+        2,
+        &["--env \"\": the name is missing"],
+    );
+    // Tips to hide a flag behind two dashes are wrong with every verb of ours.
+    for words in [
+        &["get", "pods", "--labels"][..],
+        &["exec", "p", "--bad", "sh"],
+    ] {
+        let (code, _, err) = beluga.run(words);
+        assert_eq!(code, 2, "{err}");
+        assert!(!err.contains("-- --"), "{err}");
+    }
+}
+
+#[test]
+fn kubectls_run_and_podmans_are_the_same_pod() {
+    let beluga = Instance::new("run");
+    let words = [
+        "-n",
+        "team",
+        "run",
+        "web",
+        "--image=busybox",
+        "--dry-run",
+        "--",
+        "id",
+        "-u",
+    ];
+    let (code, kubectl, err) = beluga.run(&words);
+    assert_eq!(code, 0, "{err}");
+    for line in [
+        "run: web",
+        "name: web",
+        "namespace: team",
+        "image: busybox",
+        "- id",
+        "- -u",
+    ] {
+        assert!(kubectl.contains(line), "{kubectl}");
+    }
+    let words = [
+        "run",
+        "--name=web",
+        "-n",
+        "team",
+        "-l",
+        "run=web",
+        "--dry-run",
+        "busybox",
+        "id",
+        "-u",
+    ];
+    let podman = beluga.run(&words).1;
+    assert_eq!(podman.replace("name: busybox", "name: web"), kubectl);
+}
+
+#[test]
+fn a_named_volume_is_a_claim_that_can_be_applied_as_it_is_shown() {
+    let beluga = Instance::new("volume");
+    let words = ["run", "--dry-run", "-n", "team", "-v", "data:/d", "busybox"];
+    let (code, text, err) = beluga.run(&words);
+    assert_eq!(code, 0, "{err}");
+    assert!(text.contains("kind: PersistentVolumeClaim"), "{text}");
+    assert!(text.contains("claimName: data"), "{text}");
+    let (code, text, err) = beluga.run(&[&words[..], &["-o", "json"]].concat());
+    assert_eq!(code, 0, "{err}");
+    let list: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(list["items"][0]["kind"], "PersistentVolumeClaim");
+    assert_eq!(list["items"][1]["kind"], "Pod");
+    // One that was made with another size stays as it is: this says nothing of sizes.
+    let file = beluga.write("claim.yaml", CLAIM);
+    assert_eq!(beluga.run(&["apply", "-f", &file]).0, 0);
+    let (_, _, err) = beluga.run(&[
+        "run",
+        "-n",
+        "team",
+        "-v",
+        "data:/d",
+        "--image-pull-policy=Never",
+        "busybox",
+    ]);
+    assert!(
+        err.contains("is not present with pull policy of Never"),
+        "{err}"
+    );
+    let size = [
+        "get",
+        "pvc",
+        "-n",
+        "team",
+        "-o",
+        "jsonpath={.items[0].spec.resources.requests.storage}",
+    ];
+    assert_eq!(beluga.run(&size).1, "16Mi");
+}
+
+#[test]
+fn an_error_in_a_list_names_the_item() {
+    let beluga = Instance::new("list");
+    let pod = |name: &str, container: &str| {
+        format!(
+            "- {{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{containers: [{container}]}}}}\n"
+        )
+    };
+    let list = |items: &[String]| format!("apiVersion: v1\nkind: List\nitems:\n{}", items.concat());
+    let text = list(&[
+        pod("a", "{name: a, image: b}"),
+        pod("b", "{name: a, imag: b}"),
+    ]);
+    let file = beluga.write("typo.yaml", &text);
+    beluga.refuses(
+        &["apply", "-f", &file],
+        1,
+        &[
+            "items[1].spec.containers[0].imag: unknown field (did you mean image?)",
+            "items[1].spec.containers[0].image: required",
+        ],
+    );
+    let never = "{name: a, image: none, imagePullPolicy: Never}";
+    let file = beluga.write("image.yaml", &list(&[pod("a", never)]));
+    beluga.refuses(
+        &["apply", "-f", &file],
+        1,
+        &["items[0].spec.containers[0].image"],
+    );
+    let text = list(&[pod(
+        "a",
+        "{name: a, image: b, env: [{name: X, valueFrom: {configMapKeyRef: {name: m, key: k}}}]}",
+    )]);
+    let file = beluga.write("map.yaml", &text);
+    beluga.refuses(
+        &["apply", "-f", &file],
+        1,
+        &["items[0].spec.containers[0].env[0].valueFrom.configMapKeyRef"],
+    );
+    let file = beluga.write(
+        "names.yaml",
+        &list(&[
+            pod("a", "{name: a, image: b}"),
+            pod("a", "{name: a, image: b}"),
+        ]),
+    );
+    beluga.refuses(
+        &["apply", "-f", &file],
+        1,
+        &["items[1].metadata.name: \"a\" is the name of another pod"],
+    );
+}
+
+#[test]
+fn a_look_leaves_nothing_behind() {
+    let beluga = Instance::new("look");
+    for words in [
+        &["images"][..],
+        &["images", "--format", "{{.ID}}"],
+        &["get", "pods"],
+        &["df"],
+        &["image", "inspect", "x"],
+        &["rmi", "x"],
+        &["save", "-o", "/dev/null", "x"],
+        &["push", "x", "y"],
+        &["tag", "x", "y"],
+        &["prune", "--dry-run"],
+        &["gc", "--check"],
+        &["network", "ls"],
+        &["top"],
+        &["describe", "pods"],
+        &["doctor"],
+    ] {
+        let (_, out, err) = beluga.run(words);
+        let left: Vec<_> = std::fs::read_dir(&beluga.directory).unwrap().collect();
+        assert!(left.is_empty(), "{words:?}: {left:?}\n{out}{err}");
+    }
+}
+
+#[test]
+fn formats_of_images_are_fields_of_a_template() {
+    let beluga = Instance::new("images");
+    let fields = [
+        "invalid value '{{.Nme}}'",
+        "is not among {{.Repository}}, {{.Tag}}, {{.ID}}",
+    ];
+    beluga.refuses(&["images", "--format", "{{.Nme}}"], 2, &fields);
+    beluga.refuses(
+        &["images", "--format", "csv"],
+        2,
+        &["it is json, yaml, wide or a template of"],
+    );
+    std::fs::create_dir(beluga.directory.join("tree")).unwrap();
+    assert_eq!(beluga.run(&["build", "-t", "made:1", "tree"]).0, 0);
+    let (_, out, _) = beluga.run(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    assert_eq!(out, "made:1\n");
+    let (_, out, _) = beluga.run(&["images", "--format", r"table {{.Tag}}\t{{.Repository}}"]);
+    assert_eq!(out, "TAG   REPOSITORY\n1     made\n");
+}

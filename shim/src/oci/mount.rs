@@ -1,0 +1,103 @@
+//! Mounts of a bundle.
+
+use super::refused;
+use crate::error::ShimError;
+use beluga_runtime::engine::sandbox::HostMount;
+use oci_spec::runtime::Mount;
+use std::path::Path;
+
+/// What the guest makes itself for every container.
+const OWN: [&str; 9] = [
+    "/proc",
+    "/dev",
+    "/dev/pts",
+    "/dev/shm",
+    "/dev/mqueue",
+    "/sys",
+    "/sys/fs/cgroup",
+    "/run",
+    "/etc/hostname",
+];
+
+/// Whether an option of a mount is set.
+pub(super) fn has_option(mount: &Mount, option: &str) -> bool {
+    mount.options().iter().flatten().any(|one| one == option)
+}
+
+/// Whether somebody wants a volume where the guest has its own: containerd binds
+/// what it has made for the sandbox there as well.
+fn is_asked(destination: &str, source: &Path) -> bool {
+    let of_sandbox = match destination {
+        "/dev/shm" => "shm",
+        "/etc/hostname" => "hostname",
+        _ => return true,
+    };
+    !source.ends_with(of_sandbox)
+}
+
+/// A directory or file of the host; nothing where the guest has its own.
+pub(super) fn mount(mount: &Mount) -> Result<Option<HostMount>, ShimError> {
+    let destination = mount.destination().display().to_string();
+    let is_bound = mount.typ().as_deref() == Some("bind")
+        || has_option(mount, "bind")
+        || has_option(mount, "rbind");
+    let source = mount.source().clone().unwrap_or_default();
+    if OWN.contains(&destination.as_str()) && !(is_bound && is_asked(&destination, &source)) {
+        return Ok(None);
+    }
+    if !is_bound {
+        let kind = mount.typ().as_deref().unwrap_or_default();
+        let field = format!("mounts: {kind} at {destination}");
+        return Err(refused(
+            field,
+            "only directories and files of the host are mounted",
+        ));
+    }
+    for passing in ["shared", "rshared", "slave", "rslave"] {
+        if has_option(mount, passing) {
+            let why = "mounts of the host and of the pod's machine do not reach one another";
+            return Err(refused(format!("mounts: {passing} at {destination}"), why));
+        }
+    }
+    if !source.is_absolute() {
+        return Err(ShimError::Invalid {
+            field: "mounts.source",
+            why: format!("{} is no absolute path", source.display()),
+        });
+    }
+    Ok(Some(HostMount {
+        source,
+        destination,
+        read_only: has_option(mount, "ro"),
+        recursive: has_option(mount, "ro"),
+        follows_host: false,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_mounted_where_the_guest_has_its_own_too() {
+        let made = |kind: &str, source: &str, destination: &str| {
+            let text = serde_json::json!({
+                "type": kind, "source": source, "destination": destination, "options": ["rbind"],
+            });
+            let text = if kind == "bind" {
+                text
+            } else {
+                serde_json::json!({"type": kind, "source": source, "destination": destination})
+            };
+            let mount: Mount = serde_json::from_value(text).unwrap();
+            super::mount(&mount).unwrap().map(|mount| mount.destination)
+        };
+        assert_eq!(made("tmpfs", "tmpfs", "/run"), None);
+        assert_eq!(made("bind", "/sandboxes/x/shm", "/dev/shm"), None);
+        assert_eq!(made("bind", "/sandboxes/x/hostname", "/etc/hostname"), None);
+        for destination in ["/run", "/dev/shm", "/data"] {
+            let mounted = made("bind", "/volumes/cache", destination);
+            assert_eq!(mounted.as_deref(), Some(destination));
+        }
+    }
+}

@@ -1,0 +1,39 @@
+"""Tests of single crates that need the lab host."""
+
+import os
+import pathlib
+import tempfile
+
+from . import stories
+from .process import TARGET, quiet, run
+
+# Their names as the unit tests say them where they cannot run: `SKIPPED NAME: …`.
+DISKS, BZIMAGE = "spawn::disks", "the_bzimage_of_a_distribution_boots"
+
+
+def layer(work):
+    """The disk of the busybox image's layer, made as a pod's is."""
+    instance = {**os.environ, "BELUGA_ROOT": f"{work}/root", "BELUGA_STATE": f"{work}/state"}
+    loaded = quiet([TARGET / "release/beluga", "load", "-i", stories.IMAGES / "busybox.tar"], env=instance)
+    return next(pathlib.Path(work).glob("root/images/layers/*.erofs"), None) if loaded else None
+
+
+def check(tally, test, what, command):
+    """Runs one test there; what was skipped among the unit tests is not, when it passes here."""
+    status, said = 1, "it was not built"
+    if all(command):
+        environment = {**os.environ, "LAB_TIMEOUT": "300", "LAB_RETRIES": "1"}
+        status, said = run(["tests/lab/lab.sh", "--", *command], env=environment)
+    passed = status == 0 and "1 passed" in said and "SKIPPED" not in said
+    if tally.check(what, passed, f"exit status {status}\n{said[-2000:]}"):
+        tally.skips = [skip for skip in tally.skips if skip[0] != test]
+
+
+def run_all(tally):
+    """The agent's layers and quota on real disks; the VMM with a distribution's kernel."""
+    tally.stage("tests that need the lab host")
+    agent = stories.binary("-p", "beluga-agent", "--bin", "beluga-agent")
+    with tempfile.TemporaryDirectory(prefix="beluga-disks-", dir=TARGET) as work:
+        check(tally, DISKS, "layers and quota on real disks", ["tests/disks.sh", agent, layer(work)])
+    vmm = stories.binary("-p", "beluga-vmm", "--test", "tiny")
+    check(tally, BZIMAGE, "a distribution's bzImage boots", [vmm, BZIMAGE])

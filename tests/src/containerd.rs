@@ -1,0 +1,137 @@
+//! A containerd of a story's own, which runs pods through the built shim.
+
+use crate::{Beluga, Ran, SOON, eventually, image, run, run_with_input};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// The name under which containerd finds the shim.
+const RUNTIME: &str = "io.containerd.beluga.v2";
+
+/// What busybox is called once its archive is imported.
+pub const BUSYBOX: &str = "docker.io/library/busybox:latest";
+
+/// Debian's containerd with a root, a state and a configuration of its own, and
+/// busybox in it; ended when it is dropped.
+#[derive(Debug)]
+pub struct Containerd {
+    place: TempDir,
+    child: Child,
+    /// Where its pods are on record.
+    pub beluga: Beluga,
+}
+
+impl Containerd {
+    /// Starts one and imports busybox. `more` stands at the end of its configuration.
+    #[must_use]
+    pub fn start(more: &str) -> Self {
+        // overlayfs does not lie on overlayfs, which a lab host's root is.
+        let place = tempfile::Builder::new().prefix("ctd-").tempdir_in("/run");
+        let place = place.expect("a place in /run");
+        let at = place.path().display();
+        let config = format!(
+            "version = 2\nroot = \"{at}/root\"\nstate = \"{at}/state\"\n{more}\n\
+             [grpc]\n  address = \"{at}/c.sock\"\n[ttrpc]\n  address = \"{at}/c.sock.ttrpc\"\n"
+        );
+        std::fs::write(place.path().join("config.toml"), config).expect("a file");
+        let beluga = Beluga::fresh();
+        let log = std::fs::File::create(place.path().join("log")).expect("a file");
+        let child = Command::new("containerd")
+            .arg("-c")
+            .arg(place.path().join("config.toml"))
+            .env("BELUGA_ROOT", beluga.root())
+            .env("BELUGA_STATE", beluga.state())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("containerd is installed");
+        let containerd = Self {
+            place,
+            child,
+            beluga,
+        };
+        eventually("containerd answers", || {
+            (containerd.ctr(&["version"]).code == 0).then_some(())
+        });
+        let imported = containerd.ctr(&["image", "import", &image("busybox")]);
+        imported.ok().says(BUSYBOX);
+        containerd
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("ctr");
+        command.arg("-a").arg(self.place.path().join("c.sock"));
+        command.args(args);
+        command
+    }
+
+    /// Runs `ctr`.
+    pub fn ctr(&self, args: &[&str]) -> Ran {
+        run(&mut self.command(args), SOON * 2)
+    }
+
+    /// The same, with input.
+    pub fn feed(&self, args: &[&str], input: &[u8]) -> Ran {
+        run_with_input(&mut self.command(args), input.to_vec(), SOON * 2)
+    }
+
+    /// `ctr run` of busybox with the shim; `more` are its options.
+    pub fn run(&self, more: &[&str], name: &str, line: &str) -> Ran {
+        let before = ["run", "--runtime", RUNTIME];
+        let after = [BUSYBOX, name, "/bin/sh", "-c", line];
+        self.ctr(&[&before[..], more, &after[..]].concat())
+    }
+
+    /// Waits until a task is said to be so.
+    pub fn until(&self, task: &str, state: &str) {
+        eventually(&format!("{task} is {state}"), || {
+            let all = self.ctr(&["task", "ls"]).ok().out;
+            let mut lines = all.lines();
+            lines
+                .any(|line| line.starts_with(task) && line.ends_with(state))
+                .then_some(())
+        });
+    }
+
+    /// Asserts that nothing of any task is there: no process, mount or record.
+    #[track_caller]
+    pub fn is_clean(&self) {
+        self.beluga.is_clean();
+        let mounts = std::fs::read_to_string("/proc/mounts").expect("it is always there");
+        let at = self.place.path().display().to_string();
+        let left: Vec<&str> = mounts.lines().filter(|line| line.contains(&at)).collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert_eq!(self.shims(), Vec::<i32>::new(), "shims are left");
+    }
+
+    /// The processes that serve its pods.
+    #[must_use]
+    pub fn shims(&self) -> Vec<i32> {
+        let socket = self.place.path().join("c.sock");
+        let entries = std::fs::read_dir("/proc").expect("it is always there");
+        let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let is_ours = |pid: &i32| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+            line.is_ok_and(|line| {
+                line.contains("containerd-shim-beluga-v2")
+                    && line.contains(&socket.display().to_string())
+            })
+        };
+        numbers.filter(is_ours).collect()
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.place.path().join("log"));
+            eprintln!("--- containerd\n{}", log.unwrap_or_default());
+            let _ = self.ctr(&["task", "ls"]);
+        }
+        for pid in self.shims() {
+            let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,63 @@
+//! containerd runs containers in microVMs: Debian's containerd, its `ctr`, and the
+//! built shim.
+
+use beluga_tests::containerd::Containerd;
+use beluga_tests::eventually;
+
+/// Runs until it is told to end, which it does at once.
+const WAITS: &str = "trap 'exit 9' TERM; while :; do sleep 1 & wait; done";
+
+#[test]
+fn ctr_runs_a_container_to_its_end_and_leaves_nothing() {
+    let containerd = Containerd::start("");
+    let line = "echo out; echo err >&2; touch /x && ls /; exit 37";
+    let ran = containerd.run(&["--rm"], "ends", line).exits(37);
+    assert!(
+        ran.out.starts_with("out\n") && ran.out.contains("\nx\n"),
+        "{ran}"
+    );
+    ran.complains("err");
+    let refused = containerd.run(&["--net-host"], "refused", "true");
+    refused.exits(1).complains("hostNetwork is not supported");
+    eventually("the shims have gone", || {
+        containerd.shims().is_empty().then_some(())
+    });
+    containerd.is_clean();
+}
+
+#[test]
+fn a_task_is_asked_things_while_it_runs() {
+    let containerd = Containerd::start("");
+    containerd.run(&["-d"], "waits", WAITS).ok();
+    containerd.until("waits", "RUNNING");
+    let exec = |id: &'static str, line: &'static str| {
+        let args = [
+            "task",
+            "exec",
+            "--exec-id",
+            id,
+            "waits",
+            "/bin/sh",
+            "-c",
+            line,
+        ];
+        containerd.ctr(&args)
+    };
+    exec("one", "echo in it; exit 5").exits(5).says("in it");
+    let cat = ["task", "exec", "--exec-id", "two", "waits", "cat"];
+    containerd
+        .feed(&cat, b"back and forth\n")
+        .ok()
+        .says("back and forth");
+    let metrics = containerd.ctr(&["task", "metrics", "waits"]).ok();
+    metrics.says("memory.usage").says("pids.current");
+    containerd
+        .ctr(&["task", "kill", "-s", "TERM", "waits"])
+        .ok();
+    containerd.until("waits", "STOPPED");
+    containerd
+        .ctr(&["task", "delete", "waits"])
+        .complains("exit code 9");
+    containerd.is_clean();
+    containerd.ctr(&["container", "delete", "waits"]).ok();
+}
