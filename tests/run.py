@@ -16,7 +16,7 @@ import sys
 
 sys.dont_write_bytecode = True
 
-from gate import boots, front, inside, registry, source, stories, time_limit
+from gate import boots, front, inside, registry, source, stories, time_limit, units
 from gate.process import ROOT, quiet, run
 from gate.tally import Tally
 
@@ -46,6 +46,20 @@ MUST_NOT_LINK = {
     "beluga-shim": {"kvm-ioctls", "vm-memory"},
     "beluga-tests": {"k8s-openapi"},
 }
+
+
+def caches(tally):
+    """What a machine is to have before its first gate, and keeps for the next."""
+    tally.stage("set-up and caches")
+    if not quiet(["scripts/setup.sh"]):
+        tally.check("set-up of this machine", False)
+    if not (CACHE / "tools/bin/cargo-deny").exists():
+        print("  building cargo-deny once, for the cache (about 5 minutes)", flush=True)
+        quiet(["cargo", "install", "cargo-deny", "--version", DENY_VERSION, "--locked", "-q", "--root",
+               CACHE / "tools"])
+    tally.check("the guest kernel", run(["rootfs/build.sh", "kernel"])[0] == 0)
+    if not quiet(["tests/lab/lab.sh", "--able"]):
+        tally.check("the lab host", run(["tests/lab/prepare.sh"])[0] == 0)
 
 
 def dependencies(tally):
@@ -82,20 +96,11 @@ def deny(tally):
     """Licences, duplicates and sources; the advisory database needs the internet."""
     tools = CACHE / "tools"
     if not (tools / "bin/cargo-deny").exists():
-        print("  building cargo-deny once, for the cache (about 5 minutes)", flush=True)
-        if not quiet(["cargo", "install", "cargo-deny", "--version", DENY_VERSION, "--locked", "-q", "--root", tools]):
-            tally.skips.append(("licences, sources and bans", "cargo-deny could not be built here"))
-            return
+        tally.skips.append(("licences, sources and bans", "cargo-deny could not be built here"))
+        return
     tally.check("licences, sources and bans", quiet(
         [tools / "bin/cargo-deny", "--offline", "-L", "error", "check", "licenses", "bans", "sources"]))
     tally.skips.append(("advisories", "the advisory database is fetched from the internet: `cargo deny check`"))
-
-
-def unit_tests(tally):
-    tally.stage("unit, property and bounded fuzz tests")
-    status, output = run(["cargo", "test", "--locked", "--workspace", "--no-fail-fast"])
-    ran = tally.libtest(output)
-    tally.check("unit tests ran and ended well", status == 0 and ran > 0, f"exit status {status}, {ran} tests")
 
 
 def build(tally):
@@ -114,12 +119,11 @@ def main():
     soak = "--soak" in arguments
     filters = [a for a in arguments if a != "--soak"]
     tally, clock = Tally(), time_limit.Clock()
-    tally.stage("set-up")
-    if not quiet(["scripts/setup.sh"]):
-        tally.check("set-up of this machine", False)
+    with clock.apart():
+        caches(tally)
     if not soak and not filters:
         static_checks(tally)
-        unit_tests(tally)
+        units.run_all(tally)
     build(tally)
     if not filters:
         # The kernel costs 12 CPU-minutes.

@@ -14,7 +14,7 @@ from unittest import mock
 
 import readme
 
-from . import source, stories, time_limit
+from . import source, stories, time_limit, units
 from .process import children
 from .tally import Tally
 
@@ -160,6 +160,34 @@ class Rules(unittest.TestCase):
             with contextlib.redirect_stdout(io.StringIO()):
                 time_limit.judge(tally, seconds, others)
             self.assertEqual((len(tally.failures), len(tally.skips)), (failures, skips))
+
+    def test_what_a_machine_does_once_is_not_counted(self):
+        clock, tally = time_limit.Clock(), Tally()
+        with mock.patch.object(time_limit.time, "time", side_effect=[1000, 1600, clock._began + 2900]), \
+                contextlib.redirect_stdout(io.StringIO()):
+            with clock.apart():
+                pass
+            clock.check(tally)
+        self.assertEqual((tally.passed, tally.failures), (1, []))
+
+    def test_a_unit_test_that_fails_by_chance_is_run_alone_and_named(self):
+        output = ("test a::b ... ok\ntest a::c ... FAILED\ntest result: FAILED. 1 passed; 1 failed; 0 ignored;\n"
+                  "error: test failed, to rerun pass `-p x --lib`\n")
+        for alone, status, unsteady in (("test a::c ... ok\n", 0, 1), ("test a::c ... FAILED\n", 101, 0), ("", 0, 0)):
+            tally, asked = Tally(), []
+            tally.libtest(output)
+            run = lambda command, alone=alone, status=status: asked.append(command) or (status, alone)
+            with mock.patch.object(units, "run", run), contextlib.redirect_stdout(io.StringIO()):
+                self.assertEqual(units.once_more(tally, output), bool(unsteady))
+            self.assertEqual(asked[0][3:], ["-p", "x", "--lib", "--", "--exact", "--test-threads=1", "a::c"])
+            self.assertEqual((tally.passed, len(tally.failures), len(tally.notes)), (1 + unsteady, 1 - unsteady, unsteady))
+
+    def test_many_failures_or_a_crash_are_no_chance(self):
+        crash = "running 3 tests\nerror: test failed, to rerun pass `-p x --lib`\n"
+        many = "".join(f"test t{n} ... FAILED\n" for n in range(4)) + crash
+        for output in (crash, many):
+            with mock.patch.object(units, "run", side_effect=AssertionError):
+                self.assertFalse(units.once_more(Tally(), output))
 
     def test_a_transcript_is_compared_by_the_words_that_every_run_has(self):
         shown = ["# a title", "$ look", "ok  kvm  nested", "disk  44 MiB free", "$ go", "done in 3 s"]
