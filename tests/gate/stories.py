@@ -31,20 +31,25 @@ SILENT = 15 * 60
 # So many failures may be chance, under an emulator; more are not.
 CHANCE = 2
 # What a story takes there, in seconds: those worth knowing, and the others.
-TAKES = {"shared_image::two_pods_of_one_image_have_it_once": 60,
+TAKES = {"shared_image::two_pods_of_one_image_have_it_once": 260,
+         "conformance::b01_conformance": 170,
+         "readme::every_command_of_readme_does_what_readme_says": 170,
          "restarts::b11_a_container_that_crashes_sixty_times_leaves_nothing_behind": 50,
          "guest::clock::the_clock_is_right_after_ten_seconds_without_a_cpu": 25,
-         "patterns::b42_web_app_and_database_are_one_pod": 100,
-         "exec::soak::a_gibibyte_arrives_unchanged": 140,
-         "idle::an_idle_pod_gives_half_a_gibibyte_of_page_cache_back_to_the_host": 60}
-TAKES_MOSTLY = 6
+         "patterns::b42_web_app_and_database_are_one_pod": 140,
+         "exec::soak::a_gibibyte_arrives_unchanged": 490,
+         "idle::an_idle_pod_gives_half_a_gibibyte_of_page_cache_back_to_the_host": 80}
+# The others by module, which boot pods of their own or load them with work.
+MODULES = dict.fromkeys(["change", "config", "fidelity", "guest", "lifecycle", "logical_host", "networks", "policy",
+                         "port_forward", "privilege", "probes", "restarts", "shim", "workloads"], 20)
+TAKES_MOSTLY = 10
 # tests/lab/lab.sh: the lab host did not come up, or died under the command.
 LAB_DIED = 125
 LAB_GAVE_UP = 124
 # libtest: a test has failed.
 TEST_FAILED = 101
 # How many of the slowest stories the summary names.
-SLOWEST = 5
+SLOWEST = 15
 
 
 class Log:
@@ -150,7 +155,7 @@ def shares(names):
         modules.setdefault(name.partition("::")[0], []).append(name)
 
     def takes(some):
-        return sum(TAKES.get(name, TAKES_MOSTLY) for name in some)
+        return sum(TAKES.get(name, MODULES.get(name.partition("::")[0], TAKES_MOSTLY)) for name in some)
 
     parts = [[] for _ in range(LABS)]
     for module in sorted(modules.values(), key=takes, reverse=True):
