@@ -36,6 +36,7 @@ mod stats;
 mod stream;
 mod sys;
 mod termination;
+mod variables;
 mod watch;
 
 use agent::{Agent, End};

@@ -4,6 +4,7 @@
 use crate::ContainerId;
 use crate::bytes::Bytes;
 use crate::probe::ProbeSpec;
+use crate::variable::FileVariable;
 use serde::{Deserialize, Serialize};
 
 /// One container to run.
@@ -21,6 +22,10 @@ pub struct ContainerSpec {
     pub read_only_root: bool,
     /// The process.
     pub process: ExecSpec,
+    /// Variables that are read from files when it starts: placeholders in its
+    /// process, its probes and the commands that are run in it later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub file_variables: Vec<FileVariable>,
     /// Volumes to mount, in order of destination depth.
     pub mounts: Vec<MountSpec>,
     /// Volumes that it sees as block devices.

@@ -26,6 +26,7 @@ pub mod id;
 pub mod pod;
 pub mod probe;
 pub mod stamp;
+pub mod variable;
 pub mod vm;
 
 pub use agent::{

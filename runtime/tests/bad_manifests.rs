@@ -279,10 +279,10 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: a\n    image: b\n    env:\n    - {name: A, value: x, valueFrom: {fieldRef: {fieldPath: metadata.name}}}\n    - {name: B, valueFrom: {}}\n    - {name: C, valueFrom: {fieldRef: {fieldPath: metadata.labels, apiVersion: v2}}}\n    - {name: D, valueFrom: {fieldRef: {fieldPath: \"spec.x['y']\"}}}\n    - {name: E, valueFrom: {resourceFieldRef: {resource: limits.gpu, divisor: 3, containerName: z}}}\n    - {name: F, valueFrom: {secretKeyRef: {name: s, key: k/l}, configMapKeyRef: {key: k}}}\n    - {name: G, valueFrom: {fileKeyRef: {key: k, path: p, volumeName: v}}}\n    envFrom:\n    - {prefix: \"a=\"}\n    - {configMapRef: {name: m}, secretRef: {name: s}}\n",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: a\n    image: b\n    env:\n    - {name: A, value: x, valueFrom: {fieldRef: {fieldPath: metadata.name}}}\n    - {name: B, valueFrom: {}}\n    - {name: C, valueFrom: {fieldRef: {fieldPath: metadata.labels, apiVersion: v2}}}\n    - {name: D, valueFrom: {fieldRef: {fieldPath: \"spec.x['y']\"}}}\n    - {name: E, valueFrom: {resourceFieldRef: {resource: limits.gpu, divisor: 3, containerName: z}}}\n    - {name: F, valueFrom: {secretKeyRef: {name: s, key: k/l}, configMapKeyRef: {key: k}}}\n    - {name: G, valueFrom: {fileKeyRef: {key: k=, path: ../p, volumeName: v}}}\n    envFrom:\n    - {prefix: \"a=\"}\n    - {configMapRef: {name: m}, secretRef: {name: s}}\n",
         &[
             "9:27: spec.containers[0].env[0].valueFrom: cannot be used together with a value",
-            "10:17: spec.containers[0].env[1].valueFrom: required: fieldRef, resourceFieldRef, configMapKeyRef or secretKeyRef",
+            "10:17: spec.containers[0].env[1].valueFrom: required: fieldRef, resourceFieldRef, configMapKeyRef, secretKeyRef or fileKeyRef",
             "11:51: spec.containers[0].env[2].valueFrom.fieldRef.fieldPath: \"metadata.labels\" is not one of metadata.name, metadata.namespace, metadata.uid, spec.nodeName, spec.serviceAccountName, status.podIP, status.podIPs, status.hostIP, status.hostIPs, metadata.labels['KEY'], metadata.annotations['KEY']",
             "11:80: spec.containers[0].env[2].valueFrom.fieldRef.apiVersion: \"v2\" is not one of v1 (did you mean v1?)",
             "12:51: spec.containers[0].env[3].valueFrom.fieldRef.fieldPath: spec.x has no keys in brackets",
@@ -292,7 +292,9 @@ const CASES: &[(&str, &[&str])] = &[
             "14:17: spec.containers[0].env[5].valueFrom: only one of its fields may be there",
             "14:58: spec.containers[0].env[5].valueFrom.secretKeyRef.key: \"k/l\" must be letters, digits, '-', '_' and '.'",
             "14:64: spec.containers[0].env[5].valueFrom.configMapKeyRef.name: required",
-            "15:29: spec.containers[0].env[6].valueFrom.fileKeyRef: not supported yet",
+            "15:47: spec.containers[0].env[6].valueFrom.fileKeyRef.key: \"k=\" must be printable ASCII characters without '='",
+            "15:57: spec.containers[0].env[6].valueFrom.fileKeyRef.path: \"../p\" must not begin with '..'",
+            "15:75: spec.containers[0].env[6].valueFrom.fileKeyRef.volumeName: \"v\" is not a volume of the pod (spec.volumes declares them)",
             "17:7: spec.containers[0].envFrom[0]: required: configMapRef or secretRef",
             "17:16: spec.containers[0].envFrom[0].prefix: \"a=\" must be printable ASCII characters without '='",
             "18:7: spec.containers[0].envFrom[1]: only one of configMapRef and secretRef may be there",

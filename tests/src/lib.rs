@@ -3,8 +3,8 @@
 //!
 //! A story is a `#[test]` in `stories/`: at most fifteen lines, one behaviour,
 //! no sleep. What it needs of a running pod it asks [`Beluga`] and [`Pod`];
-//! when it fails, the fixture shows the pod's description, its logs and the
-//! guest's console. A story that cannot run where it is calls [`skip`], which
+//! when it fails, the fixture shows the pod's description, with the guest's
+//! console where its machine has ended, and its logs. A story that cannot run where it is calls [`skip`], which
 //! is counted and printed by the runner; returning early without it is a bug.
 #![forbid(unsafe_code)]
 

@@ -116,6 +116,14 @@ spec:
     - {name: HOST_IP, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}
     - {name: MILLIS, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1m}}}
     - {name: MEBI, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1Mi}}}
+    - {name: ADDRESS, valueFrom: {fileKeyRef: {volumeName: data, path: told/env, key: DB_ADDRESS}}}
+    - {name: GONE, valueFrom: {fileKeyRef: {volumeName: data, path: told/env, key: X, optional: true}}}
+    - {name: URL, value: 'db://$(ADDRESS)/$(GONE)'}
+  initContainers:
+  - name: tell
+    image: busybox
+    command: [sh, -c, 'mkdir /data/told && echo \"DB_ADDRESS = ''a  b''\" > /data/told/env']
+    volumeMounts: [{name: data, mountPath: /data}]
 ";
 
 const FILLED_WITH: &str = "
@@ -159,6 +167,11 @@ fn b13_variables_come_from_objects_and_from_the_pod_itself() {
         pod.field("/metadata/uid")
     );
     pod.sh("told", "ping -c 1 $HOST_IP");
+    // What a file had when the container started, also for commands beside it.
+    assert_eq!(
+        pod.sh("told", "echo \"$ADDRESS|${GONE-none}|$URL\""),
+        "a  b|none|db://a  b/$(GONE)"
+    );
     let described = shared().run(["describe", "pod", "filled"]).ok();
     assert!(!described.out.contains("s3cret"), "{described}");
 }

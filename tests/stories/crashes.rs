@@ -181,6 +181,7 @@ fn boot_fails(variable: &str, content: &[u8], manifest: &str) -> beluga_tests::R
     std::fs::write(&file, content).expect("root is writable");
     let mut command = beluga.command(["run", "-f", "-"]);
     command.env(variable, &file);
+    command.env("BELUGA_BOOT_TIMEOUT", "30");
     let ran = beluga_tests::run_with_input(
         &mut command,
         manifest.as_bytes().to_vec(),
@@ -223,6 +224,58 @@ fn a_guest_kernel_that_panics_shows_its_console() {
         .complains("Kernel panic");
 }
 
+/// A cpio archive of files, each with its mode.
+fn archive(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for &(name, mode, content) in files.iter().chain([&("TRAILER!!!", 0, &b""[..])]) {
+        let (size, named) = (content.len(), name.len() + 1);
+        let numbers = [0, mode as usize, 0, 0, 1, 0, size, 0, 0, 0, 0, named, 0];
+        out.extend_from_slice(b"070701");
+        out.extend(
+            numbers
+                .iter()
+                .flat_map(|number| format!("{number:08x}").into_bytes()),
+        );
+        for part in [[name.as_bytes(), b"\0"].concat(), content.to_vec()] {
+            out.extend(part);
+            out.resize(out.len().next_multiple_of(4), 0);
+        }
+    }
+    out
+}
+
+#[test]
+fn a_guest_that_hangs_shows_its_console() {
+    let busybox = std::fs::read("/bin/busybox").expect("Debian's busybox-static");
+    let init = "#!/busybox sh\n/busybox mknod /log c 1 11\n\
+                echo '<3>what init waits for never comes' > /log\nexec /busybox sleep 600\n";
+    let files: [(&str, u32, &[u8]); 2] = [
+        ("busybox", 0o100_755, &busybox),
+        ("init", 0o100_755, init.as_bytes()),
+    ];
+    boot_fails(
+        "BELUGA_INITRAMFS",
+        &archive(&files),
+        &one("hangs", "Never", "true"),
+    )
+    .complains("hangs while booting the guest kernel (30 s)")
+    .complains("what init waits for never comes");
+}
+
+#[test]
+fn a_guest_kernel_that_panics_later_fails_its_pod_with_the_panic() {
+    let beluga = Beluga::with_busybox();
+    let privileged = "    securityContext: {privileged: true}\n";
+    let pod = beluga.pod(&(one("crashed", "Always", "sleep 600") + privileged));
+    pod.try_exec("main", &["sh", "-c", "echo c > /proc/sysrq-trigger"]);
+    pod.eventually("failed", |status| status["reason"] == "GuestKernelPanic");
+    let described = beluga.run(["describe", "pod", "crashed"]).ok();
+    described.says("sysrq triggered crash");
+    beluga.is_clean();
+    pod.delete();
+    beluga.is_clean();
+}
+
 /// A pod whose container may have `memory` only, and so the machine little more.
 fn tiny(name: &str, memory: &str, line: &str) -> String {
     let limit = format!("    resources: {{limits: {{memory: {memory}}}}}\n");
@@ -239,6 +292,7 @@ fn a_machine_too_small_for_its_kernel_is_told_with_the_sum() {
         &archive,
         &tiny("no-room", "1Mi", "true"),
     )
+    .complains("failed while starting the virtual machine: ")
     .complains("MiB of memory and needs at least")
     .complains("for the initramfs")
     .complains("larger resources.limits.memory");

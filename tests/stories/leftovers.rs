@@ -54,6 +54,27 @@ fn b04_gc_ends_a_pod_whose_directory_was_removed_by_hand() {
 }
 
 #[test]
+fn b04_gc_takes_stray_mounts_away_and_not_what_is_mounted() {
+    let beluga = Beluga::fresh();
+    let [host, entry] = [
+        beluga.root().join("of-the-host"),
+        beluga.state().join("mounts/stray/data"),
+    ];
+    for directory in [&host, &entry] {
+        std::fs::create_dir_all(directory).expect("a directory");
+    }
+    std::fs::write(host.join("kept"), "kept").expect("written");
+    let mut mount = Command::new("mount");
+    run(mount.arg("--bind").args([&host, &entry]), SOON).ok();
+    beluga.run(["gc", "--check"]).exits(1).says("mounts below ");
+    beluga.run(["gc"]).ok().says("removed: mounts below ");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("Linux");
+    assert!(!mounts.contains(&entry.display().to_string()), "{mounts}");
+    assert!(host.join("kept").exists() && !entry.exists());
+    beluga.is_clean();
+}
+
+#[test]
 fn b09_a_pod_is_deleted_by_force_though_its_supervisor_stands_still() {
     let beluga = Beluga::with_busybox();
     let pod = sleeper(&beluga, "silent");

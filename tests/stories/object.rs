@@ -2,6 +2,7 @@
 
 use crate::lifecycle::one;
 use beluga_tests::{Beluga, Common, SOON, image, run, shared};
+use std::process::Command;
 
 /// A pod of two containers: one has said its lines, the other stays.
 static SPEAKER: Common = Common::new(2, || {
@@ -167,6 +168,24 @@ fn images_are_loaded_listed_and_removed() {
 fn doctor_tells_what_the_host_can_do() {
     let said = shared().run(["doctor"]).ok().says("kvm").says("cgroup");
     said.says("-beluga, ").says("agent 0.");
+}
+
+#[test]
+fn doctor_names_what_a_host_lacks() {
+    let other = Beluga::fresh();
+    let root = other.root().display().to_string();
+    let changes = format!(
+        "mount -t tmpfs none /sys/fs/cgroup && mount --bind /dev/null /dev/net/tun && \
+         mkdir -p {root} && mount -t tmpfs -o ro none {root} && exec beluga doctor"
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &changes]);
+    let said = run(command.env("BELUGA_ROOT", &root), SOON).exits(1);
+    said.says("v2 is not mounted on /sys/fs/cgroup")
+        .says("systemd.unified_cgroup_hierarchy=1")
+        .says("/dev/net/tun is another device")
+        .says("cannot be written: Read-only file system")
+        .says("move it with --root and --state");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::spawn::{
     self, DeviceNode, FileMount, ImageMount, LayerMount, Place, RootPlan, SpawnPlan, VolumeMount,
     Writable,
 };
+use crate::variables::Values;
 use beluga_proto::agent::StdioNonces;
 use beluga_proto::copy::CopySpec;
 use beluga_proto::{ContainerId, ContainerSpec, ExecId, ExecSpec, Fault, FaultCode};
@@ -19,10 +20,12 @@ impl Agent {
     pub(super) fn start(
         &mut self,
         caller: Caller,
-        spec: ContainerSpec,
+        mut spec: ContainerSpec,
         nonces: StdioNonces,
     ) -> Result<(), Fault> {
         self.pod.admit_container(&spec.id)?;
+        let variables = Values::read(&spec.file_variables, &self.storage.volumes)?;
+        variables.put_into(&mut spec);
         let mut plan = self.plan(&spec)?;
         let group = Cgroup::named(spec.id.as_str());
         group.create(&spec.cgroup).map_err(failed)?;
@@ -33,6 +36,7 @@ impl Agent {
             streams: Default::default(),
             oom_kills: 0,
             give_up_at: None,
+            variables,
         };
         let begun = self.begin(caller, &spec, &mut plan, nonces, container);
         begun.map_err(|(fault, container)| {
@@ -185,12 +189,15 @@ impl Agent {
         caller: Caller,
         container: ContainerId,
         exec: ExecId,
-        (process, copy): (ExecSpec, Option<CopySpec>),
+        (mut process, copy): (ExecSpec, Option<CopySpec>),
         nonces: StdioNonces,
     ) -> Result<(), Fault> {
         let first = self.pod.admit_exec(&container, &exec)?;
         let group = match self.containers.get(&container) {
-            Some(container) => container.cgroup.clone(),
+            Some(container) => {
+                container.variables.put_into_process(&mut process);
+                container.cgroup.clone()
+            }
             None => {
                 let message = "cannot run a command: the container has no cgroup";
                 return Err(Fault::new(FaultCode::Internal, message));

@@ -24,6 +24,7 @@ use crate::setup::Storage;
 use crate::spawn::Spawning;
 use crate::stream::Streams;
 use crate::sys;
+use crate::variables::Values;
 use crate::watch::Watches;
 use beluga_proto::agent::StdioNonces;
 use beluga_proto::{CONTROL_PORT, ContainerId, ExecId, Fault, Stamp};
@@ -74,6 +75,8 @@ struct Container {
     oom_kills: u64,
     /// When to report its end although processes are left.
     give_up_at: Option<Instant>,
+    /// What files said when it started.
+    variables: Values,
 }
 
 /// What a command beside a container's own process holds.

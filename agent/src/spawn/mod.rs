@@ -51,6 +51,7 @@ pub use plan::{
     DeviceNode, FileMount, ImageMount, LayerMount, Place, RootPlan, SpawnPlan, VolumeMount,
     Writable,
 };
+pub use resolve::{Boundary, PathError, existing};
 
 use crate::sys::spawn::{Launch, launch, make_read_only};
 use beluga_proto::Fault;

@@ -11,6 +11,7 @@ use beluga_proto::container::{DeviceSpec, Seccomp, TerminalSize};
 use beluga_proto::copy::CopySpec;
 use beluga_proto::pod::{VolumeKind, VolumeSetup};
 use beluga_proto::probe::{Handler, HookKind, ProbeKind};
+use beluga_proto::variable::{self, FileVariable};
 use beluga_proto::*;
 use std::collections::BTreeMap;
 
@@ -29,7 +30,7 @@ fn requests() {
             offset: 4096,
         })
     };
-    let requests: [(&str, Request); 21] = [
+    let requests: [(&str, Request); 22] = [
         ("setup", Request::Setup(Box::new(setup()))),
         (
             "add_layers",
@@ -166,6 +167,7 @@ fn requests() {
         ),
         ("connect", Request::Connect { port: 80, stdio }),
         ("start_strict", strict_start()),
+        ("start_file_variables", start_with_files()),
     ];
     for (id, (name, request)) in (1..).zip(requests) {
         check(
@@ -388,6 +390,23 @@ fn detailed_stats() -> PodStats {
         cards: "eth0".into(),
         disk: Some(disk),
         ..stats
+    }
+}
+
+/// A container that waits for what files say.
+fn start_with_files() -> Request {
+    let mut spec = spec();
+    spec.process.env = vec![format!("ADDRESS={}", variable::placeholder(0))];
+    spec.file_variables = vec![FileVariable {
+        name: "ADDRESS".into(),
+        volume: "data".into(),
+        path: "a/env".into(),
+        key: "DB".into(),
+        optional: true,
+    }];
+    Request::Start {
+        spec: Box::new(spec),
+        stdio: StdioNonces::default(),
     }
 }
 

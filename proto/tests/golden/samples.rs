@@ -99,6 +99,7 @@ pub fn spec() -> ContainerSpec {
         writable_limit: Some(1 << 30),
         read_only_root: false,
         process: process(),
+        file_variables: Vec::new(),
         devices: Vec::new(),
         mounts: vec![MountSpec {
             volume: "data".into(),

@@ -220,7 +220,9 @@ fn tun() -> Finding {
         .write(true)
         .open("/dev/net/tun")
     {
-        Ok(_) => Finding::new(NAME, Grade::Good, "/dev/net/tun"),
+        Ok(file) if is_tun(&file) => Finding::new(NAME, Grade::Good, "/dev/net/tun"),
+        Ok(_) => Finding::new(NAME, Grade::Bad, "/dev/net/tun is another device")
+            .advise("rm /dev/net/tun; mknod /dev/net/tun c 10 200"),
         Err(error) => Finding::new(
             NAME,
             Grade::Bad,
@@ -231,6 +233,13 @@ fn tun() -> Finding {
             _ => "modprobe tun",
         }),
     }
+}
+
+/// Whether it is the device that makes taps (10, 200 in the kernel's
+/// Documentation/admin-guide/devices.txt).
+fn is_tun(file: &fs::File) -> bool {
+    let device = rustix::fs::makedev(10, 200);
+    rustix::fs::fstat(file).is_ok_and(|stat| stat.st_rdev == device)
 }
 
 fn mke2fs() -> Finding {

@@ -178,6 +178,11 @@ pub fn variable(name: &str, value: &EnvValue) -> String {
                 key.key, key.kind, key.name
             )
         }
+        EnvValue::From(ValueSource::File(file)) => {
+            let optional = if file.optional { ", optional" } else { "" };
+            let (key, path, volume) = (&file.key, &file.path, &file.volume);
+            format!("{name} from {key} in file {path} of volume {volume}{optional}")
+        }
         EnvValue::From(ValueSource::Field(_)) => format!("{name} from the pod"),
         EnvValue::From(ValueSource::Resource(field)) => {
             format!("{name} from the resources of {}", field.container)

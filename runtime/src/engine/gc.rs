@@ -4,7 +4,7 @@ use super::EngineError;
 use crate::cni;
 use crate::host::lock::FileLock;
 use crate::host::rules::{self, Family};
-use crate::host::{self, HostError, cgroup, network, process, resolver};
+use crate::host::{self, HostError, cgroup, mounts, network, process, resolver};
 use crate::path_error::PathError;
 use crate::plan::HostStep;
 use crate::settings::Settings;
@@ -45,7 +45,9 @@ pub async fn gc(settings: &Settings, check: bool) -> Result<Vec<Leftover>, Engin
     sweep.processes(&seen);
     sweep.directories(&seen);
     sweep.cni(&seen);
-    sweep.network(&seen)?;
+    let steps = sweep.live_steps()?;
+    sweep.network(&seen, &steps)?;
+    sweep.mounts(&seen, &steps);
     sweep.cgroups(&seen);
     sweep.names(&seen);
     Ok(sweep.found)
@@ -62,6 +64,8 @@ struct Seen {
     interfaces: Vec<String>,
     tables: Vec<(Family, String)>,
     names: Vec<PathBuf>,
+    /// Directories in which files of the host are mounted.
+    mounts: Vec<PathBuf>,
 }
 
 impl Seen {
@@ -79,6 +83,7 @@ impl Seen {
                 .iter()
                 .flat_map(|namespace| entries(namespace))
                 .collect(),
+            mounts: entries(&settings.state.join("mounts")),
         })
     }
 }
@@ -223,11 +228,10 @@ impl Sweep<'_> {
             .cloned()
             .collect();
         for uid in ended {
-            let scratch = settings.pod_dir(&uid).join("scratch.img");
-            if scratch.exists() {
-                self.found(format!("disk {}", scratch.display()), || {
-                    remove_file(&scratch)
-                });
+            let of_pod = entries(&settings.pod_dir(&uid));
+            let is_disk = |path: &&PathBuf| path.extension().is_some_and(|word| word == "img");
+            for disk in of_pod.iter().filter(is_disk) {
+                self.found(format!("disk {}", disk.display()), || remove_file(disk));
             }
         }
     }
@@ -248,7 +252,29 @@ impl Sweep<'_> {
         }
     }
 
-    fn network(&mut self, seen: &Seen) -> Result<(), EngineError> {
+    /// What has been made on the host for pods whose VM may run.
+    fn live_steps(&self) -> Result<Vec<HostStep>, EngineError> {
+        let mut steps = Vec::new();
+        for uid in &self.known.live {
+            let definition = store::read_definition(self.settings, uid)?;
+            steps.extend(definition.into_iter().flat_map(|one| one.plan.host));
+        }
+        Ok(steps)
+    }
+
+    fn mounts(&mut self, seen: &Seen, steps: &[HostStep]) {
+        for path in &seen.mounts {
+            let is_of =
+                |step: &HostStep| matches!(step, HostStep::Mounts { path: its } if its == path);
+            if !steps.iter().any(is_of) {
+                self.found(format!("mounts below {}", path.display()), || {
+                    mounts::remove(path).map_err(HostError::from)
+                });
+            }
+        }
+    }
+
+    fn network(&mut self, seen: &Seen, steps: &[HostStep]) -> Result<(), EngineError> {
         let settings = self.settings;
         let boot_id = host::boot_id();
         for uid in &seen.addresses {
@@ -259,20 +285,16 @@ impl Sweep<'_> {
             }
         }
         let mut wanted = BTreeSet::new();
-        for uid in &self.known.live {
-            if let Some(definition) = store::read_definition(settings, uid)? {
-                for step in definition.plan.host {
-                    match step {
-                        HostStep::Bridge { name, .. } | HostStep::Publish { table: name, .. } => {
-                            wanted.insert(name);
-                        }
-                        HostStep::Tap { name, .. } => {
-                            wanted.insert(host::policy::table_of(&name));
-                            wanted.insert(name);
-                        }
-                        _ => {}
-                    }
+        for step in steps {
+            match step {
+                HostStep::Bridge { name, .. } | HostStep::Publish { table: name, .. } => {
+                    wanted.insert(name.clone());
                 }
+                HostStep::Tap { name, .. } => {
+                    wanted.insert(host::policy::table_of(name));
+                    wanted.insert(name.clone());
+                }
+                _ => {}
             }
         }
         for (family, name) in seen

@@ -4,6 +4,7 @@ use super::downward::{Facts, text};
 use super::types::{ImageFacts, Warning};
 use super::{PlanError, guest};
 use crate::spec::{ConfigObject, Container, EnvValue, ObjectKind, ValueSource, is_plain_variable};
+use beluga_proto::variable::{self, FileVariable};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where programs are looked for when the image does not say.
@@ -11,7 +12,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// The environment of a container.
 pub struct Environment {
-    /// `NAME=value`, each name once.
+    /// `NAME=value`, each name once; but one more of each that a file may have,
+    /// behind what it is otherwise.
     pub lines: Vec<String>,
     /// The container's own variables by name: the only ones that `$(VAR)`
     /// sees, as in Kubernetes.
@@ -28,8 +30,8 @@ pub fn environment(
     let mut all: Vec<(String, String)> = vec![("PATH".into(), DEFAULT_PATH.into())];
     let mut set = |name: &str, value: String| {
         match all.iter_mut().find(|(known, _)| known == name) {
-            Some((_, old)) => *old = value,
-            None => all.push((name.to_owned(), value)),
+            Some((_, old)) if !variable::is_waiting(&value) => *old = value,
+            _ => all.push((name.to_owned(), value)),
         };
     };
     set("HOSTNAME", guest::hostname(facts.spec, facts.identity));
@@ -83,18 +85,35 @@ pub fn own(
             }
         }
     }
+    let mut files = 0..;
     for (name, value) in &container.env {
         let value = match value {
             EnvValue::Text(text) => Some(expand(text, &own)),
             EnvValue::From(ValueSource::Field(field)) => Some(facts.field(field)),
             EnvValue::From(ValueSource::Resource(field)) => Some(facts.resource(field)),
             EnvValue::From(ValueSource::Key(key)) => facts.key(&container.name, key)?,
+            EnvValue::From(ValueSource::File(_)) => files.next().map(variable::placeholder),
         };
         if let Some(value) = value {
             own.insert(name.clone(), value);
         }
     }
     Ok(own)
+}
+
+/// Those that files have, in the order of their placeholders.
+pub fn file_variables(container: &Container) -> Vec<FileVariable> {
+    let one = |(name, value): &(String, EnvValue)| match value {
+        EnvValue::From(ValueSource::File(file)) => Some(FileVariable {
+            name: name.clone(),
+            volume: file.volume.clone(),
+            path: file.path.clone(),
+            key: file.key.clone(),
+            optional: file.optional,
+        }),
+        EnvValue::From(_) | EnvValue::Text(_) => None,
+    };
+    container.env.iter().filter_map(one).collect()
 }
 
 /// What an object gives as variables: name, key, value.

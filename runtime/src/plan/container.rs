@@ -15,6 +15,7 @@ use beluga_proto::container::{
     CgroupLimits, CoveredPaths, DeviceSpec, MountSpec, Rlimit, RootSpec, Seccomp, TerminalSize,
     UserSpec,
 };
+use beluga_proto::variable::is_waiting;
 use std::collections::BTreeMap;
 
 /// A terminal's size until a client tells its own.
@@ -112,6 +113,7 @@ fn template(
         writable_limit: container.resources.storage_limit,
         read_only_root: security.read_only_root,
         process: process(facts, container, image)?,
+        file_variables: command::file_variables(container),
         mounts: mounts(facts, container)?,
         devices: devices(facts.spec, container),
         cgroup: CgroupLimits {
@@ -311,6 +313,11 @@ fn sub_path(
     };
     if path.contains("$(") {
         return Err(refuse("a variable in it is not set"));
+    }
+    if is_waiting(&path) {
+        return Err(refuse(
+            "a variable in it is read from a file at the start only",
+        ));
     }
     crate::spec::sub_path(&path).map_err(refuse)?;
     Ok(path)

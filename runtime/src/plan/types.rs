@@ -7,6 +7,7 @@ use beluga_proto::agent::LayerExtent;
 use beluga_proto::container::{CgroupLimits, CoveredPaths, DeviceSpec, MountSpec, RootSpec};
 use beluga_proto::pod::Address;
 use beluga_proto::probe::{ProbeKind, ProbeSpec};
+use beluga_proto::variable::FileVariable;
 use beluga_proto::vm::{MacAddress, NetLimits, Rate};
 use beluga_proto::{ContainerId, ContainerSpec, ExecSpec, PodSetup, PodUid};
 use serde::{Deserialize, Serialize};
@@ -528,6 +529,9 @@ pub struct ContainerTemplate {
     pub read_only_root: bool,
     /// The process.
     pub process: ExecSpec,
+    /// Variables that are read from files when it starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub file_variables: Vec<FileVariable>,
     /// Volumes to mount.
     pub mounts: Vec<MountSpec>,
     /// Disks that it sees as devices.
@@ -567,6 +571,7 @@ impl ContainerTemplate {
             writable_limit: self.writable_limit,
             read_only_root: self.read_only_root,
             process: self.process.clone(),
+            file_variables: self.file_variables.clone(),
             mounts: self.mounts.clone(),
             devices: self.devices.clone(),
             cgroup: self.cgroup.clone(),

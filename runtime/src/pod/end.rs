@@ -34,6 +34,7 @@ impl Supervisor {
 
     pub(super) async fn hung(&mut self, status: Option<&VmStatus>) {
         self.boot_deadline = None;
+        self.hung_status = status.cloned();
         let stamp = status.and_then(VmStatus::last_stamp);
         let seconds = self.settings.boot_timeout.as_secs();
         let message = format!(
@@ -85,6 +86,14 @@ impl Supervisor {
             Some(machine) => machine.end(&path, oom_kills),
             None => machine::read_end(&path, None, None, oom_kills),
         };
+        // A VMM that is killed leaves no record: what it last said is kept.
+        if end.cause.is_none()
+            && let Some(status) = self.hung_status.take()
+        {
+            end.last_stamp = status.last_stamp();
+            end.reached = end.last_stamp;
+            end.console = status.console;
+        }
         if end.last_stamp.is_none() && self.said_hello {
             end.last_stamp = Some(if self.is_set_up {
                 Stamp::PodReady

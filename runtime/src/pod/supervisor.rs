@@ -21,6 +21,7 @@ use crate::store::status::PodStatus;
 use crate::store::{self, Life, Planned, Record, StoreError};
 use crate::sys;
 use beluga_proto::agent::{ProcessExit, Target};
+use beluga_proto::control::VmStatus;
 use beluga_proto::probe::HookKind;
 use beluga_proto::{ContainerId, ControlMessage, ExecId, Fault, Reply, Request};
 use std::collections::HashMap;
@@ -150,6 +151,8 @@ pub(super) struct Supervisor {
     pub(super) catching_up: Option<u64>,
     pub(super) boot_deadline: Option<u64>,
     pub(super) is_hung: bool,
+    /// How the machine was when it counted as hung.
+    pub(super) hung_status: Option<VmStatus>,
     pub(super) end_deadline: Option<u64>,
     pub(super) has_receipt: bool,
     pub(super) is_dirty: bool,
@@ -195,6 +198,7 @@ impl Supervisor {
             shares: Shares::default(),
             boot_deadline: None,
             is_hung: false,
+            hung_status: None,
             end_deadline: None,
             is_dirty: false,
             is_unsaved: false,

@@ -27,6 +27,21 @@ pub enum ValueSource {
     Resource(ResourceField),
     /// A key of an object.
     Key(KeyRef),
+    /// A variable of a file in one of the pod's volumes.
+    File(FileKeyRef),
+}
+
+/// A variable that a file in an emptyDir has when the container starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileKeyRef {
+    /// The volume.
+    pub volume: String,
+    /// The file, relative to the volume's root.
+    pub path: String,
+    /// The variable's name in the file.
+    pub key: String,
+    /// Whether file or variable may be missing: there is no variable then.
+    pub optional: bool,
 }
 
 /// A key of an object of the pod's namespace.

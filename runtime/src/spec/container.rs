@@ -80,8 +80,11 @@ pub fn one(
         env: env::variables(
             path,
             container.env.as_deref().unwrap_or_default(),
-            &container.name,
-            context.containers,
+            env::Around {
+                own: &container.name,
+                containers: context.containers,
+                volumes: context.volumes,
+            },
             check,
         ),
         ports: ports::convert(path, container.ports.as_deref().unwrap_or_default(), check),

@@ -1,7 +1,10 @@
 //! Environment variables and where their values come from.
 
 use super::check::Check;
-use super::config::{EnvFrom, EnvValue, Field, KeyRef, Resource, ResourceField, ValueSource};
+use super::config::{
+    EnvFrom, EnvValue, Field, FileKeyRef, KeyRef, Resource, ResourceField, ValueSource, Volume,
+    VolumeSource,
+};
 use super::names;
 use super::object::ObjectKind;
 use super::yaml::join;
@@ -24,13 +27,25 @@ const BYTE_DIVISORS: [u64; 13] = [
     1 << 60,
 ];
 
-/// Converts the variables of a container that `own` names; `all` are the
-/// containers of the pod.
+/// What a variable may refer to.
+#[derive(Clone, Copy)]
+pub struct Around<'a> {
+    /// The container's own name.
+    pub own: &'a str,
+    /// The containers of the pod.
+    pub containers: &'a [&'a str],
+    /// The volumes of the pod.
+    pub volumes: &'a [Volume],
+}
+
+/// Longest name of a variable in a file, as in Kubernetes.
+const MAX_FILE_KEY: usize = 128;
+
+/// Converts the variables of a container.
 pub fn variables(
     path: &str,
     list: &[core::EnvVar],
-    own: &str,
-    all: &[&str],
+    around: Around<'_>,
     check: &mut Check<'_>,
 ) -> Vec<(String, EnvValue)> {
     let mut out = Vec::new();
@@ -53,7 +68,7 @@ pub fn variables(
                 if !text.is_empty() {
                     check.wrong(&path, "cannot be used together with a value");
                 }
-                source(&path, from, own, all, check).map(EnvValue::From)
+                source(&path, from, around, check).map(EnvValue::From)
             }
         };
         out.extend(value.map(|value| (name.clone(), value)));
@@ -64,8 +79,7 @@ pub fn variables(
 fn source(
     path: &str,
     from: &core::EnvVarSource,
-    own: &str,
-    all: &[&str],
+    around: Around<'_>,
     check: &mut Check<'_>,
 ) -> Option<ValueSource> {
     let core::EnvVarSource {
@@ -75,7 +89,6 @@ fn source(
         resource_field_ref,
         secret_key_ref,
     } = from;
-    check.unsupported(path, &[("fileKeyRef", file_key_ref.is_some())]);
     let mut found = Vec::new();
     if let Some(field_ref) = field_ref {
         let path = join(path, "fieldRef");
@@ -83,7 +96,8 @@ fn source(
     }
     if let Some(selector) = resource_field_ref {
         let path = join(path, "resourceFieldRef");
-        found.push(resource(&path, selector, Some(own), all, check).map(ValueSource::Resource));
+        let (own, all) = (Some(around.own), around.containers);
+        found.push(resource(&path, selector, own, all, check).map(ValueSource::Resource));
     }
     if let Some(core::ConfigMapKeySelector {
         key,
@@ -110,15 +124,60 @@ fn source(
         let reference = (ObjectKind::Secret, name.as_str(), key.as_str(), *optional);
         found.push(Some(ValueSource::Key(key_ref(&path, reference, check))));
     }
+    if let Some(selector) = file_key_ref {
+        let path = join(path, "fileKeyRef");
+        let reference = file_key(&path, selector, around.volumes, check);
+        found.push(Some(ValueSource::File(reference)));
+    }
     if found.len() > 1 {
         check.wrong(path, "only one of its fields may be there");
-    } else if found.is_empty() && file_key_ref.is_none() {
+    } else if found.is_empty() {
         check.wrong(
             path,
-            "required: fieldRef, resourceFieldRef, configMapKeyRef or secretKeyRef",
+            "required: fieldRef, resourceFieldRef, configMapKeyRef, secretKeyRef or fileKeyRef",
         );
     }
     found.into_iter().next().flatten()
+}
+
+/// A variable of a file: only what the pod itself can have written has one.
+fn file_key(
+    path: &str,
+    selector: &core::FileKeySelector,
+    volumes: &[Volume],
+    check: &mut Check<'_>,
+) -> FileKeyRef {
+    let core::FileKeySelector {
+        key,
+        optional,
+        path: file,
+        volume_name,
+    } = selector;
+    check.shape(&join(path, "key"), key, |key| {
+        names::variable(key)?;
+        if key.len() > MAX_FILE_KEY {
+            return Err("is longer than 128 characters");
+        }
+        Ok(())
+    });
+    check.shape(&join(path, "path"), file, names::file_path);
+    let at = join(path, "volumeName");
+    let volume = volumes.iter().find(|volume| volume.name == *volume_name);
+    match volume.map(|volume| &volume.source) {
+        _ if volume_name.is_empty() => check.wrong(&at, "required: the volume's name"),
+        None => check.wrong(
+            &at,
+            format!("{volume_name:?} is not a volume of the pod (spec.volumes declares them)"),
+        ),
+        Some(VolumeSource::EmptyDir { .. }) => {}
+        Some(_) => check.wrong(&at, "only an emptyDir may have the file"),
+    }
+    FileKeyRef {
+        volume: volume_name.clone(),
+        path: file.clone(),
+        key: key.clone(),
+        optional: optional.unwrap_or_default(),
+    }
 }
 
 fn key_ref(

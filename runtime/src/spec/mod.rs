@@ -49,8 +49,8 @@ mod yaml;
 
 pub use claim::ClaimSpec;
 pub use config::{
-    DownwardPath, DownwardValue, EnvFrom, EnvValue, Field, FileSource, HostPathKind, KeyPath,
-    KeyRef, Medium, Reference, Resource, ResourceField, ValueSource, Volume, VolumeSource,
+    DownwardPath, DownwardValue, EnvFrom, EnvValue, Field, FileKeyRef, FileSource, HostPathKind,
+    KeyPath, KeyRef, Medium, Reference, Resource, ResourceField, ValueSource, Volume, VolumeSource,
 };
 pub use defaults::is_latest;
 pub use difference::{Difference, difference, fixed_paths};

@@ -31,6 +31,7 @@ pub fn container(name: &str, kind: ContainerKind, restart: RestartPolicy) -> Con
             writable_limit: None,
             read_only_root: false,
             process,
+            file_variables: Vec::new(),
             mounts: Vec::new(),
             devices: Vec::new(),
             cgroup: CgroupLimits::default(),
