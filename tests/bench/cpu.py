@@ -32,6 +32,8 @@ MEMORY_MIB = 256
 # The receipt's names of the phases that end with them.
 RECEIPT = {"vmm": "kernel_entry", "kernel": "init", "agent": "ready", "container": "first_container"}
 PHASES = ["kernel_entry", "init", "ready", "first_container"]
+# The guest's stamps up to which exits are told by the processor's reason.
+EXIT_PHASES = {0x10: "init", 0x13: "ready", 0x15: "first_container"}
 # 221 MiB of the container + 32 + 221/64 MiB of the guest's own: 256.
 POD = """
 apiVersion: v1
@@ -199,7 +201,12 @@ def profiles(cmdline, guest_map):
     threads = start(sampler)
     where = sampling.summarise(sampler.samples(), threads, guest_map)
     start(exits)
-    return {"time": where, "exits": sampling.exits_to(exits.events(), 0x13, guest_map)}
+    found = {"time": where, "exits": sampling.exits_to(exits.events(), 0x13, guest_map)}
+    with exits:
+        beluga("run", "-d", "-f", str(WORK / "pod.yaml"))
+    beluga("delete", "pod", "bench")
+    found["phases"] = sampling.exits_by_phase(exits.events(), EXIT_PHASES)
+    return found
 
 
 def repeat(name, sample):

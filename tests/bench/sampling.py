@@ -103,7 +103,25 @@ def summarise(samples, thread_names, guest_map, top=12):
 
 KVM_EXIT = re.compile(r"reason (\S+) rip 0x([0-9a-f]+)")
 ANY_PIO = re.compile(r"pio_(\w+) at 0x([0-9a-f]+)")
+STAMP = re.compile(r"pio_write at 0x2be size 1 count 1 val 0x([0-9a-f]+) ")
 EXIT_EVENTS = {"kvm/kvm_exit": None, "kvm/kvm_pio": None}
+
+
+def exits_by_phase(events, stamps):
+    """Exits by hardware reason up to each of the guest's stamps, which are
+    {value: name}: {name: {reason: count}}."""
+    reasons, phases = collections.Counter(), {}
+    for _, _, _, event, text in events:
+        if event == "kvm_exit" and (match := KVM_EXIT.search(text)):
+            reasons[match[1]] += 1
+        elif event == "kvm_pio" and (match := STAMP.search(text)):
+            name = stamps.get(int(match[1], 16))
+            if name:
+                phases.setdefault(name, dict(reasons.most_common()))
+    missing = set(stamps.values()) - set(phases)
+    if missing:
+        raise BenchError(f"the trace of exits does not reach {', '.join(sorted(missing))}")
+    return phases
 
 
 def exits_to(events, stamp, guest_map, top=6):

@@ -154,6 +154,14 @@ def profile(cpu):
         top = ", ".join(f"{name} {n}" for name, n in list(exits["functions"][reason].items())[:4])
         lines.append(f"    {reason} {count}: {top}")
     lines.append("  ports: " + ", ".join(f"{port} {count}" for port, count in exits["ports"].items()))
+    phases = found["phases"]
+    lines.append(f"  exits of a pod's start by reason, up to {', '.join(name.replace('_', ' ') for name in phases)}")
+    last = list(phases.values())[-1]
+    for reason in last:
+        counts = (f"{phase.get(reason, 0):>7}" for phase in phases.values())
+        lines.append(f"    {reason:<16}{''.join(counts)}")
+    totals = (f"{sum(phase.values()):>7}" for phase in phases.values())
+    lines.append(f"    {'all':<16}{''.join(totals)}")
     return lines
 
 
