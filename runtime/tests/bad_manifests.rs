@@ -174,13 +174,13 @@ const CASES: &[(&str, &[&str])] = &[
     ),
     // Security.
     (
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  securityContext: {fsGroup: 5, runAsUser: 0}\n  containers:\n  - name: a\n    image: b\n    securityContext:\n      privileged: true\n      allowPrivilegeEscalation: false\n      runAsNonRoot: true\n      capabilities: {add: [NET_ADMN, CAP_SYS_TIME, FLY]}\n      seccompProfile: {type: Localhost, localhostProfile: ../x}\n",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  securityContext: {fsGroup: 5, runAsUser: 0}\n  containers:\n  - name: a\n    image: b\n    securityContext:\n      privileged: true\n      allowPrivilegeEscalation: false\n      runAsNonRoot: true\n      capabilities: {add: [NET_ADMN, CAP_SYS_TIM, FLY]}\n      seccompProfile: {type: Localhost, localhostProfile: ../x}\n",
         &[
             "9:5: spec.containers[0].securityContext.runAsUser: 0 is root, which runAsNonRoot forbids",
             "11:33: spec.containers[0].securityContext.allowPrivilegeEscalation: cannot be false while privileged is true",
             "13:28: spec.containers[0].securityContext.capabilities.add[0]: \"NET_ADMN\" is not a capability of Linux (did you mean NET_ADMIN?)",
-            "13:38: spec.containers[0].securityContext.capabilities.add[1]: \"CAP_SYS_TIME\" is not a capability of Linux (did you mean SYS_TIME?)",
-            "13:52: spec.containers[0].securityContext.capabilities.add[2]: \"FLY\" is not a capability of Linux",
+            "13:38: spec.containers[0].securityContext.capabilities.add[1]: \"CAP_SYS_TIM\" is not a capability of Linux (did you mean SYS_TIME?)",
+            "13:51: spec.containers[0].securityContext.capabilities.add[2]: \"FLY\" is not a capability of Linux",
             "14:59: spec.containers[0].securityContext.seccompProfile.localhostProfile: must not contain '..'",
         ],
     ),

@@ -73,15 +73,63 @@ fn what_a_node_without_selinux_and_apparmor_has_no_use_for_is_told() {
     assert_eq!(
         document.warnings,
         [
-            "without a cluster these fields have no effect: spec.hostUsers",
             "spec.securityContext.seLinuxChangePolicy: has no effect: a pod's machine has no SELinux",
             "spec.securityContext.seLinuxOptions: has no effect: a pod's machine has no SELinux",
             "spec.containers[0].securityContext.appArmorProfile: has no effect: a pod's machine has no AppArmor",
             "spec.containers[0].securityContext.seLinuxOptions: has no effect: a pod's machine has no SELinux",
         ]
     );
-    let text = include_str!("golden/cluster.yaml").replace("hostUsers: false", "hostUsers: true");
-    assert!(!one(&text).warnings[0].contains("hostUsers"));
+}
+
+#[test]
+fn what_means_something_to_a_cluster_only_is_left_out_beside_what_runs() {
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: b}]}\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: r}\n";
+    let manifest = beluga_runtime::spec::read("m.yaml", text).unwrap();
+    assert_eq!(manifest.pods.len(), 1);
+    assert_eq!(
+        manifest.warnings,
+        [
+            "m.yaml:2:7: Service \"web\" is left out: it means something to a cluster only",
+            "m.yaml:11:7: Role \"r\" is left out: it means something to a cluster only",
+        ]
+    );
+    // Where there is nothing else it is no success, and a typing error is none ever.
+    for text in [
+        "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n",
+        &text.replace("kind: Role", "kind: Roll"),
+    ] {
+        let refused = beluga_runtime::spec::read("m.yaml", text).unwrap_err();
+        let refused = refused.to_string();
+        assert!(refused.contains("is not supported; Pod,"), "{refused}");
+    }
+}
+
+#[test]
+fn habits_that_kubernetes_takes_are_read() {
+    let pod = |container: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations:\n    io.Example.ID/web: x\nspec:\n  containers:\n  - name: a\n    image: b\n{container}"
+        )
+    };
+    let command = |container: &str| one(&pod(container)).spec.containers[0].command.clone();
+    let closed = "    command: [\n      \"sh\",\n      \"-c\"\n    ]\n    args: [\n      'x'\n    ]\n";
+    assert_eq!(command(closed), ["sh", "-c"]);
+    let continued = "    command: [\"sh\", \"-c\", \"a;\n    b \\\"c\\\"\n\n    d\"]\n";
+    assert_eq!(command(continued)[2], "a; b \"c\"\nd");
+    let single = "    command: ['it''s\n    fine']\n";
+    assert_eq!(command(single), ["it's fine"]);
+    let escaped = "    command: [sh, -c, \"echo \\'a\\' \\\\ \\x41\"]\n";
+    assert_eq!(command(escaped)[2], "echo 'a' \\ A");
+    let prefixed = "    securityContext: {capabilities: {drop: [CAP_MKNOD]}}\n";
+    let security = &one(&pod(prefixed)).spec.containers[0].security;
+    assert!(security.drop_capabilities.contains("MKNOD"), "{security:?}");
+}
+
+#[test]
+fn what_is_no_yaml_is_told_where_it_is_though_others_were_read_on() {
+    let text = "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - command: [\n      \"sh\"\n    ]\n    args: [\"a\n";
+    let refused = beluga_runtime::spec::read("m.yaml", text).unwrap_err();
+    assert!(refused.to_string().contains("not valid YAML"), "{refused}");
 }
 
 #[test]

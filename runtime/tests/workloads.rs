@@ -80,7 +80,6 @@ fn errors_are_told_with_the_templates_path() {
         "5:3: spec.replica: unknown field (did you mean replicas?)",
         "6:13: spec.replicas: -1 is not from 0 to 10000",
         "7:3: spec.restartPolicy: unknown field (restartPolicy belongs under spec.template.spec)",
-        "8:20: spec.minReadySeconds: not supported yet",
         "9:11: spec.paused: not supported yet",
         "10:30: spec.strategy.rollingUpdate: may not stand beside the type Recreate",
         "11:3: spec.selector: does not match the labels of the template (spec.template.metadata.labels)",

@@ -65,7 +65,11 @@ fn b04_gc_takes_stray_mounts_away_and_not_what_is_mounted() {
     }
     std::fs::write(host.join("kept"), "kept").expect("written");
     let mut mount = Command::new("mount");
-    run(mount.arg("--bind").args([&host, &entry]), SOON).ok();
+    run(
+        mount.arg("--bind").args([&host, &entry]),
+        Duration::from_secs(10),
+    )
+    .ok();
     beluga.run(["gc", "--check"]).exits(1).says("mounts below ");
     beluga.run(["gc"]).ok().says("removed: mounts below ");
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("Linux");

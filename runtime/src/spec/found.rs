@@ -12,6 +12,9 @@ pub(super) struct Found {
     pub(super) workloads: Vec<(Place, Workload)>,
     /// What the user should know about objects; a pod has its own.
     pub(super) warnings: Vec<String>,
+    /// What means something to a cluster only, and what is said of it where there is
+    /// nothing else.
+    pub(super) left_out: Vec<(String, Issue)>,
 }
 
 /// Where a document's name stands, and the item of a list that it is.
@@ -28,6 +31,9 @@ impl Found {
         for place in places.chain(self.workloads.iter_mut().map(|(place, _)| place)) {
             inside.clone_into(&mut place.1);
         }
+        for (_, issue) in &mut self.left_out {
+            issue.path = below(inside, &issue.path);
+        }
         let pods = self.pods.iter_mut().map(|(_, pod)| pod);
         let templates = self.workloads.iter_mut().map(|(_, one)| &mut one.template);
         for document in pods.chain(templates) {
@@ -40,6 +46,7 @@ impl Found {
         self.objects.append(&mut other.objects);
         self.workloads.append(&mut other.workloads);
         self.warnings.append(&mut other.warnings);
+        self.left_out.append(&mut other.left_out);
     }
 }
 

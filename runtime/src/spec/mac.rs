@@ -5,6 +5,7 @@
 use super::check::Check;
 use super::yaml::join;
 use k8s_openapi::api::core::v1 as core;
+use std::collections::BTreeMap;
 
 /// Labels of SELinux, and how volumes would get them.
 pub fn selinux(
@@ -22,6 +23,27 @@ pub fn selinux(
     }
     if options.is_some() {
         check.warn(&join(path, "seLinuxOptions"), why);
+    }
+}
+
+/// Profiles of containers as manifests gave them before Kubernetes 1.30, where an API
+/// server still makes the field of them.
+pub fn apparmor_annotations(annotations: &BTreeMap<String, String>, check: &mut Check<'_>) {
+    const PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
+    for (key, profile) in annotations {
+        let path = join("metadata.annotations", key);
+        match profile.as_str() {
+            _ if !key.starts_with(PREFIX) => {}
+            "unconfined" => {}
+            "runtime/default" => {
+                check.warn(&path, "has no effect: a pod's machine has no AppArmor");
+            }
+            _ => check.wrong(
+                &path,
+                "refused: a pod's machine has no AppArmor, so that no profile would hold \
+                 (runtime/default and unconfined run)",
+            ),
+        }
     }
 }
 

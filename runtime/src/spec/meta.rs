@@ -63,7 +63,10 @@ pub fn labels(
     let mut total = 0;
     for (key, value) in &annotations {
         total += key.len() + value.len();
-        check.shape(&join("metadata.annotations", key), key, names::qualified);
+        // As in Kubernetes, where case does not matter in the keys of annotations.
+        check.shape(&join("metadata.annotations", key), key, |key| {
+            names::qualified(&key.to_ascii_lowercase())
+        });
     }
     if total > MAX_ANNOTATIONS {
         check.wrong(

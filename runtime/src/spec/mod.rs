@@ -21,6 +21,7 @@ mod env;
 mod ephemeral;
 mod files;
 mod found;
+mod habits;
 mod host_path;
 mod issue;
 mod lifecycle;
@@ -80,17 +81,35 @@ use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeSet;
 use yaml::{Node, Value};
 
-/// Kinds of the core group that people keep in one file with their pods.
-const CORE_KINDS: [&str; 9] = [
-    "ConfigMap",
+/// Kinds that people keep in one file with their pods, and that mean something to a
+/// cluster only.
+const CLUSTER_KINDS: [&str; 26] = [
+    "APIService",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CSIDriver",
+    "CustomResourceDefinition",
     "Endpoints",
+    "EndpointSlice",
+    "HorizontalPodAutoscaler",
+    "Ingress",
+    "IngressClass",
+    "Lease",
+    "LimitRange",
+    "MutatingWebhookConfiguration",
     "Namespace",
     "PersistentVolume",
-    "PersistentVolumeClaim",
-    "Pod",
-    "Secret",
+    "PodDisruptionBudget",
+    "PriorityClass",
+    "ResourceQuota",
+    "Role",
+    "RoleBinding",
+    "RuntimeClass",
     "Service",
     "ServiceAccount",
+    "StorageClass",
+    "ValidatingWebhookConfiguration",
+    "VolumeAttributesClass",
 ];
 
 /// Kinds that are understood.
@@ -165,6 +184,9 @@ pub fn read(source_name: &str, text: &str) -> Result<Manifest, ManifestError> {
     }
     refuse_equal_names(&found, &mut issues);
     let is_empty = found.pods.is_empty() && found.objects.is_empty() && found.workloads.is_empty();
+    if is_empty {
+        issues.extend(found.left_out.drain(..).map(|(_, issue)| issue));
+    }
     if issues.is_empty() && is_empty {
         issues.push(Issue {
             at: Position { line: 1, column: 1 },
@@ -174,6 +196,13 @@ pub fn read(source_name: &str, text: &str) -> Result<Manifest, ManifestError> {
         });
     }
     if issues.is_empty() {
+        let left_out = found.left_out.iter().map(|(what, Issue { at, .. })| {
+            let Position { line, column } = at;
+            format!(
+                "{source_name}:{line}:{column}: {what} is left out: it means something to a cluster only"
+            )
+        });
+        let left_out: Vec<String> = left_out.collect();
         let named = |document: Document| Document {
             source_name: source_name.to_owned(),
             ..document
@@ -185,7 +214,7 @@ pub fn read(source_name: &str, text: &str) -> Result<Manifest, ManifestError> {
         Ok(Manifest {
             pods: found.pods.into_iter().map(|(_, pod)| named(pod)).collect(),
             objects: found.objects.into_iter().map(|(_, one)| one).collect(),
-            warnings: found.warnings,
+            warnings: found.warnings.into_iter().chain(left_out).collect(),
             workloads: found
                 .workloads
                 .into_iter()
@@ -240,6 +269,8 @@ enum Kind {
     Pod,
     Object(ObjectKind),
     Workload(WorkloadKind),
+    /// Of no meaning here; and what is said of it where nothing else is there.
+    OfACluster(Issue),
 }
 
 /// The kind of the document; says so when it is one that is not known.
@@ -266,9 +297,10 @@ fn kind(tree: &Node, issues: &mut Vec<Issue>) -> Option<Kind> {
                     others.join(", ")
                 );
                 let mut issue = issue(tree, "kind", message);
-                if !CORE_KINDS.contains(&kind)
-                    && let Some((_, meant)) = schema::closest(kind, &KINDS)
-                {
+                if CLUSTER_KINDS.contains(&kind) {
+                    return Some(Kind::OfACluster(issue));
+                }
+                if let Some((_, meant)) = schema::closest(kind, &KINDS) {
                     issue.hint = Some(format!("did you mean {meant}?"));
                 }
                 issues.push(issue);
@@ -277,6 +309,7 @@ fn kind(tree: &Node, issues: &mut Vec<Issue>) -> Option<Kind> {
         },
     };
     let wanted = match &found {
+        Kind::OfACluster(_) => return Some(found),
         Kind::Workload(workload) => workload.api_version(),
         Kind::Object(object) => object.api_version(),
         Kind::Pod => "v1",
@@ -301,12 +334,19 @@ fn document(tree: &Node, found: &mut Found, issues: &mut Vec<Issue>) {
         return;
     };
     // The type checks version and kind once more, with less to say about them.
+    let whole = tree;
     let mut tree = tree.clone();
     if let Value::Object(entries) = &mut tree.value {
         entries.retain(|(key, _)| !matches!(key.as_str(), "apiVersion" | "kind"));
     }
     let name_at = (tree.locate("metadata.name").report_at(), String::new());
     match kind {
+        Kind::OfACluster(issue) => {
+            let name = scalar(tree.locate("metadata"), "name").unwrap_or_default();
+            let kind = scalar(&whole, "kind").unwrap_or_default();
+            let name = name.chars().take(60).collect::<String>();
+            found.left_out.push((format!("{kind} {name:?}"), issue));
+        }
         Kind::Object(kind) => {
             let object = object::convert(kind, &tree, issues, &mut found.warnings);
             found.objects.extend(object.map(|object| (name_at, object)));

@@ -8,7 +8,8 @@ use super::check::Check;
 use super::types::{Dns, HostAlias, PodName, PodSpec, Resources, RestartPolicy};
 use super::yaml::join;
 use super::{
-    container, dns, ephemeral, limits, meta, names, network, ports, resources, security, volume,
+    container, dns, ephemeral, limits, mac, meta, names, network, ports, resources, security,
+    volume,
 };
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -106,6 +107,7 @@ fn identity(metadata: &ObjectMeta, check: &mut Check<'_>, out: &mut PodSpec) {
     out.namespace = namespace.clone().unwrap_or_default();
     check.shape("metadata.namespace", &out.namespace, names::label);
     (out.labels, out.annotations) = meta::labels(metadata, check);
+    mac::apparmor_annotations(&out.annotations, check);
     check.ignore(
         "metadata",
         &[
@@ -325,8 +327,6 @@ fn refuse_and_ignore(spec: &core::PodSpec, check: &mut Check<'_>) {
                 "automountServiceAccountToken",
                 automount_service_account_token.is_some(),
             ),
-            // A user of the guest is never one of the host, asked for or not.
-            ("hostUsers", *host_users == Some(false)),
             ("nodeName", text(node_name)),
             ("nodeSelector", some(node_selector)),
             ("overhead", some(overhead)),

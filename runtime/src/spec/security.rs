@@ -219,21 +219,26 @@ fn seccomp(
 
 fn capabilities(path: &str, list: &Option<Vec<String>>, check: &mut Check<'_>) -> BTreeSet<String> {
     for (at, name) in list.iter().flatten().enumerate() {
-        if name == "ALL" || CAPABILITIES.contains(&name.as_str()) {
+        if name == "ALL" || CAPABILITIES.contains(&bare(name)) {
             continue;
         }
         let path = format!("{path}[{at}]");
         let shown: String = name.chars().take(60).collect();
         let message = format!("{shown:?} is not a capability of Linux");
-        let bare = name.to_ascii_uppercase();
-        let bare = bare.strip_prefix("CAP_").unwrap_or(&bare);
+        let upper = name.to_ascii_uppercase();
         let known: Vec<&str> = std::iter::once("ALL").chain(CAPABILITIES).collect();
-        match closest(bare, &known) {
+        match closest(bare(&upper), &known) {
             Some((_, meant)) => {
                 check.wrong_with_hint(&path, message, format!("did you mean {meant}?"));
             }
             None => check.wrong(&path, message),
         }
     }
-    list.iter().flatten().cloned().collect()
+    let names = list.iter().flatten();
+    names.map(|name| bare(name).to_owned()).collect()
+}
+
+/// A capability without the kernel's prefix, with which podman writes it.
+fn bare(name: &str) -> &str {
+    name.strip_prefix("CAP_").unwrap_or(name)
 }

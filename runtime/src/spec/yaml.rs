@@ -4,6 +4,7 @@
 //! The text is hostile: its length, the depth of its tree and the size that
 //! aliases may blow it up to are bounded.
 
+use super::habits;
 use super::issue::{Issue, Position};
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
 use std::collections::BTreeMap;
@@ -144,6 +145,34 @@ pub fn documents(text: &str, issues: &mut Vec<Issue>) -> Result<Vec<Node>, Issue
             ),
         ));
     }
+    let mut told = Vec::new();
+    let first = match read(text, &mut told) {
+        Err(first) => first,
+        read => {
+            issues.append(&mut told);
+            return read;
+        }
+    };
+    let (mut mended, mut stop) = (text.to_owned(), first.clone());
+    for _ in 0..habits::MAX_MENDS {
+        let Some(next) = habits::mend(&mended, stop.at, &stop.message) else {
+            break;
+        };
+        mended = next;
+        told.clear();
+        match read(&mended, &mut told) {
+            Err(issue) => stop = issue,
+            read => {
+                issues.append(&mut told);
+                return read;
+            }
+        }
+    }
+    Err(first)
+}
+
+/// The same of a text that is read as it is.
+fn read(text: &str, issues: &mut Vec<Issue>) -> Result<Vec<Node>, Issue> {
     let mut builder = Builder {
         parser: Parser::new_from_str(text),
         anchors: BTreeMap::new(),

@@ -39,16 +39,13 @@ pub fn deployment(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
         strategy,
         template,
     } = &spec;
-    check.unsupported(
+    check.unsupported("spec", &[("paused", *paused == Some(true))]);
+    check.ignore(
         "spec",
         &[
             ("minReadySeconds", is_more_than_none(*min_ready_seconds)),
-            ("paused", *paused == Some(true)),
+            ("revisionHistoryLimit", revision_history_limit.is_some()),
         ],
-    );
-    check.ignore(
-        "spec",
-        &[("revisionHistoryLimit", revision_history_limit.is_some())],
     );
     let count = replicas(*count, &mut check);
     let update = strategy_of(strategy.as_ref(), count, &mut check);
@@ -99,7 +96,7 @@ pub fn replica_set(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
         selector,
         template,
     } = &spec;
-    check.unsupported(
+    check.ignore(
         "spec",
         &[("minReadySeconds", is_more_than_none(*min_ready_seconds))],
     );
@@ -146,7 +143,7 @@ pub fn daemon_set(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
         template,
         update_strategy,
     } = &spec;
-    check.unsupported(
+    check.ignore(
         "spec",
         &[("minReadySeconds", is_more_than_none(*min_ready_seconds))],
     );
@@ -232,7 +229,7 @@ pub fn stateful_set(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
         update_strategy,
         volume_claim_templates,
     } = &spec;
-    check.unsupported(
+    check.ignore(
         "spec",
         &[("minReadySeconds", is_more_than_none(*min_ready_seconds))],
     );

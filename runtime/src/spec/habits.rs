@@ -1,0 +1,96 @@
+//! What writers of manifests are used to, and the YAML scanner does not take.
+//!
+//! Kubernetes reads YAML with go-yaml, which is lenient in three ways that many
+//! published manifests rely on. Where the scanner stops at one of them, the text is
+//! put right there and read again; it is never changed where it can be read.
+
+use super::issue::Position;
+
+/// Longest text that is put right, in bytes: each time all of it is read again.
+const MAX_TEXT: usize = 256 << 10;
+
+/// How often a text is put right.
+pub const MAX_MENDS: usize = 64;
+
+/// The text without what the scanner stopped at, for one of the known reasons.
+pub fn mend(text: &str, at: Position, info: &str) -> Option<String> {
+    if text.len() > MAX_TEXT {
+        return None;
+    }
+    let offset = offset(text, at)?;
+    let (before, after) = text.split_at(offset);
+    let first = after.chars().next()?;
+    match first {
+        // A bracket at the column of the key whose list it ends.
+        ']' | '}' if info.contains("invalid indentation") => {
+            let is_alone = before
+                .rsplit('\n')
+                .next()
+                .is_some_and(|line| line.trim().is_empty());
+            is_alone.then(|| format!("{before} {after}"))
+        }
+        // Text in quotes that goes on at the column of its key: leading blanks of
+        // such a line are no part of it.
+        '"' | '\'' if info.contains("invalid indentation") => {
+            let end = quoted(after)?;
+            let (text, rest) = after.split_at(end);
+            let indented = text.replace('\n', &format!("\n{}", " ".repeat(at.column + 1)));
+            (indented != text).then(|| format!("{before}{indented}{rest}"))
+        }
+        // `\'` in double quotes.
+        '"' if info.contains("unknown escape") => {
+            let end = quoted(after)?;
+            let (text, rest) = after.split_at(end);
+            let plain = unescape(text);
+            (plain != text).then(|| format!("{before}{plain}{rest}"))
+        }
+        _ => None,
+    }
+}
+
+/// Where a place begins, in bytes.
+fn offset(text: &str, at: Position) -> Option<usize> {
+    let line = text
+        .split_inclusive('\n')
+        .take(at.line.checked_sub(1)?)
+        .map(str::len)
+        .sum::<usize>();
+    let column = at.column.checked_sub(1)?;
+    let (column, _) = text.get(line..)?.char_indices().nth(column)?;
+    Some(line + column)
+}
+
+/// Length in bytes of the text in quotes that begins here.
+fn quoted(text: &str) -> Option<usize> {
+    let mut chars = text.char_indices().peekable();
+    let (_, quote) = chars.next()?;
+    while let Some((at, one)) = chars.next() {
+        match one {
+            '\\' if quote == '"' => drop(chars.next()),
+            '\'' if quote == one && chars.peek().is_some_and(|(_, next)| *next == one) => {
+                chars.next();
+            }
+            _ if one == quote => return Some(at + one.len_utf8()),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The text with `'` for each `\'`.
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(one) = chars.next() {
+        match (one, chars.peek()) {
+            ('\\', Some('\'')) => {}
+            ('\\', Some(&next)) => {
+                out.push(one);
+                out.push(next);
+                chars.next();
+            }
+            _ => out.push(one),
+        }
+    }
+    out
+}
