@@ -82,6 +82,15 @@ pub fn set_up() -> Result<(), CgroupError> {
     write(format!("{POD}/cgroup.max.depth"), MAX_LEVELS)
 }
 
+/// Bounds all containers together. Who is out of memory by that ends alone: the
+/// kernel chooses among the containers, and ends the one whole.
+pub fn limit_pod(limits: &CgroupLimits) -> Result<(), CgroupError> {
+    for (file, value) in bounds(limits) {
+        write(format!("{POD}/{file}"), &value)?;
+    }
+    Ok(())
+}
+
 /// Most groups that the containers of a pod may have in all.
 const MAX_GROUPS: &str = "1024";
 
@@ -266,13 +275,17 @@ fn remove_tree(path: &str, depth: usize) {
     let _ = std::fs::remove_dir(path);
 }
 
-/// What to write where.
+/// What to write where for a container.
 fn values(limits: &CgroupLimits) -> Vec<(&'static str, String)> {
-    let mut values = vec![
-        // As the kubelet has it: a container that is out of memory ends whole
-        // instead of losing one process.
-        ("memory.oom.group", "1".to_owned()),
-    ];
+    // As the kubelet has it: a container that is out of memory ends whole
+    // instead of losing one process.
+    let whole = ("memory.oom.group", "1".to_owned());
+    std::iter::once(whole).chain(bounds(limits)).collect()
+}
+
+/// The limits alone.
+fn bounds(limits: &CgroupLimits) -> Vec<(&'static str, String)> {
+    let mut values = Vec::new();
     if let Some(quota) = limits.cpu_quota_micros {
         values.push(("cpu.max", format!("{quota} {CPU_PERIOD_MICROS}")));
     }
@@ -350,6 +363,9 @@ mod tests {
                 ("pids.max", "7".to_owned()),
             ]
         );
+        // A pod that is out of memory does not end whole.
+        assert_eq!(bounds(&limits), values(&limits)[1..]);
+        assert!(bounds(&CgroupLimits::default()).is_empty());
     }
 
     #[test]

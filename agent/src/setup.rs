@@ -314,7 +314,7 @@ fn volume_directory(setup: &VolumeSetup, storage: &mut Storage) -> Result<String
             disk::mount_at(device, &path)
                 .map_err(step(format!("mount the disk {device} of volume {name}")))?;
             if let Some(group) = setup.group {
-                disk::give_to_group(&path, group)
+                disk::give_to_group(&path, group, setup.group_on_mismatch)
                     .map_err(step(format!("give volume {name} to the group {group}")))?;
             }
             // What is on it stays as it is.

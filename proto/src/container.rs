@@ -239,3 +239,11 @@ pub struct CgroupLimits {
     /// `pids.max`.
     pub pids_max: Option<u64>,
 }
+
+impl CgroupLimits {
+    /// Whether nothing is limited.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}

@@ -1,5 +1,6 @@
 //! What the agent is told of the pod itself, once, before any container.
 
+use crate::container::CgroupLimits;
 use crate::vm::MacAddress;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,6 +32,9 @@ pub struct PodSetup {
     /// Kernel parameters of the pod, dotted names.
     #[serde(default)]
     pub sysctls: BTreeMap<String, String>,
+    /// What all containers together may use.
+    #[serde(default, skip_serializing_if = "CgroupLimits::is_empty")]
+    pub cgroup: CgroupLimits,
     /// The host's clock, nanoseconds since 1970.
     pub clock_unix_nanos: u64,
 }
@@ -78,6 +82,9 @@ pub struct VolumeSetup {
     /// The group that owns it, and that may do in it what its user may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<u32>,
+    /// What is on it is given to the group only where its root is not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub group_on_mismatch: bool,
     /// Mounts below it pass between containers that want that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,

@@ -248,6 +248,33 @@ impl PodView {
         conditions
     }
 
+    /// When a condition came to be as it is. One that nobody has kept count of is
+    /// as old as the pod.
+    #[must_use]
+    pub fn transition(&self, kind: &str) -> u64 {
+        let status = &self.status;
+        let first = status.started.unwrap_or(status.created);
+        let own = status.transitions.get(kind).copied();
+        let at = own.map_or(first, |last| last.at);
+        if kind != "Ready" {
+            return at;
+        }
+        let since = |gate: &String| {
+            let given = self.spec.conditions.get(gate);
+            given.map_or(first, |given| given.since)
+        };
+        // True since the last of them came true, false since the first that is not.
+        let missing = self.missing_gates().map(since).min();
+        match (missing, status.conditions()[3].1) {
+            (None, true) => {
+                let gates = self.spec.readiness_gates.iter();
+                gates.map(since).chain([at]).max().unwrap_or(at)
+            }
+            (Some(missing), false) => missing.min(at),
+            (missing, _) => missing.unwrap_or(at),
+        }
+    }
+
     /// The identifiers of the images that it uses.
     fn images(&self) -> impl Iterator<Item = Digest> {
         let plan = self.plan.iter();

@@ -71,6 +71,9 @@ pub struct Settings {
     /// How far above its request a container's memory may grow before it is
     /// slowed down: millionths of what is above. `None`: not at all.
     pub memory_throttling: Option<u32>,
+    /// Most processes and threads of a pod, as the kubelet's podPidsLimit. `None`:
+    /// as many as its machine can have.
+    pub pod_pids_limit: Option<u64>,
     /// How much more than there is pods may be promised on their scratch disks:
     /// millionths of what there is.
     pub storage_overcommit: u64,
@@ -193,6 +196,7 @@ impl Settings {
                 "a number above 0 and at most 1, like 0.9",
                 throttling,
             )?,
+            pod_pids_limit: pod_pids_limit()?,
             storage_overcommit: storage_overcommit()?,
             certs_dirs: variable(
                 "BELUGA_CERTS_DIR",
@@ -317,6 +321,23 @@ fn throttling(text: &str) -> Option<u32> {
     (is_one && millionths > 0).then_some(millionths)
 }
 
+/// What `-1` says.
+const NO_LIMIT: u64 = u64::MAX;
+
+fn pod_pids_limit() -> Result<Option<u64>, SettingsError> {
+    let wanted = "a number above 0, or -1 for no limit";
+    let given = variable("BELUGA_POD_PIDS_LIMIT", wanted, pids_limit)?;
+    Ok(given.filter(|limit| *limit != NO_LIMIT))
+}
+
+/// A number above 0, or `-1` for none.
+fn pids_limit(text: &str) -> Option<u64> {
+    match text.trim() {
+        "-1" => Some(NO_LIMIT),
+        limit => limit.parse().ok().filter(|limit| *limit > 0),
+    }
+}
+
 /// Twice what there is: few pods write all that they asked for.
 const STORAGE_OVERCOMMIT: u64 = 2_000_000;
 
@@ -435,6 +456,15 @@ mod tests {
         assert_eq!(throttling(" 1 "), Some(1_000_000));
         for text in ["0", "1.1", "-0.5", "NaN", "nine", "", "1e-9"] {
             assert_eq!(throttling(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_limit_of_processes_is_a_number_or_none() {
+        assert_eq!(pids_limit("400"), Some(400));
+        assert_eq!(pids_limit(" -1"), Some(NO_LIMIT));
+        for text in ["0", "-2", "many", "", "1.5"] {
+            assert_eq!(pids_limit(text), None, "{text}");
         }
     }
 

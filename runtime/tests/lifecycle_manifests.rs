@@ -69,7 +69,7 @@ fn wrong_ends_are_told_with_their_places() {
 #[test]
 fn probes_and_hooks_are_read_with_kubernetes_defaults() {
     let spec = pod(
-        "  containers:\n  - name: a\n    image: b\n    ports: [{name: web, containerPort: 8080}]\n    startupProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 7}\n    readinessProbe: {httpGet: {port: web, path: a b, host: 10.0.0.1, httpHeaders: [{name: X, value: y}]}, successThreshold: 2}\n    livenessProbe: {grpc: {port: 9}, timeoutSeconds: 0, periodSeconds: 5, failureThreshold: 9, initialDelaySeconds: 3}\n    lifecycle: {postStart: {httpGet: {port: web}}, preStop: {sleep: {seconds: 30}}}\n",
+        "  containers:\n  - name: a\n    image: b\n    ports: [{name: web, containerPort: 8080}]\n    startupProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 7}\n    readinessProbe: {httpGet: {port: web, path: a b, host: 10.0.0.1, scheme: HTTP, httpHeaders: [{name: X, value: y}]}, successThreshold: 2}\n    livenessProbe: {grpc: {port: 9}, timeoutSeconds: 0, periodSeconds: 5, failureThreshold: 9, initialDelaySeconds: 3}\n    lifecycle: {postStart: {httpGet: {port: web}}, preStop: {sleep: {seconds: 30}}}\n  - name: b\n    image: b\n    lifecycle: {postStart: {sleep: {seconds: 2}}, preStop: {httpGet: {port: 81, host: localhost, path: bye, scheme: HTTP, httpHeaders: [{name: X, value: z}]}}}\n",
     );
     let probes = &spec.containers[0].probes;
     let startup = probes.startup.as_ref().unwrap();
@@ -102,6 +102,15 @@ fn probes_and_hooks_are_read_with_kubernetes_defaults() {
         hooks.post_start,
         Some(Handler::Http { port: 8080, .. })
     ));
+    let hooks = &spec.containers[1].hooks;
+    assert_eq!(hooks.post_start, Some(Handler::Sleep { seconds: 2 }));
+    let get = Handler::Http {
+        host: Some([127, 0, 0, 1].into()),
+        port: 81,
+        path: "/bye".into(),
+        headers: vec![("X".into(), "z".into())],
+    };
+    assert_eq!(hooks.pre_stop, Some(get));
 }
 
 #[test]

@@ -237,9 +237,9 @@ fn b24_limits_change_while_the_pod_runs() {
     assert_eq!((started("live"), pod.container("again"), pod.ip()), before);
     // More than the machine has.
     let refused = patch(&limits("live", "1500m", "40Mi")).exits(1);
-    drop(
-        refused.complains("was started with 1 CPU and this needs 2 CPUs (live 1500m + again 100m)"),
-    );
+    drop(refused.complains(
+        "refused: the pod's machine was started with 1 CPU and this needs 2 CPUs (live 1500m + again 100m)",
+    ));
     let more = patch(&limits("live", "250m", "300Mi")).exits(1);
     drop(
         more.complains("was started with")

@@ -12,6 +12,7 @@ metadata: {name: host-fields}
 spec:
   terminationGracePeriodSeconds: 1
   hostPID: true
+  resources: {limits: {cpu: 750m, memory: 192Mi}}
   hostnameOverride: of.its.own.example
   hostname: unseen
   subdomain: unseen
@@ -21,7 +22,7 @@ spec:
   - name: disk
     ephemeral:
       volumeClaimTemplate:
-        metadata: {labels: {app: fields}}
+        metadata: {labels: {app: fields}, annotations: {of: fields}}
         spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 16Mi}}}
   - name: raw
     ephemeral: {volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], volumeMode: Block, resources: {requests: {storage: 8Mi}}}}}
@@ -37,6 +38,7 @@ spec:
     command: [sleep, infinity]
     volumeMounts: [{name: disk, mountPath: /disk}]
     volumeDevices: [{name: raw, devicePath: /dev/raw}]
+  - {name: sees, image: busybox, command: [sleep, infinity], securityContext: {privileged: true}}
 ";
 
 /// Everything is allowed, but mkdir gives ENOTDIR, and chmod of mode 0777 EACCES.
@@ -58,6 +60,7 @@ static POD: LazyLock<Pod<'static>> = LazyLock::new(|| {
     let directory = directory.display().to_string();
     let mut apply = shared().command(["apply", "-f", "-"]);
     apply.env("BELUGA_SECCOMP", &directory);
+    apply.env("BELUGA_POD_PIDS_LIMIT", "400");
     run_with_input(&mut apply, MANIFEST.into(), SOON * 2).ok();
     let goal = "--for=condition=ContainersReady";
     let words = ["wait", goal, "pod/host-fields", "--timeout=90s"];
@@ -76,6 +79,20 @@ fn b34_a_profile_of_the_host_filters_calls() {
     // The default profile does not stand behind the one that was chosen.
     let seccomp = "grep -c Seccomp_filters:.*1$ /proc/self/status";
     assert_eq!(POD.sh("filtered", seccomp), "1");
+}
+
+#[test]
+fn b24_limits_of_the_pod_hold_for_all_of_its_containers() {
+    // The guest's own view of its groups, in which the pod's is seen.
+    let pods = "cd /proc/1/root/sys/fs/cgroup/pod; cat cpu.max memory.max pids.max";
+    assert_eq!(POD.sh("sees", pods), "75000 100000\n201326592\n400");
+    let own = "cd /sys/fs/cgroup; cat cpu.max memory.max pids.max";
+    assert_eq!(POD.sh("other", own), "max 100000\nmax\n400");
+    assert_eq!(POD.field("/status/qosClass"), "Guaranteed");
+    let patch = "{spec: {resources: {limits: {cpu: 1}, requests: {cpu: 1}}}}";
+    let words = ["patch", "pod", "host-fields", "-p", patch];
+    let refused = shared().run(words).exits(1);
+    refused.complains("refused: spec.resources: what the containers may use together");
 }
 
 #[test]

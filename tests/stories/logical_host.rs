@@ -50,6 +50,7 @@ spec:
     - {name: data, mountPath: /own, subPathExpr: of/$(WHO)}
     - {name: data, mountPath: /all, readOnly: true, recursiveReadOnly: Enabled}
   - {name: c, image: busybox, command: [sleep, '654321']}
+  - {name: d, image: busybox, command: [sleep, infinity], resources: {limits: {memory: 16Mi}}}
 ";
 
 static NEIGHBOUR: LazyLock<Pod<'static>> =
@@ -142,6 +143,29 @@ fn b34_strict_groups_are_those_of_the_manifest() {
     assert_eq!(groups(&NEIGHBOUR), [0, 77]);
 }
 
+/// Waits until a container of the neighbour has ended once and runs.
+fn runs_again(container: &str) {
+    NEIGHBOUR.eventually(&format!("{container} runs again"), |status| {
+        let mut all = status["containerStatuses"].as_array().into_iter().flatten();
+        let found = all.find(|one| one["name"] == container);
+        found.is_some_and(|one| one["restartCount"] == 1 && !one["state"]["running"].is_null())
+    });
+}
+
+#[test]
+fn b24_a_container_out_of_memory_leaves_its_peers_alone() {
+    let before = NEIGHBOUR.container("a");
+    assert_eq!(before["restartCount"], 0);
+    let more = ["dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"];
+    NEIGHBOUR.try_exec("d", &more).exits(137);
+    runs_again("d");
+    let after = NEIGHBOUR.container("d");
+    let end = &after["lastState"]["terminated"];
+    assert_eq!(end["reason"], "OOMKilled");
+    assert_eq!(end["exitCode"], 137);
+    assert_eq!(NEIGHBOUR.container("a"), before);
+}
+
 #[test]
 fn b09_a_signal_from_another_container_reaches_the_process_itself() {
     let before = NEIGHBOUR.container("c");
@@ -150,10 +174,7 @@ fn b09_a_signal_from_another_container_reaches_the_process_itself() {
         "a",
         "kill -9 $(ps | grep '[s]leep 654321' | awk '{print $1}')",
     );
-    NEIGHBOUR.eventually("c has ended and runs again", |status| {
-        let mut all = status["containerStatuses"].as_array().into_iter().flatten();
-        all.any(|one| one["restartCount"] == 1 && !one["state"]["running"].is_null())
-    });
+    runs_again("c");
     let after = NEIGHBOUR.container("c");
     let end = &after["lastState"]["terminated"];
     assert_eq!(end["exitCode"], 137);

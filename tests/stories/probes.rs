@@ -23,7 +23,7 @@ fn b08_a_pod_past_its_deadline_has_failed() {
 #[test]
 fn b08_each_container_is_stopped_as_the_manifest_says() {
     let pod = shared().pod(include_str!("../pods/stops.yaml"));
-    let names = ["term", "usr1", "pre-stop"];
+    let names = ["term", "usr1", "hooked", "pre-stop"];
     let follow = names.map(|name| {
         eventually("its trap is set", || {
             (pod.logs(name) == "set\n").then_some(())
@@ -38,7 +38,8 @@ fn b08_each_container_is_stopped_as_the_manifest_says() {
         said,
         [
             "set got-term ",
-            "set got-usr1 ",
+            "set got-term got-usr1 ",
+            "set GET /bye HTTP/1.1 ",
             "set stopping stopped got-term "
         ]
     );
@@ -50,6 +51,8 @@ fn b08_a_failed_liveness_probe_restarts_the_container() {
     eventually("restarted", || {
         (pod.container("liveness")["restartCount"] == 1).then_some(())
     });
+    // The probe's own grace period was long enough, the pod's would not have been.
+    pod.sh("liveness", "test -e /dev/shm/in-time");
     let said = shared().run(["describe", "pod", "probed"]).ok();
     said.says("Liveness:      exec [cat /tmp/healthy] delay=0s timeout=20s period=1s #success=1 #failure=2")
         .says("Liveness probe failed: cat: can't open '/tmp/healthy': No such file or directory")
@@ -67,12 +70,17 @@ fn b10_readiness_is_what_the_probe_says() {
     becomes(true);
     pod.sh("readiness", "rm /tmp/ready");
     becomes(false);
-    pod.eventually("not ready", |status| {
-        let conditions = status["conditions"].as_array().into_iter().flatten();
-        let mut ready = conditions.filter(|one| one["type"] == "Ready");
-        ready
-            .next_back()
-            .is_some_and(|one| one["status"] == "False")
+    pod.eventually("not ready, with its reason and time", |status| {
+        let mut conditions = status["conditions"].as_array().into_iter().flatten();
+        let ready = conditions.find(|one| one["type"] == "Ready");
+        ready.is_some_and(|one| {
+            let why = one["message"].as_str().unwrap_or_default();
+            one["status"] == "False"
+                && one["reason"] == "ContainersNotReady"
+                && why.starts_with("containers with unready status: [")
+                && why.contains("readiness")
+                && one["lastTransitionTime"].as_str() > status["startTime"].as_str()
+        })
     });
     let row = shared().run(["get", "pod", "probed", "--no-headers"]).ok();
     assert!(!row.out.contains("7/7"), "{row}");
@@ -104,6 +112,9 @@ fn b08_http_and_tcp_probes_reach_servers_of_the_pod() {
     for name in ["web", "db"] {
         assert_eq!(pod.container(name)["ready"], true, "{name}");
     }
+    // What asks is who the manifest says it is.
+    let asked = pod.logs("web");
+    assert!(asked.contains("\"of-its-own/1\""), "{asked}");
 }
 
 #[test]

@@ -151,6 +151,11 @@ fn b12_top_shows_what_each_container_uses() {
         each.out.contains("main") && number(hog, 3, "Mi") >= 24,
         "{each}"
     );
+    let machine = each.out.lines().find(|line| line.contains("(machine)"));
+    let machine = machine.unwrap_or_else(|| panic!("no line of it: {each}"));
+    let [used, limit, host, more] = [3, 4, 5, 6].map(|column| number(machine, column, "Mi"));
+    assert!(used >= 24 && used < limit && host >= used, "{each}");
+    assert!(more.abs_diff(host - used) <= 1, "{each}");
     shared()
         .run(["top", "pod", "nobody"])
         .exits(1)

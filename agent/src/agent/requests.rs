@@ -2,7 +2,7 @@
 
 use super::stdio::resize;
 use super::{Agent, Ending, SHUTDOWN};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{self, Cgroup};
 use crate::clock;
 use crate::link::Caller;
 use crate::setup;
@@ -126,6 +126,7 @@ impl Agent {
     fn set_up(&mut self, setup: &PodSetup) -> Result<(), Fault> {
         self.pod.admit_setup()?;
         self.storage = setup::set_up(setup)?;
+        cgroup::limit_pod(&setup.cgroup).map_err(failed)?;
         let cards = setup.interfaces.iter();
         let mut addresses = cards.flat_map(|card| &card.addresses);
         self.checks.address = addresses.next().map(|address| address.ip);

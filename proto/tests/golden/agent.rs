@@ -7,7 +7,7 @@ use beluga_proto::agent::{
     ProcessExit, ProcessStats, ResumeStream, StdioNonces, Target,
 };
 use beluga_proto::bytes::Bytes;
-use beluga_proto::container::{DeviceSpec, Seccomp, TerminalSize};
+use beluga_proto::container::{CgroupLimits, DeviceSpec, Seccomp, TerminalSize};
 use beluga_proto::copy::CopySpec;
 use beluga_proto::pod::{VolumeKind, VolumeSetup};
 use beluga_proto::probe::{Handler, HookKind, ProbeKind};
@@ -188,10 +188,39 @@ fn volumes_of_the_host() {
                 is_file,
             },
             group: None,
+            group_on_mismatch: false,
             shared: false,
         };
         check(&format!("volume_share_{name}"), &volume);
     }
+}
+
+#[test]
+fn what_all_containers_share() {
+    let setup = PodSetup {
+        cgroup: CgroupLimits {
+            cpu_quota_micros: Some(50_000),
+            memory_max: Some(64 << 20),
+            pids_max: Some(256),
+            ..CgroupLimits::default()
+        },
+        ..setup()
+    };
+    let request = Request::Setup(Box::new(setup));
+    check(
+        "request_setup_limits",
+        &HostFrame::Request { id: 1, request },
+    );
+    let volume = VolumeSetup {
+        name: "data".into(),
+        kind: VolumeKind::Disk {
+            device: "vdc".into(),
+        },
+        group: Some(2000),
+        group_on_mismatch: true,
+        shared: false,
+    };
+    check("volume_disk_on_mismatch", &volume);
 }
 
 #[test]
@@ -210,6 +239,7 @@ fn volumes_that_are_images_and_disks() {
             name: "data".into(),
             kind,
             group: None,
+            group_on_mismatch: false,
             shared: false,
         };
         check(&format!("volume_{name}"), &volume);

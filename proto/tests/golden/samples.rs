@@ -75,18 +75,21 @@ pub fn setup() -> PodSetup {
                     limit_bytes: Some(1 << 20),
                 },
                 group: None,
+                group_on_mismatch: false,
                 shared: false,
             },
             VolumeSetup {
                 name: "tmp".into(),
                 kind: VolumeKind::Memory { limit_bytes: None },
                 group: None,
+                group_on_mismatch: false,
                 shared: false,
             },
         ],
         share_processes: true,
         guest_processes: false,
         sysctls: BTreeMap::from([("net.core.somaxconn".into(), "128".into())]),
+        cgroup: CgroupLimits::default(),
         clock_unix_nanos: 1_700_000_000_000_000_000,
     }
 }

@@ -134,6 +134,7 @@ pub fn as_before(settings: &Settings, pod: &PodView) -> Settings {
             .unsafe_sysctls
             .extend(plan.guest.sysctls.keys().cloned());
         settings.memory_throttling = settings.memory_throttling.or(plan.memory_throttling);
+        settings.pod_pids_limit = settings.pod_pids_limit.or(plan.guest.cgroup.pids_max);
     }
     let carried = pod.plan.iter().flat_map(|plan| &plan.identity.carried);
     if let Some(carried) = carried.last() {

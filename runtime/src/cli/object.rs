@@ -1,12 +1,15 @@
 //! A pod as the v1 object that Kubernetes' own tools read: the manifest with
 //! its defaults, and the status in Kubernetes' words.
 
+mod conditions;
+
 use super::time::rfc3339;
 use crate::engine::PodView;
 use crate::plan::{ContainerKind, milli_cpus};
 use crate::spec::{Bytes, Resources, is_latest};
 use crate::store::status::{ContainerState, ContainerStatus, Termination};
 use serde_json::{Map, Value, json};
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The object of a pod.
 pub fn object(pod: &PodView) -> Value {
@@ -70,6 +73,9 @@ fn status(pod: &PodView) -> Value {
     put("phase", json!(status.phase.to_string()));
     put("reason", json!(status.reason));
     put("message", json!(status.message));
+    let host = host_ip(pod);
+    put("hostIP", json!(host));
+    put("hostIPs", json!([{"ip": host}]));
     put("podIP", json!(status.ips.first()));
     let ips: Vec<Value> = status.ips.iter().map(|ip| json!({"ip": ip})).collect();
     if !ips.is_empty() {
@@ -77,28 +83,7 @@ fn status(pod: &PodView) -> Value {
     }
     put("startTime", json!(status.started.map(rfc3339)));
     put("qosClass", json!(pod.spec.quality()));
-    let since = rfc3339(status.started.unwrap_or(status.created));
-    let conditions = pod.conditions().map(|(kind, holds)| {
-        let word = if holds { "True" } else { "False" };
-        json!({"type": kind, "status": word, "lastTransitionTime": since, "lastProbeTime": null})
-    });
-    let mut conditions = conditions.to_vec();
-    if let (Some(why), Some(ready)) = (gates(pod), conditions.last_mut()) {
-        ready["reason"] = json!("ReadinessGatesNotReady");
-        ready["message"] = json!(why);
-    }
-    conditions.extend(given(pod));
-    let resizing = status
-        .containers
-        .iter()
-        .find_map(|one| one.resizing.as_ref());
-    if let Some(why) = resizing {
-        conditions.push(json!({
-            "type": "PodResizeInProgress", "status": "True", "reason": "Error", "message": why,
-            "lastTransitionTime": since, "lastProbeTime": null,
-        }));
-    }
-    put("conditions", json!(conditions));
+    put("conditions", json!(conditions::of(pod)));
     let of = |kinds: &[ContainerKind]| -> Vec<Value> {
         let all = status.containers.iter();
         all.filter(|container| kinds.contains(&container.kind))
@@ -117,38 +102,11 @@ fn status(pod: &PodView) -> Value {
     Value::Object(out)
 }
 
-/// Why a pod whose containers are ready is not, in a kubelet's words.
-fn gates(pod: &PodView) -> Option<String> {
-    let [.., (_, containers), _] = pod.status.conditions();
-    let why = pod
-        .missing_gates()
-        .map(|gate| match pod.spec.conditions.get(gate) {
-            None => {
-                format!("corresponding condition of pod readiness gate {gate:?} does not exist.")
-            }
-            Some(given) => format!(
-                "the status of pod readiness gate {gate:?} is not \"True\", but {}",
-                given.status
-            ),
-        });
-    let why: Vec<String> = why.collect();
-    (containers && !why.is_empty()).then(|| why.join(", "))
-}
-
-/// The conditions that others have given the pod.
-fn given(pod: &PodView) -> impl Iterator<Item = Value> {
-    pod.spec.conditions.iter().map(|(kind, given)| {
-        let mut out = json!({
-            "type": kind, "status": given.status,
-            "lastTransitionTime": rfc3339(given.since), "lastProbeTime": null,
-        });
-        for (key, text) in [("reason", &given.reason), ("message", &given.message)] {
-            if let Some(text) = text {
-                out[key] = json!(text);
-            }
-        }
-        out
-    })
+/// The host as the pod reaches it: what its containers are told (`status.hostIP`).
+fn host_ip(pod: &PodView) -> IpAddr {
+    let plan = pod.plan.as_ref();
+    let gateway = plan.and_then(|plan| plan.gateway());
+    gateway.map_or(Ipv4Addr::LOCALHOST.into(), |(_, ip)| ip)
 }
 
 fn container(container: &ContainerStatus) -> Value {

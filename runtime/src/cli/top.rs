@@ -13,13 +13,20 @@ const WINDOW: Duration = Duration::from_millis(500);
 /// What has not been measured.
 const UNKNOWN: &str = "<unknown>";
 
+/// The row of all that a pod's machine is, beside its containers: no container has
+/// such a name.
+const MACHINE: &str = "(machine)";
+
+/// What is not there to be told: a container's share of the host, a machine's PIDs.
+const NOTHING: &str = "-";
+
 /// Arguments of `top`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// `pod`, `pod NAME…` or `pod/NAME…`
     #[arg(value_name = "TYPE [NAME]")]
     what: Vec<String>,
-    /// A line for each container
+    /// A line for each container, and one for each pod's machine
     #[arg(long)]
     containers: bool,
     /// No line with the heads of the columns
@@ -97,18 +104,25 @@ fn summary(samples: &[Sample]) -> Table {
         "OVERHEAD",
     ]);
     for sample in samples {
-        let (nanos, memory) = used(&sample.before, &sample.after);
-        let host = sample.after.host_bytes;
-        table.row(vec![
-            sample.pod.name.clone(),
-            cpu(nanos, sample.elapsed),
-            memory.map_or_else(|| UNKNOWN.to_owned(), mebibytes),
-            mebibytes(sample.after.guest.memory_total),
-            mebibytes(host),
-            mebibytes(host.saturating_sub(memory.unwrap_or(0))),
-        ]);
+        let name = sample.pod.name.clone();
+        let cells = machine(&sample.before, &sample.after, sample.elapsed);
+        table.row(std::iter::once(name).chain(cells).collect());
     }
     table
+}
+
+/// CPU and memory that a pod's containers use together, the memory that its machine
+/// has, what of the host's it holds, and how much more that is.
+fn machine(before: &Usage, after: &Usage, elapsed: Duration) -> [String; 5] {
+    let (nanos, memory) = used(before, after);
+    let host = after.host_bytes;
+    [
+        cpu(nanos, elapsed),
+        memory.map_or_else(|| UNKNOWN.to_owned(), mebibytes),
+        mebibytes(after.guest.memory_total),
+        mebibytes(host),
+        mebibytes(host.saturating_sub(memory.unwrap_or(0))),
+    ]
 }
 
 /// What a pod's containers used between two looks, and have now: nothing is known of a container
@@ -132,6 +146,8 @@ fn containers(samples: &[Sample]) -> Table {
         "CPU(cores)",
         "MEMORY(bytes)",
         "LIMIT",
+        "HOST",
+        "OVERHEAD",
         "PIDS",
         "WRITABLE",
         "READ",
@@ -158,12 +174,18 @@ fn containers(samples: &[Sample]) -> Table {
                 cpu(nanos, sample.elapsed),
                 mebibytes(after.working_set_bytes),
                 limit.map_or_else(|| "<none>".to_owned(), mebibytes),
+                NOTHING.to_owned(),
+                NOTHING.to_owned(),
                 after.pids.to_string(),
                 mebibytes(after.writable_bytes),
                 mebibytes(after.read_bytes),
                 mebibytes(after.write_bytes),
             ]);
         }
+        let names = [sample.pod.name.clone(), MACHINE.to_owned()];
+        let cells = machine(&sample.before, &sample.after, sample.elapsed);
+        let rest = std::iter::repeat_n(NOTHING.to_owned(), 4);
+        table.row(names.into_iter().chain(cells).chain(rest).collect());
     }
     table
 }
@@ -225,5 +247,13 @@ mod tests {
         assert_eq!(used(&nothing, &born), (None, Some(7)));
         assert_eq!(used(&born, &both), (Some(50), Some(14)));
         assert_eq!(cpu(None, WINDOW), "<unknown>");
+        let host = Usage {
+            host_bytes: 3 << 20,
+            ..both
+        };
+        assert_eq!(
+            machine(&born, &host, WINDOW),
+            ["1m", "1Mi", "1Mi", "3Mi", "3Mi"]
+        );
     }
 }

@@ -171,6 +171,7 @@ pub(super) fn host_facts(
         host_paths: settings.host_paths.clone(),
         unsafe_sysctls: settings.unsafe_sysctls.clone(),
         memory_throttling: settings.memory_throttling,
+        pids_max: settings.pod_pids_limit,
         host_files: host::share::files(spec.host_paths()),
         seccomp: seccomp_profiles(settings, spec),
         node_name: node_name(),

@@ -40,6 +40,8 @@ pub fn amend(
         memory_mib: present.vm.memory_mib,
         // What a pod was started with counts for who says nothing.
         memory_throttling: host.memory_throttling.or(present.memory_throttling),
+        // Only a start bounds the pod's cgroup.
+        pids_max: present.guest.cgroup.pids_max,
         scratch_bytes: scratch_bytes(present),
     };
     let is_new = |one: &Container| changes.anew.contains(&one.name);

@@ -107,6 +107,7 @@ fn template(
     layers: Vec<u8>,
 ) -> Result<ContainerTemplate, PlanError> {
     let security = &container.security;
+    let own_pids = container.guest.as_ref().and_then(|one| one.pids_max);
     Ok(ContainerTemplate {
         name: container.name.clone(),
         layers,
@@ -117,7 +118,7 @@ fn template(
         mounts: mounts(facts, container)?,
         devices: devices(facts.spec, container),
         cgroup: CgroupLimits {
-            pids_max: container.guest.as_ref().and_then(|one| one.pids_max),
+            pids_max: own_pids.or(facts.pids_max),
             ..limits(&container.resources, memory::throttling(facts))
         },
         privileged: security.privileged,

@@ -43,6 +43,8 @@ pub struct Facts<'a> {
     pub memory_mib: u32,
     /// Where containers are slowed down, in millionths of what is above their request.
     pub memory_throttling: Option<u32>,
+    /// Most processes of the pod, and of each container.
+    pub pids_max: Option<u64>,
     /// Size of the scratch disk.
     pub scratch_bytes: u64,
 }

@@ -34,6 +34,7 @@ pub fn files(
         vcpus: plan.vm.vcpus,
         memory_mib: plan.vm.memory_mib,
         memory_throttling: None,
+        pids_max: None,
         scratch_bytes: scratch.map_or(0, |disk| disk.extents.iter().map(|one| one.length).sum()),
     };
     let mut found = BTreeMap::new();

@@ -3,9 +3,10 @@
 use super::carried::{Card, CarriedDns};
 use super::downward::Facts;
 use super::types::{HostFacts, Identity, Warning};
-use super::{PlanError, claims, shares};
+use super::{PlanError, claims, container, shares};
 use crate::spec::{Medium, PodSpec, Volume, VolumeSource, is_allowed_sysctl};
 use beluga_proto::PodSetup;
+use beluga_proto::container::CgroupLimits;
 use beluga_proto::pod::{Interface, Route, VolumeKind, VolumeSetup};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -66,6 +67,11 @@ pub fn setup(facts: &Facts<'_>, host: &HostFacts, images: &BTreeMap<String, Vec<
                     VolumeSource::HostPath { .. } | VolumeSource::Image { .. } => None,
                     _ => spec.fs_group,
                 },
+                group_on_mismatch: spec.fs_group_on_mismatch
+                    && matches!(
+                        volume.source,
+                        VolumeSource::Claim { .. } | VolumeSource::Ephemeral { .. }
+                    ),
                 shared: spec
                     .all_containers()
                     .flat_map(|one| &one.mounts)
@@ -75,7 +81,24 @@ pub fn setup(facts: &Facts<'_>, host: &HostFacts, images: &BTreeMap<String, Vec<
         share_processes: spec.share_processes,
         guest_processes: spec.guest_processes,
         sysctls: spec.sysctls.clone(),
+        cgroup: limits(facts),
         clock_unix_nanos: 0,
+    }
+}
+
+/// What all containers together may use. A sandbox's amounts are those of its
+/// machine: what its containers may use is for their maker to say. There is no
+/// weight and no protection: beside the containers there is only the agent.
+fn limits(facts: &Facts<'_>) -> CgroupLimits {
+    let own = match facts.spec.sandbox {
+        None => container::limits(&facts.spec.resources, None),
+        Some(_) => CgroupLimits::default(),
+    };
+    CgroupLimits {
+        cpu_weight: None,
+        memory_low: None,
+        pids_max: facts.pids_max,
+        ..own
     }
 }
 

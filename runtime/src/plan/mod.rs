@@ -189,7 +189,7 @@ pub enum PlanError {
     },
     /// A machine cannot get more while it runs.
     #[error(
-        "the pod's machine was started with {present} and this needs {needed} ({sum}): delete the pod and make it anew"
+        "refused: the pod's machine was started with {present} and this needs {needed} ({sum}): delete the pod and make it anew"
     )]
     Grow {
         /// `2 CPUs`, `128 MiB`.
@@ -251,6 +251,7 @@ pub fn plan(
         vcpus: sizing.vcpus,
         memory_mib: sizing.memory_mib,
         memory_throttling: host.memory_throttling,
+        pids_max: host.pids_max,
         scratch_bytes,
     };
     guest::check_sysctls(spec, host)?;

@@ -5,7 +5,8 @@
 //! memory =      max(Σ app + Σ sidecars, each init container + the sidecars before it) + overhead
 //! ```
 //!
-//! A limit of the pod itself stands in place of the sum.
+//! A limit of the pod itself stands in place of the sum; without one, the sum is
+//! never less than what the pod itself requests.
 //!
 //! The overhead of a pod of tiny containers is what its machine needs to boot.
 //!
@@ -15,7 +16,7 @@
 
 use super::PlanError;
 use super::types::{CgroupPlan, SizeSource, SizeTerm, Sizing};
-use crate::spec::{Bytes, Container, PodSpec};
+use crate::spec::{Bytes, Container, PodSpec, Resources};
 use std::path::PathBuf;
 
 /// MiB of a machine about which no container says anything.
@@ -90,18 +91,8 @@ pub fn weight(milli: u64) -> u32 {
 /// Sizes the machine of a pod on a host of so much memory, or says with the sum
 /// why it cannot be.
 pub fn machine(spec: &PodSpec, host_mib: u64) -> Result<Machine, PlanError> {
-    let cpu = of_pod(spec.resources.cpu_limit_milli).unwrap_or_else(|| {
-        sum(spec, |container| {
-            let resources = &container.resources;
-            resources.cpu_limit_milli.or(resources.cpu_request_milli)
-        })
-    });
-    let memory = of_pod(spec.resources.memory_limit).unwrap_or_else(|| {
-        sum(spec, |container| {
-            let resources = &container.resources;
-            resources.memory_limit.or(resources.memory_request)
-        })
-    });
+    let cpu = needed(spec, |of| (of.cpu_limit_milli, of.cpu_request_milli));
+    let memory = needed(spec, |of| (of.memory_limit, of.memory_request));
     let needed = cpu.total.div_ceil(1000).max(1);
     let vcpus = u8::try_from(needed)
         .ok()
@@ -167,17 +158,34 @@ impl Sum {
     }
 }
 
+/// The larger of what the containers need and what the pod requests for them, or
+/// what it limits them to. `amounts` are a limit and a request.
+fn needed(spec: &PodSpec, amounts: impl Fn(&Resources) -> (Option<u64>, Option<u64>)) -> Sum {
+    let (limit, request) = amounts(&spec.resources);
+    if let Some(limit) = limit {
+        return of_pod(limit);
+    }
+    let containers = sum(spec, |container| {
+        let (limit, request) = amounts(&container.resources);
+        limit.or(request)
+    });
+    // Who makes a sandbox requests nothing by which it could be sized.
+    match request.filter(|request| spec.sandbox.is_none() && *request > containers.total) {
+        Some(request) => of_pod(request),
+        None => containers,
+    }
+}
+
 /// What the pod itself says is the sum, whatever its containers say.
-fn of_pod(limit: Option<u64>) -> Option<Sum> {
-    let amount = limit?;
-    Some(Sum {
+fn of_pod(amount: u64) -> Sum {
+    Sum {
         total: amount,
         terms: vec![SizeTerm {
             container: "pod".to_owned(),
             amount,
         }],
         complete: true,
-    })
+    }
 }
 
 fn sum(spec: &PodSpec, amount: impl Fn(&Container) -> Option<u64>) -> Sum {

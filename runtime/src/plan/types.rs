@@ -127,6 +127,9 @@ pub struct HostFacts {
     /// Where containers are slowed down, in millionths of what is above their request.
     #[serde(default)]
     pub memory_throttling: Option<u32>,
+    /// Most processes of a pod.
+    #[serde(default)]
+    pub pids_max: Option<u64>,
     /// Those of the pod's hostPath volumes of any type that are files.
     #[serde(default)]
     pub host_files: BTreeSet<PathBuf>,

@@ -42,6 +42,10 @@ impl Supervisor {
         if !std::mem::take(&mut self.is_dirty) {
             return Ok(());
         }
+        // What changes no state of the machine may change a condition: an end
+        // that is asked for.
+        let state = &mut self.record.state;
+        state.status.keep_transitions(now().unix);
         let acked = self.runs.safe_event(self.received);
         let is_news = acked > self.record.acked;
         self.record.acked = acked.max(self.record.acked);

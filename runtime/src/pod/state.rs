@@ -319,6 +319,7 @@ impl PodState {
         if self.stage == Stage::Over && self.status.finished.is_none() {
             self.status.finished = Some(now.unix);
         }
+        self.status.keep_transitions(now.unix);
         actions
     }
 

@@ -36,6 +36,8 @@ pub fn difference(present: &PodSpec, next: &PodSpec) -> Difference {
     expected.name.clone_from(&next.name);
     expected.labels.clone_from(&next.labels);
     expected.annotations.clone_from(&next.annotations);
+    // Told as the refusal, where it is not what the containers' follows from.
+    expected.resources.clone_from(&next.resources);
     let lists = [
         (&mut expected.init_containers, &next.init_containers),
         (&mut expected.containers, &next.containers),

@@ -59,6 +59,7 @@ fn empty() -> PodSpec {
         sysctls: BTreeMap::new(),
         resources: Resources::default(),
         fs_group: None,
+        fs_group_on_mismatch: false,
         node_name: None,
         service_account: None,
         pull_secrets: Vec::new(),
@@ -160,7 +161,6 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
         u32::try_from(seconds).ok()
     });
     hostnames(spec, check, out);
-    out.resources = resources::convert("spec", spec.resources.as_ref(), check);
     if let Some(os) = &spec.os {
         check.choice("spec.os.name", Some(&os.name), &[("linux", ())]);
     }
@@ -187,6 +187,7 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
     out.strict_groups = shared.strict_groups;
     out.sysctls.clone_from(&shared.sysctls);
     out.fs_group = shared.fs_group;
+    out.fs_group_on_mismatch = shared.fs_group_on_mismatch;
     out.node_name = spec.node_name.clone().filter(|name| !name.is_empty());
     let account = spec.service_account_name.as_ref();
     let account = account.or(spec.service_account.as_ref());
@@ -209,6 +210,7 @@ fn convert_spec(spec: &core::PodSpec, check: &mut Check<'_>, out: &mut PodSpec) 
     out.init_containers = container::convert("spec.initContainers", inits, true, &context, check);
     out.containers =
         container::convert("spec.containers", &spec.containers, false, &context, check);
+    out.resources = resources::of_pod(spec.resources.as_ref(), out, check);
     one_name_each(spec, check);
     let looking = spec.ephemeral_containers.as_deref().unwrap_or_default();
     out.ephemeral_containers = ephemeral::convert(looking, &context, check);

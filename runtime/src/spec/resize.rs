@@ -2,6 +2,7 @@
 
 use super::check::Check;
 use super::container::Context;
+use super::resources::together;
 use super::types::{Container, PodSpec, ResizeRestart, Resources, RestartPolicy};
 use k8s_openapi::api::core::v1 as core;
 
@@ -66,8 +67,28 @@ pub fn refusal(present: &PodSpec, next: &PodSpec) -> Option<String> {
             }
         }
     }
+    if is_other_pod(present, next) {
+        return Some(
+            "spec.resources: what the containers may use together cannot change while the pod runs"
+                .to_owned(),
+        );
+    }
     (present.quality() != next.quality())
         .then(|| "spec: Pod QOS Class may not change as a result of resizing".to_owned())
+}
+
+/// Whether the pod's own amounts are others. A request that is that of the
+/// containers follows them.
+fn is_other_pod(present: &PodSpec, next: &PodSpec) -> bool {
+    let (from, to) = (&present.resources, &next.resources);
+    let limits = |of: &Resources| (of.cpu_limit_milli, of.memory_limit);
+    let other_request = |amount: fn(&Resources) -> Option<u64>| {
+        let follows = |spec: &PodSpec| amount(&spec.resources) == together(spec, amount);
+        amount(from) != amount(to) && !(follows(present) && follows(next))
+    };
+    limits(from) != limits(to)
+        || other_request(|of| of.cpu_request_milli)
+        || other_request(|of| of.memory_request)
 }
 
 fn refusal_of(
@@ -139,6 +160,34 @@ mod tests {
                 why,
                 "{resources}"
             );
+        }
+    }
+
+    #[test]
+    fn a_pods_own_amounts_stay_and_follow_its_containers() {
+        let spec = |pod: &str, container: &str| {
+            let text = format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec: {{resources: {pod}, \
+                 containers: [{{name: a, image: b, resources: {container}}}]}}\n"
+            );
+            let read = crate::spec::parse("pod.yaml", &text);
+            read.expect("a good manifest").remove(0).spec
+        };
+        let (pod, own) = ("{limits: {cpu: 2}}", "{requests: {cpu: 500m}}");
+        let old = spec(pod, own);
+        assert_eq!(old.resources.cpu_request_milli, Some(500));
+        let found = crate::spec::difference(&old, &spec(pod, "{requests: {cpu: 250m}}"));
+        assert_eq!((found.refusal, found.is_more), (None, false));
+        assert_eq!(found.resized.len(), 1);
+        for other in [
+            "{limits: {cpu: 1}}",
+            "{limits: {cpu: 2, memory: 64Mi}}",
+            "{limits: {cpu: 2}, requests: {cpu: 1}}",
+        ] {
+            let found = crate::spec::difference(&old, &spec(other, own));
+            let why = found.refusal.expect(other);
+            assert!(why.starts_with("spec.resources: "), "{why}");
+            assert!(!found.is_more);
         }
     }
 

@@ -1,9 +1,9 @@
-//! Requests and limits of a container.
+//! Requests and limits of a container, and of a pod.
 
 use super::check::Check;
 use super::pod::some;
 use super::quantity::Quantity;
-use super::types::Resources;
+use super::types::{Container, PodSpec, Resources};
 use super::yaml::join;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
@@ -68,6 +68,94 @@ pub fn convert(
         storage_request: units(&requests, "ephemeral-storage"),
         storage_limit: units(&limits, "ephemeral-storage"),
     }
+}
+
+/// Converts what the containers of a pod ask for and may use together. Where it
+/// requests nothing itself, it requests what they do, or else what it may use.
+pub fn of_pod(
+    resources: Option<&core::ResourceRequirements>,
+    spec: &PodSpec,
+    check: &mut Check<'_>,
+) -> Resources {
+    let mut out = convert("spec", resources, check);
+    let Some(raw) = resources.filter(|_| !out.is_empty()) else {
+        return out;
+    };
+    let has = |map: &Option<BTreeMap<String, RawQuantity>>, name: &str| {
+        map.as_ref().is_some_and(|map| map.contains_key(name))
+    };
+    for (list, map) in [("requests", &raw.requests), ("limits", &raw.limits)] {
+        let path = format!("spec.resources.{list}");
+        check.unsupported(
+            &path,
+            &[("ephemeral-storage", has(map, "ephemeral-storage"))],
+        );
+    }
+    let cpu = together(spec, |one| one.cpu_request_milli);
+    let memory = together(spec, |one| one.memory_request);
+    for (name, asked, request, limit) in [
+        ("cpu", cpu, &mut out.cpu_request_milli, out.cpu_limit_milli),
+        ("memory", memory, &mut out.memory_request, out.memory_limit),
+    ] {
+        let is_own = has(&raw.requests, name);
+        if !is_own {
+            *request = asked.or(limit);
+        }
+        let (list, bound) = if is_own {
+            ("requests", *request)
+        } else {
+            ("limits", limit)
+        };
+        if bound.is_some_and(|bound| asked > Some(bound)) {
+            let path = format!("spec.resources.{list}.{name}");
+            check.wrong(&path, "must not be less than what the containers request");
+        }
+    }
+    within_pod(spec, &out, check);
+    out
+}
+
+/// No container may have a limit above the pod's.
+fn within_pod(spec: &PodSpec, pod: &Resources, check: &mut Check<'_>) {
+    let lists = [
+        ("initContainers", &spec.init_containers),
+        ("containers", &spec.containers),
+    ];
+    for (list, containers) in lists {
+        for (at, one) in containers.iter().enumerate() {
+            let of = &one.resources;
+            for (name, own, limit) in [
+                ("cpu", of.cpu_limit_milli, pod.cpu_limit_milli),
+                ("memory", of.memory_limit, pod.memory_limit),
+            ] {
+                if limit.is_some_and(|limit| own > Some(limit)) {
+                    let path = format!("spec.{list}[{at}].resources.limits.{name}");
+                    check.wrong(
+                        &path,
+                        format!("must not be more than the pod's {name} limit"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// What the containers of a pod have at a time, at most: those that run beside
+/// each other, or one init container with the sidecars before it.
+pub fn together(spec: &PodSpec, amount: impl Fn(&Resources) -> Option<u64>) -> Option<u64> {
+    let add = |sum: Option<u64>, one: &Container| match (sum, amount(&one.resources)) {
+        (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
+        (sum, more) => sum.or(more),
+    };
+    let (mut running, mut largest) = (None, None);
+    for container in &spec.init_containers {
+        let here = add(running, container);
+        if container.sidecar {
+            running = here;
+        }
+        largest = largest.max(here);
+    }
+    spec.containers.iter().fold(running, add).max(largest)
 }
 
 fn amounts(

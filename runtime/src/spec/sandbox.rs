@@ -103,6 +103,7 @@ impl PodSpec {
             sysctls: BTreeMap::new(),
             resources: Resources::default(),
             fs_group: None,
+            fs_group_on_mismatch: false,
             node_name: None,
             service_account: None,
             pull_secrets: Vec::new(),

@@ -16,6 +16,8 @@ pub struct Shared {
     seccomp: Option<SeccompChoice>,
     /// Owner of the volumes, and a group of every process.
     pub fs_group: Option<u32>,
+    /// Only volumes whose root is not the owner's yet are given to it.
+    pub fs_group_on_mismatch: bool,
     /// Groups of every process.
     pub supplemental_groups: Vec<u32>,
     /// No groups but these: the image's group file adds none.
@@ -49,12 +51,11 @@ pub fn shared(context: Option<&core::PodSecurityContext>, check: &mut Check<'_>)
     mac::apparmor(path, app_armor_profile.as_ref(), check);
     let policy = se_linux_change_policy.as_deref();
     mac::selinux(path, se_linux_options.as_ref(), policy, check);
-    check.choice(
+    let fs_group_on_mismatch = check.choice(
         &format!("{path}.fsGroupChangePolicy"),
         fs_group_change_policy.as_deref(),
-        // Most volumes are made new for each pod, and then both come to the
-        // same; a disk is given to the group whole, which is never less.
-        &[("Always", ()), ("OnRootMismatch", ())],
+        // Most volumes are made new for each pod, and then both come to the same.
+        &[("Always", false), ("OnRootMismatch", true)],
     );
     let groups = supplemental_groups.iter().flatten().enumerate();
     Shared {
@@ -66,6 +67,7 @@ pub fn shared(context: Option<&core::PodSecurityContext>, check: &mut Check<'_>)
         seccomp: seccomp(path, seccomp_profile.as_ref(), check),
         sysctls: sysctl::read(path, sysctls.as_deref().unwrap_or_default(), check),
         fs_group: id(path, "fsGroup", *fs_group, check),
+        fs_group_on_mismatch,
         strict_groups: check.choice(
             &format!("{path}.supplementalGroupsPolicy"),
             supplemental_groups_policy.as_deref(),

@@ -75,6 +75,9 @@ pub struct PodSpec {
     /// The group that owns the volumes, and that every process is in.
     #[serde(default)]
     pub fs_group: Option<u32>,
+    /// A disk whose root is the group's is not looked through.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fs_group_on_mismatch: bool,
     /// What the manifest says the node is called; nothing is scheduled by it.
     #[serde(default)]
     pub node_name: Option<String>,

@@ -5,6 +5,7 @@ use crate::plan::ContainerKind;
 use crate::spec::Resources;
 use beluga_proto::{ContainerId, ExitCause, Stamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Most events that a record keeps; the oldest goes first.
@@ -76,6 +77,18 @@ pub struct PodStatus {
     /// How the last change of the running pod gets on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<ChangeStatus>,
+    /// When each condition came to be as it is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub transitions: BTreeMap<String, Transition>,
+}
+
+/// The last change of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    /// Whether it holds since then.
+    pub holds: bool,
+    /// When.
+    pub at: u64,
 }
 
 /// A change of a running pod.
@@ -283,6 +296,17 @@ impl PodStatus {
             message,
             count,
         });
+    }
+
+    /// Notes the conditions that are not as they were.
+    pub fn keep_transitions(&mut self, now: u64) {
+        for (kind, holds) in self.conditions() {
+            let last = self.transitions.get(kind);
+            if last.is_none_or(|last| last.holds != holds) {
+                let change = Transition { holds, at: now };
+                self.transitions.insert(kind.to_owned(), change);
+            }
+        }
     }
 
     /// The exit code of the pod as a command: 0 when it succeeded, otherwise

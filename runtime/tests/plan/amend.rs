@@ -167,11 +167,11 @@ fn limits_change_within_the_machine_and_not_beyond_it() {
     assert_eq!(difference(&present, &next, &restart).unwrap().replaced, [0]);
     assert_eq!(
         resized("cpu: 1500m, memory: 64Mi").unwrap_err().to_string(),
-        "the pod's machine was started with 1 CPU and this needs 2 CPUs (a 1500m): delete the pod and make it anew"
+        "refused: the pod's machine was started with 1 CPU and this needs 2 CPUs (a 1500m): delete the pod and make it anew"
     );
     assert_eq!(
         resized("cpu: 1, memory: 128Mi").unwrap_err().to_string(),
-        "the pod's machine was started with 98 MiB and this needs 162 MiB (a 128Mi + 34Mi guest): delete the pod and make it anew"
+        "refused: the pod's machine was started with 98 MiB and this needs 162 MiB (a 128Mi + 34Mi guest): delete the pod and make it anew"
     );
 }
 

@@ -100,6 +100,7 @@ pub fn plan(containers: Vec<ContainerPlan>) -> Plan {
             share_processes: false,
             guest_processes: false,
             sysctls: std::collections::BTreeMap::new(),
+            cgroup: beluga_proto::container::CgroupLimits::default(),
             clock_unix_nanos: 0,
         },
         layers: Vec::new(),
