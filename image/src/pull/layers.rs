@@ -145,7 +145,12 @@ impl Work<'_> {
                 limit,
             });
         }
-        if store.has_disk(diff_id) && !store.is_begun(blob.digest) {
+        // A disk alone is not enough: the same contents may have come in another packing, and
+        // `save`, `push` and the disk of parents want this one.
+        if store.has_disk(diff_id)
+            && store.has_blob(blob.digest, blob.size)
+            && !store.is_begun(blob.digest)
+        {
             return Ok(None);
         }
         let waiting = || {
@@ -157,8 +162,7 @@ impl Work<'_> {
             return Ok(None);
         };
         // Somebody else may have got it meanwhile.
-        if store.has_disk(diff_id) {
-            ingest.settle(store, blob.digest)?;
+        if store.has_disk(diff_id) && ingest.settle(store, blob.digest, blob.size)? {
             return Ok(None);
         }
         let got = self.bring(blob, diff_id, &ingest, told);
@@ -173,7 +177,8 @@ impl Work<'_> {
         got.map(Some)
     }
 
-    /// Fetches what is missing of a blob, and makes its disk.
+    /// Fetches what is missing of a blob, and makes its disk. One that is there stays: pods may
+    /// have it open.
     fn bring(
         &self,
         blob: Expected,
@@ -197,7 +202,10 @@ impl Work<'_> {
                 let _ = told.send(PullProgress::Layer { blob, done, total });
             }
         };
-        if let Ok(stored) = File::open(&target) {
+        // What is damaged is fetched again.
+        if store.has_blob(blob.digest, blob.size)
+            && let Ok(stored) = File::open(&target)
+        {
             job.run_uncopied(stored, blob.size, &mut report)?;
             return Ok(0);
         }

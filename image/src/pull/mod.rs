@@ -227,9 +227,10 @@ impl Pull<'_> {
     ) -> Result<Image, LoadError> {
         let store = self.store;
         let scratch = store.scratch(lock)?;
-        for (_, diff_id) in &self.layers {
+        for (blob, diff_id) in &self.layers {
             // Another pull of it that failed for good has taken it away.
-            if !store.layer_path(*diff_id).exists() {
+            let is_here = store.layer_path(*diff_id).exists();
+            if !is_here || !store.has_blob(blob.digest, blob.size) {
                 return Err(LoadError::Missing {
                     name: format!("layer {diff_id}"),
                 });
