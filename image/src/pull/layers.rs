@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -24,6 +24,8 @@ struct Work<'a> {
     /// One of them failed, and the others need not go on.
     failed: AtomicBool,
     done: Mutex<Done>,
+    /// Bytes of the layers' tars so far.
+    unpacked: AtomicU64,
 }
 
 /// Whether there is a reason to go on.
@@ -61,6 +63,7 @@ pub(super) fn all(
         left: Mutex::new(left),
         failed: AtomicBool::new(false),
         done: Mutex::default(),
+        unpacked: AtomicU64::new(0),
     };
     let (told, tell) = channel();
     thread::scope(|scope| {
@@ -137,14 +140,6 @@ impl Work<'_> {
         told: &Sender<PullProgress>,
     ) -> Result<Option<u64>, LoadError> {
         let store = self.pull.store;
-        let limit = self.pull.options.limits.max_tar_bytes;
-        if blob.size > limit {
-            return Err(LoadError::BlobTooLong {
-                digest: blob.digest,
-                size: blob.size,
-                limit,
-            });
-        }
         // A disk alone is not enough: the same contents may have come in another packing, and
         // `save`, `push` and the disk of parents want this one.
         if store.has_disk(diff_id)
@@ -191,6 +186,7 @@ impl Work<'_> {
             store,
             scratch: &ingest.work,
             limits: &self.pull.options.limits,
+            unpacked: &self.unpacked,
             cancel: &self.pull.options.cancel,
             diff_id,
             expected: Some(blob),

@@ -12,7 +12,7 @@ use crate::config::{ImageConfig, Platform};
 use crate::digest::Digest;
 use crate::layer::Limits;
 use crate::load::LoadError;
-use crate::load::candidate::Expected;
+use crate::load::candidate::{Expected, check_layers};
 use crate::load::oci::{self, Parts};
 use crate::load::parents;
 use crate::reference::Reference;
@@ -121,6 +121,8 @@ impl Store {
         let top = client.manifest(name)?;
         let (digest, manifest) = documents.choose(top, &options.platform)?;
         let parts = oci::parts(manifest.digest, &manifest.bytes)?;
+        let announced: Vec<_> = parts.layers.iter().copied().map(Some).collect();
+        check_layers(manifest.digest, &announced, &options.limits)?;
         let config = documents.config(parts.config)?;
         let (parsed, diff_ids) =
             ImageConfig::parse(parts.config.digest, &config).map_err(LoadError::Config)?;
