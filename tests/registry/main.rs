@@ -4,6 +4,7 @@
 mod access;
 mod build;
 mod cri;
+mod ends;
 mod faults;
 mod kept;
 mod pull;
