@@ -24,27 +24,21 @@ pub fn large(registry: &Registry) -> String {
     registry.name("large")
 }
 
-/// How long a pull takes: the shorter of two, since the first finds nothing in memory.
-fn span(name: &str) -> Duration {
-    let time = |()| {
-        let (puller, begun) = (Puller::new(), Instant::now());
-        puller.run(&["pull", name]).ok();
-        begun.elapsed()
-    };
-    let [first, second] = [(); 2].map(time);
-    first.min(second)
-}
-
-/// Kills a pull after a while; whether it was still at work.
-fn kill_after(puller: &Puller, name: &str, wait: Duration) -> bool {
+/// Kills a pull when it has so many bytes of layers, and a little later; whether it was still at
+/// work.
+fn kill_at(puller: &Puller, name: &str, bytes: u64, later: Duration) -> bool {
     let mut command = puller.command(&["pull", name]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().expect("beluga");
-    std::thread::sleep(wait);
-    let is_running = child.try_wait().expect("waited").is_none();
+    let is_running = |child: &mut Child| child.try_wait().expect("waited").is_none();
+    while has(puller) < bytes && is_running(&mut child) {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    std::thread::sleep(later);
+    let was_running = is_running(&mut child);
     let _ = child.kill();
     child.wait().expect("it ends");
-    is_running
+    was_running
 }
 
 /// Kills a pull at ten points that are nobody's choice, each in a store of its own; what is there
@@ -53,29 +47,32 @@ fn kill_after(puller: &Puller, name: &str, wait: Duration) -> bool {
 fn a_pull_that_is_killed_at_any_point_goes_on_where_it_was() {
     let mut registry = Registry::start(Wants::default());
     let name = large(&registry);
-    let span = u64::try_from(span(&name).as_micros()).expect("not that long");
     let (whole, all) = (whole(&registry, &name), Puller::new());
     all.run(&["pull", &name]).ok();
     let mut seed = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(1, |now| now.as_nanos() as u64);
-    say(&format!("kills of a pull: seed {seed}, span {span} us"));
-    let mut killed = 0;
-    for round in 0..10 {
+    say(&format!("kills of a pull: seed {seed}"));
+    let mut random = |below: u64| {
         seed = seed
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        let (puller, at) = (Puller::new(), Duration::from_micros((seed >> 33) % span));
-        killed += u32::from(kill_after(&puller, &registry.name("large"), at));
+        (seed >> 33) % below
+    };
+    let mut killed = 0;
+    for round in 0..10 {
+        let (puller, at) = (Puller::new(), random(whole));
+        let later = Duration::from_micros(random(5000));
+        killed += u32::from(kill_at(&puller, &registry.name("large"), at, later));
         puller.run(&["gc", "--check"]).ok().says("clean");
         let named = puller.run(&["images", "-q"]).ok().out.lines().count();
         let kept = has(&puller);
         assert!(named == 0 || kept == whole, "a name too early: {kept}");
         registry.restart();
         puller.run(&["pull", &registry.name("large")]).ok();
-        let sent = sent(&registry, 0);
-        assert_eq!(sent, whole - kept, "round {round}, after {at:?}: {kept}");
-        assert_eq!(puller.store(), all.store(), "round {round}, after {at:?}");
+        let what = format!("round {round}, killed at {at} and {later:?}, {kept} were there");
+        assert_eq!(sent(&registry, 0), whole - kept, "{what}");
+        assert_eq!(puller.store(), all.store(), "{what}");
     }
     say(&format!("kills of a pull: {killed} of 10 in the middle"));
     assert!(killed >= 6, "{killed} pulls were killed");
@@ -97,20 +94,14 @@ fn begun(puller: &Puller, name: &str) -> Child {
 /// Bytes of layers that a store has, whole or in part.
 fn has(puller: &Puller) -> u64 {
     let images = puller.beluga.root().join("images");
-    // Made last of its directories: a command that was killed before has kept nothing.
-    if !images.join("uses").exists() {
-        return 0;
-    }
+    let sizes = |part: &str, least: u64| -> u64 {
+        let files = images.join(part).read_dir().into_iter().flatten().flatten();
+        let files = files.filter_map(|file| file.metadata().ok());
+        let files = files.filter(|file| file.is_file() && file.len() > least);
+        files.map(|file| file.len()).sum()
+    };
     // Documents are small: only a layer's blob has more than 100 kB.
-    let line = format!(
-        "cd {} && find blobs ingest -maxdepth 2 -type f ! -path '*.work*' \\( -path 'ingest/*' -o -size +100k \\) -printf '%s\\n'",
-        images.display()
-    );
-    let sizes = sh(&line).ok().out;
-    sizes
-        .lines()
-        .map(|size| size.parse::<u64>().expect("a size"))
-        .sum()
+    sizes("ingest", 0) + sizes("blobs/sha256", 100_000)
 }
 
 /// Bytes of layers that the registry has sent since its log had so many lines of blobs.

@@ -4,7 +4,7 @@
 mod access;
 mod build;
 mod cri;
-mod ends;
+mod cut_short;
 mod faults;
 mod kept;
 mod pull;

@@ -115,25 +115,30 @@ fn slow_way(registry: &Registry) -> (String, Arc<AtomicU64>) {
 #[test]
 fn an_interrupted_push_takes_back_what_it_has_begun() {
     let registry = Registry::start(Wants::default());
-    let (puller, name) = (Puller::new(), large(&registry));
-    puller.run(&["pull", &name]).ok();
+    let (puller, name) = (Puller::new(), "big:1");
+    // More than the sockets' buffers hold.
+    let dir = puller.home.path().join("big").display().to_string();
+    sh(&format!(
+        "mkdir {dir} && head -c 40000000 /dev/urandom > {dir}/data"
+    ))
+    .ok();
+    puller.run(&["build", "-q", "-t", name, &dir]).ok();
     let before = puller.store();
     let (way, sent) = slow_way(&registry);
     let other = format!("{way}/other:1");
-    let mut command = puller.command(&["push", &name, &other]);
+    let mut command = puller.command(&["push", name, &other]);
     let mut child = command.stderr(Stdio::null()).spawn().expect("beluga");
     let begun = || (sent.load(Ordering::Relaxed) > 1_000_000).then_some(());
     eventually("a layer is sent", begun);
     interrupt(&child);
     ended(&mut child);
-    // Three layers at a time, and each of those that were under way is given up.
     let deleted = registry.requests("DELETE", "/v2/other/blobs/uploads/");
-    assert!((1..=3).contains(&deleted.len()), "{deleted:?}");
+    assert_eq!(deleted.len(), 1, "{deleted:?}");
     assert_eq!(registry.requests("PUT", "/manifests/1"), []);
     assert_eq!(puller.store(), before);
     puller.run(&["gc", "--check"]).ok().says("clean");
     // What was not sent is sent by the next, and the image is what it is here.
-    puller.run(&["push", &name, &registry.name("other:1")]).ok();
+    puller.run(&["push", name, &registry.name("other:1")]).ok();
     let back = Puller::new();
     back.run(&["pull", &registry.name("other:1")]).ok();
     assert_eq!(back.store(), before);
