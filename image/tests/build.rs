@@ -170,8 +170,72 @@ fn what_goes_in_comes_out() {
     let holes = fs::metadata(out.join("sparse")).unwrap();
     assert!(holes.blocks() < 1000, "{} blocks", holes.blocks());
     if !is_root(&dir) {
-        skip("what_goes_in_comes_out (devices and owners)", "not root");
+        skip("what_goes_in_comes_out::devices_and_owners", "not root");
     }
+}
+
+/// An access list as Linux takes it: version 2, then tag, permissions and number of each entry.
+fn access_list(user: u32) -> Vec<u8> {
+    const NOBODY: u32 = u32::MAX;
+    let mut list = 2u32.to_le_bytes().to_vec();
+    // Owner, a user, the group, the mask, others.
+    for (tag, permissions, number) in [
+        (0x01u16, 6u16, NOBODY),
+        (0x02, 5, user),
+        (0x04, 4, NOBODY),
+        (0x10, 5, NOBODY),
+        (0x20, 0, NOBODY),
+    ] {
+        list.extend(tag.to_le_bytes());
+        list.extend(permissions.to_le_bytes());
+        list.extend(number.to_le_bytes());
+    }
+    list
+}
+
+#[test]
+fn access_lists_are_kept() {
+    let scratch = Scratch::new();
+    let (dir, store) = (
+        scratch.0.join("dir"),
+        Store::open(scratch.0.join("store")).unwrap(),
+    );
+    fs::create_dir_all(dir.join("shared")).unwrap();
+    // So that the layer is the largest blob.
+    let noise = (0..2000u32).flat_map(|number| number.wrapping_pow(3).to_le_bytes());
+    fs::write(dir.join("file"), noise.collect::<Vec<u8>>()).unwrap();
+    let (access, default, root) = (access_list(1234), access_list(4321), access_list(999));
+    for (name, key, list) in [
+        ("file", "system.posix_acl_access", &access),
+        ("shared", "system.posix_acl_default", &default),
+        ("", "system.posix_acl_access", &root),
+    ] {
+        let flags = rustix::fs::XattrFlags::empty();
+        if rustix::fs::setxattr(dir.join(name), key, list, flags).is_err() {
+            return skip(
+                "access_lists_are_kept",
+                "a file system without access lists",
+            );
+        }
+    }
+    let built = build(&store, &dir, &options("app:1")).unwrap();
+    // In the disk: the length of a name's rest, the number of its beginning, the length of the
+    // list, the list (fs/erofs/erofs_fs.h, fs/erofs/xattr.h).
+    let disk = fs::read(&built.image.layers[0].path).unwrap();
+    let has = |wanted: &[u8]| disk.windows(wanted.len()).any(|found| found == wanted);
+    assert!(has(&[&[0, 2, 44, 0], &access[..]].concat()), "for the file");
+    assert!(
+        has(&[&[0, 3, 44, 0], &default[..]].concat()),
+        "for what is made"
+    );
+    assert!(!has(&root), "the root is everybody's to enter");
+    let out = scratch.0.join("out");
+    unpacked(&store, &built, &out);
+    let (ours, theirs) = (list(&out), list(&dir));
+    assert_eq!(
+        (&ours["file"], &ours["shared"]),
+        (&theirs["file"], &theirs["shared"])
+    );
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn fuzz_no_mutation_breaks_the_converter() {
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     if !has_tool("fsck.erofs") {
         skip(
-            "fuzz_no_mutation_breaks_the_converter (fsck part)",
+            "fuzz_no_mutation_breaks_the_converter::fsck",
             "no fsck.erofs",
         );
     }

@@ -6,7 +6,10 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use beluga_image::{Digest, LoadError, LoadOptions, PullOptions, Registry, Source, Store};
+use beluga_image::{
+    Digest, Limits, LoadError, LoadOptions, Progress, PullOptions, PullProgress, Registry, Source,
+    Store,
+};
 use serde_json::json;
 use support::layout::{INDEX, LAYER, Layout, config, contents, descriptor};
 use support::registry::Fake;
@@ -143,6 +146,132 @@ fn bombs_are_stopped_where_they_go_off() {
         assert!(text.contains(&Digest::of(&packed).to_string()), "{text}");
         assert_eq!(contents(store.root()), before, "{text}");
         assert!(begun.elapsed() < Duration::from_secs(20), "{text}");
+    }
+}
+
+/// Loads and pulls an image that passes these limits, and leaves nothing; for both why it was
+/// refused, how many bytes of layers were read, and which blobs the registry was asked for.
+fn beyond(layout: &Layout, limits: &Limits) -> (Vec<(String, u64)>, Vec<String>) {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.0.join("store")).unwrap();
+    let before = contents(store.root());
+    let load = LoadOptions {
+        limits: limits.clone(),
+        ..LoadOptions::default()
+    };
+    let mut most = 0;
+    let path = layout.directory(&scratch, "oci");
+    let loaded = store.load(Source::Path(&path), &load, &mut |step| {
+        if let Progress::Layer { done, .. } = step {
+            most = most.max(done);
+        }
+    });
+    let mut all = vec![(told(&loaded.expect_err("it was loaded")), most)];
+    let pull = PullOptions {
+        limits: limits.clone(),
+        ..PullOptions::default()
+    };
+    let (fake, mut most) = (Fake::of(layout), 0);
+    let name = fake.name("app:1");
+    let pulled = store.pull(&name, &Registry::default(), &pull, &mut |step| {
+        if let PullProgress::Layer { done, .. } = step {
+            most = most.max(done);
+        }
+    });
+    all.push((told(&pulled.expect_err("it was pulled")), most));
+    let mut after = contents(store.root());
+    after.retain(|file| !before.contains(file));
+    assert_eq!(after, [], "{all:?}");
+    (all, fake.paths("/blobs/"))
+}
+
+/// An image of layers that are packed by gzip.
+fn packed(tars: &[Vec<u8>]) -> Layout {
+    let mut layout = Layout::default();
+    let layers: Vec<_> = tars.iter().map(|tar| (LAYER, gzip(tar))).collect();
+    let diffs: Vec<&[u8]> = tars.iter().map(Vec::as_slice).collect();
+    let image = layout.add(&config("amd64", &diffs), &layers);
+    layout.name(image, "app:1");
+    layout
+}
+
+/// Bytes that do not compress.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1u32;
+    let next = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..length).map(next).collect()
+}
+
+#[test]
+fn more_layers_than_a_pod_has_room_for_are_refused_before_one_is_fetched() {
+    let tar = layer("one");
+    let of = |count| Layout::image("app:1", &vec![&tar[..]; count]);
+    let (refused, asked) = beyond(&of(256), &Limits::default());
+    for (text, read) in refused {
+        assert!(text.contains("has 256 layers, more than 255"), "{text}");
+        assert_eq!(read, 0);
+    }
+    assert_eq!(asked, [""; 0]);
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.0.join("store")).unwrap();
+    assert!(load(&store, &of(255).directory(&scratch, "oci")).is_ok());
+}
+
+#[test]
+fn layers_that_are_small_alone_have_a_limit_together() {
+    let limits = Limits {
+        max_image_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    let tars = [1, 2].map(|number| Tar::of([file("f", &vec![number; 700_000])]).end());
+    // As they are announced.
+    let layout = Layout::image("app:1", &[&tars[0], &tars[1]]);
+    let (refused, asked) = beyond(&layout, &limits);
+    for (text, read) in refused {
+        let sum = format!("have {} bytes, more than 1048576", 2 * tars[0].len());
+        assert!(text.contains(&sum), "{text}");
+        assert_eq!(read, 0);
+    }
+    assert_eq!(asked, [""; 0]);
+    // As they turn out.
+    let (refused, _) = beyond(&packed(&tars), &limits);
+    for (text, _) in refused {
+        assert!(
+            text.contains("the tars of the image's layers have more than 1048576"),
+            "{text}"
+        );
+        let digests = tars
+            .each_ref()
+            .map(|tar| Digest::of(&gzip(tar)).to_string());
+        assert!(digests.iter().any(|one| text.contains(one)), "{text}");
+    }
+}
+
+#[test]
+fn what_is_refused_is_not_read_to_its_end() {
+    let long = noise(5 << 20);
+    let layers = [
+        Tar::of([file("small", b"x"), file("long", &long)]),
+        Tar::of([file("zeros", &vec![0; 8 << 20]), file("long", &long)]),
+    ];
+    let by_files = Limits {
+        max_file_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    let by_tar = Limits {
+        max_tar_bytes: 6 << 20,
+        ..Limits::default()
+    };
+    let why = ["\"long\": the layer's files come to", "\"zeros\" or right"];
+    for ((tar, limits), why) in layers.into_iter().zip([by_files, by_tar]).zip(why) {
+        let (refused, _) = beyond(&packed(&[tar.end()]), &limits);
+        for (text, read) in refused {
+            assert!(text.contains(why), "{text}");
+            assert!(read < 3 << 20, "{read} bytes were read: {text}");
+        }
     }
 }
 

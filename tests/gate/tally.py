@@ -36,8 +36,9 @@ class Tally:
         self.failures += re.findall(r"^test (\S+) \.\.\. FAILED", output, re.M)
         ignored = re.findall(r"^test (\S+)(?: - .*)? \.\.\. ignored(?:, (.*))?$", output, re.M)
         self.skips += [(test, why or "ignored") for test, why in ignored]
-        # A test that says it cannot run here has "passed" for libtest.
-        skipped = dict(re.findall(r"^SKIPPED (\S+): (.*)$", output, re.M))
+        # A test that says it cannot run here has "passed" for libtest, which may have begun the
+        # line with its name.
+        skipped = dict(re.findall(r"^(?:test \S+ \.\.\. )?SKIPPED (\S+): (.*)$", output, re.M))
         self.skips += list(skipped.items())
         self.passed -= len(skipped)
         self._fuzzed(output)

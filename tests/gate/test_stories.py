@@ -197,6 +197,13 @@ class Rules(unittest.TestCase):
             other = ["$ look", "disk  7 MiB", "$ go", "done in 12 s"]
             self.assertEqual(readme.demo_differences(other), ["`$ look` did not print 'disk # MiB free'"])
 
+    def test_what_cannot_run_here_has_not_passed(self):
+        tally = Tally()
+        tally.libtest("SKIPPED a::part_of_it: not root\ntest b ... SKIPPED b: no fsck.erofs\nok\n"
+                      "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured\n")
+        self.assertEqual(tally.skips, [("a::part_of_it", "not root"), ("b", "no fsck.erofs")])
+        self.assertEqual(tally.passed, 1)
+
     def test_what_was_fuzzed_is_noted(self):
         tally = Tally()
         tally.libtest("test b ... FUZZED a::b: 300 executions\nok\nFUZZED c: 7 executions\n")

@@ -4,6 +4,7 @@
 mod access;
 mod build;
 mod cri;
+mod cut_short;
 mod faults;
 mod kept;
 mod pull;

@@ -11,6 +11,7 @@ mod walk;
 use std::fs::{self, File};
 use std::io::{BufWriter, Seek as _, Write as _};
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 
 use flate2::{Compression, GzBuilder, write::GzEncoder};
 use serde_json::{Value, json};
@@ -132,6 +133,7 @@ impl Build<'_> {
             store: self.store,
             scratch: self.scratch,
             limits: &options.limits,
+            unpacked: &AtomicU64::new(0),
             cancel: &options.cancel,
             diff_id: packed.diff_id,
             expected: None,

@@ -18,6 +18,8 @@ use crate::tarfile::Xattr;
 
 /// The most that Linux gives: XATTR_LIST_MAX and XATTR_SIZE_MAX.
 const MAX_XATTR: usize = 64 << 10;
+/// Access lists: more owners, by number, and more modes.
+const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
 /// Of the attributes of `trusted.` and `user.`, these steer an overlay.
 const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
 
@@ -150,8 +152,8 @@ impl Found {
         Ok(target.into_bytes())
     }
 
-    /// Its extended attributes, sorted: users', capabilities and `trusted.`. What a security
-    /// module or an access list of this machine says means nothing on another.
+    /// Its extended attributes, sorted: users', capabilities, access lists and `trusted.`. What a
+    /// security module of this machine says means nothing on another.
     pub(super) fn xattrs(&self) -> Result<Vec<Xattr>, BuildError> {
         let path = self.proc_path();
         let mut names = vec![0; MAX_XATTR];
@@ -162,7 +164,10 @@ impl Found {
         };
         names.truncate(length);
         let mut found = Vec::new();
-        for name in names.split(|byte| *byte == 0).filter(|name| is_kept(name)) {
+        // The image's root has an owner and a mode of its own, which no list may add to.
+        let is_root = self.path.is_empty();
+        let is_kept = |name: &&[u8]| is_kept(name) && !(is_root && ACLS.contains(name));
+        for name in names.split(|byte| *byte == 0).filter(is_kept) {
             let mut value = vec![0; MAX_XATTR];
             let length = match rustix::fs::getxattr(&path, name, &mut value[..]) {
                 Ok(length) => length,
@@ -186,7 +191,7 @@ impl Found {
 fn is_kept(name: &[u8]) -> bool {
     let is_kind = name.starts_with(b"user.") || name.starts_with(b"trusted.");
     let steers = OVERLAY.iter().any(|overlay| name.starts_with(overlay));
-    name == b"security.capability" || (is_kind && !steers)
+    name == b"security.capability" || ACLS.contains(&name) || (is_kind && !steers)
 }
 
 fn unreadable(path: &Path) -> impl FnOnce(Errno) -> BuildError + use<> {

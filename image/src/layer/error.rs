@@ -100,8 +100,10 @@ pub enum LayerError {
         limit: u64,
     },
     /// More files than the limit.
-    #[error("the layer has more than {limit} files")]
+    #[error("entry {entry:?}: the layer has more than {limit} files")]
     TooManyEntries {
+        /// The entry that passed the limit.
+        entry: String,
         /// The limit.
         limit: u64,
     },

@@ -1,7 +1,7 @@
-//! Bounds on what a layer may ask of us.
+//! Bounds on what an image may ask of us.
 
-/// What one layer may hold. The defaults are far above real images; each protects memory, disk
-/// or time from a layer made to exhaust it.
+/// What one layer may hold, and an image in all. The defaults are far above real images; each
+/// protects memory, disk or time from an image made to exhaust it.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Files, directories and links, implied parent directories included.
@@ -23,6 +23,10 @@ pub struct Limits {
     pub max_header_bytes: u64,
     /// Bytes of all names, link targets and extended attributes, which are held in memory.
     pub max_metadata_bytes: u64,
+    /// Layers of an image: as many as a pod's disk has partitions for.
+    pub max_layers: usize,
+    /// Bytes of all of an image's layers: as they are packed, and as the tars that come of them.
+    pub max_image_bytes: u64,
 }
 
 impl Default for Limits {
@@ -37,6 +41,8 @@ impl Default for Limits {
             max_depth: 1024,
             max_header_bytes: 1 << 20,
             max_metadata_bytes: 256 << 20,
+            max_layers: 255,
+            max_image_bytes: 256 << 30,
         }
     }
 }

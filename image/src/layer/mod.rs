@@ -99,12 +99,16 @@ impl Seek for Nowhere {
     }
 }
 
-/// An error of the archive with the last entry that could be read.
+/// An error of the archive, or of the tree as a whole, with the last entry that could be read.
 fn at(last: &[u8], error: LayerError) -> LayerError {
     match error {
         LayerError::Tar(source) if !last.is_empty() => LayerError::TarAt {
             entry: LayerError::shown(last),
             source,
+        },
+        LayerError::TooManyEntries { limit, .. } => LayerError::TooManyEntries {
+            entry: LayerError::shown(last),
+            limit,
         },
         error => error,
     }

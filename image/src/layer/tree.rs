@@ -178,6 +178,8 @@ impl Tree {
     pub(crate) fn add(&mut self, inode: Inode) -> Result<InodeId, LayerError> {
         if self.inodes.len() as u64 >= self.max_inodes {
             return Err(LayerError::TooManyEntries {
+                // Whoever reads the archive knows it.
+                entry: String::new(),
                 limit: self.max_inodes,
             });
         }

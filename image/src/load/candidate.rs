@@ -2,6 +2,7 @@
 
 use super::LoadError;
 use crate::digest::Digest;
+use crate::layer::Limits;
 use crate::reference::Reference;
 
 /// An image that a source offers.
@@ -57,6 +58,38 @@ impl Expected {
         }
         Ok(())
     }
+}
+
+/// Refuses an image by what its manifest says of its layers, before any of them is looked at. Of
+/// some nothing is said but that they are there.
+pub(crate) fn check_layers(
+    image: Digest,
+    layers: &[Option<Expected>],
+    limits: &Limits,
+) -> Result<(), LoadError> {
+    if layers.len() > limits.max_layers {
+        return Err(LoadError::TooManyLayers {
+            image,
+            layers: layers.len(),
+            limit: limits.max_layers,
+        });
+    }
+    let announced = || layers.iter().flatten();
+    let limit = limits.max_tar_bytes;
+    if let Some(long) = announced().find(|layer| layer.size > limit) {
+        let (digest, size) = (long.digest, long.size);
+        return Err(LoadError::BlobTooLong {
+            digest,
+            size,
+            limit,
+        });
+    }
+    let size = announced().fold(0, |sum: u64, layer| sum.saturating_add(layer.size));
+    let limit = limits.max_image_bytes;
+    if size > limit {
+        return Err(LoadError::ImageTooLong { image, size, limit });
+    }
+    Ok(())
 }
 
 /// The names that `texts` spell; what is no reference is left out.

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{self, BufRead, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
@@ -91,13 +92,20 @@ impl<R: BufRead> Read for Zstd<R> {
     }
 }
 
-/// A layer expands beyond its bounds.
+/// A layer, or an image, expands beyond its bounds.
 #[derive(Debug, thiserror::Error)]
 enum Bomb {
     #[error("the layer's tar has more than {limit} bytes")]
     Total { limit: u64 },
     #[error("the layer expands more than {limit}-fold")]
     Ratio { limit: u64 },
+    #[error("the tars of the image's layers have more than {limit} bytes")]
+    Image { limit: u64 },
+}
+
+/// Whether a stream was stopped because it expands beyond its bounds.
+pub(super) fn is_bomb(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Bomb>())
 }
 
 /// Stops a stream that expands beyond its bounds.
@@ -106,6 +114,8 @@ pub(super) struct Bounded<'a, R> {
     /// Compressed bytes read so far.
     packed: &'a Cell<u64>,
     unpacked: u64,
+    /// The same of all layers of the image.
+    image: Option<&'a AtomicU64>,
     limits: &'a Limits,
 }
 
@@ -115,7 +125,16 @@ impl<'a, R: Read> Bounded<'a, R> {
             source,
             packed,
             unpacked: 0,
+            image: None,
             limits,
+        }
+    }
+
+    /// Counts for an image as well, whose other layers count at the same time.
+    pub(super) fn of_image(self, unpacked: &'a AtomicU64) -> Self {
+        Bounded {
+            image: Some(unpacked),
+            ..self
         }
     }
 }
@@ -127,6 +146,13 @@ impl<R: Read> Read for Bounded<'_, R> {
         let (total, ratio) = (self.limits.max_tar_bytes, self.limits.max_ratio);
         if self.unpacked > total {
             return Err(io::Error::other(Bomb::Total { limit: total }));
+        }
+        if let Some(image) = self.image {
+            let sum = image.fetch_add(read as u64, Ordering::Relaxed) + read as u64;
+            let limit = self.limits.max_image_bytes;
+            if sum > limit {
+                return Err(io::Error::other(Bomb::Image { limit }));
+            }
         }
         let most = self
             .packed

@@ -106,6 +106,26 @@ pub enum LoadError {
         /// The limit.
         limit: u64,
     },
+    /// More layers than any image has.
+    #[error("image {image} has {layers} layers, more than {limit}")]
+    TooManyLayers {
+        /// The image: its manifest's digest, or its configuration's.
+        image: Digest,
+        /// In the manifest.
+        layers: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Layers that are absurdly long together.
+    #[error("the layers of image {image} have {size} bytes, more than {limit}")]
+    ImageTooLong {
+        /// The image: its manifest's digest, or its configuration's.
+        image: Digest,
+        /// As announced, of all layers.
+        size: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// A blob's contents are not what its name says.
     #[error("{expected} has the wrong contents: their digest is {actual}")]
     WrongDigest {

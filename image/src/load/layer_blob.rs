@@ -6,17 +6,19 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::thread;
 
 use super::archive::Opened;
 use super::candidate::Expected;
-use super::decompress::{Bounded, Compression};
+use super::decompress::{Bounded, Compression, is_bomb};
 use super::pipe::pipe;
 use super::{LoadError, Progress};
 use crate::cancel::Cancel;
 use crate::digest::{Digest, Tee};
 use crate::layer::{self, LayerError, Limits};
 use crate::store::{Store, StoreError, commit};
+use crate::tarfile::TarError;
 
 const READ_BUFFER: usize = 128 << 10;
 const WRITE_BUFFER: usize = 256 << 10;
@@ -28,6 +30,8 @@ pub(crate) struct Job<'a> {
     pub store: &'a Store,
     pub scratch: &'a Path,
     pub limits: &'a Limits,
+    /// Bytes of the tars of the image's layers so far; what is read anew counts anew.
+    pub unpacked: &'a AtomicU64,
     pub cancel: &'a Cancel,
     pub diff_id: Digest,
     pub expected: Option<Expected>,
@@ -143,18 +147,25 @@ impl Job<'_> {
         let (copy, blob_path) = copy.unzip();
         let mut tee = Tee::new(metered, copy);
         let (compression, converted) = self.convert(&mut tee, &read, disk);
-        // What the decoder has not asked for, or what a failed conversion has left.
-        let rest = io::copy(&mut tee, &mut io::sink());
+        // Nothing that is still to come would change this, and a registry would send all of it.
+        let is_settled = converted.as_ref().is_err_and(is_settled);
+        // What the decoder has not asked for, or what a failed conversion has left: it may not be
+        // what was announced, which then explains the failure.
+        let rest = match is_settled {
+            true => Ok(0),
+            false => io::copy(&mut tee, &mut io::sink()),
+        };
         let (blob, size, copied) = tee.finish();
         copied.map_err(StoreError::io(
             "write",
             blob_path.unwrap_or(Path::new("blob")),
         ))?;
+        if is_settled && let Err(error) = converted {
+            return Err(self.settled(error));
+        }
         rest.map_err(|source| LoadError::Layer {
-            layer: self
-                .expected
-                .map_or(self.diff_id, |expected| expected.digest),
-            source: LayerError::Tar(crate::tarfile::TarError::Io(source)),
+            layer: self.announced(),
+            source: LayerError::Tar(TarError::Io(source)),
         })?;
         Ok(Pass {
             compression,
@@ -164,6 +175,26 @@ impl Job<'_> {
         })
     }
 
+    /// What the layer is called as long as nothing of it is known.
+    fn announced(&self) -> Digest {
+        self.expected
+            .map_or(self.diff_id, |expected| expected.digest)
+    }
+
+    /// An error before which the blob was not read to its end.
+    fn settled(&self, error: LayerError) -> LoadError {
+        match error {
+            LayerError::Write(source) => {
+                let path = self.scratch.join("disk");
+                StoreError::io("write", &path)(source).into()
+            }
+            source => LoadError::Layer {
+                layer: self.announced(),
+                source,
+            },
+        }
+    }
+
     fn convert(
         &self,
         blob: impl Read,
@@ -171,12 +202,13 @@ impl Job<'_> {
         disk: &File,
     ) -> (Compression, Result<Option<Digest>, LayerError>) {
         let mut blob = BufReader::with_capacity(READ_BUFFER, blob);
-        let unreadable = |error| LayerError::Tar(crate::tarfile::TarError::Io(error));
+        let unreadable = |error| LayerError::Tar(TarError::Io(error));
         let compression = match Compression::of(&mut blob) {
             Ok(compression) => compression,
             Err(error) => return (Compression::None, Err(unreadable(error))),
         };
         let tar = Bounded::new(compression.decoder(blob), read, self.limits);
+        let tar = tar.of_image(self.unpacked);
         let (intake, outlet) = pipe();
         let converted = thread::scope(|scope| {
             let to_disk = || self.to_disk(outlet, compression, disk);
@@ -213,6 +245,23 @@ impl Job<'_> {
         let mut tar = Tee::<_, io::Sink>::new(tar, None);
         convert(&mut tar)?;
         Ok(Some(tar.finish().0))
+    }
+}
+
+/// Whether a layer is refused whatever the rest of its blob is: the disk cannot be written, or a
+/// limit is passed.
+fn is_settled(error: &LayerError) -> bool {
+    match error {
+        LayerError::Write(_)
+        | LayerError::TooManyEntries { .. }
+        | LayerError::TooManyLookups { .. }
+        | LayerError::TooLarge { .. } => true,
+        LayerError::Tar(source) | LayerError::TarAt { source, .. } => match source {
+            TarError::HeaderTooLong { .. } => true,
+            TarError::Io(source) => is_bomb(source),
+            _ => false,
+        },
+        _ => false,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::store::{LayerRecord, Store, StoreError, commit};
 use crate::tarfile::TarError;
 
 /// Makes it if it is needed, for which the layers' headers are read once more; what it is called.
-/// All layers are in the store, lowest first.
+/// All layers are in the store, as they came and as disks, lowest first.
 pub(crate) fn make(
     store: &Store,
     scratch: &Path,
@@ -29,15 +29,9 @@ pub(crate) fn make(
     }
     let mut parents = Parents::default();
     for layer in layers {
-        match File::open(store.blob_path(layer.blob)) {
-            Ok(blob) => parents.add(&tree(blob, layer.blob, limits)?),
-            // Left out by a pull, because its contents were here: nothing more can be known.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => {
-                let path = store.blob_path(layer.blob);
-                return Err(StoreError::io("open", &path)(error).into());
-            }
-        }
+        let path = store.blob_path(layer.blob);
+        let blob = File::open(&path).map_err(StoreError::io("open", &path))?;
+        parents.add(&tree(blob, layer.blob, limits)?);
     }
     let path = scratch.join("parents");
     let disk = create(&path)?;

@@ -5,11 +5,12 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 
 use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType, SCHEMA_VERSION, Sha256Digest};
 
 use super::archive::{Archive, Opened};
-use super::candidate::{Blob, Candidate};
+use super::candidate::{Blob, Candidate, check_layers};
 use super::decompress::{Bounded, Compression};
 use super::layer_blob::{Job, Stored};
 use super::parents;
@@ -177,9 +178,12 @@ impl Load<'_> {
                 diff_ids: listed,
             });
         }
-        let mut stored = Vec::new();
+        let announced: Vec<_> = candidate.layers.iter().map(|blob| blob.expected).collect();
+        check_layers(id, &announced, &self.options.limits)?;
+        let (mut stored, unpacked) = (Vec::new(), AtomicU64::new(0));
         for (blob, diff_id) in candidate.layers.iter().zip(diff_ids) {
-            stored.push((self.layer(archive, blob, diff_id, progress)?, diff_id));
+            let layer = self.layer(archive, blob, diff_id, &unpacked, progress)?;
+            stored.push((layer, diff_id));
         }
         self.finish(&config_blob, candidate.manifest, &stored, candidate.names)
     }
@@ -235,6 +239,7 @@ impl Load<'_> {
         archive: &Archive,
         blob: &Blob,
         diff_id: Digest,
+        unpacked: &AtomicU64,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Stored, LoadError> {
         if let Some(stored) = self.present(blob, diff_id) {
@@ -249,6 +254,7 @@ impl Load<'_> {
             store: self.store,
             scratch: self.scratch,
             limits: &self.options.limits,
+            unpacked,
             cancel: &self.options.cancel,
             diff_id,
             expected: blob.expected,

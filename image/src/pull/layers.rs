@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -24,6 +24,8 @@ struct Work<'a> {
     /// One of them failed, and the others need not go on.
     failed: AtomicBool,
     done: Mutex<Done>,
+    /// Bytes of the layers' tars so far.
+    unpacked: AtomicU64,
 }
 
 /// Whether there is a reason to go on.
@@ -61,6 +63,7 @@ pub(super) fn all(
         left: Mutex::new(left),
         failed: AtomicBool::new(false),
         done: Mutex::default(),
+        unpacked: AtomicU64::new(0),
     };
     let (told, tell) = channel();
     thread::scope(|scope| {
@@ -137,15 +140,12 @@ impl Work<'_> {
         told: &Sender<PullProgress>,
     ) -> Result<Option<u64>, LoadError> {
         let store = self.pull.store;
-        let limit = self.pull.options.limits.max_tar_bytes;
-        if blob.size > limit {
-            return Err(LoadError::BlobTooLong {
-                digest: blob.digest,
-                size: blob.size,
-                limit,
-            });
-        }
-        if store.has_disk(diff_id) && !store.is_begun(blob.digest) {
+        // A disk alone is not enough: the same contents may have come in another packing, and
+        // `save`, `push` and the disk of parents want this one.
+        if store.has_disk(diff_id)
+            && store.has_blob(blob.digest, blob.size)
+            && !store.is_begun(blob.digest)
+        {
             return Ok(None);
         }
         let waiting = || {
@@ -157,8 +157,7 @@ impl Work<'_> {
             return Ok(None);
         };
         // Somebody else may have got it meanwhile.
-        if store.has_disk(diff_id) {
-            ingest.settle(store, blob.digest)?;
+        if store.has_disk(diff_id) && ingest.settle(store, blob.digest, blob.size)? {
             return Ok(None);
         }
         let got = self.bring(blob, diff_id, &ingest, told);
@@ -173,7 +172,8 @@ impl Work<'_> {
         got.map(Some)
     }
 
-    /// Fetches what is missing of a blob, and makes its disk.
+    /// Fetches what is missing of a blob, and makes its disk. One that is there stays: pods may
+    /// have it open.
     fn bring(
         &self,
         blob: Expected,
@@ -186,6 +186,7 @@ impl Work<'_> {
             store,
             scratch: &ingest.work,
             limits: &self.pull.options.limits,
+            unpacked: &self.unpacked,
             cancel: &self.pull.options.cancel,
             diff_id,
             expected: Some(blob),
@@ -197,7 +198,10 @@ impl Work<'_> {
                 let _ = told.send(PullProgress::Layer { blob, done, total });
             }
         };
-        if let Ok(stored) = File::open(&target) {
+        // What is damaged is fetched again.
+        if store.has_blob(blob.digest, blob.size)
+            && let Ok(stored) = File::open(&target)
+        {
             job.run_uncopied(stored, blob.size, &mut report)?;
             return Ok(0);
         }

@@ -12,7 +12,7 @@ use crate::config::{ImageConfig, Platform};
 use crate::digest::Digest;
 use crate::layer::Limits;
 use crate::load::LoadError;
-use crate::load::candidate::Expected;
+use crate::load::candidate::{Expected, check_layers};
 use crate::load::oci::{self, Parts};
 use crate::load::parents;
 use crate::reference::Reference;
@@ -121,6 +121,8 @@ impl Store {
         let top = client.manifest(name)?;
         let (digest, manifest) = documents.choose(top, &options.platform)?;
         let parts = oci::parts(manifest.digest, &manifest.bytes)?;
+        let announced: Vec<_> = parts.layers.iter().copied().map(Some).collect();
+        check_layers(manifest.digest, &announced, &options.limits)?;
         let config = documents.config(parts.config)?;
         let (parsed, diff_ids) =
             ImageConfig::parse(parts.config.digest, &config).map_err(LoadError::Config)?;
@@ -227,9 +229,10 @@ impl Pull<'_> {
     ) -> Result<Image, LoadError> {
         let store = self.store;
         let scratch = store.scratch(lock)?;
-        for (_, diff_id) in &self.layers {
+        for (blob, diff_id) in &self.layers {
             // Another pull of it that failed for good has taken it away.
-            if !store.layer_path(*diff_id).exists() {
+            let is_here = store.layer_path(*diff_id).exists();
+            if !is_here || !store.has_blob(blob.digest, blob.size) {
                 return Err(LoadError::Missing {
                     name: format!("layer {diff_id}"),
                 });

@@ -27,7 +27,8 @@ const MAX_ATTEMPTS: u32 = 5;
 pub struct PushOptions {
     /// Layers that are sent at a time.
     pub parallel: usize,
-    /// Stops it. What the registry has got by then it keeps, without a name.
+    /// Stops it. What the registry has got of a blob is taken back; whole blobs it keeps, without
+    /// a name.
     pub cancel: Cancel,
 }
 
@@ -297,27 +298,24 @@ impl Push<'_> {
             Mount::Done => return Ok(Arrival::Mounted),
             Mount::Send(address) => address,
         };
-        let file = self.open(blob)?;
+        let abandon = |address: &str| self.uploader.abandon(address, blob.digest);
+        let file = self.open(blob).inspect_err(|_| abandon(&address))?;
         let mut attempts = 1;
         loop {
-            let sending = Sending::new(&file, blob, &self.options.cancel, tell);
-            let sent = self
-                .uploader
-                .send(&address, blob.digest, blob.size, &|at, buffer| {
-                    sending.read(at, buffer)
-                });
-            if sending.is_damaged() {
-                return Err(self.store.damaged(blob.digest).into());
-            }
-            drop(sending);
-            match sent {
+            match self.send(&address, &file, blob, tell) {
                 Ok(()) => return Ok(Arrival::Sent),
-                Err(_) if self.options.cancel.is_cancelled() => return Err(PushError::Cancelled),
-                Err(error) if error.is_passing() && attempts < MAX_ATTEMPTS => {
+                // Whoever cannot be reached cannot be told either.
+                Err(PushError::Registry(error)) if error.is_passing() => {
+                    if attempts == MAX_ATTEMPTS {
+                        return Err(error.into());
+                    }
                     let (blob, why) = (blob.digest, error.to_string());
                     tell(PushProgress::LayerBroke { blob, why });
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    abandon(&address);
+                    return Err(error);
+                }
             }
             thread::sleep(sent::FIRST_WAIT * 2u32.pow(attempts));
             attempts += 1;
@@ -325,6 +323,29 @@ impl Push<'_> {
                 Mount::Done => return Ok(Arrival::Mounted),
                 Mount::Send(address) => address,
             };
+        }
+    }
+
+    /// Sends a blob once.
+    fn send(
+        &self,
+        address: &str,
+        file: &File,
+        blob: Expected,
+        tell: &mut dyn FnMut(PushProgress),
+    ) -> Result<(), PushError> {
+        let sending = Sending::new(file, blob, &self.options.cancel, tell);
+        let sent = self
+            .uploader
+            .send(address, blob.digest, blob.size, &|at, buffer| {
+                sending.read(at, buffer)
+            });
+        if sending.is_damaged() {
+            return Err(self.store.damaged(blob.digest).into());
+        }
+        match sent {
+            Err(_) if self.options.cancel.is_cancelled() => Err(PushError::Cancelled),
+            sent => Ok(sent?),
         }
     }
 

@@ -123,6 +123,18 @@ impl Uploader {
         )
     }
 
+    /// Takes back what has come of a blob at the address that [`Uploader::begin`] gave. A registry
+    /// that knows no such wish, or is gone, forgets it by itself some day.
+    pub(crate) fn abandon(&self, address: &str, digest: Digest) {
+        let what = format!("blob {digest} for {}", self.repository);
+        let ask = Ask {
+            method: Method::DELETE,
+            ..Ask::get(address, &what)
+        };
+        // Why the blob was not sent is what counts.
+        let _ = self.endpoint.get(&ask, &self.keyring);
+    }
+
     /// Gives the repository a manifest, by tag or by digest.
     pub(crate) fn manifest(
         &self,

@@ -16,10 +16,9 @@ pub enum SaveError {
         /// The blob.
         path: PathBuf,
     },
-    /// A layer whose contents came packed another way, and which a pull therefore left out.
-    #[error(
-        "layer {layer} is not here as it was packed: its contents were, when the image was pulled"
-    )]
+    /// A layer that is not there as it was packed: somebody has taken the file away, or an older
+    /// version left it out because its contents had come in another packing.
+    #[error("layer {layer} is not here as it was packed: pull or load the image again")]
     NotKept {
         /// The packed layer.
         layer: Digest,

@@ -95,6 +95,11 @@ impl Store {
         read.is_ok() && head[SUPERBLOCK + UUID..] == IMPLIED
     }
 
+    /// Whether a blob is there with its length. What is in it was verified when it came.
+    pub(crate) fn has_blob(&self, digest: Digest, size: u64) -> bool {
+        fs::metadata(self.blob_path(digest)).is_ok_and(|found| found.len() == size)
+    }
+
     /// Whether a layer's disk is there and as long as its superblock says.
     pub(crate) fn has_disk(&self, diff_id: Digest) -> bool {
         disk_damage(&self.layer_path(diff_id)).is_none()

@@ -109,15 +109,26 @@ impl Store {
 }
 
 impl Ingest {
-    /// For a blob whose disk is there: one that was killed between the two has made the disk and
-    /// not put the blob into its place. Anything else that came of it is not needed any more.
-    pub(crate) fn settle(&self, store: &Store, digest: Digest) -> Result<(), StoreError> {
-        let target = store.blob_path(digest);
-        // The blobs that are there are whole.
-        if !target.exists() && self.digest()? == digest {
-            return files::commit(&self.file, &self.path, &target);
+    /// For a blob whose disk is there: whether the blob is, too. One that was killed between the
+    /// two has made the disk and not put the blob into its place, which is done now. A part of it
+    /// stays: the same disk was made of another packing.
+    pub(crate) fn settle(
+        &self,
+        store: &Store,
+        digest: Digest,
+        size: u64,
+    ) -> Result<bool, StoreError> {
+        if store.has_blob(digest, size) {
+            self.clear()?;
+            return Ok(true);
         }
-        self.clear()
+        let found = self.file.metadata();
+        let found = found.map_err(StoreError::io("look at", &self.path))?;
+        let is_whole = found.len() == size && self.digest()? == digest;
+        if is_whole {
+            files::commit(&self.file, &self.path, &store.blob_path(digest))?;
+        }
+        Ok(is_whole)
     }
 
     /// Forgets what has come.

@@ -14,6 +14,8 @@ use super::layout::Layout;
 /// What a client asks for.
 #[derive(Debug, Clone)]
 pub struct Asked {
+    /// `GET`, `PUT`, …
+    pub method: String,
     /// Path and query.
     pub path: String,
     /// The value of `Authorization`.
@@ -126,9 +128,10 @@ fn serve(stream: TcpStream, answer: &dyn Fn(&Asked) -> Answer, log: &Mutex<Vec<A
         if reader.read_line(&mut line).unwrap_or(0) == 0 {
             return;
         }
-        let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        let mut words = line.split(' ').map(str::to_owned);
         let mut asked = Asked {
-            path,
+            method: words.next().unwrap_or_default(),
+            path: words.next().unwrap_or_default(),
             authorization: None,
             from: 0,
         };
@@ -151,7 +154,9 @@ fn serve(stream: TcpStream, answer: &dyn Fn(&Asked) -> Answer, log: &Mutex<Vec<A
             }
         }
         let mut form = vec![0; length];
-        std::io::Read::read_exact(&mut reader, &mut form).unwrap();
+        if std::io::Read::read_exact(&mut reader, &mut form).is_err() {
+            return;
+        }
         log.lock().unwrap().push(asked.clone());
         let Answer {
             status,

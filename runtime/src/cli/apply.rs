@@ -102,7 +102,8 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
                 change::admit(pod, &document)?;
                 change(settings, pod, &document, args.timeout).await?;
             }
-            started => say!("pod/{} created", started?.view.name),
+            Ok(started) => say!("pod/{} created", started.view.name),
+            Err(error) => return Err(CliError::from(error).of_pod(&document.spec.name)),
         }
     }
     for (workload, objects) in workloads {

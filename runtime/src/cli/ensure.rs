@@ -88,7 +88,8 @@ pub fn images(
                 image,
                 policy,
             };
-            ground.one(&one)?;
+            let found = ground.one(&one);
+            found.map_err(|error| error.of_pod(&pod.spec.name))?;
         }
     }
     if ground.absent.is_empty() {

@@ -17,7 +17,7 @@ use super::style::Style;
 use crate::api::client::ClientError;
 use crate::engine::EngineError;
 use crate::objects::ObjectError;
-use crate::spec::{ManifestError, closest};
+use crate::spec::{ManifestError, PodName, closest};
 use crate::workload::WorkloadError;
 use beluga_image::{ReferenceError, RemoveError, StoreError};
 use std::io;
@@ -301,9 +301,29 @@ impl CliError {
         })
     }
 
+    /// Whether there is no room on a disk.
+    fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        // A fault of a pod comes as its words.
+        self.is_about(&[StorageFull, QuotaExceeded])
+            || crate::error_chain(self).contains("No space left on device")
+    }
+
+    /// The same where a pod is started: a full disk is told with the pod's name.
+    pub fn of_pod(self, name: &PodName) -> Self {
+        let (PodName::Exact(name) | PodName::Generate(name)) = name;
+        match self {
+            error if error.is_full() => Self::Start(StartError::DiskFull {
+                name: name.clone(),
+                source: Box::new(error),
+            }),
+            error => error,
+        }
+    }
+
     /// What to do about what the system says, whoever has been told.
     fn system_hint(&self) -> Option<String> {
-        use io::ErrorKind::{PermissionDenied, QuotaExceeded, StorageFull};
+        use io::ErrorKind::PermissionDenied;
         if self.is_about(&[PermissionDenied]) && !rustix::process::geteuid().is_root() {
             let hint = match self {
                 Self::Image(ImageError::NotAllowed(_)) => {
@@ -313,10 +333,7 @@ impl CliError {
             };
             return Some(hint.to_owned());
         }
-        // A fault of a pod comes as its words.
-        let is_full = self.is_about(&[StorageFull, QuotaExceeded])
-            || crate::error_chain(self).contains("No space left on device");
-        is_full.then(|| {
+        self.is_full().then(|| {
             "`beluga df` shows what takes the space, `beluga prune` and `beluga delete pod` give \
              some back; --root, or BELUGA_ROOT, moves everything to a larger disk"
                 .to_owned()

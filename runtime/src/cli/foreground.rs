@@ -52,13 +52,14 @@ pub async fn run(
     let mut uids = Vec::new();
     for request in requests {
         engine::pace(settings, &uids).await?;
+        let name = request.spec.name.clone();
         match engine::start(settings, request).await {
             Ok(starting) => {
                 uids.push(starting.view.uid.clone());
                 begun.push(starting);
             }
             Err(failed) => {
-                error = Some(failed.into());
+                error = Some(CliError::from(failed).of_pod(&name));
                 break;
             }
         }

@@ -1,7 +1,7 @@
 //! `beluga pull`, and how a pull is shown wherever one happens.
 
 use super::images::megabytes;
-use super::{CliError, error::ImageError, exit, interrupt};
+use super::{CliError, error::ImageError, exit, interrupt, terminal};
 use crate::settings::Settings;
 use beluga_image::{
     Digest, Keyring, LoadError, Platform, PullOptions, PullProgress, PulledImage, Reference,
@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 /// Between two drawings of the bar.
 const REDRAW: Duration = Duration::from_millis(100);
 const BAR: usize = 24;
+/// The longest number beside it, whose place is kept free.
+const PERCENT: &str = " 100 %";
+/// A bar that is shorter shows nothing.
+const SHORTEST_BAR: usize = 6;
 
 /// Arguments of `pull`.
 #[derive(Debug, clap::Args)]
@@ -71,6 +75,11 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
         }
         let name = name.familiar();
         say!("Digest: {}", pulled.digest);
+        let image = &pulled.image;
+        if pulled.digest != image.manifest_digest {
+            let platform = &image.config.platform;
+            say!("Manifest: {} ({platform})", image.manifest_digest);
+        }
         if pulled.was_present {
             say!("Image is up to date: {name}");
         } else {
@@ -204,7 +213,7 @@ impl Shown {
         let due = self.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW);
         if self.how == How::Bar && due {
             self.drawn = Some(Instant::now());
-            eprint!("\r\x1b[K{}", self.bar());
+            eprint!("\r\x1b[K{}", self.bar(terminal::error_width()));
             drop(std::io::stderr().flush());
         }
     }
@@ -241,25 +250,36 @@ impl Shown {
         }
     }
 
-    fn bar(&self) -> String {
+    /// The bar in less than a line of so many characters: one that reached the next line would
+    /// stay there when it is drawn anew. What has no room is left out from the right.
+    fn bar(&self, width: usize) -> String {
         let done: u64 = self.parts.values().map(|(done, _)| *done).sum();
         let done = done.min(self.bytes);
         let percent = done.saturating_mul(100).checked_div(self.bytes);
         let percent = percent.unwrap_or(0);
-        let filled = usize::try_from(percent).unwrap_or(0) * BAR / 100;
         let whole = self.parts.values().filter(|(_, whole)| *whole).count();
         let millis = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let speed = done.saturating_sub(self.reused).saturating_mul(1000) / millis.max(1);
-        format!(
-            "{} [{}{}] {percent} %  {} of {}  {}/s  {whole} of {} layers",
-            self.name,
-            "#".repeat(filled),
-            ".".repeat(BAR - filled),
-            megabytes(done),
-            megabytes(self.bytes),
-            megabytes(speed),
-            self.layers,
-        )
+        // The last column stays free: some terminals go on to the next line when it is written.
+        let room = width.saturating_sub(1);
+        let most = room.saturating_sub(PERCENT.len());
+        let mut line: String = self.name.chars().take(most).collect();
+        let mut left = room.saturating_sub(line.chars().count());
+        let parts = [
+            gauge(percent, left),
+            format!("  {} of {}", megabytes(done), megabytes(self.bytes)),
+            format!("  {}/s", megabytes(speed)),
+            format!("  {whole} of {} layers", self.layers),
+        ];
+        for part in parts {
+            let length = part.chars().count();
+            if length > left {
+                break;
+            }
+            line += &part;
+            left -= length;
+        }
+        line
     }
 
     /// Takes the bar away.
@@ -269,6 +289,18 @@ impl Shown {
             drop(std::io::stderr().flush());
         }
     }
+}
+
+/// How far it is, as a bar with a number, or as the number alone where a bar has no room.
+fn gauge(percent: u64, room: usize) -> String {
+    let number = format!(" {percent} %");
+    let length = BAR.min(room.saturating_sub(PERCENT.len() + " []".len()));
+    if length < SHORTEST_BAR {
+        return number;
+    }
+    let filled = usize::try_from(percent).unwrap_or(0) * length / 100;
+    let (filled, empty) = ("#".repeat(filled), ".".repeat(length - filled));
+    format!(" [{filled}{empty}]{number}")
 }
 
 #[cfg(test)]
@@ -286,9 +318,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_bar_tells_how_far_it_is() {
-        let name = "nginx".parse::<Reference>().unwrap();
+    /// A pull of which a quarter has come.
+    fn begun(name: &str) -> Shown {
+        let name = name.parse::<Reference>().unwrap();
         let mut shown = Shown::new(&name, true);
         let bytes = 4_000_000;
         let (digest, layers) = ("sha256:".to_owned() + &"0".repeat(64), 2);
@@ -303,8 +335,34 @@ mod tests {
             done: 1_000_000,
             total: bytes,
         });
-        let bar = shown.bar();
+        shown
+    }
+
+    #[test]
+    fn the_bar_tells_how_far_it_is() {
+        let bar = begun("nginx").bar(200);
         assert!(bar.starts_with("nginx:latest [######..................] 25 %"));
         assert!(bar.contains("1.0 MB of 4.0 MB") && bar.ends_with("0 of 2 layers"));
+    }
+
+    #[test]
+    fn the_bar_stays_in_its_line() {
+        let short = begun("nginx");
+        let bar = short.bar(80);
+        assert!(bar.contains("25 %  1.0 MB of 4.0 MB"), "{bar}");
+        assert_eq!(short.bar(40), "nginx:latest [####..............] 25 %");
+        assert_eq!(short.bar(20), "nginx:latest 25 %");
+        let long = begun("registry.example.com:5000/some/team/some-service:2026.11.22");
+        assert!(
+            long.bar(80)
+                .ends_with("service:2026.11.22 [##.........] 25 %")
+        );
+        assert_eq!(long.bar(40), "registry.example.com:5000/some/te 25 %");
+        for width in 0..200 {
+            for bar in [short.bar(width), long.bar(width)] {
+                let length = bar.chars().count();
+                assert!(length < width.max(1), "{width}: {bar}");
+            }
+        }
     }
 }

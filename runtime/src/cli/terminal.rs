@@ -88,6 +88,13 @@ pub fn size() -> Option<TerminalSize> {
     })
 }
 
+/// Characters in a line of the terminal on standard error; the usual 80 where it says none.
+pub fn error_width() -> usize {
+    let size = termios::tcgetwinsize(io::stderr());
+    let columns = size.map_or(0, |size| usize::from(size.ws_col));
+    if columns > 0 { columns } else { 80 }
+}
+
 /// Whether standard input is a terminal.
 pub fn stdin_is_terminal() -> bool {
     io::stdin().is_terminal()

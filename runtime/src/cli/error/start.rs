@@ -1,5 +1,7 @@
 //! [`StartError`]: why a pod does not come up.
 
+use super::CliError;
+
 /// Why a pod does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -23,6 +25,15 @@ pub enum StartError {
         namespace: String,
         /// It has not ended.
         is_running: bool,
+    },
+    /// The host's disk is full; what is below knows the file and not for whom it was.
+    #[error("pod {name:?} cannot be started")]
+    DiskFull {
+        /// Its name.
+        name: String,
+        /// What could not be written.
+        #[source]
+        source: Box<CliError>,
     },
     /// A pod that was started did not come up.
     #[error("pod {name:?} failed: {message}")]
