@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle, LocalSet};
 
 /// How often a job is looked at for new pods.
 const JOB_LOOK: Duration = Duration::from_millis(200);
@@ -89,21 +89,22 @@ pub async fn run(
             }
         }));
     }
-    local
-        .run_until(async {
-            let mut code = exit::OK;
-            let mut error = None;
-            for task in tasks {
-                match task.await {
-                    Ok(Ok(ended)) if code == exit::OK => code = ended,
-                    Ok(Ok(_)) => {}
-                    Ok(Err(failed)) => error = error.or(Some(failed)),
-                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-                }
-            }
-            error.map_or(Ok(code), Err)
-        })
-        .await
+    local.run_until(ends(tasks)).await
+}
+
+/// Waits until all have ended; the first error, or the first exit code that is one.
+async fn ends(tasks: Vec<JoinHandle<Result<u8, CliError>>>) -> Result<u8, CliError> {
+    let mut code = exit::OK;
+    let mut error = None;
+    for task in tasks {
+        match task.await {
+            Ok(Ok(ended)) if code == exit::OK => code = ended,
+            Ok(Ok(_)) => {}
+            Ok(Err(failed)) => error = error.or(Some(failed)),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+    error.map_or(Ok(code), Err)
 }
 
 /// Stays with a job whose runner starts its pods, until it is done; then it is
