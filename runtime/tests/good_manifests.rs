@@ -112,7 +112,8 @@ fn habits_that_kubernetes_takes_are_read() {
         )
     };
     let command = |container: &str| one(&pod(container)).spec.containers[0].command.clone();
-    let closed = "    command: [\n      \"sh\",\n      \"-c\"\n    ]\n    args: [\n      'x'\n    ]\n";
+    let closed =
+        "    command: [\n      \"sh\",\n      \"-c\"\n    ]\n    args: [\n      'x'\n    ]\n";
     assert_eq!(command(closed), ["sh", "-c"]);
     let continued = "    command: [\"sh\", \"-c\", \"a;\n    b \\\"c\\\"\n\n    d\"]\n";
     assert_eq!(command(continued)[2], "a; b \"c\"\nd");

@@ -13,7 +13,7 @@ use crate::engine::{self, PodView};
 use crate::printable;
 use crate::settings::Settings;
 use crate::spec::{Bytes, Medium, VolumeSource};
-use crate::store::status::VmEnd;
+use crate::store::status::{BOOT_TIMEOUT, PodStatus, VmEnd};
 use beluga_proto::{ExitCause, Stamp};
 use container::container;
 use serde_json::Value;
@@ -257,7 +257,7 @@ fn end(page: &mut Page, pod: &PodView) {
         page.field(2, "Reached", format!("{stamp:?}"));
     }
     let console = tail(&end.console);
-    if !console.is_empty() && !is_orderly(end) {
+    if !console.is_empty() && !is_orderly(&pod.status, end) {
         page.0.push("  Console:".into());
         page.0.extend(
             console
@@ -268,9 +268,11 @@ fn end(page: &mut Page, pod: &PodView) {
 }
 
 /// Whether a machine ended because it was asked to, or said so itself: then
-/// its console tells nothing.
-pub fn is_orderly(end: &VmEnd) -> bool {
-    matches!(end.cause, Some(ExitCause::Stopped | ExitCause::GuestEnded))
+/// its console tells nothing, but of one that was ended because it hung.
+pub fn is_orderly(status: &PodStatus, end: &VmEnd) -> bool {
+    let is_hung = status.reason.as_deref() == Some(BOOT_TIMEOUT);
+    !is_hung
+        && matches!(end.cause, Some(ExitCause::Stopped | ExitCause::GuestEnded))
         && end.last_stamp != Some(Stamp::EndAgentFault)
 }
 

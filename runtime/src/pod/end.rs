@@ -11,6 +11,7 @@ use crate::machine;
 use crate::plan::HostStep;
 use crate::policy;
 use crate::store::Life;
+use crate::store::status::BOOT_TIMEOUT;
 use beluga_proto::control::VmStatus;
 use beluga_proto::{ControlRequest, Stamp};
 
@@ -42,7 +43,7 @@ impl Supervisor {
             failure::phase_after(stamp)
         );
         self.record.state.status.advice = Some(HUNG_ADVICE.to_owned());
-        self.fail("BootTimeout", message).await;
+        self.fail(BOOT_TIMEOUT, message).await;
     }
 
     /// The VM is gone: the cause goes on record, then the host is cleared.

@@ -41,6 +41,23 @@ impl Found {
         }
     }
 
+    /// Whether nothing is in it that is kept or run.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pods.is_empty() && self.objects.is_empty() && self.workloads.is_empty()
+    }
+
+    /// A warning for each document that means something to a cluster only.
+    pub(super) fn left_out(&self, source_name: &str) -> Vec<String> {
+        let one = |(what, issue): &(String, Issue)| {
+            let Position { line, column } = issue.at;
+            format!(
+                "{source_name}:{line}:{column}: {what} is left out: it means something to a \
+                 cluster only"
+            )
+        };
+        self.left_out.iter().map(one).collect()
+    }
+
     pub(super) fn append(&mut self, mut other: Self) {
         self.pods.append(&mut other.pods);
         self.objects.append(&mut other.objects);

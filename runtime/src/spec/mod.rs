@@ -183,26 +183,20 @@ pub fn read(source_name: &str, text: &str) -> Result<Manifest, ManifestError> {
         found.append(of_tree);
     }
     refuse_equal_names(&found, &mut issues);
-    let is_empty = found.pods.is_empty() && found.objects.is_empty() && found.workloads.is_empty();
-    if is_empty {
+    if found.is_empty() {
         issues.extend(found.left_out.drain(..).map(|(_, issue)| issue));
-    }
-    if issues.is_empty() && is_empty {
-        issues.push(Issue {
-            at: Position { line: 1, column: 1 },
-            path: String::new(),
-            message: "there is no pod in it".into(),
-            hint: None,
-        });
+        if issues.is_empty() {
+            issues.push(Issue {
+                at: Position { line: 1, column: 1 },
+                path: String::new(),
+                message: "there is no pod in it".into(),
+                hint: None,
+            });
+        }
     }
     if issues.is_empty() {
-        let left_out = found.left_out.iter().map(|(what, Issue { at, .. })| {
-            let Position { line, column } = at;
-            format!(
-                "{source_name}:{line}:{column}: {what} is left out: it means something to a cluster only"
-            )
-        });
-        let left_out: Vec<String> = left_out.collect();
+        let left_out = found.left_out(source_name);
+        let workloads = found.workloads.into_iter();
         let named = |document: Document| Document {
             source_name: source_name.to_owned(),
             ..document
@@ -215,11 +209,7 @@ pub fn read(source_name: &str, text: &str) -> Result<Manifest, ManifestError> {
             pods: found.pods.into_iter().map(|(_, pod)| named(pod)).collect(),
             objects: found.objects.into_iter().map(|(_, one)| one).collect(),
             warnings: found.warnings.into_iter().chain(left_out).collect(),
-            workloads: found
-                .workloads
-                .into_iter()
-                .map(|(_, one)| of_workload(one))
-                .collect(),
+            workloads: workloads.map(|(_, one)| of_workload(one)).collect(),
         })
     } else {
         refuse(issues)
@@ -343,7 +333,7 @@ fn document(tree: &Node, found: &mut Found, issues: &mut Vec<Issue>) {
     match kind {
         Kind::OfACluster(issue) => {
             let name = scalar(tree.locate("metadata"), "name").unwrap_or_default();
-            let kind = scalar(&whole, "kind").unwrap_or_default();
+            let kind = scalar(whole, "kind").unwrap_or_default();
             let name = name.chars().take(60).collect::<String>();
             found.left_out.push((format!("{kind} {name:?}"), issue));
         }

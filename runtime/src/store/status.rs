@@ -44,6 +44,9 @@ impl std::fmt::Display for Phase {
     }
 }
 
+/// Reason of a pod whose machine did not come up in time.
+pub const BOOT_TIMEOUT: &str = "BootTimeout";
+
 /// A pod as it is now.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodStatus {

@@ -35,7 +35,7 @@ pub fn failure(pod: &PodView, status: &PodStatus, is_kept: bool) -> Option<Start
         .or_else(|| status.reason.clone())
         .unwrap_or_else(|| "no cause is recorded".into());
     let console = vm_end
-        .filter(|end| !describe::is_orderly(end))
+        .filter(|end| !describe::is_orderly(status, end))
         .map(|end| describe::tail(&end.console).join("\n"))
         .filter(|console| !console.is_empty());
     Some(StartError::PodFailed {
