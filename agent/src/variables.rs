@@ -130,7 +130,12 @@ fn text(root: &str, path: &str) -> Result<String, VariableError> {
         return Err(VariableError::NoRegularFile);
     }
     let mut bytes = Vec::new();
-    File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?
+    let again = format!("/proc/self/fd/{}", found.as_raw_fd());
+    // A lease that somebody has on it would hold up who opens it.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file =
+        rustix::fs::open(again, flags, rustix::fs::Mode::empty()).map_err(io::Error::from)?;
+    File::from(file)
         .take(MAX_FILE + 1)
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE {
@@ -144,15 +149,19 @@ fn parse(text: &str) -> Result<Vec<(&str, &str)>, VariableError> {
     let mut found = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
-        let line = 1 + text[..text.len() - rest.len()].matches('\n').count();
-        let wrong = |what| VariableError::Line { line, what };
+        let at = text.len() - rest.len();
+        // Counted where something is wrong only: a file has many lines.
+        let wrong = |what| VariableError::Line {
+            line: 1 + text[..at].matches('\n').count(),
+            what,
+        };
         let (this, _) = rest.split_once('\n').unwrap_or((rest, ""));
         let begin = this.trim_start_matches(BLANK);
         if begin.trim_end().is_empty() || begin.starts_with('#') {
             rest = rest.get(this.len() + 1..).unwrap_or_default();
             continue;
         }
-        let (key, _) = this.split_once('=').ok_or(wrong("it has no '='"))?;
+        let (key, _) = this.split_once('=').ok_or_else(|| wrong("it has no '='"))?;
         let value = rest[key.len() + 1..].trim_start_matches(BLANK);
         let key = key.trim_matches(BLANK);
         if key.is_empty() || key.contains(['\'', '"', ' ', '\t', '\0']) {
@@ -160,10 +169,10 @@ fn parse(text: &str) -> Result<Vec<(&str, &str)>, VariableError> {
         }
         let value = value
             .strip_prefix('\'')
-            .ok_or(wrong("its value does not stand in single quotes"))?;
+            .ok_or_else(|| wrong("its value does not stand in single quotes"))?;
         let (value, after) = value
             .split_once('\'')
-            .ok_or(wrong("the quote that begins its value has no end"))?;
+            .ok_or_else(|| wrong("the quote that begins its value has no end"))?;
         if value.contains('\0') {
             return Err(wrong("its value contains a NUL character"));
         }

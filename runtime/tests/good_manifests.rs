@@ -129,8 +129,13 @@ fn habits_that_kubernetes_takes_are_read() {
 #[test]
 fn what_is_no_yaml_is_told_where_it_is_though_others_were_read_on() {
     let text = "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - command: [\n      \"sh\"\n    ]\n    args: [\"a\n";
-    let refused = beluga_runtime::spec::read("m.yaml", text).unwrap_err();
-    assert!(refused.to_string().contains("not valid YAML"), "{refused}");
+    // One that would be blown up to gigabytes by being put right.
+    let (blanks, lines) = (" ".repeat(60_000), "\n".repeat(60_000));
+    let bomb = format!("a:\n b:{blanks}\"{lines}\"");
+    for text in [text, &bomb] {
+        let refused = beluga_runtime::spec::read("m.yaml", text).unwrap_err();
+        assert!(refused.to_string().contains("not valid YAML"), "{refused}");
+    }
 }
 
 #[test]

@@ -21,7 +21,8 @@ def run_all(tally):
 def failed(output):
     """The failed tests by what cargo says is to be passed to run their binary again."""
     parts = re.split(r"^error: test failed, to rerun pass `(.*)`$", output, flags=re.M)
-    return {target: re.findall(r"^test (\S+) \.\.\. FAILED$", text, re.M)
+    # One that crashed has no result, and none of its tests failed by chance.
+    return {target: re.findall(r"^test (\S+) \.\.\. FAILED$", text, re.M) if "test result: FAILED" in text else []
             for text, target in zip(parts[::2], parts[1::2])}
 
 

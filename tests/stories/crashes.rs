@@ -176,12 +176,22 @@ fn b04_a_supervisor_killed_while_its_machine_boots_leaks_nothing() {
 
 /// A boot with another kernel or initramfs must fail and say where.
 fn boot_fails(variable: &str, content: &[u8], manifest: &str) -> beluga_tests::Ran {
+    boot_fails_within(None, variable, content, manifest)
+}
+
+/// The same, where a boot that takes so many seconds counts as hung.
+fn boot_fails_within(
+    timeout: Option<&str>,
+    variable: &str,
+    content: &[u8],
+    manifest: &str,
+) -> beluga_tests::Ran {
     let beluga = Beluga::with_busybox();
     let file = beluga.root().join("broken");
     std::fs::write(&file, content).expect("root is writable");
     let mut command = beluga.command(["run", "-f", "-"]);
     command.env(variable, &file);
-    command.env("BELUGA_BOOT_TIMEOUT", "30");
+    command.envs(timeout.map(|seconds| ("BELUGA_BOOT_TIMEOUT", seconds)));
     let ran = beluga_tests::run_with_input(
         &mut command,
         manifest.as_bytes().to_vec(),
@@ -253,7 +263,8 @@ fn a_guest_that_hangs_shows_its_console() {
         ("busybox", 0o100_755, &busybox),
         ("init", 0o100_755, init.as_bytes()),
     ];
-    boot_fails(
+    boot_fails_within(
+        Some("30"),
         "BELUGA_INITRAMFS",
         &archive(&files),
         &one("hangs", "Never", "true"),

@@ -217,7 +217,8 @@ impl Work<'_> {
             match made {
                 Ok(_) => break,
                 // What an earlier pull has left may have lost something when the machine fell.
-                Err(LoadError::WrongDigest { .. })
+                // Then it may look like anything.
+                Err(LoadError::WrongDigest { .. } | LoadError::Layer { .. })
                     if fetch.was_resumed() && !self.stop().is_set() =>
                 {
                     ingest.clear()?;

@@ -27,8 +27,8 @@ const MAX_ATTEMPTS: u32 = 5;
 pub struct PushOptions {
     /// Layers that are sent at a time.
     pub parallel: usize,
-    /// Stops it. What the registry has got of a blob is taken back; whole blobs it keeps, without
-    /// a name.
+    /// Stops it. What the registry has got of a blob it is asked to drop; whole blobs it
+    /// keeps, without a name.
     pub cancel: Cancel,
 }
 

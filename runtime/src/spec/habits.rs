@@ -34,7 +34,12 @@ pub fn mend(text: &str, at: Position, info: &str) -> Option<String> {
         '"' | '\'' if info.contains("invalid indentation") => {
             let end = quoted(after)?;
             let (text, rest) = after.split_at(end);
-            let indented = text.replace('\n', &format!("\n{}", " ".repeat(at.column + 1)));
+            let blanks = at.column + 1;
+            // Both are the writer's choice.
+            if text.matches('\n').count().saturating_mul(blanks) > MAX_TEXT {
+                return None;
+            }
+            let indented = text.replace('\n', &format!("\n{}", " ".repeat(blanks)));
             (indented != text).then(|| format!("{before}{indented}{rest}"))
         }
         // `\'` in double quotes.

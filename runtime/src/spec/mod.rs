@@ -183,7 +183,7 @@ pub fn read(source_name: &str, text: &str) -> Result<Manifest, ManifestError> {
         found.append(of_tree);
     }
     refuse_equal_names(&found, &mut issues);
-    if found.is_empty() {
+    if found.is_empty() && issues.is_empty() {
         issues.extend(found.left_out.drain(..).map(|(_, issue)| issue));
         if issues.is_empty() {
             issues.push(Issue {
