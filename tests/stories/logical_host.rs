@@ -50,7 +50,7 @@ spec:
     - {name: data, mountPath: /own, subPathExpr: of/$(WHO)}
     - {name: data, mountPath: /all, readOnly: true, recursiveReadOnly: Enabled}
   - {name: c, image: busybox, command: [sleep, '654321']}
-  - {name: d, image: busybox, command: [sleep, infinity], resources: {limits: {memory: 16Mi}}}
+  - {name: d, image: busybox, command: [sleep, '765432'], resources: {limits: {memory: 16Mi}}}
 ";
 
 static NEIGHBOUR: LazyLock<Pod<'static>> =
