@@ -217,8 +217,7 @@ impl Work<'_> {
             match made {
                 Ok(_) => break,
                 // What an earlier pull has left may have lost something when the machine fell.
-                // Then it may look like anything.
-                Err(LoadError::WrongDigest { .. } | LoadError::Layer { .. })
+                Err(LoadError::WrongDigest { .. })
                     if fetch.was_resumed() && !self.stop().is_set() =>
                 {
                     ingest.clear()?;
