@@ -1,19 +1,19 @@
 //! Supervisor ⇄ agent.
 
 use super::check;
-use super::samples::{container, exec, lifecycle_spec, nonce, process, setup, spec};
+use super::samples::{
+    container, detailed_stats, exec, lifecycle_spec, nonce, process, setup, spec, start_with_files,
+    stats, strict_start,
+};
 use beluga_proto::agent::{
-    ContainerState, ContainerStats, DiskStats, FilePiece, InterfaceStats, LayerExtent, PodStats,
-    ProcessExit, ProcessStats, ResumeStream, StdioNonces, Target,
+    ContainerState, FilePiece, LayerExtent, ProcessExit, ResumeStream, StdioNonces, Target,
 };
 use beluga_proto::bytes::Bytes;
 use beluga_proto::container::{CgroupLimits, DeviceSpec, Seccomp, TerminalSize};
 use beluga_proto::copy::CopySpec;
 use beluga_proto::pod::{VolumeKind, VolumeSetup};
 use beluga_proto::probe::{Handler, HookKind, ProbeKind};
-use beluga_proto::variable::{self, FileVariable};
 use beluga_proto::*;
-use std::collections::BTreeMap;
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a list of one of each")]
@@ -368,86 +368,5 @@ fn agent_frames() {
     ];
     for (seq, (name, event)) in (1..).zip(events) {
         check(&format!("event_{name}"), &AgentFrame::Event { seq, event });
-    }
-}
-
-fn stats() -> PodStats {
-    PodStats {
-        memory_total: 1,
-        memory_available: 2,
-        cpu_nanos: 3,
-        uptime_nanos: 4,
-        interfaces: vec![InterfaceStats {
-            name: "eth0".into(),
-            rx_bytes: 5,
-            tx_bytes: 6,
-        }],
-        containers: vec![ContainerStats {
-            id: container(),
-            cpu_nanos: 7,
-            memory_bytes: 8,
-            working_set_bytes: 9,
-            pids: 10,
-            writable_bytes: 11,
-            read_bytes: 12,
-            write_bytes: 13,
-            processes: vec![ProcessStats {
-                pid: 42,
-                command: "sh".into(),
-            }],
-            files: BTreeMap::new(),
-            descriptors: 0,
-            sockets: 0,
-        }],
-        cards: String::new(),
-        disk: None,
-    }
-}
-
-/// What is told to those who want all of it.
-fn detailed_stats() -> PodStats {
-    let mut stats = stats();
-    for one in &mut stats.containers {
-        one.files = [("pids.max".to_owned(), "max\n".to_owned())].into();
-        (one.descriptors, one.sockets) = (14, 15);
-    }
-    let disk = DiskStats {
-        bytes: 16,
-        inodes: 17,
-        inodes_free: 18,
-    };
-    PodStats {
-        cards: "eth0".into(),
-        disk: Some(disk),
-        ..stats
-    }
-}
-
-/// A container that waits for what files say.
-fn start_with_files() -> Request {
-    let mut spec = spec();
-    spec.process.env = vec![format!("ADDRESS={}", variable::placeholder(0))];
-    spec.file_variables = vec![FileVariable {
-        name: "ADDRESS".into(),
-        volume: "data".into(),
-        path: "a/env".into(),
-        key: "DB".into(),
-        optional: true,
-    }];
-    Request::Start {
-        spec: Box::new(spec),
-        stdio: StdioNonces::default(),
-    }
-}
-
-/// Fields that are only there where a manifest has them.
-fn strict_start() -> Request {
-    let mut spec = spec();
-    spec.process.user.strict_groups = true;
-    spec.cgroup.memory_high = Some(48 << 20);
-    spec.mounts[0].propagation = container::Propagation::HostToContainer;
-    Request::Start {
-        spec: Box::new(spec),
-        stdio: StdioNonces::default(),
     }
 }
