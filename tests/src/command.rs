@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -68,6 +69,23 @@ impl fmt::Display for Ran {
         writeln!(f, "$ {}  -> {} in {:?}", self.command, self.code, self.took)?;
         writeln!(f, "--- stdout\n{}--- stderr\n{}", self.out, self.err)
     }
+}
+
+/// Kills processes and waits until they are gone: a process that is about to end
+/// still is there for whoever looks.
+#[track_caller]
+pub fn kill(pids: &[u32]) {
+    let mut kill = Command::new("kill");
+    kill.arg("-9").args(pids.iter().map(u32::to_string));
+    run(&mut kill, Duration::from_secs(10)).ok();
+    crate::eventually("the killed are gone", || {
+        (!pids.iter().copied().any(runs)).then_some(())
+    });
+}
+
+/// Whether there is such a process, of any kind.
+pub fn runs(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
 }
 
 /// Runs a command with no input.

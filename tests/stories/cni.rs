@@ -2,7 +2,7 @@
 //! taken back whatever happens.
 
 use crate::network::page;
-use beluga_tests::{Beluga, Pod, Ran, SOON, eventually, run};
+use beluga_tests::{Beluga, Pod, Ran, SOON, eventually, kill, run};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -152,7 +152,7 @@ fn cards_of_cni_are_the_pods_and_are_taken_back_after_a_crash() {
     only_its_own_addresses(&scene, &pod);
     let [vmm, supervisor] = pod.processes();
     let netns = namespace(&pod);
-    host(&format!("kill -9 {supervisor}"));
+    kill(&[supervisor]);
     assert_eq!(page("127.0.0.1:18090"), "carried\n", "without a supervisor");
     let told = scene.beluga.run(["exec", "carried", "hostname"]).ok();
     told.says("carried");
@@ -160,7 +160,7 @@ fn cards_of_cni_are_the_pods_and_are_taken_back_after_a_crash() {
     let [_, supervisor] = pod_processes(&scene, vmm);
     what_is_gone_is_told_by_the_next_supervisor(&scene, supervisor);
     let [_, supervisor] = pod_processes(&scene, vmm);
-    host(&format!("kill -9 {supervisor} {vmm}"));
+    kill(&[supervisor, vmm]);
     scene.beluga.run(["gc", "--check"]).exits(1);
     scene.beluga.run(["gc"]).ok();
     scene.beluga.is_clean();
@@ -175,7 +175,8 @@ fn cards_of_cni_are_the_pods_and_are_taken_back_after_a_crash() {
 fn what_is_gone_is_told_by_the_next_supervisor(scene: &Scene, supervisor: u32) {
     let events = || scene.beluga.run(["describe", "pod", "carried"]).ok();
     drop(events().says("Adopted"));
-    host(&format!("ip link del cnifront; kill -9 {supervisor}"));
+    host("ip link del cnifront");
+    kill(&[supervisor]);
     eventually("what is wrong is told", || {
         let told = events().out;
         let mut lines = told.lines().filter(|line| line.contains("NetworkChanged"));

@@ -2,7 +2,7 @@
 //! and nothing is left over.
 
 use crate::lifecycle::one;
-use beluga_tests::{Beluga, Pod, eventually, run, say};
+use beluga_tests::{Beluga, Pod, eventually, kill, run, say};
 use serde_json::Value;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,12 +26,19 @@ fn kill_vmm(beluga: &Beluga, pod: &Pod) {
 
 /// Kills the pod's supervisor.
 pub fn kill_supervisor(pod: &Pod) {
+    // Not the VMM's parent: it may have been adopted.
     let pattern = format!("supervise.*{}", pod.field("/metadata/uid"));
-    run(
-        Command::new("pkill").args(["-KILL", "-f", &pattern]),
+    let found = run(
+        Command::new("pgrep").args(["-f", &pattern]),
         Duration::from_secs(10),
     )
     .ok();
+    let pids: Vec<u32> = found
+        .out
+        .lines()
+        .map(|pid| pid.parse().expect("a PID"))
+        .collect();
+    kill(&pids);
 }
 
 #[test]

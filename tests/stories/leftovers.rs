@@ -2,7 +2,7 @@
 //! removed by hand: `gc` names it and takes it away.
 
 use crate::lifecycle::one;
-use beluga_tests::{Beluga, Pod, run};
+use beluga_tests::{Beluga, Pod, kill, run, runs};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ fn b04_gc_finds_a_pod_whose_vmm_and_supervisor_were_killed() {
     let beluga = Beluga::with_busybox();
     let pod = sleeper(&beluga, "both-killed");
     let [vmm, supervisor] = pod.processes();
-    signal("KILL", &[supervisor, vmm]);
+    kill(&[supervisor, vmm]);
     let told = beluga.run(["gc", "--check"]).exits(1);
     told.says("whose VMM and supervisor are gone")
         .says("cgroup");
@@ -48,8 +48,7 @@ fn b04_gc_ends_a_pod_whose_directory_was_removed_by_hand() {
     beluga.run(["gc"]).ok().says("removed: interface");
     beluga.is_clean();
     for pid in [vmm, supervisor] {
-        let is_there = std::path::Path::new(&format!("/proc/{pid}")).exists();
-        assert!(!is_there, "process {pid} runs on");
+        assert!(!runs(pid), "process {pid} runs on");
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! One pod serves all stories here: two containers with a full userland.
 
-use beluga_tests::{Pod, eventually, shared};
+use beluga_tests::{Pod, eventually, kill, shared};
 use std::sync::LazyLock;
 
 static POD: LazyLock<Pod<'static>> = LazyLock::new(|| {
@@ -246,12 +246,7 @@ fn b26_pods_find_each_other_by_name_whatever_ends() {
         panic!("one resolver")
     };
     let [_, supervisor] = NEIGHBOUR.processes();
-    for pid in [before, supervisor] {
-        let kill = std::process::Command::new("kill")
-            .args(["-9", &pid.to_string()])
-            .status();
-        assert!(kill.expect("kill").success());
-    }
+    kill(&[before, supervisor]);
     eventually("another resolver", || {
         let now = processes("resolve-names");
         (now.len() == 1 && now[0] != before && found("neighbour") == theirs).then_some(())

@@ -1,6 +1,6 @@
 //! The pod network: published ports, NAT, what a guest may send.
 
-use beluga_tests::{Pod, Ran, SOON, eventually, run, shared};
+use beluga_tests::{Pod, Ran, SOON, eventually, kill, run, shared};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
@@ -149,7 +149,7 @@ fn b27_published_ports_answer_here_in_pods_and_outside() {
         .ok()
         .says("18080->8000/tcp,15001->5000/udp");
     let [_, supervisor] = pod.processes();
-    host(&format!("kill -9 {supervisor}"));
+    kill(&[supervisor]);
     assert_eq!(page("127.0.0.1:18080"), "page\n", "without a supervisor");
     not_faster_than_it_may(&pod, &ip);
     only_its_own_addresses(&pod, &gateway);

@@ -1,6 +1,6 @@
 //! `beluga port-forward`: over vsock, to what listens on the pod's loopback.
 
-use beluga_tests::{Pod, SOON, eventually, shared};
+use beluga_tests::{Pod, SOON, eventually, kill, shared};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Stdio};
@@ -103,11 +103,7 @@ fn port_forward_reaches_a_pod_without_a_network() {
     assert_eq!(forward.ask(6, ""), "");
     assert_eq!(forward.ask(5, "x\n"), "x\n");
     let [_, supervisor] = pod.processes();
-    let killed = i32::try_from(supervisor).expect("a PID").to_string();
-    std::process::Command::new("kill")
-        .args(["-9", &killed])
-        .status()
-        .expect("kill runs");
+    kill(&[supervisor]);
     assert_eq!(forward.ask(4, "y\n"), "y\n", "under the next supervisor");
     pod.delete();
     let status = eventually("port-forward ends", || {
