@@ -26,7 +26,8 @@ guest: setup ## guest kernel and initramfs (the kernel is cached outside the che
 	@rootfs/build.sh
 
 build: guest ## the binaries, the guest, the images of `beluga conformance`
-	@cargo build --release --locked -p beluga-runtime -p beluga-vmm -p beluga-share -p beluga-cri -p beluga-shim
+	@CARGO_PROFILE_RELEASE_LTO=thin cargo build --release --locked -p beluga-vmm -p beluga-share
+	@cargo build --release --locked -p beluga-runtime -p beluga-cri -p beluga-shim
 	@tests/images/build.py $(GUEST) conformance
 
 images: setup ## test images from Debian's packages

@@ -9,6 +9,7 @@ The last line reads `N passed, N failed, N skipped`; each skip is named with
 its reason above it. Exit status 0 only when nothing failed and something ran.
 """
 
+import concurrent.futures
 import os
 import pathlib
 import subprocess
@@ -16,7 +17,7 @@ import sys
 
 sys.dont_write_bytecode = True
 
-from gate import boots, front, inside, registry, source, stories, time_limit, units
+from gate import boots, crates, front, inside, registry, source, stories, time_limit, units
 from gate.process import ROOT, quiet, run
 from gate.tally import Tally
 
@@ -114,13 +115,23 @@ def reproducible(tally, what):
     tally.check(f"the same {what} when built elsewhere", run(["tests/reproducible.sh", what])[0] == 0)
 
 
+def beside(tally, environment):
+    """What waits for an emulated lab host most of the time, side by side."""
+    tally.stage("tests that need the lab host, what a newcomer types")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for done in [pool.submit(inside.run_all, tally, "i"), pool.submit(front.run_all, tally, environment, "n")]:
+            done.result()
+
+
 def main():
     arguments = sys.argv[1:]
     soak = "--soak" in arguments
     filters = [a for a in arguments if a != "--soak"]
     tally, clock = Tally(), time_limit.Clock()
+    built = crates.Crates(CACHE)
     with clock.apart():
         caches(tally)
+    built.restore()
     if not soak and not filters:
         static_checks(tally)
         units.run_all(tally)
@@ -128,14 +139,14 @@ def main():
     if not filters:
         # The kernel costs 12 CPU-minutes.
         reproducible(tally, "kernel" if soak else "initramfs")
+    if not soak and not filters:
+        built.keep()
     if tally.failures and not (soak or filters):
         print("\nstories run all the same: a broken check does not hide a broken pod")
-    if not soak and not filters:
-        inside.run_all(tally)
     elsewhere = not soak and registry.run_all(tally, filters)
     with boots.counted(tally, limited=not soak) as environment:
         if not soak and not filters:
-            front.run_all(tally, environment)
+            beside(tally, environment)
         stories.run_all(tally, soak, filters, environment, elsewhere)
     if not soak and not filters:
         clock.check(tally)

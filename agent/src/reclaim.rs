@@ -67,6 +67,8 @@ pub struct Reclaim {
     last: Step,
     /// How often free memory is still to be moved together.
     afterwards: u8,
+    /// The child that does what the last look came to, until it has ended.
+    child: Option<u32>,
 }
 
 impl Reclaim {
@@ -78,7 +80,13 @@ impl Reclaim {
             seen: Usage::default(),
             last: Step::Nothing,
             afterwards: 0,
+            child: None,
         }
+    }
+
+    /// Learns that a process has ended, which may be its child.
+    pub fn gone(&mut self, pid: u32) {
+        self.child = self.child.filter(|child| *child != pid);
     }
 
     /// When [`Reclaim::turn`] has something to do.
@@ -90,6 +98,11 @@ impl Reclaim {
     pub fn turn(&mut self) {
         let now = Instant::now();
         if now < self.next {
+            return;
+        }
+        if self.child.is_some() {
+            // What there is now says nothing of what it will have given.
+            self.next = now + SHORTEST;
             return;
         }
         let usage = read().unwrap_or(self.seen);
@@ -109,15 +122,16 @@ impl Reclaim {
         match step {
             Step::Reclaim(bytes) => {
                 self.afterwards = AFTERWARDS;
-                let _ = crate::sys::in_child(move || {
+                self.child = crate::sys::in_child(move || {
                     // Less than was asked for is an error, and as good.
                     let _ = std::fs::write(RECLAIM, bytes.to_string());
                     bytes > LAST || compact()
-                });
+                })
+                .ok();
             }
             Step::Nothing if self.afterwards > 0 => {
                 self.afterwards -= 1;
-                let _ = crate::sys::in_child(compact);
+                self.child = crate::sys::in_child(compact).ok();
             }
             Step::Busy | Step::Nothing => {}
         }

@@ -19,10 +19,10 @@ ONCE_MORE = "the command is run once more in a new lab host"
 SHELL_LIMIT = 240
 
 
-def demo(tally, environment):
+def demo(tally, environment, mark):
     """`make demo`, held against the transcript in README.md."""
     began = time.time()
-    status, output = run(["make", "demo"], env=environment)
+    status, output = run(["make", "demo"], mark=mark, env=environment)
     tally.check("make demo", status == 0, f"exit status {status}")
     tally.notes.append(f"make demo, all built: {time.time() - began:.0f} s")
     # The lab host may have died under it: then what counts is what followed.
@@ -40,21 +40,21 @@ def _address(line):
     return re.sub(r"http://[0-9.]+/", "http://IP/", line)
 
 
-def lab(tally, environment):
+def lab(tally, environment, mark):
     """`make lab`, with a command and as a shell: both end with the status of what ran there."""
-    status = run(["bash", "-c", EXIT_37], env={**environment, "LAB_RETRIES": "1"})[0]
+    status = run(["bash", "-c", EXIT_37], mark=mark, env={**environment, "LAB_RETRIES": "1"})[0]
     tally.check(EXIT_37, status == 37, f"exit status {status}")
     status, said = readme.on_terminal(SHELL, environment, b"beluga version; exit 5\n", SHELL_LIMIT)
     tally.check(SHELL, status == 5 and "vmm" in said, f"exit status {status}\n{said}")
 
 
-def installation(tally):
+def installation(tally, mark):
     """`make install` and `make uninstall` with a PREFIX of one's own."""
     with tempfile.TemporaryDirectory(prefix="beluga-install-") as work:
         prefix = pathlib.Path(work) / "prefix"
         variables = ("BELUGA_VMM", "BELUGA_KERNEL", "BELUGA_INITRAMFS")
         clean = {key: value for key, value in os.environ.items() if key not in variables}
-        status, _ = run(["make", "install", f"PREFIX={prefix}"])
+        status, _ = run(["make", "install", f"PREFIX={prefix}"], mark=mark)
         tally.check("make install PREFIX=…", status == 0, f"exit status {status}")
         beluga = prefix / "bin/beluga"
         for verb in ("version", "doctor"):
@@ -66,19 +66,18 @@ def installation(tally):
         completions = list(prefix.glob("share/*/*/*beluga*"))
         tally.check("completions for bash, zsh and fish", len(completions) == 3 and all(
             "beluga" in path.read_text() for path in completions), str(completions))
-        status, _ = run(["make", "uninstall", f"PREFIX={prefix}"])
+        status, _ = run(["make", "uninstall", f"PREFIX={prefix}"], mark=mark)
         left = list(pathlib.Path(work).rglob("*"))
         tally.check("make uninstall PREFIX=…", status == 0 and not left, f"exit status {status}, left: {left}")
 
 
-def run_all(tally, environment):
+def run_all(tally, environment, mark):
     """Every command that README.md leaves to the gate, and that none is forgotten."""
-    tally.stage("what a newcomer types")
     wrong = readme.faults()
     tally.check("README.md as a text", not wrong, "; ".join(wrong))
-    installation(tally)
-    demo(tally, environment)
-    lab(tally, environment)
+    installation(tally, mark)
+    demo(tally, environment, mark)
+    lab(tally, environment, mark)
     # This very run, when it began as README.md says.
     ran = tally.names | {"make test"}
     for command in readme.commands():

@@ -18,22 +18,21 @@ def layer(work):
     return next(pathlib.Path(work).glob("root/images/layers/*.erofs"), None) if loaded else None
 
 
-def check(tally, test, what, command):
+def check(tally, mark, test, what, command):
     """Runs one test there; what was skipped among the unit tests is not, when it passes here."""
     status, said = 1, "it was not built"
     if all(command):
         environment = {**os.environ, "LAB_TIMEOUT": "300", "LAB_RETRIES": "1"}
-        status, said = run(["tests/lab/lab.sh", "--", *command], env=environment)
+        status, said = run(["tests/lab/lab.sh", "--", *command], mark=mark, env=environment)
     passed = status == 0 and "1 passed" in said and "SKIPPED" not in said
     if tally.check(what, passed, f"exit status {status}\n{said[-2000:]}"):
         tally.skips = [skip for skip in tally.skips if skip[0] != test]
 
 
-def run_all(tally):
+def run_all(tally, mark):
     """The agent's layers and quota on real disks; the VMM with a distribution's kernel."""
-    tally.stage("tests that need the lab host")
     agent = stories.binary("-p", "beluga-agent", "--bin", "beluga-agent")
     with tempfile.TemporaryDirectory(prefix="beluga-disks-", dir=TARGET) as work:
-        check(tally, DISKS, "layers and quota on real disks", ["tests/disks.sh", agent, layer(work)])
+        check(tally, mark, DISKS, "layers and quota on real disks", ["tests/disks.sh", agent, layer(work)])
     vmm = stories.binary("-p", "beluga-vmm", "--test", "tiny")
-    check(tally, BZIMAGE, "a distribution's bzImage boots", [vmm, BZIMAGE])
+    check(tally, mark, BZIMAGE, "a distribution's bzImage boots", [vmm, BZIMAGE])

@@ -121,6 +121,7 @@ impl Agent {
 
     fn gone(&mut self, process: Gone) {
         let pid = process.pid;
+        self.reclaim.gone(pid);
         if let Some(deletion) = self.deletions.remove(&pid) {
             self.deleted(&deletion, process.code == 0);
             return;
