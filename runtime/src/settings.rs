@@ -1,7 +1,7 @@
 //! Where everything is, and what can be tuned: paths, parts, time limits.
 
 use crate::logs::Limits;
-use crate::plan::CniPlaces;
+use crate::plan::{CniPlaces, Tenant};
 use crate::spec::sysctl_patterns;
 use beluga_proto::PodUid;
 use std::path::{Path, PathBuf};
@@ -74,6 +74,8 @@ pub struct Settings {
     /// Most processes and threads of a pod, as the kubelet's podPidsLimit. `None`:
     /// as many as its machine can have.
     pub pod_pids_limit: Option<u64>,
+    /// The profile that pods are held to. None by default.
+    pub tenant: Option<Tenant>,
     /// How much more than there is pods may be promised on their scratch disks:
     /// millionths of what there is.
     pub storage_overcommit: u64,
@@ -197,6 +199,7 @@ impl Settings {
                 throttling,
             )?,
             pod_pids_limit: pod_pids_limit()?,
+            tenant: variable("BELUGA_PROFILE", "tenant, or tenant,exec", Tenant::parse)?,
             storage_overcommit: storage_overcommit()?,
             certs_dirs: variable(
                 "BELUGA_CERTS_DIR",
@@ -207,10 +210,7 @@ impl Settings {
             cni: cni_places()?,
             seccomp_dir: path_variable("BELUGA_SECCOMP")
                 .unwrap_or_else(|| PathBuf::from(SECCOMP_DIR)),
-            boot_timeout: variable("BELUGA_BOOT_TIMEOUT", "a number of seconds", |text| {
-                text.trim().parse().ok().map(Duration::from_secs)
-            })?
-            .unwrap_or(Duration::from_secs(60)),
+            boot_timeout: boot_timeout()?,
         })
     }
 
@@ -323,6 +323,13 @@ fn throttling(text: &str) -> Option<u32> {
 
 /// What `-1` says.
 const NO_LIMIT: u64 = u64::MAX;
+
+fn boot_timeout() -> Result<Duration, SettingsError> {
+    let given = variable("BELUGA_BOOT_TIMEOUT", "a number of seconds", |text| {
+        text.trim().parse().ok().map(Duration::from_secs)
+    })?;
+    Ok(given.unwrap_or(Duration::from_secs(60)))
+}
 
 fn pod_pids_limit() -> Result<Option<u64>, SettingsError> {
     let wanted = "a number above 0, or -1 for no limit";

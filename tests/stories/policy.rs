@@ -34,8 +34,24 @@ spec:
     };
 }
 
+/// Asks for a page of the pod called `db` again and again.
+const TENANT: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: tenant, namespace: shop, labels: {app: tenant}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: main
+    image: busybox
+    stdin: true
+    readinessProbe: {exec: {command: [wget, -qO/dev/null, 'http://127.0.0.1:8000/hostname']}, periodSeconds: 1}
+    command: [sh, -c, 'httpd -p 8000 -h /etc; while sleep 1; do
+      nc -w 2 DB 8000 </dev/null >/dev/null 2>&1 && echo out || echo shut; done']
+";
+
 /// How many stories there are here.
-const STORIES: usize = 7;
+const STORIES: usize = 8;
 
 static DB: Common = Common::new(STORIES, || shared().pod(manifest!("shop", "db")));
 static WEB: Common = Common::new(STORIES, || shared().pod(manifest!("shop", "web")));
@@ -207,6 +223,53 @@ fn a_policy_of_egress_lets_out_what_it_says() {
     may(&s.db, &s.alien.ip(), 8001);
     may_not(&s.db, &s.web.ip(), 8000);
     may_not(&s.web, &s.db.ip(), 8000);
+}
+
+#[test]
+fn a_tenants_pod_is_shut_but_for_what_policies_open() {
+    let s = Scene::new("policyTypes: [Ingress], ingress: [{}]");
+    let profile = ["--profile", "tenant"];
+    let pod = shared().pod_with(&profile, &TENANT.replace("DB", &s.db.ip()));
+    may_not(&s.web, &pod.ip(), 8000);
+    assert!(!pod.logs("main").contains("out"), "{}", pod.logs("main"));
+    let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
+        metadata: {name: of-tenant, namespace: shop}\n\
+        spec: {podSelector: {matchLabels: {app: tenant}}, ingress: [{}], egress: [{}]}\n";
+    shared().feed(["apply", "-f", "-"], policy.as_bytes()).ok();
+    may(&s.web, &pod.ip(), 8000);
+    eventually("it reaches out", || {
+        pod.logs("main").contains("out").then_some(())
+    });
+    let words = ["delete", "networkpolicy", "of-tenant", "-n", "shop"];
+    shared().run(words).ok();
+    may_not(&s.web, &pod.ip(), 8000);
+    no_way_in(&pod);
+}
+
+/// No command, no file, no container beside its own, and nothing typed.
+fn no_way_in(pod: &Pod) {
+    let ways: [&[&str]; 4] = [
+        &["exec", pod.name(), "-n", "shop", "--", "true"],
+        &["cp", "-n", "shop", "/etc/hostname", "tenant:/tmp/x"],
+        &["attach", "-i", pod.name(), "-n", "shop"],
+        &[
+            "debug",
+            pod.name(),
+            "-n",
+            "shop",
+            "--image",
+            "busybox",
+            "--",
+            "true",
+        ],
+    ];
+    for way in ways {
+        let ran = shared().run(way);
+        assert_ne!(ran.code, 0, "{ran}");
+        ran.complains("tenant");
+    }
+    let described = shared().run(["describe", "pod", pod.name(), "-n", "shop"]);
+    described.ok().says("Profile:           tenant");
 }
 
 #[test]

@@ -36,6 +36,28 @@ fn b14_a_misplaced_restart_policy_says_where_it_belongs() {
 }
 
 #[test]
+fn a_tenants_pod_has_no_files_of_the_host_and_nothing_privileged() {
+    let beluga = Beluga::fresh();
+    let text = manifest()
+        + "    securityContext: {privileged: true}\n  volumes:\n  - {name: v, hostPath: {path: /srv}}\n";
+    let tenant = [
+        "apply",
+        "--profile",
+        "tenant",
+        "--allow-host-path",
+        "/srv",
+        "-f",
+        "-",
+    ];
+    let ran = beluga.feed(tenant, text.as_bytes()).exits(1);
+    ran.complains(":9:35: spec.containers[0].securityContext.privileged: forbidden by policy: the profile tenant has no privileged containers")
+        .complains(":11:5: spec.volumes[0].hostPath: forbidden by policy: the profile tenant has no files of the host");
+    let granted = beluga.feed(["apply", "--allow-exec", "-f", "-"], text.as_bytes());
+    granted.exits(2).complains("add --profile tenant");
+    beluga.is_clean();
+}
+
+#[test]
 fn b14_an_unknown_key_has_its_line_and_a_suggestion() {
     refused(&manifest().replace("image:", "imagee:"))
         .complains("spec.containers[0].imagee")

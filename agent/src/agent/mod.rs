@@ -131,6 +131,8 @@ pub struct Agent {
     execs: BTreeMap<ExecId, Exec>,
     starting: BTreeMap<u32, Starting>,
     deletions: BTreeMap<u32, Deletion>,
+    /// Nothing is run beside the containers' own programs.
+    no_exec: bool,
     /// First process of the PID namespace that the containers share.
     pause: Option<u32>,
     ran_a_container: bool,
@@ -163,6 +165,7 @@ impl Agent {
             execs: BTreeMap::new(),
             starting: BTreeMap::new(),
             deletions: BTreeMap::new(),
+            no_exec: false,
             pause: None,
             ran_a_container: false,
             reap_again: false,

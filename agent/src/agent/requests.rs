@@ -130,6 +130,7 @@ impl Agent {
         let cards = setup.interfaces.iter();
         let mut addresses = cards.flat_map(|card| &card.addresses);
         self.checks.address = addresses.next().map(|address| address.ip);
+        self.no_exec = setup.no_exec;
         if setup.share_processes {
             let group = Cgroup::named("pause");
             group.create(&Default::default()).map_err(failed)?;

@@ -92,6 +92,7 @@ pub fn setup() -> PodSetup {
         ],
         share_processes: true,
         guest_processes: false,
+        no_exec: false,
         sysctls: BTreeMap::from([("net.core.somaxconn".into(), "128".into())]),
         cgroup: CgroupLimits::default(),
         clock_unix_nanos: 1_700_000_000_000_000_000,

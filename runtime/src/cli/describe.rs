@@ -101,6 +101,8 @@ fn describe(pod: &PodView) -> Page {
     page.list(0, "IP", &ips);
     dropped(&mut page, pod);
     page.field(0, "QoS Class", pod.spec.quality());
+    let tenant = pod.plan.as_ref().and_then(|plan| plan.tenant);
+    page.optional(0, "Profile", tenant.map(|one| one.to_string()).as_ref());
     page.field(0, "Grace Period", format!("{}s", pod.spec.grace_seconds));
     machine(&mut page, pod);
     for (name, containers) in [

@@ -26,12 +26,25 @@ pub struct Allowed {
         value_delimiter = ','
     )]
     unsafe_sysctls: Vec<String>,
+    /// Hold pods to a profile: 'tenant' has no files of the host, nothing privileged, traffic only
+    /// where a NetworkPolicy allows it, and lets no command in [also: BELUGA_PROFILE]
+    #[arg(long, value_enum)]
+    profile: Option<Profile>,
+    /// With the profile tenant: let exec, cp, attach and debug in [also: BELUGA_PROFILE=tenant,exec]
+    #[arg(long)]
+    allow_exec: bool,
     /// Where networks of CNI are configured [default: /etc/cni/net.d, or BELUGA_CNI_CONF_DIR]
     #[arg(long, value_name = "DIR")]
     cni_conf_dir: Option<PathBuf>,
     /// Where CNI's plugins are [default: /opt/cni/bin, /usr/lib/cni, or BELUGA_CNI_BIN_DIR]
     #[arg(long, value_name = "DIR")]
     cni_bin_dir: Vec<PathBuf>,
+}
+
+/// What pods can be held to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Profile {
+    Tenant,
 }
 
 impl Allowed {
@@ -51,6 +64,16 @@ impl Allowed {
                 UsageError::flag(flag, text, why)
             })?;
             settings.unsafe_sysctls.push(pattern);
+        }
+        if let Some(Profile::Tenant) = self.profile {
+            settings.tenant.get_or_insert_default();
+        }
+        match &mut settings.tenant {
+            Some(tenant) => tenant.exec |= self.allow_exec,
+            None if self.allow_exec => {
+                return Err(UsageError::ExecOfNobody.into());
+            }
+            None => {}
         }
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         if let Some(path) = &self.cni_conf_dir {
@@ -73,7 +96,9 @@ pub fn admit<'d>(
         let volumes = document.spec.volumes.iter().zip(places);
         let mut issues: Vec<Issue> = volumes
             .filter_map(|(volume, (at, path_of))| match &volume.source {
-                VolumeSource::HostPath { path, .. } if !is_allowed(path, &settings.host_paths) => {
+                VolumeSource::HostPath { path, .. }
+                    if settings.tenant.is_none() && !is_allowed(path, &settings.host_paths) =>
+                {
                     Some(Issue {
                         at: *at,
                         path: format!("{path_of}.hostPath"),
@@ -89,6 +114,9 @@ pub fn admit<'d>(
             })
             .collect();
         issues.extend(forbidden_sysctls(settings, document));
+        if settings.tenant.is_some() {
+            issues.extend(beyond_tenants(document));
+        }
         issues.sort();
         if !issues.is_empty() {
             let source_name = document.source_name.clone();
@@ -100,6 +128,22 @@ pub fn admit<'d>(
         }
     }
     Ok(())
+}
+
+/// What the profile tenant does not have, with its place.
+fn beyond_tenants(document: &Document) -> impl Iterator<Item = Issue> {
+    let volumes = document.spec.volumes.iter().zip(&document.volume_places);
+    let of_host = volumes.filter(|(one, _)| matches!(one.source, VolumeSource::HostPath { .. }));
+    let of_host =
+        of_host.map(|(_, (at, path))| (*at, format!("{path}.hostPath"), "files of the host"));
+    let privileged = document.privileged_places.iter().cloned();
+    let privileged = privileged.map(|(at, path)| (at, path, "privileged containers"));
+    of_host.chain(privileged).map(|(at, path, what)| Issue {
+        at,
+        path,
+        message: format!("forbidden by policy: the profile tenant has no {what}"),
+        hint: None,
+    })
 }
 
 fn forbidden_sysctls(settings: &Settings, document: &Document) -> Vec<Issue> {
@@ -134,6 +178,7 @@ pub fn as_before(settings: &Settings, pod: &PodView) -> Settings {
             .unsafe_sysctls
             .extend(plan.guest.sysctls.keys().cloned());
         settings.memory_throttling = settings.memory_throttling.or(plan.memory_throttling);
+        settings.tenant = plan.tenant.or(settings.tenant);
         settings.pod_pids_limit = settings.pod_pids_limit.or(plan.guest.cgroup.pids_max);
     }
     let carried = pod.plan.iter().flat_map(|plan| &plan.identity.carried);

@@ -61,7 +61,8 @@ pub async fn start(settings: &Settings, request: StartRequest) -> Result<Startin
         }
     };
     // Before the pod can send or be sent anything.
-    let enforced = policy::enforce(settings).map_err(EngineError::from);
+    let is_isolated = settings.tenant.is_some();
+    let enforced = policy::enforce_with(settings, is_isolated).map_err(EngineError::from);
     let supervised = enforced.and_then(|()| supervise(settings, &uid, &lock, pod::TASK_START));
     if let Err(error) = supervised {
         place::release(settings, &uid, &boot_id);
@@ -172,6 +173,7 @@ pub(super) fn host_facts(
         unsafe_sysctls: settings.unsafe_sysctls.clone(),
         memory_throttling: settings.memory_throttling,
         pids_max: settings.pod_pids_limit,
+        tenant: settings.tenant,
         host_files: host::share::files(spec.host_paths()),
         seccomp: seccomp_profiles(settings, spec),
         node_name: node_name(),

@@ -7,7 +7,7 @@
 use super::downward::{Facts, Objects};
 use super::layers::{DISK, Layers};
 use super::types::{ContainerKind, ContainerPlan, DiskPlan, HostFacts, HostStep, ImageFacts, Plan};
-use super::{PlanError, container, memory, size};
+use super::{PlanError, container, memory, size, tenant};
 use crate::spec::{Container, PodSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +30,7 @@ pub fn amend(
     objects: &Objects,
     host: &HostFacts,
 ) -> Result<Plan, PlanError> {
+    tenant::check_change(present, spec)?;
     let mut layers = layer_disk(present).map(Layers::of).unwrap_or_default();
     let facts = Facts {
         spec,

@@ -80,6 +80,7 @@ pub fn setup(facts: &Facts<'_>, host: &HostFacts, images: &BTreeMap<String, Vec<
             .collect(),
         share_processes: spec.share_processes,
         guest_processes: spec.guest_processes,
+        no_exec: host.tenant.is_some_and(|tenant| !tenant.exec),
         sysctls: spec.sysctls.clone(),
         cgroup: limits(facts),
         clock_unix_nanos: 0,

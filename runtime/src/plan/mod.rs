@@ -21,6 +21,7 @@ mod seccomp;
 mod shares;
 mod signal;
 mod size;
+mod tenant;
 mod types;
 mod volume_images;
 
@@ -37,6 +38,7 @@ pub use layers::DISK as LAYER_DISK;
 pub use shares::{MAX_VOLUME_DEVICES, is_allowed};
 pub use signal::signal as signal_number;
 pub use size::milli_cpus;
+pub use tenant::{Tenant, TenantError};
 pub use types::{
     CgroupPlan, ContainerKind, ContainerPlan, ContainerTemplate, DiskPlan, ExtentPlan, HostFacts,
     HostStep, Identity, ImageFacts, LayerFile, NetPlan, NetworkFacts, NetworkIdentity, Plan,
@@ -151,6 +153,9 @@ pub enum PlanError {
         /// As the manifest has it.
         path: String,
     },
+    /// Something that the pod's profile does not have.
+    #[error(transparent)]
+    Tenant(#[from] TenantError),
     /// A kernel parameter that nobody has allowed.
     #[error("{}", crate::spec::forbidden_sysctl(.name))]
     Sysctl {
@@ -255,6 +260,7 @@ pub fn plan(
         scratch_bytes,
     };
     guest::check_sysctls(spec, host)?;
+    tenant::check(host.tenant, spec)?;
     let containers = container::plan(&facts, images, &mut layers, |_| true)?;
     let volume_images = volume_images::add(spec, images, &mut layers)?;
     let mut warnings = command::skipped(&facts);
@@ -292,6 +298,7 @@ pub fn plan(
         volume_images: volume_images.ids,
         warnings,
         memory_throttling: host.memory_throttling,
+        tenant: host.tenant,
         grace_seconds: spec.grace_seconds,
         active_deadline_seconds: spec.active_deadline_seconds,
         sandbox: spec.sandbox.is_some(),

@@ -2,6 +2,7 @@
 
 use super::beyond::Beyond;
 use super::carried::Carried;
+use super::tenant::Tenant;
 use crate::spec::{Fifos, Hooks, HostPathKind, Published, Resources, RestartPolicy, RestartRule};
 use beluga_proto::agent::LayerExtent;
 use beluga_proto::container::{CgroupLimits, CoveredPaths, DeviceSpec, MountSpec, RootSpec};
@@ -40,6 +41,9 @@ pub struct Plan {
     /// Where its containers are slowed down, in millionths of what is above their request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_throttling: Option<u32>,
+    /// The profile that it is held to, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
     /// Seconds from the stop signal to SIGKILL.
     pub grace_seconds: u32,
     /// Seconds from the pod's start to its failure, if it still runs then.
@@ -130,6 +134,9 @@ pub struct HostFacts {
     /// Most processes of a pod.
     #[serde(default)]
     pub pids_max: Option<u64>,
+    /// The profile that pods are held to.
+    #[serde(default)]
+    pub tenant: Option<Tenant>,
     /// Those of the pod's hostPath volumes of any type that are files.
     #[serde(default)]
     pub host_files: BTreeSet<PathBuf>,

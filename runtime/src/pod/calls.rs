@@ -49,7 +49,18 @@ impl Supervisor {
         }
     }
 
+    /// Errors where nobody may come into the pod's containers from outside.
+    pub(super) fn admit_exec(&self) -> Result<(), Fault> {
+        if !self.plan.guest.no_exec {
+            return Ok(());
+        }
+        let message = "the pod's profile, tenant, lets no command in (granted by \
+                       `beluga run --profile tenant --allow-exec` when it is started)";
+        Err(Fault::new(FaultCode::PermissionDenied, message))
+    }
+
     pub(super) fn exec(&mut self, request: crate::api::ExecRequest) -> Result<Exec, Fault> {
+        self.admit_exec()?;
         let index = self.container_index(request.container.as_deref())?;
         let container = &self.plan.containers[index];
         let id = self.record.status().containers[index]

@@ -372,7 +372,12 @@ impl Supervisor {
         request: crate::api::AttachRequest,
         reply: oneshot::Sender<Result<Attach, Fault>>,
     ) {
-        let index = match self.container_index(request.container.as_deref()) {
+        let admitted = match request.stdin {
+            true => self.admit_exec(),
+            false => Ok(()),
+        };
+        let index = admitted.and_then(|()| self.container_index(request.container.as_deref()));
+        let index = match index {
             Ok(index) => index,
             Err(fault) => {
                 let _ = reply.send(Err(fault));

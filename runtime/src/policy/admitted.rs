@@ -11,6 +11,8 @@ const NAMESPACE: &str = "kubernetes.io/metadata.name";
 /// A pod as policies see it.
 #[derive(Debug, Clone, Default)]
 pub struct PodFacts {
+    /// Nothing passes that no policy admits, though none selects it.
+    pub is_isolated: bool,
     /// Its namespace.
     pub namespace: String,
     /// Its labels.
@@ -30,14 +32,14 @@ pub struct PolicyFacts {
     pub policy: Policy,
 }
 
-/// What may pass; `None` where no policy selects the pod for that direction.
+/// What may pass; `None` where all may: no policy selects the pod for that direction.
 pub fn admitted<'p>(
     way: Way,
     own: &PodFacts,
     policies: &[PolicyFacts],
     pods: impl Iterator<Item = &'p PodFacts> + Clone,
 ) -> Option<Vec<Admit>> {
-    let mut found = None;
+    let mut found = own.is_isolated.then(Vec::new);
     for PolicyFacts { namespace, policy } in policies {
         let rules = match way {
             Way::In => &policy.ingress,
@@ -196,6 +198,7 @@ mod tests {
 
     fn pod(namespace: &str, app: &str, host: u8) -> PodFacts {
         PodFacts {
+            is_isolated: false,
             namespace: namespace.into(),
             labels: [("app".into(), app.into())].into(),
             addresses: vec![[10, 88, 0, host].into()],
@@ -235,6 +238,17 @@ mod tests {
             who + &ports
         });
         Some(text.collect())
+    }
+
+    #[test]
+    fn an_isolated_pod_has_what_policies_admit_and_nothing_without_any() {
+        let own = PodFacts {
+            is_isolated: true,
+            ..pod("shop", "db", 2)
+        };
+        for way in [Way::In, Way::Out] {
+            assert_eq!(admitted(way, &own, &[], std::iter::empty()), Some(vec![]));
+        }
     }
 
     #[test]

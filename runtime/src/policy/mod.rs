@@ -34,6 +34,11 @@ pub enum PolicyError {
 
 /// Makes the packet filter do what the policies say of the pods that there are.
 pub fn enforce(settings: &Settings) -> Result<(), PolicyError> {
+    enforce_with(settings, false)
+}
+
+/// The same, when there is a new pod that may be isolated without any policy.
+pub fn enforce_with(settings: &Settings, is_isolated: bool) -> Result<(), PolicyError> {
     let directory = settings.root.join("network");
     // Without it there has never been a pod.
     if !directory.exists() {
@@ -53,7 +58,7 @@ pub fn enforce(settings: &Settings) -> Result<(), PolicyError> {
         .collect();
     let present = network::tables(settings).into_iter();
     let present: Vec<_> = present.filter(|(_, name)| policy::is_table(name)).collect();
-    if policies.is_empty() && present.is_empty() {
+    if policies.is_empty() && present.is_empty() && !is_isolated {
         return Ok(());
     }
     let mut wanted = BTreeSet::new();
@@ -93,6 +98,7 @@ fn pods(settings: &Settings) -> Result<Vec<(Subject, PodFacts)>, PolicyError> {
         let ports =
             named.filter_map(|port| Some((port.name.clone()?, port.protocol.clone(), port.port)));
         let facts = PodFacts {
+            is_isolated: definition.plan.tenant.is_some(),
             namespace: identity.namespace,
             labels: definition.spec.labels.clone(),
             addresses: addresses.clone(),

@@ -28,6 +28,8 @@ pub struct Document {
     pub always_pulled: BTreeSet<String>,
     /// Where each of the pod's volumes is written, in their order, and its path.
     pub volume_places: Vec<(Position, String)>,
+    /// Where each privileged container is said to be one.
+    pub privileged_places: Vec<(Position, String)>,
     /// Where each of its kernel parameters is written, by their names with dots.
     pub sysctl_places: BTreeMap<String, (Position, String)>,
     /// Where the largest amount of CPU and of memory is written, for a pod that
@@ -52,6 +54,7 @@ impl Document {
     /// Its places are those of an item of a list from here on.
     pub(super) fn stand_in(&mut self, inside: &str) {
         let places = self.volume_places.iter_mut();
+        let places = places.chain(&mut self.privileged_places);
         let places = places.chain(self.sysctl_places.values_mut());
         let places = places.chain(&mut self.size_places).map(|(_, path)| path);
         let references = self.references.iter_mut().map(|one| &mut one.path);
@@ -92,6 +95,7 @@ pub(super) fn pod_document(mut pod: Pod, check: &mut Check<'_>) -> Document {
         volume_places: (0..spec.volumes.len())
             .map(|at| check.position(&format!("spec.volumes[{at}]")))
             .collect(),
+        privileged_places: privileged_places(&spec, check),
         sysctl_places: sysctl::places(&pod, check),
         size_places: ["cpu", "memory"].map(|what| size_place(&spec, what, check)),
         pod: Box::new(pod),
@@ -99,6 +103,19 @@ pub(super) fn pod_document(mut pod: Pod, check: &mut Check<'_>) -> Document {
         warnings: Vec::new(),
         source_name: String::new(),
     }
+}
+
+fn privileged_places(spec: &PodSpec, check: &Check<'_>) -> Vec<(Position, String)> {
+    let lists = [
+        ("initContainers", &spec.init_containers),
+        ("containers", &spec.containers),
+    ];
+    let all = lists.iter().flat_map(|(list, containers)| {
+        let containers = containers.iter().enumerate();
+        let privileged = containers.filter(|(_, one)| one.security.privileged);
+        privileged.map(move |(at, _)| format!("spec.{list}[{at}].securityContext.privileged"))
+    });
+    all.map(|path| check.position(&path)).collect()
 }
 
 /// Where the largest amount that a pod asks for is written.

@@ -10,7 +10,7 @@ use beluga_proto::pod::Address;
 use beluga_proto::vm::MacAddress;
 use beluga_runtime::plan::{
     Changes, HostFacts, Identity, ImageFacts, LayerFile, NetworkFacts, NetworkIdentity, Objects,
-    Plan, PlanError, amend, files, plan,
+    Plan, PlanError, Tenant, amend, files, plan,
 };
 use beluga_runtime::spec::{self, PodSpec, Sandbox};
 use std::collections::BTreeMap;
@@ -55,6 +55,7 @@ fn host() -> HostFacts {
         unsafe_sysctls: vec!["kernel.msg*".into(), "net.core.somaxconn".into()],
         memory_throttling: None,
         pids_max: None,
+        tenant: None,
         host_files: ["/srv/any".into()].into(),
         seccomp: [("deny/mkdir.json".to_owned(), PROFILE.to_owned())].into(),
         node_name: "node-1".into(),
@@ -271,6 +272,37 @@ fn a_part_of_the_host_that_nobody_allowed_is_refused() {
         planned(&text(&["/srv"; 11])).unwrap_err().to_string(),
         "the pod has 0 disks of claims and 11 hostPath volumes; a machine has room for 10 together"
     );
+}
+
+#[test]
+fn a_tenants_pod_has_nothing_of_the_host_and_keeps_its_profile() {
+    let planned = |spec: &str, exec: bool| {
+        let text = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec: {spec}\n");
+        let read = spec::read("pod.yaml", &text).expect("a good manifest");
+        let tenant = Some(Tenant { exec });
+        let host = HostFacts { tenant, ..host() };
+        let (images, objects) = (images(), Objects::default());
+        let spec = &read.pods[0].spec;
+        plan(spec, &images, &objects, &host, identity("web"))
+    };
+    let plain = "containers: [{name: a, image: tools}]";
+    for (spec, path) in [
+        (
+            "{volumes: [{name: v, hostPath: {path: /srv/x}}], PLAIN}",
+            "spec.volumes[0].hostPath: the profile tenant has no files of the host",
+        ),
+        (
+            "{initContainers: [{name: i, image: tools, securityContext: {privileged: true}}], PLAIN}",
+            "spec.initContainers[0].securityContext.privileged: the profile tenant has no privileged containers",
+        ),
+    ] {
+        let error = planned(&spec.replace("PLAIN", plain), true).unwrap_err();
+        assert_eq!(error.to_string(), path);
+    }
+    let kept = planned(&format!("{{{plain}}}"), false).unwrap();
+    assert!(kept.guest.no_exec && kept.tenant == Some(Tenant { exec: false }));
+    let granted = planned(&format!("{{{plain}}}"), true).unwrap();
+    assert!(!granted.guest.no_exec && granted.tenant == Some(Tenant { exec: true }));
 }
 
 #[test]

@@ -23,6 +23,9 @@ pub enum UsageError {
         /// How to say so.
         how: &'static str,
     },
+    /// Commands are granted where they need no grant.
+    #[error("--allow-exec is for pods of a profile: add --profile tenant")]
+    ExecOfNobody,
     /// `run` of nothing.
     #[error(
         "which pod? Say an image, as in `beluga run IMAGE`, or a manifest, as in `beluga run -f FILE`"

@@ -78,6 +78,11 @@ pub fn adopt(settings: &Settings, namespace: &str, name: &str) -> Result<(), Wor
                     "BELUGA_ALLOWED_UNSAFE_SYSCTLS",
                     settings.unsafe_sysctls.join(","),
                 )
+                .envs(
+                    settings
+                        .tenant
+                        .map(|one| ("BELUGA_PROFILE", one.to_string())),
+                )
                 .current_dir("/")
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)

@@ -61,6 +61,7 @@ pub fn plan(containers: Vec<ContainerPlan>) -> Plan {
     Plan {
         volume_images: Vec::new(),
         memory_throttling: None,
+        tenant: None,
         identity: Identity {
             uid: PodUid::from_random([7; 16]),
             name: "web".into(),
@@ -99,6 +100,7 @@ pub fn plan(containers: Vec<ContainerPlan>) -> Plan {
             volumes: Vec::new(),
             share_processes: false,
             guest_processes: false,
+            no_exec: false,
             sysctls: std::collections::BTreeMap::new(),
             cgroup: beluga_proto::container::CgroupLimits::default(),
             clock_unix_nanos: 0,

@@ -1,0 +1,133 @@
+//! The profile `tenant`: what pods are held to whose makers nobody trusts.
+//!
+//! A pod keeps the profile that it was started under: it is part of its plan,
+//! and the guest's agent is told of it.
+
+use super::types::Plan;
+use crate::spec::{PodSpec, VolumeSource};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What the profile is called.
+const NAME: &str = "tenant";
+/// What grants commands, behind the name and a comma.
+const EXEC: &str = "exec";
+
+/// No hostPath, nothing privileged, traffic only where a NetworkPolicy allows it,
+/// and no way into the pod from outside but what is granted here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tenant {
+    /// Commands may be run in its containers.
+    pub exec: bool,
+}
+
+/// Why a pod cannot be a tenant's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: the profile tenant has no {what}")]
+pub struct TenantError {
+    /// Where it stands in the pod.
+    pub path: String,
+    /// Of what the profile has none.
+    pub what: &'static str,
+}
+
+impl Tenant {
+    /// From `tenant`, or `tenant,exec` with commands granted; `None` when it is
+    /// neither.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.trim().split_once(',') {
+            None => (text.trim() == NAME).then_some(Self { exec: false }),
+            Some((name, granted)) => {
+                (name == NAME && granted == EXEC).then_some(Self { exec: true })
+            }
+        }
+    }
+}
+
+impl fmt::Display for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(NAME)?;
+        match self.exec {
+            true => write!(f, ",{EXEC}"),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Errors with the first thing of a pod that the profile does not have.
+pub fn check(tenant: Option<Tenant>, spec: &PodSpec) -> Result<(), TenantError> {
+    if tenant.is_none() {
+        return Ok(());
+    }
+    let volumes = spec.volumes.iter().enumerate();
+    for (at, volume) in volumes {
+        if matches!(volume.source, VolumeSource::HostPath { .. }) {
+            return Err(TenantError {
+                path: format!("spec.volumes[{at}].hostPath"),
+                what: "files of the host",
+            });
+        }
+    }
+    let lists = [
+        ("initContainers", &spec.init_containers),
+        ("containers", &spec.containers),
+        ("ephemeralContainers", &spec.ephemeral_containers),
+    ];
+    for (list, containers) in lists {
+        let mut privileged = containers.iter().map(|one| one.security.privileged);
+        if let Some(at) = privileged.position(|is_privileged| is_privileged) {
+            return Err(TenantError {
+                path: format!("spec.{list}[{at}].securityContext.privileged"),
+                what: "privileged containers",
+            });
+        }
+    }
+    match !spec.cni_networks().is_empty() {
+        true => Err(TenantError {
+            path: "network".to_owned(),
+            what: "networks of CNI, where it could not keep the pod's traffic back",
+        }),
+        false => Ok(()),
+    }
+}
+
+/// The same of what a running pod is to be: it may not get containers beside its
+/// own either, where no command may be run in those.
+pub fn check_change(present: &Plan, spec: &PodSpec) -> Result<(), TenantError> {
+    let Some(tenant) = present.tenant else {
+        return Ok(());
+    };
+    let is_new = |name: &str| !present.containers.iter().any(|one| one.name() == name);
+    let mut ephemeral = spec.ephemeral_containers.iter();
+    match ephemeral.position(|one| !tenant.exec && is_new(&one.name)) {
+        Some(at) => Err(TenantError {
+            path: format!("spec.ephemeralContainers[{at}]"),
+            what: "containers for debugging, unless commands were granted when the pod was started",
+        }),
+        None => check(present.tenant, spec),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_profile_reads_what_it_writes() {
+        for exec in [false, true] {
+            let tenant = Tenant { exec };
+            assert_eq!(Tenant::parse(&tenant.to_string()), Some(tenant));
+        }
+        for text in [
+            "",
+            "tenants",
+            "tenant,",
+            "tenant,root",
+            "exec",
+            "tenant,exec,exec",
+        ] {
+            assert_eq!(Tenant::parse(text), None, "{text}");
+        }
+    }
+}
