@@ -73,6 +73,31 @@ fn what_is_kept_reads_as_the_same_again() {
 }
 
 #[test]
+fn a_selector_may_be_written_as_expressions() {
+    let expressions = "{matchExpressions: [{key: app, operator: In, values: [web, api]}]}";
+    let text = deployment("").replace("{matchLabels: {app: web}}", expressions);
+    assert_eq!(read(&text).unwrap().name, "web");
+    let daemon = text.replace("Deployment", "DaemonSet");
+    assert_eq!(read(&daemon).unwrap().kind, WorkloadKind::DaemonSet);
+    let others = text.replace("operator: In", "operator: NotIn");
+    assert_eq!(
+        read(&others).unwrap_err(),
+        [
+            "5:3: spec.selector: does not match the labels of the template (spec.template.metadata.labels)"
+        ]
+    );
+}
+
+#[test]
+fn how_long_and_when_is_read() {
+    let web = read(&deployment("  progressDeadlineSeconds: 5\n")).unwrap();
+    assert_eq!(web.progress_seconds, 5);
+    let job = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: sum}\nspec:\n  suspend: true\n  ttlSecondsAfterFinished: 9\n  podReplacementPolicy: Failed\n  template: {spec: {restartPolicy: Never, containers: [{name: a, image: b}]}}\n";
+    let job = read(job).unwrap().job.unwrap();
+    assert_eq!((job.is_suspended, job.ttl_seconds), (true, Some(9)));
+}
+
+#[test]
 fn errors_are_told_with_the_templates_path() {
     let text = "apiVersion: v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  replica: 3\n  replicas: -1\n  restartPolicy: Never\n  minReadySeconds: 5\n  paused: true\n  strategy: {type: Recreate, rollingUpdate: {maxSurge: 1}}\n  selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: api}}\n    spec:\n      restartPolicy: Never\n      activeDeadlineSeconds: 5\n      hostNetwork: true\n      containers: [{name: a, image: b, image: c, prots: []}]\n";
     let expected = [

@@ -5,8 +5,10 @@
 //! struct. The [`Probe`] is a decoder without data that walks down a path of
 //! field names, notes the names it is given at the end, and gives up.
 
-use k8s_openapi::api::core::v1::Pod;
-use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
+use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 use std::cell::RefCell;
 use std::sync::OnceLock;
@@ -118,18 +120,18 @@ fn homes() -> &'static [Home] {
 
 /// The fields of the object at `path`, and the path with `[]` after lists.
 fn fields_at(path: &[&str]) -> Option<(&'static [&'static str], String)> {
-    let notes = notes_at(path);
+    let notes = notes_at::<Pod>(path);
     notes.fields.map(|fields| (fields, notes.shown))
 }
 
-fn notes_at(path: &[&str]) -> Notes {
+fn notes_at<T: de::DeserializeOwned>(path: &[&str]) -> Notes {
     let notes = RefCell::new(Notes::default());
     let probe = Probe {
         path,
         notes: &notes,
     };
     // The error is how the probe stops.
-    drop(Pod::deserialize(probe));
+    drop(T::deserialize(probe));
     notes.into_inner()
 }
 
@@ -154,20 +156,45 @@ pub enum FieldKind {
 /// are written `containers[]`.
 #[must_use]
 pub fn fields() -> Vec<(String, FieldKind)> {
+    fields_in::<Pod>()
+}
+
+/// The same of what stands beside pods; what is in a template is a Pod's, and left
+/// out. None of a kind that has no such list.
+#[must_use]
+pub fn fields_of(kind: &str) -> Vec<(String, FieldKind)> {
+    match kind {
+        "ConfigMap" => fields_in::<ConfigMap>(),
+        "DaemonSet" => fields_in::<DaemonSet>(),
+        "Deployment" => fields_in::<Deployment>(),
+        "Job" => fields_in::<Job>(),
+        "PersistentVolumeClaim" => fields_in::<PersistentVolumeClaim>(),
+        "Secret" => fields_in::<Secret>(),
+        _ => Vec::new(),
+    }
+}
+
+fn fields_in<T: de::DeserializeOwned>() -> Vec<(String, FieldKind)> {
     let mut found = Vec::new();
-    below(&mut Vec::new(), &mut found);
+    below::<T>(&mut Vec::new(), &mut found);
     found
 }
 
-fn below(path: &mut Vec<&'static str>, found: &mut Vec<(String, FieldKind)>) {
-    let notes = notes_at(path);
+fn below<T: de::DeserializeOwned>(
+    path: &mut Vec<&'static str>,
+    found: &mut Vec<(String, FieldKind)>,
+) {
+    let notes = notes_at::<T>(path);
     let kind = notes.kind.unwrap_or(FieldKind::Other);
     if !path.is_empty() {
         found.push((notes.shown, kind));
     }
+    if path.as_slice() == ["spec", "template"] {
+        return;
+    }
     for field in notes.fields.unwrap_or_default() {
         path.push(field);
-        below(path, found);
+        below::<T>(path, found);
         path.pop();
     }
 }
