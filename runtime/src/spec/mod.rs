@@ -72,7 +72,10 @@ pub use types::{
     PodSpec, Probe, Probes, PullPolicy, ResizeRestart, Resources, RestartPolicy, RestartRule,
     RunAs, SeccompChoice, TerminationMessage, VolumeDevice, VolumeMount,
 };
-pub use workload::{JobSpec, Ordinals, Update, Workload, WorkloadKind};
+pub use workload::{
+    FailureAction, FailureRule, FailureSign, JobSpec, Ordinals, SuccessRule, Update, Workload,
+    WorkloadKind,
+};
 pub use yaml::MAX_TEXT;
 
 use document::pod_document;
@@ -113,7 +116,7 @@ const CLUSTER_KINDS: [&str; 26] = [
 ];
 
 /// Kinds that are understood.
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 11] = [
     "Pod",
     "ConfigMap",
     "Secret",
@@ -121,10 +124,14 @@ const KINDS: [&str; 10] = [
     "NetworkPolicy",
     "Deployment",
     "ReplicaSet",
+    "ReplicationController",
     "StatefulSet",
     "DaemonSet",
     "Job",
 ];
+
+/// The kind that needs a clock.
+const CRON_JOB: &str = "CronJob";
 
 /// All documents of a manifest, each kind in the order of the text.
 #[derive(Debug, Clone, Default)]
@@ -156,6 +163,15 @@ pub fn parse(source_name: &str, text: &str) -> Result<Vec<Document>, ManifestErr
 /// Reads all documents of a manifest. `source_name` is for messages: a file's name
 /// or `standard input`. Errors with everything that is wrong in any document.
 pub fn read(source_name: &str, text: &str) -> Result<Manifest, ManifestError> {
+    read_by(source_name, text, None)
+}
+
+/// The same with the Job of each CronJob in its place, whose name ends in `random`.
+pub fn read_now(source_name: &str, text: &str, random: [u8; 5]) -> Result<Manifest, ManifestError> {
+    read_by(source_name, text, Some(random))
+}
+
+fn read_by(source_name: &str, text: &str, now: Option<[u8; 5]>) -> Result<Manifest, ManifestError> {
     let refuse = |mut issues: Vec<Issue>| {
         issues.sort();
         issues.dedup();
@@ -175,7 +191,7 @@ pub fn read(source_name: &str, text: &str) -> Result<Manifest, ManifestError> {
     let mut found = Found::default();
     for (inside, tree) in flatten(trees, &mut issues) {
         let (before, mut of_tree) = (issues.len(), Found::default());
-        document(&tree, &mut of_tree, &mut issues);
+        document(&tree, now, &mut of_tree, &mut issues);
         for issue in issues.iter_mut().skip(before) {
             issue.path = below(&inside, &issue.path);
         }
@@ -259,12 +275,14 @@ enum Kind {
     Pod,
     Object(ObjectKind),
     Workload(WorkloadKind),
+    /// Its Job, run now.
+    CronJob([u8; 5]),
     /// Of no meaning here; and what is said of it where nothing else is there.
     OfACluster(Issue),
 }
 
 /// The kind of the document; says so when it is one that is not known.
-fn kind(tree: &Node, issues: &mut Vec<Issue>) -> Option<Kind> {
+fn kind(tree: &Node, now: Option<[u8; 5]>, issues: &mut Vec<Issue>) -> Option<Kind> {
     if !matches!(tree.value, Value::Object(_)) {
         issues.push(issue(tree, "", "expected a Kubernetes object"));
         return None;
@@ -276,6 +294,13 @@ fn kind(tree: &Node, issues: &mut Vec<Issue>) -> Option<Kind> {
     };
     let found = match kind {
         "Pod" => Kind::Pod,
+        CRON_JOB => match now {
+            Some(random) => Kind::CronJob(random),
+            None => {
+                issues.push(not_by_the_clock(tree));
+                return None;
+            }
+        },
         _ => match (ObjectKind::of(kind), WorkloadKind::of(kind)) {
             (Some(object), _) => Kind::Object(object),
             (None, Some(workload)) => Kind::Workload(workload),
@@ -300,6 +325,7 @@ fn kind(tree: &Node, issues: &mut Vec<Issue>) -> Option<Kind> {
     };
     let wanted = match &found {
         Kind::OfACluster(_) => return Some(found),
+        Kind::CronJob(_) => WorkloadKind::Job.api_version(),
         Kind::Workload(workload) => workload.api_version(),
         Kind::Object(object) => object.api_version(),
         Kind::Pod => "v1",
@@ -319,8 +345,18 @@ fn kind(tree: &Node, issues: &mut Vec<Issue>) -> Option<Kind> {
     Some(found)
 }
 
-fn document(tree: &Node, found: &mut Found, issues: &mut Vec<Issue>) {
-    let Some(kind) = kind(tree, issues) else {
+/// Nothing here keeps time; what does can run the Job.
+fn not_by_the_clock(tree: &Node) -> Issue {
+    let message = "CronJob is not supported: no daemon is here to start its Job by the clock";
+    let hint = "beluga run --now -f FILE runs its Job once; cron or a systemd timer can do so";
+    Issue {
+        hint: Some(hint.to_owned()),
+        ..issue(tree, "kind", message)
+    }
+}
+
+fn document(tree: &Node, now: Option<[u8; 5]>, found: &mut Found, issues: &mut Vec<Issue>) {
+    let Some(kind) = kind(tree, now, issues) else {
         return;
     };
     // The type checks version and kind once more, with less to say about them.
@@ -340,6 +376,10 @@ fn document(tree: &Node, found: &mut Found, issues: &mut Vec<Issue>) {
         Kind::Object(kind) => {
             let object = object::convert(kind, &tree, issues, &mut found.warnings);
             found.objects.extend(object.map(|object| (name_at, object)));
+        }
+        Kind::CronJob(random) => {
+            let workload = workload::cron::now(&tree, random, issues);
+            found.workloads.extend(workload.map(|one| (name_at, one)));
         }
         Kind::Workload(kind) => {
             let workload = workload::convert(kind, &tree, issues);

@@ -2,8 +2,12 @@
 
 mod apps;
 mod batch;
+pub(super) mod cron;
+mod replication;
+mod rules;
 
 pub use batch::JobSpec;
+pub use rules::{FailureAction, FailureRule, FailureSign, SuccessRule};
 
 use super::check::Check;
 use super::yaml::Node;
@@ -28,6 +32,8 @@ pub enum WorkloadKind {
     Deployment,
     /// Equal pods.
     ReplicaSet,
+    /// The same, of the time before there were ReplicaSets.
+    ReplicationController,
     /// Pods with numbers and claims of their own.
     StatefulSet,
     /// One pod on each host: here one.
@@ -38,9 +44,10 @@ pub enum WorkloadKind {
 
 impl WorkloadKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Deployment,
         Self::ReplicaSet,
+        Self::ReplicationController,
         Self::StatefulSet,
         Self::DaemonSet,
         Self::Job,
@@ -52,6 +59,7 @@ impl WorkloadKind {
         match self {
             Self::Deployment => "Deployment",
             Self::ReplicaSet => "ReplicaSet",
+            Self::ReplicationController => "ReplicationController",
             Self::StatefulSet => "StatefulSet",
             Self::DaemonSet => "DaemonSet",
             Self::Job => "Job",
@@ -63,6 +71,7 @@ impl WorkloadKind {
     pub fn api_version(self) -> &'static str {
         match self {
             Self::Job => "batch/v1",
+            Self::ReplicationController => "v1",
             _ => "apps/v1",
         }
     }
@@ -73,6 +82,7 @@ impl WorkloadKind {
         match self {
             Self::Deployment => "deployment.apps",
             Self::ReplicaSet => "replicaset.apps",
+            Self::ReplicationController => "replicationcontroller",
             Self::StatefulSet => "statefulset.apps",
             Self::DaemonSet => "daemonset.apps",
             Self::Job => "job.batch",
@@ -82,6 +92,13 @@ impl WorkloadKind {
     /// What people write where kubectl wants a type.
     #[must_use]
     pub fn of_word(word: &str) -> Option<Self> {
+        // Of the core API, whose group has no name.
+        if matches!(
+            word,
+            "replicationcontroller" | "replicationcontrollers" | "rc"
+        ) {
+            return Some(Self::ReplicationController);
+        }
         let word = word.strip_suffix(".apps").unwrap_or(word);
         Some(match word {
             "job" | "jobs" | "job.batch" | "jobs.batch" => Self::Job,
@@ -102,7 +119,9 @@ impl WorkloadKind {
     #[must_use]
     pub fn hash_label(self) -> &'static str {
         match self {
-            Self::Deployment | Self::ReplicaSet => "pod-template-hash",
+            Self::Deployment | Self::ReplicaSet | Self::ReplicationController => {
+                "pod-template-hash"
+            }
             Self::StatefulSet | Self::DaemonSet | Self::Job => "controller-revision-hash",
         }
     }
@@ -185,6 +204,7 @@ pub(super) fn convert(
     match kind {
         WorkloadKind::Deployment => apps::deployment(tree, issues),
         WorkloadKind::ReplicaSet => apps::replica_set(tree, issues),
+        WorkloadKind::ReplicationController => replication::controller(tree, issues),
         WorkloadKind::StatefulSet => apps::stateful_set(tree, issues),
         WorkloadKind::DaemonSet => apps::daemon_set(tree, issues),
         WorkloadKind::Job => batch::job(tree, issues),
@@ -214,7 +234,7 @@ fn workload(parts: Parts<'_>, mut spec: Value, check: &mut Check<'_>) -> Workloa
         check,
     );
     if parts.job.is_none() {
-        selector(parts.selector, parts.template, check);
+        selector(kind, parts.selector, parts.template, check);
     }
     let namespace = match identity.namespace.as_str() {
         "" => "default".to_owned(),
@@ -316,7 +336,12 @@ fn claim_volumes(claims: &[PersistentVolumeClaim], pod: &mut Pod) {
 }
 
 /// The API server takes no selector that would not find the workload's own pods.
-fn selector(selector: &LabelSelector, template: &PodTemplateSpec, check: &mut Check<'_>) {
+fn selector(
+    kind: WorkloadKind,
+    selector: &LabelSelector,
+    template: &PodTemplateSpec,
+    check: &mut Check<'_>,
+) {
     let LabelSelector {
         match_expressions,
         match_labels,
@@ -350,9 +375,13 @@ fn selector(selector: &LabelSelector, template: &PodTemplateSpec, check: &mut Ch
         fits &= holds(label(&one.key).map(has));
     }
     if is_empty {
+        let example = match kind {
+            WorkloadKind::ReplicationController => "{app: web}",
+            _ => "matchLabels: {app: web}",
+        };
         check.wrong(
             "spec.selector",
-            "required: labels that the template's pods have, like matchLabels: {app: web}",
+            format!("required: labels that the template's pods have, like {example}"),
         );
     } else if !fits {
         check.wrong(
