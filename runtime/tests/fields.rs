@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+#[path = "fields/workloads.rs"]
+mod workloads;
+
 /// What works is proved by a test: the longest prefix counts.
 const PROOFS: &str = include_str!("fields.txt");
 
@@ -330,7 +333,7 @@ fn every_field_works_is_refused_or_is_ignored_with_a_warning() {
         };
         let is_proved = *fate != Fate::Works || proofs.has(&why, path);
         if !is_proved {
-            unproved.push(path.as_str());
+            unproved.push((*path).clone());
         }
         let below = fates
             .iter()
@@ -348,6 +351,7 @@ fn every_field_works_is_refused_or_is_ignored_with_a_warning() {
         table,
         "\n{works} work, {refused} are refused, {ignored} are ignored with a warning."
     );
+    table += &workloads::table(&proofs, &mut unproved);
     assert!(
         unproved.is_empty(),
         "no test proves:\n{}",

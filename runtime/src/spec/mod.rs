@@ -65,7 +65,7 @@ pub use ports::{HostPort, Published, Transport};
 pub use quantity::{Bytes, Quantity, QuantityError};
 pub use sandbox::{Fifos, Guest, SHARED, Sandbox};
 pub use schema::closest;
-pub use schema::{FieldKind, fields};
+pub use schema::{FieldKind, fields, workload_fields};
 pub use sysctl::{forbidden_sysctl, is_allowed_sysctl, sysctl_pattern, sysctl_patterns};
 pub use types::{
     Container, ContainerPort, ContainerSecurity, Dns, GivenCondition, Hooks, HostAlias, PodName,

@@ -5,8 +5,11 @@
 //! struct. The [`Probe`] is a decoder without data that walks down a path of
 //! field names, notes the names it is given at the end, and gives up.
 
-use k8s_openapi::api::core::v1::Pod;
-use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
+use super::workload::WorkloadKind;
+use k8s_openapi::api::apps::v1 as apps;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 use std::cell::RefCell;
 use std::sync::OnceLock;
@@ -123,13 +126,18 @@ fn fields_at(path: &[&str]) -> Option<(&'static [&'static str], String)> {
 }
 
 fn notes_at(path: &[&str]) -> Notes {
+    notes_of::<Pod>(path)
+}
+
+/// What is noted at a path of any object.
+fn notes_of<T: DeserializeOwned>(path: &[&str]) -> Notes {
     let notes = RefCell::new(Notes::default());
     let probe = Probe {
         path,
         notes: &notes,
     };
     // The error is how the probe stops.
-    drop(Pod::deserialize(probe));
+    drop(T::deserialize(probe));
     notes.into_inner()
 }
 
@@ -155,19 +163,48 @@ pub enum FieldKind {
 #[must_use]
 pub fn fields() -> Vec<(String, FieldKind)> {
     let mut found = Vec::new();
-    below(&mut Vec::new(), &mut found);
+    below(notes_at, &[], &mut Vec::new(), &mut found);
     found
 }
 
-fn below(path: &mut Vec<&'static str>, found: &mut Vec<(String, FieldKind)>) {
-    let notes = notes_at(path);
+/// The fields of a workload's `spec`, without those of its pod and its claims.
+#[must_use]
+pub fn workload_fields(kind: WorkloadKind) -> Vec<(String, FieldKind)> {
+    let look: Look = match kind {
+        WorkloadKind::Deployment => notes_of::<apps::Deployment>,
+        WorkloadKind::ReplicaSet => notes_of::<apps::ReplicaSet>,
+        WorkloadKind::ReplicationController => notes_of::<ReplicationController>,
+        WorkloadKind::StatefulSet => notes_of::<apps::StatefulSet>,
+        WorkloadKind::DaemonSet => notes_of::<apps::DaemonSet>,
+        WorkloadKind::Job => notes_of::<Job>,
+    };
+    let mut found = Vec::new();
+    let others = ["template", "volumeClaimTemplates"];
+    below(look, &others, &mut vec!["spec"], &mut found);
+    found
+}
+
+/// What is noted at a path of one type.
+type Look = fn(&[&str]) -> Notes;
+
+/// The fields of the object at a path, but for those below some names.
+fn below(
+    look: Look,
+    leaves: &[&str],
+    path: &mut Vec<&'static str>,
+    found: &mut Vec<(String, FieldKind)>,
+) {
+    let notes = look(path);
     let kind = notes.kind.unwrap_or(FieldKind::Other);
     if !path.is_empty() {
         found.push((notes.shown, kind));
     }
+    if path.last().is_some_and(|last| leaves.contains(last)) {
+        return;
+    }
     for field in notes.fields.unwrap_or_default() {
         path.push(field);
-        below(path, found);
+        below(look, leaves, path, found);
         path.pop();
     }
 }

@@ -71,12 +71,12 @@ fn own_fields(spec: &batch::CronJobSpec, check: &mut Check<'_>) {
         failed_jobs_history_limit,
         job_template: _,
         schedule,
-        // About the time, which is now.
-        starting_deadline_seconds: _,
+        starting_deadline_seconds,
         successful_jobs_history_limit,
-        suspend: _,
-        time_zone: _,
+        suspend,
+        time_zone,
     } = spec;
+    // That it has no effect is what running it now means.
     if schedule.is_empty() {
         check.wrong("spec.schedule", "required");
     }
@@ -90,6 +90,12 @@ fn own_fields(spec: &batch::CronJobSpec, check: &mut Check<'_>) {
             ("concurrencyPolicy", !is_allowed),
             ("failedJobsHistoryLimit", failed.is_some()),
             ("successfulJobsHistoryLimit", good.is_some()),
+            (
+                "startingDeadlineSeconds",
+                starting_deadline_seconds.is_some(),
+            ),
+            ("suspend", *suspend == Some(true)),
+            ("timeZone", time_zone.is_some()),
         ],
     );
 }
