@@ -130,9 +130,6 @@ const KINDS: [&str; 11] = [
     "Job",
 ];
 
-/// The kind that needs a clock.
-const CRON_JOB: &str = "CronJob";
-
 /// All documents of a manifest, each kind in the order of the text.
 #[derive(Debug, Clone, Default)]
 pub struct Manifest {
@@ -275,14 +272,14 @@ enum Kind {
     Pod,
     Object(ObjectKind),
     Workload(WorkloadKind),
-    /// Its Job, run now.
-    CronJob([u8; 5]),
+    /// Its Job is run, where that is to be now.
+    CronJob,
     /// Of no meaning here; and what is said of it where nothing else is there.
     OfACluster(Issue),
 }
 
 /// The kind of the document; says so when it is one that is not known.
-fn kind(tree: &Node, now: Option<[u8; 5]>, issues: &mut Vec<Issue>) -> Option<Kind> {
+fn kind(tree: &Node, issues: &mut Vec<Issue>) -> Option<Kind> {
     if !matches!(tree.value, Value::Object(_)) {
         issues.push(issue(tree, "", "expected a Kubernetes object"));
         return None;
@@ -294,13 +291,7 @@ fn kind(tree: &Node, now: Option<[u8; 5]>, issues: &mut Vec<Issue>) -> Option<Ki
     };
     let found = match kind {
         "Pod" => Kind::Pod,
-        CRON_JOB => match now {
-            Some(random) => Kind::CronJob(random),
-            None => {
-                issues.push(not_by_the_clock(tree));
-                return None;
-            }
-        },
+        "CronJob" => Kind::CronJob,
         _ => match (ObjectKind::of(kind), WorkloadKind::of(kind)) {
             (Some(object), _) => Kind::Object(object),
             (None, Some(workload)) => Kind::Workload(workload),
@@ -325,7 +316,7 @@ fn kind(tree: &Node, now: Option<[u8; 5]>, issues: &mut Vec<Issue>) -> Option<Ki
     };
     let wanted = match &found {
         Kind::OfACluster(_) => return Some(found),
-        Kind::CronJob(_) => WorkloadKind::Job.api_version(),
+        Kind::CronJob => WorkloadKind::Job.api_version(),
         Kind::Workload(workload) => workload.api_version(),
         Kind::Object(object) => object.api_version(),
         Kind::Pod => "v1",
@@ -356,7 +347,7 @@ fn not_by_the_clock(tree: &Node) -> Issue {
 }
 
 fn document(tree: &Node, now: Option<[u8; 5]>, found: &mut Found, issues: &mut Vec<Issue>) {
-    let Some(kind) = kind(tree, now, issues) else {
+    let Some(kind) = kind(tree, issues) else {
         return;
     };
     // The type checks version and kind once more, with less to say about them.
@@ -377,10 +368,13 @@ fn document(tree: &Node, now: Option<[u8; 5]>, found: &mut Found, issues: &mut V
             let object = object::convert(kind, &tree, issues, &mut found.warnings);
             found.objects.extend(object.map(|object| (name_at, object)));
         }
-        Kind::CronJob(random) => {
-            let workload = workload::cron::now(&tree, random, issues);
-            found.workloads.extend(workload.map(|one| (name_at, one)));
-        }
+        Kind::CronJob => match now {
+            Some(random) => {
+                let workload = workload::cron::now(&tree, random, issues);
+                found.workloads.extend(workload.map(|one| (name_at, one)));
+            }
+            None => issues.push(not_by_the_clock(whole)),
+        },
         Kind::Workload(kind) => {
             let workload = workload::convert(kind, &tree, issues);
             found.workloads.extend(workload.map(|one| (name_at, one)));

@@ -416,3 +416,6 @@ fn images(
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;
