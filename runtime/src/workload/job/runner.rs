@@ -31,6 +31,10 @@ pub const RUNNER: &str = "run-job";
 /// How long a runner waits when it cannot start a pod, before it tries again.
 const AGAIN: Duration = Duration::from_secs(10);
 
+/// How long a pod that tells nothing, since its supervisor has gone or goes, is left
+/// alone before the next look.
+const SILENCE: Duration = Duration::from_millis(100);
+
 /// Gives each job that needs one a runner.
 pub fn adopt_all(settings: &Settings) -> Result<(), WorkloadError> {
     for (namespace, name, _) in list(settings, WorkloadKind::Job)? {
@@ -189,10 +193,15 @@ struct Seen {
 
 /// Tells of everything that happens to a pod; at the end its UID.
 async fn watch(settings: Settings, uid: PodUid, news: mpsc::UnboundedSender<Option<PodUid>>) {
+    let mut has_told = false;
     if let Ok(mut watch) = engine::watch(&settings, &uid).await {
         while let Ok(Some(Update::Status(_))) = watch.next().await {
+            has_told = true;
             let _ = news.send(None);
         }
+    }
+    if !has_told {
+        tokio::time::sleep(SILENCE).await;
     }
     let _ = news.send(Some(uid));
 }
