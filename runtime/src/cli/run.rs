@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "detach")]
     rm: bool,
     /// The Jobs of CronJobs, once and now
-    #[arg(long, requires = "files")]
+    #[arg(long, requires = "files", conflicts_with = "image")]
     now: bool,
     /// In the place of pods of the same names, which are ended and deleted
     #[arg(long)]
