@@ -214,8 +214,8 @@ const CASES: &[(&str, &[&str])] = &[
     (
         "apiVersion: batch/v1\nkind: CronJob\n---\napiVersion: v1\nkind: pod\n---\napiVersion: v2\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: b}]}\n---\nname: x\n---\n- a\n",
         &[
-            "2:7: kind: CronJob is not supported; Pod, ConfigMap, Secret, PersistentVolumeClaim, NetworkPolicy, Deployment, ReplicaSet, StatefulSet, DaemonSet and Job are",
-            "5:7: kind: pod is not supported; Pod, ConfigMap, Secret, PersistentVolumeClaim, NetworkPolicy, Deployment, ReplicaSet, StatefulSet, DaemonSet and Job are (did you mean Pod?)",
+            "2:7: kind: CronJob is not supported: no daemon is here to start its Job by the clock (beluga run --now -f FILE runs its Job once; cron or a systemd timer can do so)",
+            "5:7: kind: pod is not supported; Pod, ConfigMap, Secret, PersistentVolumeClaim, NetworkPolicy, Deployment, ReplicaSet, ReplicationController, StatefulSet, DaemonSet and Job are (did you mean Pod?)",
             "7:13: apiVersion: a Pod is of apiVersion v1, not \"v2\"",
             "12:1: kind: required: Pod",
             "14:1: expected a Kubernetes object",

@@ -121,6 +121,9 @@ fn habits_that_kubernetes_takes_are_read() {
     assert_eq!(command(single), ["it's fine"]);
     let escaped = "    command: [sh, -c, \"echo \\'a\\' \\\\ \\x41\"]\n";
     assert_eq!(command(escaped)[2], "echo 'a' \\ A");
+    let tabs = "    command:\t[a]\n    args:\n    - \"a\tb\"\n    workingDir:\t\t/a # x:\ty\n    stdin:\ttrue\n    terminationMessagePolicy: \tFile\n    imagePullPolicy:\tNever\t# b\n";
+    let tabbed = &one(&pod(tabs)).spec.containers[0];
+    assert_eq!((tabbed.args[0].as_str(), tabbed.stdin), ("a\tb", true));
     let prefixed = "    securityContext: {capabilities: {drop: [CAP_MKNOD]}}\n";
     let security = &one(&pod(prefixed)).spec.containers[0].security;
     assert!(security.drop_capabilities.contains("MKNOD"), "{security:?}");

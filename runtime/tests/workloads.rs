@@ -135,8 +135,6 @@ fn the_other_kinds_have_their_own_rules() {
         unavailable: 1,
     };
     assert_eq!((daemon.replicas, daemon.update), (1, one_less));
-    let replicas = read(&deployment("").replace("Deployment", "ReplicaSet")).unwrap();
-    assert_eq!(replicas.update, Update::OnDelete);
     let bad = set
         .replace("[ReadWriteOnce]", "[ReadWriteMany]")
         .replace("start: 5", "start: -5")
@@ -155,38 +153,136 @@ fn the_other_kinds_have_their_own_rules() {
 }
 
 #[test]
-fn a_job_ends_and_says_how() {
-    let text = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: sum}\nspec:\n  template: {spec: {restartPolicy: Never, containers: [{name: a, image: b}]}}\n";
-    let sum = read(text).unwrap();
-    let job = sum.job.as_ref().unwrap();
+fn a_selector_may_have_expressions_that_the_template_fits() {
+    let with = |expression: &str| {
+        deployment("").replace(
+            "{matchLabels: {app: web}}",
+            &format!("{{matchExpressions: [{expression}]}}"),
+        )
+    };
+    for (expression, fits) in [
+        ("{key: app, operator: In, values: [api, web]}", true),
+        ("{key: app, operator: In, values: [api]}", false),
+        ("{key: app, operator: NotIn, values: [api]}", true),
+        ("{key: app, operator: Exists}", true),
+        ("{key: tier, operator: Exists}", false),
+        ("{key: tier, operator: DoesNotExist}", true),
+    ] {
+        let told = read(&with(expression)).err().unwrap_or_default();
+        assert_eq!(told.is_empty(), fits, "{expression}: {told:?}");
+    }
+    let patient = read(&deployment("  progressDeadlineSeconds: 5\n")).unwrap();
+    assert_eq!(patient.progress_seconds, 5);
+}
+
+#[test]
+fn a_replica_set_has_its_own_rules() {
+    let set = |text: &str| read(&deployment("  replicas: 4\n").replace("Deployment", text));
+    let found = set("ReplicaSet").unwrap();
+    assert_eq!((found.replicas, found.update), (4, Update::OnDelete));
+    assert_eq!(found.template.spec.name.resolve([0; 5]), "web-bbbbb");
+}
+
+#[test]
+fn a_daemon_set_is_updated_as_it_says() {
+    for (strategy, wanted) in [
+        ("{type: OnDelete}", Update::OnDelete),
+        (
+            "{type: RollingUpdate, rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}",
+            Update::Rolling {
+                surge: 1,
+                unavailable: 0,
+            },
+        ),
+        (
+            "{rollingUpdate: {maxUnavailable: 50%}}",
+            Update::Rolling {
+                surge: 0,
+                unavailable: 1,
+            },
+        ),
+    ] {
+        let text = deployment(&format!("  updateStrategy: {strategy}\n"));
+        let found = read(&text.replace("Deployment", "DaemonSet")).unwrap();
+        assert_eq!(found.update, wanted, "{strategy}");
+    }
+}
+
+#[test]
+fn policies_of_a_stateful_set_are_read() {
+    let set = deployment("  podManagementPolicy: Parallel\n  updateStrategy: {rollingUpdate: {partition: 3}}\n  persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete, whenScaled: Retain}\n")
+        .replace("Deployment", "StatefulSet");
+    let ordinals = read(&set).unwrap().ordinals.unwrap();
+    assert_eq!((ordinals.in_order, ordinals.partition), (false, 3));
     assert_eq!(
-        (job.completions, job.parallelism, job.backoff_limit),
-        (Some(1), 1, 6)
+        (ordinals.delete_claims, ordinals.trim_claims),
+        (true, false)
     );
-    assert!(job.replaces_pods && !job.is_indexed && !job.is_suspended);
-    assert_eq!(sum.template.spec.name.resolve([0; 5]), "sum-bbbbb");
-    let more = text.replace("  template", "  parallelism: 3\n  template");
-    assert_eq!(read(&more).unwrap().job.unwrap().completions, None);
-    let bad = text
-        .replace("restartPolicy: Never, ", "")
-        .replace("  template", "  completionMode: Indexed\n  parallelism: 2\n  backoffLimit: -1\n  activeDeadlineSeconds: 0\n  selector: {matchLabels: {a: b}}\n  podFailurePolicy: {rules: []}\n  template");
+}
+
+const CONTROLLER: &str = "apiVersion: v1\nkind: ReplicationController\nmetadata: {name: web}\nspec:\n  replicas: 2\n  minReadySeconds: 3\n  template:\n    metadata: {labels: {app: web, tier: a}}\n    spec:\n      containers: [{name: main, image: busybox}]\n";
+
+#[test]
+fn a_replication_controller_is_known_by_the_labels_of_its_template() {
+    let web = read(CONTROLLER).unwrap();
+    assert_eq!(web.kind, WorkloadKind::ReplicationController);
+    assert_eq!((web.replicas, web.update), (2, Update::OnDelete));
+    assert_eq!(web.object["spec"]["selector"]["tier"], "a");
+    assert_eq!(web.object["metadata"]["labels"]["app"], "web");
+    assert_eq!(web.labels["app"], "web");
+    assert_eq!(web.template.spec.name.resolve([0; 5]), "web-bbbbb");
     assert_eq!(
-        read(&bad).unwrap_err(),
-        [
-            "4:1: spec.completions: required with the completionMode Indexed",
-            "7:17: spec.backoffLimit: -1 is not a number from 0",
-            "8:26: spec.activeDeadlineSeconds: 0 is not a number of seconds from 1",
-            "9:3: spec.selector: is made by the system: leave it out",
-            "10:3: spec.podFailurePolicy: not supported yet",
-            "11:14: spec.template.spec.restartPolicy: required: OnFailure or Never, since a Job ends",
-        ]
+        web.template.warnings,
+        ["without a cluster these fields have no effect: spec.minReadySeconds"]
     );
-    let always = text.replace("Never", "Always").replace("batch/v1", "v1");
+    let again = read(&web.object.to_string()).unwrap();
+    assert_eq!((&again.object, again.hash), (&web.object, web.hash));
+    let own = CONTROLLER
+        .replace("{name: web}", "{name: web, labels: {team: b}}")
+        .replace("  replicas", "  selector: {app: web}\n  replicas");
+    let own = read(&own).unwrap();
     assert_eq!(
-        read(&always).unwrap_err(),
-        [
-            "1:13: apiVersion: a Job is of apiVersion batch/v1, not \"v1\"",
-            "5:36: spec.template.spec.restartPolicy: \"Always\": the pods of a Job are restarted OnFailure or Never",
-        ]
+        own.object["spec"]["selector"].to_string(),
+        r#"{"app":"web"}"#
     );
+    assert!(!own.labels.contains_key("app"));
+}
+
+#[test]
+fn what_a_replication_controller_cannot_be_is_told() {
+    let other = CONTROLLER.replace("  replicas", "  selector: {app: api}\n  replicas");
+    let none = CONTROLLER.replace("{labels: {app: web, tier: a}}", "{}");
+    let long = CONTROLLER.replace("  replicas: 2", "  selector: {matchLabels: {app: web}}");
+    let empty =
+        "apiVersion: apps/v1\nkind: ReplicationController\nmetadata: {name: web}\nspec: {}\n";
+    let expected: [(&str, &[&str]); 4] = [
+        (
+            &other,
+            &[
+                "5:3: spec.selector: does not match the labels of the template (spec.template.metadata.labels)",
+            ],
+        ),
+        (
+            &none,
+            &[
+                "4:1: spec.selector: required: labels that the template's pods have, like {app: web}",
+            ],
+        ),
+        (
+            &long,
+            &["5:14: spec.selector.matchLabels: expected a text, got an object"],
+        ),
+        (
+            empty,
+            &[
+                "1:13: apiVersion: a ReplicationController is of apiVersion v1, not \"apps/v1\"",
+                "4:1: spec.selector: required: labels that the template's pods have, like {app: web}",
+                "4:1: spec.template: required: the pods that it shall have",
+                "4:1: spec.template.spec: required",
+            ],
+        ),
+    ];
+    for (text, told) in expected {
+        assert_eq!(read(text).unwrap_err(), told, "{text}");
+    }
 }

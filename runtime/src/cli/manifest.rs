@@ -5,6 +5,7 @@ use super::ensure::{self, Mode, Wanted};
 use super::style::Style;
 use crate::engine;
 use crate::plan::{ImageFacts, PlanError};
+use crate::pod;
 use crate::settings::Settings;
 use crate::spec::{self, ConfigObject, Document, Issue, Manifest, ManifestError};
 use std::collections::BTreeMap;
@@ -13,10 +14,24 @@ use std::path::{Path, PathBuf};
 
 /// Reads every document behind `-f`; warnings go to standard error.
 pub fn read(files: &[PathBuf]) -> Result<Manifest, CliError> {
+    read_by(files, spec::read)
+}
+
+/// The same with the Jobs of CronJobs in their place.
+pub fn read_now(files: &[PathBuf]) -> Result<Manifest, CliError> {
+    read_by(files, |name, text| {
+        spec::read_now(name, text, pod::random_bytes())
+    })
+}
+
+fn read_by(
+    files: &[PathBuf],
+    read: impl Fn(&str, &str) -> Result<Manifest, ManifestError>,
+) -> Result<Manifest, CliError> {
     let mut found = Manifest::default();
     for file in files {
         for (name, text) in texts(file)? {
-            let read = spec::read(&name, &text)?;
+            let read = read(&name, &text)?;
             found.pods.extend(read.pods);
             found.objects.extend(read.objects);
             found.workloads.extend(read.workloads);

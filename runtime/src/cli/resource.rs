@@ -21,10 +21,11 @@ pub enum Kind {
 }
 
 /// Types as people write them, for messages and for shells.
-pub const TYPES: [&str; 11] = [
+pub const TYPES: [&str; 12] = [
     "pods",
     "deployments",
     "replicasets",
+    "replicationcontrollers",
     "statefulsets",
     "daemonsets",
     "jobs",

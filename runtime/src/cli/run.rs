@@ -46,6 +46,9 @@ pub struct Args {
     /// Delete the pods when they end
     #[arg(long, conflicts_with = "detach")]
     rm: bool,
+    /// The Jobs of CronJobs, once and now
+    #[arg(long, requires = "files", conflicts_with = "image")]
+    now: bool,
     /// In the place of pods of the same names, which are ended and deleted
     #[arg(long)]
     replace: bool,
@@ -107,7 +110,11 @@ fn read(settings: &Settings, args: &Args) -> Result<Option<Manifest>, CliError> 
         if args.files.is_empty() {
             return Err(UsageError::NothingToRun.into());
         }
-        return Ok(Some(manifest::read(&args.files)?));
+        return Ok(Some(if args.now {
+            manifest::read_now(&args.files)?
+        } else {
+            manifest::read(&args.files)?
+        }));
     };
     let meant = args.one.pod(image, &args.command)?;
     if args.dry.is_run() {

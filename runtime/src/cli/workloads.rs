@@ -56,6 +56,7 @@ pub async fn apply(
         images: images.clone(),
         objects,
         image_nanos,
+        failures: BTreeMap::new(),
     };
     if kind == WorkloadKind::Job {
         job::adopt(settings, &ground.workload.namespace, &name)?;
@@ -102,6 +103,7 @@ pub async fn begin(
         images: images.clone(),
         objects,
         image_nanos,
+        failures: BTreeMap::new(),
     };
     Ok(ground.start_all().await?)
 }

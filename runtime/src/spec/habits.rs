@@ -1,7 +1,7 @@
 //! What writers of manifests are used to, and the YAML scanner does not take.
 //!
-//! Kubernetes reads YAML with go-yaml, which is lenient in three ways that many
-//! published manifests rely on. Where the scanner stops at one of them, the text is
+//! Kubernetes reads YAML with go-yaml, which is lenient in some ways that many
+//! published manifests rely on, and takes a tab where the scanner wants a space. Where the scanner stops at one of them, the text is
 //! put right there and read again; it is never changed where it can be read.
 
 use super::issue::Position;
@@ -21,6 +21,12 @@ pub fn mend(text: &str, at: Position, info: &str) -> Option<String> {
     let (before, after) = text.split_at(offset);
     let first = after.chars().next()?;
     match first {
+        // White space between a key and its value may be tabs alone (YAML 1.2, 6.2).
+        _ if info.contains("':' must be followed by a valid YAML whitespace") => {
+            let key = before.trim_end_matches('\t');
+            let tabs = before.strip_prefix(key)?.strip_prefix('\t')?;
+            Some(format!("{key} {tabs}{after}"))
+        }
         // A bracket at the column of the key whose list it ends.
         ']' | '}' if info.contains("invalid indentation") => {
             let is_alone = before

@@ -72,7 +72,10 @@ pub use types::{
     PodSpec, Probe, Probes, PullPolicy, ResizeRestart, Resources, RestartPolicy, RestartRule,
     RunAs, SeccompChoice, TerminationMessage, VolumeDevice, VolumeMount,
 };
-pub use workload::{JobSpec, Ordinals, Update, Workload, WorkloadKind};
+pub use workload::{
+    FailureAction, FailureRule, FailureSign, JobSpec, Ordinals, SuccessRule, Update, Workload,
+    WorkloadKind,
+};
 pub use yaml::MAX_TEXT;
 
 use document::pod_document;
@@ -113,7 +116,7 @@ const CLUSTER_KINDS: [&str; 26] = [
 ];
 
 /// Kinds that are understood.
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 11] = [
     "Pod",
     "ConfigMap",
     "Secret",
@@ -121,6 +124,7 @@ const KINDS: [&str; 10] = [
     "NetworkPolicy",
     "Deployment",
     "ReplicaSet",
+    "ReplicationController",
     "StatefulSet",
     "DaemonSet",
     "Job",
@@ -156,6 +160,15 @@ pub fn parse(source_name: &str, text: &str) -> Result<Vec<Document>, ManifestErr
 /// Reads all documents of a manifest. `source_name` is for messages: a file's name
 /// or `standard input`. Errors with everything that is wrong in any document.
 pub fn read(source_name: &str, text: &str) -> Result<Manifest, ManifestError> {
+    read_by(source_name, text, None)
+}
+
+/// The same with the Job of each CronJob in its place, whose name ends in `random`.
+pub fn read_now(source_name: &str, text: &str, random: [u8; 5]) -> Result<Manifest, ManifestError> {
+    read_by(source_name, text, Some(random))
+}
+
+fn read_by(source_name: &str, text: &str, now: Option<[u8; 5]>) -> Result<Manifest, ManifestError> {
     let refuse = |mut issues: Vec<Issue>| {
         issues.sort();
         issues.dedup();
@@ -175,7 +188,7 @@ pub fn read(source_name: &str, text: &str) -> Result<Manifest, ManifestError> {
     let mut found = Found::default();
     for (inside, tree) in flatten(trees, &mut issues) {
         let (before, mut of_tree) = (issues.len(), Found::default());
-        document(&tree, &mut of_tree, &mut issues);
+        document(&tree, now, &mut of_tree, &mut issues);
         for issue in issues.iter_mut().skip(before) {
             issue.path = below(&inside, &issue.path);
         }
@@ -259,6 +272,8 @@ enum Kind {
     Pod,
     Object(ObjectKind),
     Workload(WorkloadKind),
+    /// Its Job is run, where that is to be now.
+    CronJob,
     /// Of no meaning here; and what is said of it where nothing else is there.
     OfACluster(Issue),
 }
@@ -276,6 +291,7 @@ fn kind(tree: &Node, issues: &mut Vec<Issue>) -> Option<Kind> {
     };
     let found = match kind {
         "Pod" => Kind::Pod,
+        "CronJob" => Kind::CronJob,
         _ => match (ObjectKind::of(kind), WorkloadKind::of(kind)) {
             (Some(object), _) => Kind::Object(object),
             (None, Some(workload)) => Kind::Workload(workload),
@@ -300,6 +316,7 @@ fn kind(tree: &Node, issues: &mut Vec<Issue>) -> Option<Kind> {
     };
     let wanted = match &found {
         Kind::OfACluster(_) => return Some(found),
+        Kind::CronJob => WorkloadKind::Job.api_version(),
         Kind::Workload(workload) => workload.api_version(),
         Kind::Object(object) => object.api_version(),
         Kind::Pod => "v1",
@@ -319,7 +336,17 @@ fn kind(tree: &Node, issues: &mut Vec<Issue>) -> Option<Kind> {
     Some(found)
 }
 
-fn document(tree: &Node, found: &mut Found, issues: &mut Vec<Issue>) {
+/// Nothing here keeps time; what does can run the Job.
+fn not_by_the_clock(tree: &Node) -> Issue {
+    let message = "CronJob is not supported: no daemon is here to start its Job by the clock";
+    let hint = "beluga run --now -f FILE runs its Job once; cron or a systemd timer can do so";
+    Issue {
+        hint: Some(hint.to_owned()),
+        ..issue(tree, "kind", message)
+    }
+}
+
+fn document(tree: &Node, now: Option<[u8; 5]>, found: &mut Found, issues: &mut Vec<Issue>) {
     let Some(kind) = kind(tree, issues) else {
         return;
     };
@@ -341,6 +368,13 @@ fn document(tree: &Node, found: &mut Found, issues: &mut Vec<Issue>) {
             let object = object::convert(kind, &tree, issues, &mut found.warnings);
             found.objects.extend(object.map(|object| (name_at, object)));
         }
+        Kind::CronJob => match now {
+            Some(random) => {
+                let workload = workload::cron::now(&tree, random, issues);
+                found.workloads.extend(workload.map(|one| (name_at, one)));
+            }
+            None => issues.push(not_by_the_clock(whole)),
+        },
         Kind::Workload(kind) => {
             let workload = workload::convert(kind, &tree, issues);
             found.workloads.extend(workload.map(|one| (name_at, one)));

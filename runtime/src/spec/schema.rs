@@ -5,9 +5,11 @@
 //! struct. The [`Probe`] is a decoder without data that walks down a path of
 //! field names, notes the names it is given at the end, and gives up.
 
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, PersistentVolumeClaim, Pod, ReplicationController, Secret,
+};
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 use std::cell::RefCell;
@@ -159,8 +161,8 @@ pub fn fields() -> Vec<(String, FieldKind)> {
     fields_in::<Pod>()
 }
 
-/// The same of what stands beside pods; what is in a template is a Pod's, and left
-/// out. None of a kind that has no such list.
+/// The same of what stands beside pods; what is in a template is a Pod's or a
+/// claim's, and left out. None of a kind that has no such list.
 #[must_use]
 pub fn fields_of(kind: &str) -> Vec<(String, FieldKind)> {
     match kind {
@@ -169,7 +171,10 @@ pub fn fields_of(kind: &str) -> Vec<(String, FieldKind)> {
         "Deployment" => fields_in::<Deployment>(),
         "Job" => fields_in::<Job>(),
         "PersistentVolumeClaim" => fields_in::<PersistentVolumeClaim>(),
+        "ReplicaSet" => fields_in::<ReplicaSet>(),
+        "ReplicationController" => fields_in::<ReplicationController>(),
         "Secret" => fields_in::<Secret>(),
+        "StatefulSet" => fields_in::<StatefulSet>(),
         _ => Vec::new(),
     }
 }
@@ -189,7 +194,10 @@ fn below<T: de::DeserializeOwned>(
     if !path.is_empty() {
         found.push((notes.shown, kind));
     }
-    if path.as_slice() == ["spec", "template"] {
+    if matches!(
+        path.as_slice(),
+        ["spec", "template" | "volumeClaimTemplates"]
+    ) {
         return;
     }
     for field in notes.fields.unwrap_or_default() {

@@ -146,7 +146,7 @@ pub fn documents(text: &str, issues: &mut Vec<Issue>) -> Result<Vec<Node>, Issue
         ));
     }
     let mut told = Vec::new();
-    let first = match read(text, &mut told) {
+    let mut first = match read(text, &mut told) {
         Err(first) => first,
         read => {
             issues.append(&mut told);
@@ -154,14 +154,22 @@ pub fn documents(text: &str, issues: &mut Vec<Issue>) -> Result<Vec<Node>, Issue
         }
     };
     let (mut mended, mut stop) = (text.to_owned(), first.clone());
+    let mut is_in_place = true;
     for _ in 0..habits::MAX_MENDS {
         let Some(next) = habits::mend(&mended, stop.at, &stop.message) else {
             break;
         };
+        is_in_place &= next.len() == mended.len();
         mended = next;
         told.clear();
         match read(&mended, &mut told) {
-            Err(issue) => stop = issue,
+            Err(issue) => {
+                stop = issue;
+                // Nothing has moved: the place is that of the text as it was given.
+                if is_in_place {
+                    first.clone_from(&stop);
+                }
+            }
             read => {
                 issues.append(&mut told);
                 return read;

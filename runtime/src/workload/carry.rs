@@ -1,5 +1,6 @@
 //! Brings a workload about: asks the plan for a step, does it, asks again.
 
+use super::job::IndexFailures;
 use super::members::{claim_name, claim_objects, claims, members, pod};
 use super::plan::{Shape, Step, step};
 use super::{Kept, WorkloadError};
@@ -32,6 +33,8 @@ pub struct Ground<'s> {
     pub objects: Objects,
     /// What finding the images took, in nanoseconds.
     pub image_nanos: u64,
+    /// Of a job: how the pods of its indexes have failed, where each has a limit.
+    pub failures: BTreeMap<u32, IndexFailures>,
 }
 
 impl Ground<'_> {
@@ -107,7 +110,9 @@ impl Ground<'_> {
     }
 
     async fn start(&self, ordinal: Option<u32>) -> Result<Starting, WorkloadError> {
-        let document = pod(&self.kept, &self.workload, ordinal)?;
+        let failures = ordinal.and_then(|ordinal| self.failures.get(&ordinal));
+        let failures = failures.copied().unwrap_or_default();
+        let document = pod(&self.kept, &self.workload, ordinal, failures)?;
         let mut given = self.objects.clone();
         if let Some(ordinal) = ordinal {
             for claim in claim_objects(&self.workload, ordinal)? {

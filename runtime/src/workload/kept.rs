@@ -63,6 +63,9 @@ pub fn apply(settings: &Settings, workload: &Workload) -> Result<(Kept, Applied)
                     ("template", "spec.template"),
                     ("completions", "spec.completions"),
                     ("completionMode", "spec.completionMode"),
+                    ("backoffLimitPerIndex", "spec.backoffLimitPerIndex"),
+                    ("podFailurePolicy", "spec.podFailurePolicy"),
+                    ("successPolicy", "spec.successPolicy"),
                 ],
                 _ => &[("selector", "spec.selector")],
             };

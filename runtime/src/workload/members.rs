@@ -1,6 +1,7 @@
 //! The pods of a workload: how they are made from its template, and how they
 //! are known again.
 
+use super::job::IndexFailures;
 use super::plan::Member;
 use super::{Kept, WorkloadError};
 use crate::engine::PodView;
@@ -13,6 +14,11 @@ const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
 
 /// The label and annotation with the number of an indexed job's pod.
 pub const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
+
+/// The annotations with how often the pods before it have failed, of an index that
+/// has a limit of its own.
+const INDEX_FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
+const IGNORED_FAILURES: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 
 /// Whether a pod is this workload's.
 #[must_use]
@@ -48,11 +54,13 @@ pub fn members(kept: &Kept, workload: &Workload, pods: &[PodView]) -> Vec<Member
     .collect()
 }
 
-/// A pod of a workload; `ordinal` is the number of a StatefulSet's.
+/// A pod of a workload; `ordinal` is the number of a StatefulSet's or of an indexed
+/// job's, `failures` are those of the pods before it.
 pub fn pod(
     kept: &Kept,
     workload: &Workload,
     ordinal: Option<u32>,
+    failures: IndexFailures,
 ) -> Result<Document, WorkloadError> {
     let name = workload.name.as_str();
     let mut pod = json!(workload.template.pod);
@@ -72,6 +80,7 @@ pub fn pod(
     match (ordinal, &workload.template.spec.name) {
         (Some(index), _) if workload.kind == WorkloadKind::Job => {
             completion(&mut pod, &mut labels, name, index);
+            note_failures(workload, &mut pod, failures);
         }
         (Some(ordinal), _) => {
             let own = format!("{name}-{ordinal}");
@@ -97,17 +106,7 @@ pub fn pod(
         "blockOwnerDeletion": true,
     }]);
     if let Some(ordinal) = ordinal {
-        for claim in claims(workload) {
-            let volumes = pod["spec"]["volumes"].as_array_mut();
-            let volume = volumes
-                .into_iter()
-                .flatten()
-                .find(|one| one["name"] == *claim);
-            if let Some(volume) = volume {
-                let own = claim_name(workload, claim, ordinal);
-                volume["persistentVolumeClaim"]["claimName"] = json!(own);
-            }
-        }
+        own_claims(workload, &mut pod, ordinal);
     }
     one(
         workload.kind,
@@ -137,6 +136,34 @@ fn completion(pod: &mut Value, labels: &mut Value, name: &str, index: u32) {
                 None => container["env"] = json!([variable]),
             }
         }
+    }
+}
+
+/// The claims that a numbered pod has for itself.
+fn own_claims(workload: &Workload, pod: &mut Value, ordinal: u32) {
+    for claim in claims(workload) {
+        let volumes = pod["spec"]["volumes"].as_array_mut();
+        let volume = volumes
+            .into_iter()
+            .flatten()
+            .find(|one| one["name"] == *claim);
+        if let Some(volume) = volume {
+            let own = claim_name(workload, claim, ordinal);
+            volume["persistentVolumeClaim"]["claimName"] = json!(own);
+        }
+    }
+}
+
+/// What a pod knows by how often its index was tried, where that has a limit.
+fn note_failures(workload: &Workload, pod: &mut Value, failures: IndexFailures) {
+    let job = workload.job.as_ref();
+    if job.is_none_or(|job| job.index_backoff_limit.is_none()) {
+        return;
+    }
+    let annotations = &mut pod["metadata"]["annotations"];
+    annotations[INDEX_FAILURES] = json!(failures.counted.to_string());
+    if failures.ignored > 0 {
+        annotations[IGNORED_FAILURES] = json!(failures.ignored.to_string());
     }
 }
 

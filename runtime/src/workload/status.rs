@@ -43,7 +43,7 @@ pub fn object(kept: &Kept, workload: &Workload, counts: Counts, created: &str) -
     metadata["creationTimestamp"] = json!(created);
     object["status"] = match workload.kind {
         WorkloadKind::Deployment => deployment(workload, counts),
-        WorkloadKind::ReplicaSet => json!({
+        WorkloadKind::ReplicaSet | WorkloadKind::ReplicationController => json!({
             "replicas": counts.present,
             "fullyLabeledReplicas": counts.present,
             "readyReplicas": counts.ready,

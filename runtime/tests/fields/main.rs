@@ -142,13 +142,16 @@ fn numbered(told: &str) -> String {
 const POD: &str = "Pod";
 
 /// What stands beside pods and has a table as well.
-const KINDS: [&str; 6] = [
+const KINDS: [&str; 9] = [
     "ConfigMap",
     "DaemonSet",
     "Deployment",
     "Job",
     "PersistentVolumeClaim",
+    "ReplicaSet",
+    "ReplicationController",
     "Secret",
+    "StatefulSet",
 ];
 
 /// A document of this kind with no more in it than it must have.
@@ -164,12 +167,18 @@ fn least(kind: &str) -> Value {
     };
     let mut document = match kind {
         POD => return pod(),
-        "DaemonSet" | "Deployment" => {
+        "ReplicationController" => of_template("v1", "Always"),
+        "DaemonSet" | "Deployment" | "ReplicaSet" | "StatefulSet" => {
             let mut document = of_template("apps/v1", "Always");
             document["spec"]["selector"] = json!({"matchLabels": {"app": "a"}});
             document
         }
-        "Job" => of_template("batch/v1", "Never"),
+        "Job" => {
+            let mut document = of_template("batch/v1", "Never");
+            document["spec"]["completionMode"] = json!("Indexed");
+            document["spec"]["completions"] = json!(1);
+            document
+        }
         "PersistentVolumeClaim" => json!({
             "apiVersion": "v1",
             "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "8Mi"}}},
@@ -251,6 +260,7 @@ fn told(path: &str, read: Result<Manifest, ManifestError>) -> Option<Fate> {
             "refused",
             "cannot be set on create",
             "must not be set",
+            "is made by the system",
             "leave it out",
         ];
         let is_by_name = by_name.iter().any(|words| issue.message.contains(words));
@@ -273,9 +283,9 @@ fn told(path: &str, read: Result<Manifest, ManifestError>) -> Option<Fate> {
     is_told.then_some(Fate::Ignored)
 }
 
-const HEAD: &str = "# Every field of a Pod\n\nMade by `runtime/tests/fields` from the Kubernetes types (v1.35): each field\nis written into a manifest, and what comes of it stands here. `works` names the\ntest that proves it, `refused` the message. A value that is refused of a field that\nworks has a row of its own, `field=value`. `status` is the system's own: what a\nmanifest says of it is passed over, as kubectl does. What is written for\n`containers[]` holds for `initContainers[]`. Fields of ConfigMaps, Secrets, claims,\nDeployments, DaemonSets and Jobs are [below](#fields-of-other-kinds).\n[podman.md](podman.md) puts these tables beside that of `podman kube play`.\n\nWhat `hostUsers: false` asks for is always so: a pod's users are those of its\nmachine, and never the host's. SELinux and AppArmor are what they are on a node\nthat has neither: labels and the default profile have no effect, and a profile\nby name is refused.\n\n| field | | |\n|---|---|---|\n";
+const HEAD: &str = "# Every field of a Pod\n\nMade by `runtime/tests/fields` from the Kubernetes types (v1.35): each field\nis written into a manifest, and what comes of it stands here. `works` names the\ntest that proves it, `refused` the message. A value that is refused of a field that\nworks has a row of its own, `field=value`. `status` is the system's own: what a\nmanifest says of it is passed over, as kubectl does. What is written for\n`containers[]` holds for `initContainers[]`. Fields of ConfigMaps, Secrets, claims,\nand of workloads are [below](#fields-of-other-kinds).\n[podman.md](podman.md) puts these tables beside that of `podman kube play`.\n\nWhat `hostUsers: false` asks for is always so: a pod's users are those of its\nmachine, and never the host's. SELinux and AppArmor are what they are on a node\nthat has neither: labels and the default profile have no effect, and a profile\nby name is refused.\n\n| field | | |\n|---|---|---|\n";
 
-const BESIDE: &str = "\n## Fields of other kinds\n\nWithout `metadata`, `status`, and what is in `spec.template`, which is a Pod's.\n\n| field | | |\n|---|---|---|\n";
+const BESIDE: &str = "\n## Fields of other kinds\n\nWithout `metadata`, `status`, and what is in `spec.template`, which is a Pod's, and in\n`volumeClaimTemplates[]`, which is a claim's. Of a CronJob `jobTemplate` is a Job:\n`run --now` runs it, and says which of the CronJob's own fields have no effect;\n`schedule` never has one.\n\n| field | | |\n|---|---|---|\n";
 
 /// The tables while they are made.
 struct Tables {

@@ -217,3 +217,11 @@ fn what_makes_no_sense_is_refused() {
         assert!(error.contains(said), "{line:?}: {error}");
     }
 }
+
+#[test]
+fn now_is_for_manifests() {
+    let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(drop);
+    assert!(parse("beluga run --now --rm -f night.yaml").is_ok());
+    assert!(parse("beluga run --now busybox").is_err());
+    assert!(parse("beluga run --now").is_err());
+}

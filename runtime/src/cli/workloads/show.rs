@@ -140,7 +140,9 @@ pub fn found(
 fn table(found: &[Seen], kind: WorkloadKind, scope: &Scope) -> Table {
     let mut heads: Vec<&str> = match kind {
         WorkloadKind::Deployment => vec!["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"],
-        WorkloadKind::ReplicaSet => vec!["NAME", "DESIRED", "CURRENT", "READY", "AGE"],
+        WorkloadKind::ReplicaSet | WorkloadKind::ReplicationController => {
+            vec!["NAME", "DESIRED", "CURRENT", "READY", "AGE"]
+        }
         WorkloadKind::StatefulSet => vec!["NAME", "READY", "AGE"],
         WorkloadKind::DaemonSet => vec![
             "NAME",
@@ -173,7 +175,9 @@ fn table(found: &[Seen], kind: WorkloadKind, scope: &Scope) -> Table {
                     ready.to_string(),
                 ]
             }
-            WorkloadKind::ReplicaSet => [desired, present, ready].map(|n| n.to_string()).to_vec(),
+            WorkloadKind::ReplicaSet | WorkloadKind::ReplicationController => {
+                [desired, present, ready].map(|n| n.to_string()).to_vec()
+            }
             WorkloadKind::StatefulSet => vec![format!("{ready}/{desired}")],
             WorkloadKind::Job => job_cells(one),
             WorkloadKind::DaemonSet => [desired, present, ready, updated, ready]
@@ -238,11 +242,12 @@ fn page(seen: &Seen) -> Page {
     page.field(0, "Created", rfc3339(seen.kept.created));
     page.list(0, "Labels", &pairs(&object["metadata"]["labels"]));
     page.list(0, "Annotations", &pairs(&object["metadata"]["annotations"]));
-    page.list(
-        0,
-        "Selector",
-        &pairs(&object["spec"]["selector"]["matchLabels"]),
-    );
+    let selector = &object["spec"]["selector"];
+    let selector = match workload.kind {
+        WorkloadKind::ReplicationController => selector,
+        _ => &selector["matchLabels"],
+    };
+    page.list(0, "Selector", &pairs(selector));
     if let (Some(job), Some(state)) = (&workload.job, &seen.job) {
         job_page(&mut page, seen, job, state);
         return page;
@@ -303,6 +308,15 @@ fn job_page(page: &mut Page, seen: &Seen, job: &JobSpec, state: &JobState) {
     };
     page.field(0, "Completion Mode", mode);
     page.field(0, "Backoff Limit", job.backoff_limit.to_string());
+    if let Some(limit) = job.index_backoff_limit {
+        page.field(0, "Backoff Limit Per Index", limit.to_string());
+        let failed = job::ranges(&state.failed_indexes(job));
+        page.field(0, "Failed Indexes", failed);
+    }
+    if job.is_indexed {
+        let completed = job::ranges(&state.succeeded_indexes());
+        page.field(0, "Completed Indexes", completed);
+    }
     if let Some(started) = state.started {
         page.field(0, "Start Time", rfc3339(started));
     }

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 
 /// Seconds after which a step of an update counts as stuck.
-const PROGRESS_SECONDS: u32 = 600;
+pub(super) const PROGRESS_SECONDS: u32 = 600;
 
 /// Converts a Deployment.
 pub fn deployment(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
@@ -403,6 +403,6 @@ fn progress(seconds: Option<i32>, check: &mut Check<'_>) -> u32 {
     })
 }
 
-fn is_more_than_none(seconds: Option<i32>) -> bool {
+pub(super) fn is_more_than_none(seconds: Option<i32>) -> bool {
     seconds.is_some_and(|seconds| seconds != 0)
 }

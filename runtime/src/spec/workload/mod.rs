@@ -2,8 +2,14 @@
 
 mod apps;
 mod batch;
+pub(super) mod cron;
+mod kind;
+mod replication;
+mod rules;
 
 pub use batch::JobSpec;
+pub use kind::WorkloadKind;
+pub use rules::{FailureAction, FailureRule, FailureSign, SuccessRule};
 
 use super::check::Check;
 use super::yaml::Node;
@@ -13,106 +19,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// Most pods of one workload: more than one host's network has addresses for.
 const MAX_REPLICAS: i64 = 10_000;
 
 /// Where a workload has its pod.
 const TEMPLATE: &str = "spec.template";
-
-/// What kind of workload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum WorkloadKind {
-    /// Equal pods, replaced step by step when the template changes.
-    Deployment,
-    /// Equal pods.
-    ReplicaSet,
-    /// Pods with numbers and claims of their own.
-    StatefulSet,
-    /// One pod on each host: here one.
-    DaemonSet,
-    /// Pods that come to an end.
-    Job,
-}
-
-impl WorkloadKind {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Deployment,
-        Self::ReplicaSet,
-        Self::StatefulSet,
-        Self::DaemonSet,
-        Self::Job,
-    ];
-
-    /// As documents have it.
-    #[must_use]
-    pub fn kind(self) -> &'static str {
-        match self {
-            Self::Deployment => "Deployment",
-            Self::ReplicaSet => "ReplicaSet",
-            Self::StatefulSet => "StatefulSet",
-            Self::DaemonSet => "DaemonSet",
-            Self::Job => "Job",
-        }
-    }
-
-    /// Group and version.
-    #[must_use]
-    pub fn api_version(self) -> &'static str {
-        match self {
-            Self::Job => "batch/v1",
-            _ => "apps/v1",
-        }
-    }
-
-    /// As kubectl prints one of several: `deployment.apps`.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Deployment => "deployment.apps",
-            Self::ReplicaSet => "replicaset.apps",
-            Self::StatefulSet => "statefulset.apps",
-            Self::DaemonSet => "daemonset.apps",
-            Self::Job => "job.batch",
-        }
-    }
-
-    /// What people write where kubectl wants a type.
-    #[must_use]
-    pub fn of_word(word: &str) -> Option<Self> {
-        let word = word.strip_suffix(".apps").unwrap_or(word);
-        Some(match word {
-            "job" | "jobs" | "job.batch" | "jobs.batch" => Self::Job,
-            "deployment" | "deployments" | "deploy" => Self::Deployment,
-            "replicaset" | "replicasets" | "rs" => Self::ReplicaSet,
-            "statefulset" | "statefulsets" | "sts" => Self::StatefulSet,
-            "daemonset" | "daemonsets" | "ds" => Self::DaemonSet,
-            _ => return None,
-        })
-    }
-
-    /// The kind of a document.
-    pub(super) fn of(kind: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|one| one.kind() == kind)
-    }
-
-    /// The label that says which template a pod was made from.
-    #[must_use]
-    pub fn hash_label(self) -> &'static str {
-        match self {
-            Self::Deployment | Self::ReplicaSet => "pod-template-hash",
-            Self::StatefulSet | Self::DaemonSet | Self::Job => "controller-revision-hash",
-        }
-    }
-}
-
-impl fmt::Display for WorkloadKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
 
 /// What becomes of pods of an older template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,6 +97,7 @@ pub(super) fn convert(
     match kind {
         WorkloadKind::Deployment => apps::deployment(tree, issues),
         WorkloadKind::ReplicaSet => apps::replica_set(tree, issues),
+        WorkloadKind::ReplicationController => replication::controller(tree, issues),
         WorkloadKind::StatefulSet => apps::stateful_set(tree, issues),
         WorkloadKind::DaemonSet => apps::daemon_set(tree, issues),
         WorkloadKind::Job => batch::job(tree, issues),
@@ -214,7 +127,7 @@ fn workload(parts: Parts<'_>, mut spec: Value, check: &mut Check<'_>) -> Workloa
         check,
     );
     if parts.job.is_none() {
-        selector(parts.selector, parts.template, check);
+        selector(kind, parts.selector, parts.template, check);
     }
     let namespace = match identity.namespace.as_str() {
         "" => "default".to_owned(),
@@ -316,7 +229,12 @@ fn claim_volumes(claims: &[PersistentVolumeClaim], pod: &mut Pod) {
 }
 
 /// The API server takes no selector that would not find the workload's own pods.
-fn selector(selector: &LabelSelector, template: &PodTemplateSpec, check: &mut Check<'_>) {
+fn selector(
+    kind: WorkloadKind,
+    selector: &LabelSelector,
+    template: &PodTemplateSpec,
+    check: &mut Check<'_>,
+) {
     let LabelSelector {
         match_expressions,
         match_labels,
@@ -350,9 +268,13 @@ fn selector(selector: &LabelSelector, template: &PodTemplateSpec, check: &mut Ch
         fits &= holds(label(&one.key).map(has));
     }
     if is_empty {
+        let example = match kind {
+            WorkloadKind::ReplicationController => "{app: web}",
+            _ => "matchLabels: {app: web}",
+        };
         check.wrong(
             "spec.selector",
-            "required: labels that the template's pods have, like matchLabels: {app: web}",
+            format!("required: labels that the template's pods have, like {example}"),
         );
     } else if !fits {
         check.wrong(

@@ -7,12 +7,13 @@
 //! <root>/workloads/<namespace>/Job/<name>.state    what it has counted, replaced whole
 //! ```
 
+mod failure;
 mod object;
 mod plan;
 mod runner;
 
-pub use object::{duration, status, word};
-pub use plan::{JobEnd, JobState};
+pub use object::{duration, ranges, status, word};
+pub use plan::{IndexFailures, JobEnd, JobState};
 pub use runner::{RUNNER, adopt, adopt_all, runner_main};
 
 use crate::path_error::PathError;

@@ -3,6 +3,7 @@
 use super::plan::JobState;
 use crate::spec::JobSpec;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The status of a job of which `active` pods have not ended, `ready` of them
@@ -34,33 +35,40 @@ pub fn status(
     }
     if let Some(end) = &state.end {
         let at = state.finished.map(&stamp);
-        let kind = if end.complete { "Complete" } else { "Failed" };
-        conditions.push(json!({
-            "type": kind,
-            "status": "True",
-            "reason": end.reason,
-            "message": end.message,
-            "lastTransitionTime": at,
-        }));
+        // The first of the two is what the controller says while pods are still ending.
+        let kinds = if end.complete {
+            ["SuccessCriteriaMet", "Complete"]
+        } else {
+            ["FailureTarget", "Failed"]
+        };
+        for kind in kinds {
+            conditions.push(json!({
+                "type": kind,
+                "status": "True",
+                "reason": end.reason,
+                "message": end.message,
+                "lastTransitionTime": at,
+            }));
+        }
         if end.complete {
             out["completionTime"] = json!(at);
         }
     }
     out["conditions"] = json!(conditions);
     if job.is_indexed {
-        let good = state.ended.values().filter(|end| end.succeeded);
-        let mut indexes: Vec<u32> = good.filter_map(|end| end.index).collect();
-        indexes.sort_unstable();
-        indexes.dedup();
-        out["completedIndexes"] = json!(ranges(&indexes));
+        out["completedIndexes"] = json!(ranges(&state.succeeded_indexes()));
+    }
+    if job.index_backoff_limit.is_some() {
+        out["failedIndexes"] = json!(ranges(&state.failed_indexes(job)));
     }
     out
 }
 
 /// `0-2,5`.
-fn ranges(sorted: &[u32]) -> String {
+#[must_use]
+pub fn ranges(indexes: &BTreeSet<u32>) -> String {
     let mut runs: Vec<(u32, u32)> = Vec::new();
-    for index in sorted {
+    for index in indexes {
         match runs.last_mut() {
             Some((_, last)) if *last + 1 == *index => *last = *index,
             _ => runs.push((*index, *index)),
@@ -98,7 +106,7 @@ mod tests {
 
     #[test]
     fn indexes_are_written_as_kubernetes_does() {
-        assert_eq!(ranges(&[]), "");
-        assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2,5,7,8");
+        assert_eq!(ranges(&BTreeSet::new()), "");
+        assert_eq!(ranges(&BTreeSet::from([0, 1, 2, 5, 7, 8])), "0-2,5,7,8");
     }
 }

@@ -2,13 +2,17 @@
 //! out.
 //!
 //! ```text
-//! running ─┬─ enough have succeeded ──────────► Complete
+//! running ─┬─ a rule says that it has failed ─► Failed: PodFailurePolicy
 //!          ├─ more have failed than may ──────► Failed: BackoffLimitExceeded
-//!          └─ its deadline has passed ────────► Failed: DeadlineExceeded
+//!          ├─ its deadline has passed ────────► Failed: DeadlineExceeded
+//!          ├─ more indexes failed than may ───► Failed: MaxFailedIndexesExceeded
+//!          ├─ all indexes ended, one badly ───► Failed: FailedIndexes
+//!          ├─ enough by a rule of success ────► Complete: SuccessPolicy
+//!          └─ enough have succeeded ──────────► Complete: CompletionsReached
 //! ```
 
 use crate::settings::Backoff;
-use crate::spec::JobSpec;
+use crate::spec::{JobSpec, SuccessRule};
 use beluga_proto::PodUid;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +29,9 @@ pub struct JobState {
     pub end: Option<JobEnd>,
     /// Pods that have ended: each counts once, and stays counted.
     pub ended: BTreeMap<PodUid, PodEnd>,
+    /// Why the job has failed by a rule about one of its pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_by_rule: Option<String>,
 }
 
 /// How a job ended.
@@ -47,6 +54,29 @@ pub struct PodEnd {
     pub at: u64,
     /// Its number, in an indexed job.
     pub index: Option<u32>,
+    /// What its failure means.
+    #[serde(default, skip_serializing_if = "Verdict::is_usual")]
+    pub verdict: Verdict,
+}
+
+/// What the failure of a pod means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It counts against the limits.
+    #[default]
+    Counts,
+    /// It does not.
+    Ignored,
+    /// It counts, and its index has failed.
+    FailsIndex,
+}
+
+impl Verdict {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    fn is_usual(&self) -> bool {
+        *self == Self::Counts
+    }
 }
 
 impl JobState {
@@ -59,12 +89,67 @@ impl JobState {
         u32::try_from(indexes.len() + without).unwrap_or(u32::MAX)
     }
 
-    /// How many pods have failed.
+    /// How many pods have failed, but for those that a rule lets pass.
     #[must_use]
     pub fn failed(&self) -> u32 {
-        let count = self.ended.values().filter(|end| !end.succeeded).count();
+        let bad = self.failures();
+        let count = bad.filter(|end| end.verdict != Verdict::Ignored).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
+
+    fn failures(&self) -> impl Iterator<Item = &PodEnd> {
+        self.ended.values().filter(|end| !end.succeeded)
+    }
+
+    /// Which indexes have succeeded.
+    pub fn succeeded_indexes(&self) -> BTreeSet<u32> {
+        let good = self.ended.values().filter(|end| end.succeeded);
+        good.filter_map(|end| end.index).collect()
+    }
+
+    /// How the pods of each index have failed that has a limit of its own.
+    pub fn index_failures(&self, job: &JobSpec) -> BTreeMap<u32, IndexFailures> {
+        let mut found: BTreeMap<u32, IndexFailures> = BTreeMap::new();
+        let Some(limit) = job.index_backoff_limit else {
+            return found;
+        };
+        for end in self.failures() {
+            let Some(index) = end.index else { continue };
+            let of_index = found.entry(index).or_default();
+            match end.verdict {
+                Verdict::Ignored => of_index.ignored += 1,
+                Verdict::Counts => of_index.counted += 1,
+                Verdict::FailsIndex => {
+                    of_index.counted += 1;
+                    of_index.is_final = true;
+                }
+            }
+            of_index.is_final |= of_index.counted > limit;
+            of_index.last = of_index.last.max(end.at);
+        }
+        found
+    }
+
+    /// Which indexes have failed.
+    pub fn failed_indexes(&self, job: &JobSpec) -> BTreeSet<u32> {
+        let all = self.index_failures(job).into_iter();
+        all.filter(|(_, one)| one.is_final)
+            .map(|(at, _)| at)
+            .collect()
+    }
+}
+
+/// How the pods of one index have failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IndexFailures {
+    /// How many that count.
+    pub counted: u32,
+    /// How many that a rule lets pass.
+    pub ignored: u32,
+    /// The index gets no other pod.
+    pub is_final: bool,
+    /// When the last one failed, nanoseconds since 1970.
+    pub last: u64,
 }
 
 /// A pod of the job that has not ended.
@@ -76,6 +161,8 @@ pub struct Active {
     pub restarts: u32,
     /// Its number, in an indexed job.
     pub index: Option<u32>,
+    /// Its end has been asked for.
+    pub is_leaving: bool,
 }
 
 /// The next step.
@@ -99,24 +186,30 @@ pub fn step(
     active: &[Active],
     (now, backoff): (u64, &Backoff),
 ) -> JobStep {
-    if let Some(end) = end(job, state, active, now) {
+    let staying: Vec<&Active> = active.iter().filter(|one| !one.is_leaving).collect();
+    if let Some(end) = end(job, state, &staying, now) {
         return JobStep::End(end);
     }
-    let wanted = wanted(job, state, active);
+    let wanted = wanted(job, state, staying.len());
     let deadline = deadline(job, state).map(|at| Duration::from_nanos(at.saturating_sub(now)));
-    match active.len().cmp(&wanted) {
-        std::cmp::Ordering::Equal => JobStep::Await(deadline),
-        std::cmp::Ordering::Greater => {
-            let surplus = active.iter().rev().take(active.len() - wanted);
-            JobStep::Delete(surplus.map(|one| one.uid.clone()).collect())
-        }
-        std::cmp::Ordering::Less => {
-            let wait = wait(state, now, backoff);
-            if wait.is_zero() {
-                JobStep::Start(fresh(job, state, active, wanted - active.len()))
-            } else {
-                JobStep::Await(Some(deadline.map_or(wait, |deadline| deadline.min(wait))))
-            }
+    if let Some(surplus) = staying.len().checked_sub(wanted).filter(|more| *more > 0) {
+        let surplus = staying.iter().rev().take(surplus);
+        return JobStep::Delete(surplus.map(|one| one.uid.clone()).collect());
+    }
+    let taken: Vec<&Active> = if job.waits_for_end {
+        active.iter().collect()
+    } else {
+        staying
+    };
+    let missing = wanted.saturating_sub(taken.len());
+    if missing == 0 {
+        return JobStep::Await(deadline);
+    }
+    match fresh(job, state, &taken, (missing, now, backoff)) {
+        Ok(which) => JobStep::Start(which),
+        Err(wait) => {
+            let waits = [wait, deadline];
+            JobStep::Await(waits.into_iter().flatten().min())
         }
     }
 }
@@ -129,14 +222,19 @@ fn deadline(job: &JobSpec, state: &JobState) -> Option<u64> {
     Some(state.started?.saturating_add(nanos))
 }
 
-fn end(job: &JobSpec, state: &JobState, active: &[Active], now: u64) -> Option<JobEnd> {
-    let end = |complete, reason: &str, message: &str| {
-        Some(JobEnd {
-            complete,
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-        })
-    };
+fn ended(complete: bool, reason: &str, message: &str) -> Option<JobEnd> {
+    Some(JobEnd {
+        complete,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    })
+}
+
+/// How the job ends, if it does now: in the order of the job controller.
+fn end(job: &JobSpec, state: &JobState, active: &[&Active], now: u64) -> Option<JobEnd> {
+    if let Some(why) = &state.failed_by_rule {
+        return ended(false, "PodFailurePolicy", why);
+    }
     let restarts: u32 = active.iter().map(|one| one.restarts).sum();
     // As the job controller: restarts count where no new pods are made.
     let restarted = !job.replaces_pods
@@ -147,31 +245,72 @@ fn end(job: &JobSpec, state: &JobState, active: &[Active], now: u64) -> Option<J
         };
     if state.failed() > job.backoff_limit || restarted {
         let message = "Job has reached the specified backoff limit";
-        return end(false, "BackoffLimitExceeded", message);
+        return ended(false, "BackoffLimitExceeded", message);
     }
     if deadline(job, state).is_some_and(|at| at <= now) {
         let message = "Job was active longer than specified deadline";
-        return end(false, "DeadlineExceeded", message);
+        return ended(false, "DeadlineExceeded", message);
+    }
+    if let Some(end) = end_by_index(job, state) {
+        return Some(end);
     }
     let is_complete = match job.completions {
         Some(completions) => state.succeeded() >= completions,
         None => state.succeeded() > 0 && active.is_empty(),
     };
     let message = "Reached expected number of succeeded pods";
-    is_complete.then(|| end(true, "CompletionsReached", message))?
+    is_complete.then(|| ended(true, "CompletionsReached", message))?
 }
 
-/// How many pods shall run now.
-fn wanted(job: &JobSpec, state: &JobState, active: &[Active]) -> usize {
+/// What the indexes that have ended mean for the job.
+fn end_by_index(job: &JobSpec, state: &JobState) -> Option<JobEnd> {
+    if !job.is_indexed {
+        return None;
+    }
+    let (good, bad) = (state.succeeded_indexes(), state.failed_indexes(job));
+    let most = job.max_failed_indexes.map(|most| most as usize);
+    if most.is_some_and(|most| bad.len() > most) {
+        let message = "Job has exceeded the specified maximal number of failed indexes";
+        return ended(false, "MaxFailedIndexesExceeded", message);
+    }
+    let all = job.completions.unwrap_or_default() as usize;
+    if !bad.is_empty() && bad.len() + good.len() >= all {
+        return ended(false, "FailedIndexes", "Job has failed indexes");
+    }
+    let mut rules = job.success_rules.iter();
+    let at = rules.position(|rule| is_met(rule, &good))?;
+    let message = format!("Matched rules at index {at}");
+    ended(true, "SuccessPolicy", &message)
+}
+
+/// Whether enough indexes have succeeded.
+fn is_met(rule: &SuccessRule, good: &BTreeSet<u32>) -> bool {
+    let Some(runs) = &rule.indexes else {
+        return rule.count.is_some_and(|count| good.len() >= count as usize);
+    };
+    let there = runs
+        .iter()
+        .map(|(first, last)| good.range(first..=last).count());
+    let wanted = runs.iter().map(|(first, last)| (last - first) as usize + 1);
+    let there: usize = there.sum();
+    let wanted = rule.count.map_or(wanted.sum(), |count| count as usize);
+    there >= wanted
+}
+
+/// How many pods shall run now, of which `active` do.
+fn wanted(job: &JobSpec, state: &JobState, active: usize) -> usize {
     if job.is_suspended {
         return 0;
     }
+    let failed = u32::try_from(state.failed_indexes(job).len()).unwrap_or(u32::MAX);
+    let succeeded = state.succeeded();
     let count = match job.completions {
-        Some(completions) => job
-            .parallelism
-            .min(completions.saturating_sub(state.succeeded())),
+        Some(completions) => {
+            let over = succeeded.saturating_add(failed);
+            job.parallelism.min(completions.saturating_sub(over))
+        }
         // Nobody knows how much is left once one has found that nothing is.
-        None if state.succeeded() > 0 => return active.len().min(job.parallelism as usize),
+        None if succeeded > 0 => return active.min(job.parallelism as usize),
         None => job.parallelism,
     };
     count as usize
@@ -179,13 +318,7 @@ fn wanted(job: &JobSpec, state: &JobState, active: &[Active]) -> usize {
 
 /// How long the next pod waits: longer with each failure, from the last one on.
 fn wait(state: &JobState, now: u64, backoff: &Backoff) -> Duration {
-    let last = state
-        .ended
-        .values()
-        .filter(|end| !end.succeeded)
-        .map(|end| end.at)
-        .max();
-    let Some(last) = last else {
+    let Some(last) = state.failures().map(|end| end.at).max() else {
         return Duration::ZERO;
     };
     // A success after it has shown that things go well again.
@@ -196,166 +329,58 @@ fn wait(state: &JobState, now: u64, backoff: &Backoff) -> Duration {
     if later {
         return Duration::ZERO;
     }
-    let since = Duration::from_nanos(now.saturating_sub(last));
-    backoff
-        .wait(state.failed().saturating_sub(1))
-        .saturating_sub(since)
+    // Those that count for nothing else count here, as in Kubernetes.
+    let count = u32::try_from(state.failures().count()).unwrap_or(u32::MAX);
+    since(last, count, (now, backoff))
 }
 
-fn fresh(job: &JobSpec, state: &JobState, active: &[Active], count: usize) -> Vec<Option<u32>> {
-    if !job.is_indexed {
-        return vec![None; count];
+/// What is left of the wait after the last of so many failures.
+fn since(last: u64, count: u32, (now, backoff): (u64, &Backoff)) -> Duration {
+    let since = Duration::from_nanos(now.saturating_sub(last));
+    backoff.wait(count.saturating_sub(1)).saturating_sub(since)
+}
+
+/// The pods that are started next, `count` of them at most, beside those that
+/// are there; otherwise how long none is.
+fn fresh(
+    job: &JobSpec,
+    state: &JobState,
+    there: &[&Active],
+    (count, now, backoff): (usize, u64, &Backoff),
+) -> Result<Vec<Option<u32>>, Option<Duration>> {
+    let pause = match job.index_backoff_limit {
+        None => wait(state, now, backoff),
+        Some(_) => Duration::ZERO,
+    };
+    if !pause.is_zero() {
+        return Err(Some(pause));
     }
-    let done = state
-        .ended
-        .values()
-        .filter(|end| end.succeeded)
-        .filter_map(|end| end.index);
-    let taken: BTreeSet<u32> = done
-        .chain(active.iter().filter_map(|one| one.index))
-        .collect();
-    let indexes = (0..job.completions.unwrap_or_default()).filter(|at| !taken.contains(at));
-    indexes.take(count).map(Some).collect()
+    if !job.is_indexed {
+        return Ok(vec![None; count]);
+    }
+    let mut taken = state.succeeded_indexes();
+    taken.extend(there.iter().filter_map(|one| one.index));
+    let failures = state.index_failures(job);
+    // Each index that has a limit of its own waits for itself.
+    let pause = |at: &u32| {
+        let one = failures.get(at)?;
+        let count = one.counted.saturating_add(one.ignored);
+        Some(since(one.last, count, (now, backoff))).filter(|pause| !pause.is_zero())
+    };
+    let is_final = |at: &u32| failures.get(at).is_some_and(|one| one.is_final);
+    let indexes = 0..job.completions.unwrap_or_default();
+    let open = || {
+        indexes
+            .clone()
+            .filter(|at| !taken.contains(at) && !is_final(at))
+    };
+    let ready = open().filter(|at| pause(at).is_none());
+    let ready: Vec<_> = ready.take(count).map(Some).collect();
+    if ready.is_empty() {
+        return Err(open().filter_map(|at| pause(&at)).min());
+    }
+    Ok(ready)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: u64 = 1_000_000_000;
-
-    fn job(completions: Option<u32>, parallelism: u32) -> JobSpec {
-        JobSpec {
-            completions,
-            parallelism,
-            backoff_limit: 2,
-            is_indexed: false,
-            deadline_seconds: None,
-            ttl_seconds: None,
-            is_suspended: false,
-            replaces_pods: true,
-        }
-    }
-
-    fn uid(at: u8) -> PodUid {
-        PodUid::from_random([at; 16])
-    }
-
-    fn active(count: u8) -> Vec<Active> {
-        let one = |at| Active {
-            uid: uid(at),
-            restarts: 0,
-            index: None,
-        };
-        (0..count).map(one).collect()
-    }
-
-    /// `s` succeeded, `f` failed, a second apart.
-    fn state(ends: &str) -> JobState {
-        let one = |(at, c): (u8, char)| {
-            let end = PodEnd {
-                succeeded: c == 's',
-                at: u64::from(at) * SECOND,
-                index: None,
-            };
-            (uid(100 + at), end)
-        };
-        JobState {
-            started: Some(0),
-            ended: (0u8..).zip(ends.chars()).map(one).collect(),
-            ..JobState::default()
-        }
-    }
-
-    fn next(job: &JobSpec, ends: &str, count: u8, seconds: u64) -> String {
-        let backoff = Backoff::default();
-        let step = step(
-            job,
-            &state(ends),
-            &active(count),
-            (seconds * SECOND, &backoff),
-        );
-        match step {
-            JobStep::Start(which) => format!("start {}", which.len()),
-            JobStep::Delete(which) => format!("delete {}", which.len()),
-            JobStep::End(end) => end.reason,
-            JobStep::Await(None) => "await".into(),
-            JobStep::Await(Some(time)) => format!("await {}", time.as_secs()),
-        }
-    }
-
-    #[test]
-    fn a_job_runs_until_enough_have_succeeded() {
-        let three = job(Some(3), 2);
-        assert_eq!(next(&three, "", 0, 0), "start 2");
-        assert_eq!(next(&three, "", 2, 0), "await");
-        assert_eq!(next(&three, "s", 1, 0), "start 1");
-        assert_eq!(next(&three, "ss", 1, 0), "await");
-        assert_eq!(next(&three, "sss", 0, 0), "CompletionsReached");
-        assert_eq!(next(&three, "ss", 2, 0), "delete 1");
-        let queue = job(None, 2);
-        assert_eq!(next(&queue, "", 0, 0), "start 2");
-        assert_eq!(next(&queue, "s", 1, 0), "await");
-        assert_eq!(next(&queue, "ss", 0, 0), "CompletionsReached");
-    }
-
-    #[test]
-    fn failures_are_waited_after_and_counted() {
-        let one = job(Some(1), 1);
-        // 10 s after the first, 20 s after the second, which was at 1 s.
-        assert_eq!(next(&one, "f", 0, 3), "await 7");
-        assert_eq!(next(&one, "f", 0, 10), "start 1");
-        assert_eq!(next(&one, "ff", 0, 11), "await 10");
-        assert_eq!(next(&one, "fff", 0, 11), "BackoffLimitExceeded");
-        assert_eq!(next(&job(Some(2), 1), "fs", 0, 1), "start 1");
-    }
-
-    #[test]
-    fn restarts_count_where_pods_are_not_replaced() {
-        let in_place = JobSpec {
-            replaces_pods: false,
-            ..job(Some(1), 1)
-        };
-        let mut pods = active(1);
-        let backoff = Backoff::default();
-        let mut told = |restarts| {
-            pods[0].restarts = restarts;
-            step(&in_place, &state(""), &pods, (0, &backoff))
-        };
-        assert_eq!(told(1), JobStep::Await(None));
-        assert!(matches!(told(2), JobStep::End(end) if end.reason == "BackoffLimitExceeded"));
-    }
-
-    #[test]
-    fn a_job_has_a_deadline_and_may_be_suspended() {
-        let short = JobSpec {
-            deadline_seconds: Some(60),
-            ..job(Some(1), 1)
-        };
-        assert_eq!(next(&short, "", 1, 10), "await 50");
-        assert_eq!(next(&short, "", 1, 60), "DeadlineExceeded");
-        let suspended = JobSpec {
-            is_suspended: true,
-            ..short
-        };
-        assert_eq!(next(&suspended, "", 1, 90), "delete 1");
-        assert_eq!(next(&suspended, "", 0, 90), "await");
-    }
-
-    #[test]
-    fn each_index_is_done_once() {
-        let indexed = JobSpec {
-            is_indexed: true,
-            ..job(Some(4), 3)
-        };
-        let mut state = state("sf");
-        for (end, index) in state.ended.values_mut().zip([1, 2]) {
-            end.index = Some(index);
-        }
-        let mut running = active(1);
-        running[0].index = Some(0);
-        let backoff = Backoff::default();
-        let step = step(&indexed, &state, &running, (60 * SECOND, &backoff));
-        assert_eq!(step, JobStep::Start(vec![Some(2), Some(3)]));
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! A job's runner: looks at the job's pods whenever one of them changes, does
 //! what the plan says, and waits again.
 
-use super::plan::{Active, JobState, JobStep, PodEnd, step};
+use super::failure::Failure;
+use super::plan::{Active, JobState, JobStep, PodEnd, Verdict, step};
 use super::{file, forget, read_state, write_state};
 use crate::engine::{self, PodView, Update};
 use crate::host::lock::FileLock;
@@ -9,14 +10,14 @@ use crate::path_error::PathError;
 use crate::plan::{ImageFacts, image_facts};
 use crate::pod;
 use crate::settings::Settings;
-use crate::spec::{PodSpec, Workload, WorkloadKind};
+use crate::spec::{FailureRule, PodSpec, Workload, WorkloadKind};
 use crate::store::StoreError;
 use crate::store::status::Phase;
 use crate::workload::members::COMPLETION_INDEX;
 use crate::workload::{Ground, Kept, WorkloadError, delete, end_all, kept, list, lock, of};
 use beluga_image::Reference;
 use beluga_proto::PodUid;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
@@ -29,6 +30,10 @@ pub const RUNNER: &str = "run-job";
 
 /// How long a runner waits when it cannot start a pod, before it tries again.
 const AGAIN: Duration = Duration::from_secs(10);
+
+/// How long a pod that tells nothing, since its supervisor has gone or goes, is left
+/// alone before the next look.
+const SILENCE: Duration = Duration::from_millis(100);
 
 /// Gives each job that needs one a runner.
 pub fn adopt_all(settings: &Settings) -> Result<(), WorkloadError> {
@@ -148,7 +153,7 @@ async fn drive(settings: &Settings, namespace: &str, name: &str) -> Result<(), W
         return Ok(());
     };
     let (news, mut heard) = mpsc::unbounded_channel();
-    let mut watched = BTreeSet::new();
+    let mut watched = Watched::new();
     loop {
         let turn = turn(settings, (namespace, name), &mut watched).await;
         let wait = match turn {
@@ -179,12 +184,29 @@ async fn drive(settings: &Settings, namespace: &str, name: &str) -> Result<(), W
     }
 }
 
+/// The pods that are looked at as they change, and what is to be known of them
+/// when they are gone.
+type Watched = BTreeMap<PodUid, Seen>;
+
+/// A pod that is watched.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    index: Option<u32>,
+    /// It was on its way out already: maybe the job itself has ended it.
+    was_leaving: bool,
+}
+
 /// Tells of everything that happens to a pod; at the end its UID.
 async fn watch(settings: Settings, uid: PodUid, news: mpsc::UnboundedSender<Option<PodUid>>) {
+    let mut has_told = false;
     if let Ok(mut watch) = engine::watch(&settings, &uid).await {
         while let Ok(Some(Update::Status(_))) = watch.next().await {
+            has_told = true;
             let _ = news.send(None);
         }
+    }
+    if !has_told {
+        tokio::time::sleep(SILENCE).await;
     }
     let _ = news.send(Some(uid));
 }
@@ -202,7 +224,7 @@ enum Turn {
 async fn turn(
     settings: &Settings,
     (namespace, name): (&str, &str),
-    watched: &mut BTreeSet<PodUid>,
+    watched: &mut Watched,
 ) -> Result<Turn, WorkloadError> {
     if kept::read(settings, namespace, WorkloadKind::Job, name)?.is_none() {
         return Ok(Turn::Over);
@@ -234,7 +256,7 @@ async fn turn(
         return Ok(Turn::Over);
     }
     let mut state = before.clone();
-    count(&mut state, &pods, watched, now);
+    count(&mut state, (&pods, watched), &job.failure_rules, now);
     if !job.is_suspended {
         state.started.get_or_insert(now);
     }
@@ -247,47 +269,78 @@ async fn turn(
     if state != before {
         write_state(settings, namespace, name, &state)?;
     }
-    let active: Vec<PodUid> = active.into_iter().map(|one| one.uid).collect();
     let those = |uids: &[PodUid]| -> Vec<PodView> {
         let chosen = pods.iter().filter(|pod| uids.contains(&pod.uid));
         chosen.cloned().collect()
     };
     match next {
         JobStep::Await(wait) => {
-            let fresh = active.into_iter();
-            let fresh = fresh.filter(|uid| watched.insert(uid.clone()));
-            return Ok(Turn::Wait(fresh.collect(), wait));
+            return Ok(Turn::Wait(unwatched(&active, watched), wait));
         }
-        JobStep::Start(which) => start(settings, kept, workload, which).await?,
+        JobStep::Start(which) => start(settings, kept, (workload, &state), which).await?,
         JobStep::Delete(uids) => gone(settings, those(&uids), watched).await?,
-        JobStep::End(_) => gone(settings, those(&active), watched).await?,
+        JobStep::End(_) => gone(settings, those(&staying(active)), watched).await?,
     }
     Ok(Turn::Again)
 }
 
+/// Those whose end nobody has asked for.
+fn staying(active: Vec<Active>) -> Vec<PodUid> {
+    let staying = active.into_iter().filter(|one| !one.is_leaving);
+    staying.map(|one| one.uid).collect()
+}
+
+/// Those that nobody looks at yet; they are looked at from here on.
+fn unwatched(active: &[Active], watched: &mut Watched) -> Vec<PodUid> {
+    let fresh = active.iter().filter(|one| !watched.contains_key(&one.uid));
+    let fresh: Vec<&Active> = fresh.collect();
+    for one in &fresh {
+        let seen = Seen {
+            index: one.index,
+            was_leaving: one.is_leaving,
+        };
+        watched.insert(one.uid.clone(), seen);
+    }
+    fresh.into_iter().map(|one| one.uid.clone()).collect()
+}
+
 /// Notes how pods have ended. One that was watched and is not there any more
 /// was deleted by somebody, which counts as a failure.
-fn count(state: &mut JobState, pods: &[PodView], watched: &mut BTreeSet<PodUid>, now: u64) {
+fn count(
+    state: &mut JobState,
+    (pods, watched): (&[PodView], &mut Watched),
+    rules: &[FailureRule],
+    now: u64,
+) {
     for pod in pods.iter().filter(|pod| pod.status.phase.is_end()) {
         watched.remove(&pod.uid);
-        state.ended.entry(pod.uid.clone()).or_insert(PodEnd {
-            succeeded: pod.status.phase == Phase::Succeeded,
+        if state.ended.contains_key(&pod.uid) {
+            continue;
+        }
+        let succeeded = pod.status.phase == Phase::Succeeded;
+        let verdict = if succeeded {
+            Verdict::Counts
+        } else {
+            let (verdict, why) = Failure::of(pod).judge(rules);
+            state.failed_by_rule = state.failed_by_rule.take().or(why);
+            verdict
+        };
+        let end = PodEnd {
+            succeeded,
             at: pod.status.finished.unwrap_or(now),
             index: index(pod),
-        });
+            verdict,
+        };
+        state.ended.insert(pod.uid.clone(), end);
     }
     let is_there = |uid: &PodUid| pods.iter().any(|pod| pod.uid == *uid);
-    let lost: Vec<PodUid> = watched
-        .iter()
-        .filter(|uid| !is_there(uid))
-        .cloned()
-        .collect();
-    for uid in lost {
-        watched.remove(&uid);
+    let lost = watched.extract_if(.., |uid, _| !is_there(uid));
+    for (uid, Seen { index, .. }) in lost.filter(|(_, seen)| !seen.was_leaving) {
         state.ended.entry(uid).or_insert(PodEnd {
             succeeded: false,
             at: now,
-            index: None,
+            index,
+            verdict: Verdict::Counts,
         });
     }
 }
@@ -297,13 +350,12 @@ fn index(pod: &PodView) -> Option<u32> {
 }
 
 fn active(pods: &[PodView]) -> Vec<Active> {
-    let live = pods
-        .iter()
-        .filter(|pod| !pod.status.phase.is_end() && pod.status.deleted.is_none());
+    let live = pods.iter().filter(|pod| !pod.status.phase.is_end());
     live.map(|pod| Active {
         uid: pod.uid.clone(),
         restarts: pod.status.containers.iter().map(|one| one.restarts).sum(),
         index: index(pod),
+        is_leaving: pod.status.deleted.is_some(),
     })
     .collect()
 }
@@ -312,7 +364,7 @@ fn active(pods: &[PodView]) -> Vec<Active> {
 async fn gone(
     settings: &Settings,
     pods: Vec<PodView>,
-    watched: &mut BTreeSet<PodUid>,
+    watched: &mut Watched,
 ) -> Result<(), WorkloadError> {
     for pod in &pods {
         watched.remove(&pod.uid);
@@ -338,7 +390,7 @@ async fn remove(
 async fn start(
     settings: &Settings,
     kept: Kept,
-    workload: Workload,
+    (workload, state): (Workload, &JobState),
     which: Vec<Option<u32>>,
 ) -> Result<(), WorkloadError> {
     let begun = std::time::Instant::now();
@@ -349,6 +401,10 @@ async fn start(
         settings,
         kept,
         images,
+        failures: match &workload.job {
+            Some(job) => state.index_failures(job),
+            None => BTreeMap::new(),
+        },
         objects: crate::objects::of_pod(settings, &workload.template.spec)?,
         workload,
         image_nanos: u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX),
@@ -374,3 +430,6 @@ fn images(
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;
