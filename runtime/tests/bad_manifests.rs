@@ -324,18 +324,22 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: a}\nspec:\n  accessModes: [ReadWriteMany, Often]\n  volumeMode: Disk\n  selector: {}\n  resources: {requests: {storage: 1Mi}}\n---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: b}\nspec: {}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: a, image: b}]\n  volumes: [{name: v, persistentVolumeClaim: {claimName: A}, emptyDir: {}}]\n",
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: a}\nspec:\n  accessModes: [ReadWriteMany, Often]\n  volumeMode: Disk\n  selector: {}\n  resources: {requests: {storage: 1Mi}}\n  storageClassName: beluga-disk\n---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: b}\nspec: {}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: a, image: b}]\n  volumes: [{name: v, persistentVolumeClaim: {claimName: A}, emptyDir: {}}]\n",
         &[
             "5:17: spec.accessModes[0]: ReadWriteMany is refused: a disk belongs to one pod's machine at a time",
             "5:32: spec.accessModes[1]: \"Often\" is not one of ReadWriteOnce, ReadWriteOncePod",
             "6:15: spec.volumeMode: \"Disk\" is not one of Filesystem, Block",
             "7:3: spec.selector: not supported yet",
             "8:35: spec.resources.requests.storage: 1048576 bytes are too little for a file system (8Mi)",
-            "13:1: spec.accessModes: required: ReadWriteOnce or ReadWriteOncePod",
-            "13:1: spec.resources.requests.storage: required: the size of the disk",
-            "20:13: spec.volumes[0]: a volume is of one kind only",
-            "20:58: spec.volumes[0].persistentVolumeClaim.claimName: \"A\" must be lower-case letters, digits, '-' and '.', with a letter or digit at both ends of each part",
+            "14:1: spec.accessModes: required: one of ReadWriteOnce, ReadWriteOncePod, ReadWriteMany, ReadOnlyMany",
+            "14:1: spec.resources.requests.storage: required: how much is asked for",
+            "21:13: spec.volumes[0]: a volume is of one kind only",
+            "21:58: spec.volumes[0].persistentVolumeClaim.claimName: \"A\" must be lower-case letters, digits, '-' and '.', with a letter or digit at both ends of each part",
         ],
+    ),
+    (
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: a}\nspec:\n  accessModes: [ReadWriteMany, ReadWriteOncePod]\n  storageClassName: beluga-dir\n  resources: {requests: {storage: 0}}\n---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: b}\nspec:\n  accessModes: [ReadWriteOnce, Twice]\n  storageClassName: beluga-directory\n  volumeMode: Block\n  resources: {requests: {storage: -1}}\n---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: c}\nspec:\n  accessModes: [ReadWriteMany]\n  volumeMode: Block\n  resources: {requests: {storage: 8Mi}}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: a, image: b}]\n  volumes: [{name: v, ephemeral: {volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], storageClassName: beluga-directory, resources: {requests: {storage: 8Mi}}}}}}]\n",
+        &[],
     ),
 ];
 

@@ -113,7 +113,10 @@ fn the_other_kinds_have_their_own_rules() {
     let replicas = read(&deployment("").replace("Deployment", "ReplicaSet")).unwrap();
     assert_eq!(replicas.update, Update::OnDelete);
     let bad = set
-        .replace("[ReadWriteOnce]", "[ReadWriteMany]")
+        .replace(
+            "accessModes: [ReadWriteOnce]",
+            "storageClassName: beluga-disk, accessModes: [ReadWriteMany]",
+        )
         .replace("start: 5", "start: -5")
         .replace(
             "serviceName: db",
@@ -124,7 +127,7 @@ fn the_other_kinds_have_their_own_rules() {
         [
             "6:52: spec.updateStrategy.rollingUpdate.maxUnavailable: not supported yet",
             "7:21: spec.ordinals.start: -5 is not a number from 0",
-            "15:26: spec.volumeClaimTemplates[0].spec.accessModes[0]: ReadWriteMany is refused: a disk belongs to one pod's machine at a time",
+            "15:63: spec.volumeClaimTemplates[0].spec.accessModes[0]: ReadWriteMany is refused: a disk belongs to one pod's machine at a time",
         ]
     );
 }

@@ -108,6 +108,7 @@ fn value(kept: &Kept) -> Value {
                 out["spec"] = json!({
                     "accessModes": modes,
                     "resources": {"requests": {"storage": size}},
+                    "storageClassName": claim.class(),
                     "volumeMode": claim.volume_mode(),
                 });
                 out["status"] = json!({
@@ -126,7 +127,14 @@ fn table(found: &[Kept], kind: ObjectKind, scope: &Scope) -> Table {
         ObjectKind::ConfigMap => vec!["NAME", "DATA", "AGE"],
         ObjectKind::Secret => vec!["NAME", "TYPE", "DATA", "AGE"],
         ObjectKind::Policy => vec!["NAME", "POD-SELECTOR", "AGE"],
-        ObjectKind::Claim => vec!["NAME", "STATUS", "CAPACITY", "ACCESS MODES", "AGE"],
+        ObjectKind::Claim => vec![
+            "NAME",
+            "STATUS",
+            "CAPACITY",
+            "ACCESS MODES",
+            "STORAGECLASS",
+            "AGE",
+        ],
     };
     if scope.all_namespaces {
         heads.insert(0, "NAMESPACE");
@@ -140,6 +148,7 @@ fn table(found: &[Kept], kind: ObjectKind, scope: &Scope) -> Table {
                 row.push("Bound".to_owned());
                 row.push(crate::spec::Bytes(claim.bytes).to_string());
                 row.push(access_modes(claim));
+                row.push(claim.class().to_owned());
             }
             (ObjectKind::Policy, _) => {
                 let policy = object.policy.as_ref();
@@ -162,6 +171,8 @@ fn table(found: &[Kept], kind: ObjectKind, scope: &Scope) -> Table {
 fn access_modes(claim: &ClaimSpec) -> String {
     let short = claim.access_modes.iter().map(|mode| match mode.as_str() {
         "ReadWriteOnce" => "RWO",
+        "ReadWriteMany" => "RWX",
+        "ReadOnlyMany" => "ROX",
         _ => "RWOP",
     });
     short.collect::<Vec<_>>().join(",")
@@ -248,7 +259,11 @@ fn claim_page(settings: &Settings, kept: &Kept, claim: &ClaimSpec) -> Result<Pag
     page.field(0, "Capacity", Bytes(claim.bytes).to_string());
     page.field(0, "Access Modes", access_modes(claim));
     page.field(0, "VolumeMode", claim.volume_mode());
-    let holder = engine::claims::holder(settings, namespace, name)?;
-    page.field(0, "Used By", holder.as_deref().unwrap_or("<none>"));
+    page.field(0, "StorageClass", claim.class());
+    let directory = objects::directory(settings, namespace, ObjectKind::Claim);
+    let path = directory.join(claim.file_name(name));
+    page.field(0, "Path", path.display().to_string());
+    let holders = engine::claims::holders(settings, namespace, name)?;
+    page.list(0, "Used By", &holders);
     Ok(page)
 }
