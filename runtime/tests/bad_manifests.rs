@@ -339,7 +339,16 @@ const CASES: &[(&str, &[&str])] = &[
     ),
     (
         "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: a}\nspec:\n  accessModes: [ReadWriteMany, ReadWriteOncePod]\n  storageClassName: beluga-dir\n  resources: {requests: {storage: 0}}\n---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: b}\nspec:\n  accessModes: [ReadWriteOnce, Twice]\n  storageClassName: beluga-directory\n  volumeMode: Block\n  resources: {requests: {storage: -1}}\n---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: c}\nspec:\n  accessModes: [ReadWriteMany]\n  volumeMode: Block\n  resources: {requests: {storage: 8Mi}}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: a, image: b}]\n  volumes: [{name: v, ephemeral: {volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], storageClassName: beluga-directory, resources: {requests: {storage: 8Mi}}}}}}]\n",
-        &[],
+        &[
+            "5:3: spec.accessModes: may not use ReadWriteOncePod with other access modes",
+            "6:21: spec.storageClassName: \"beluga-dir\" is not one of beluga-disk, beluga-directory",
+            "7:35: spec.resources.requests.storage: must be more than 0",
+            "13:32: spec.accessModes[1]: \"Twice\" is not one of ReadWriteOnce, ReadWriteOncePod, ReadWriteMany, ReadOnlyMany",
+            "15:15: spec.volumeMode: Block is refused: a directory is no device",
+            "16:35: spec.resources.requests.storage: \"-1\" is negative",
+            "22:17: spec.accessModes[0]: ReadWriteMany is refused: a disk belongs to one pod's machine at a time",
+            "31:112: spec.volumes[0].ephemeral.volumeClaimTemplate.spec.storageClassName: a volume of the pod's own is a disk; beluga-directory outlives pods",
+        ],
     ),
 ];
 

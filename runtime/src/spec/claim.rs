@@ -197,11 +197,16 @@ fn asked(
 /// of here.
 fn class(name: Option<&str>, check: &mut Check<'_>) -> Option<bool> {
     let name = name.filter(|name| !name.is_empty())?;
-    if name.starts_with(CLASS_PREFIX) {
-        return Some(check.choice("spec.storageClassName", Some(name), &CLASSES));
+    let known = CLASSES.iter().find(|(known, _)| *known == name);
+    if known.is_none() && name.starts_with(CLASS_PREFIX) {
+        let shown: String = name.chars().take(60).collect();
+        let names = CLASSES.map(|(known, _)| known).join(", ");
+        let why = format!("{shown:?} is not one of {names}");
+        check.wrong("spec.storageClassName", why);
+    } else if known.is_none() {
+        check.ignore("spec", &[("storageClassName", true)]);
     }
-    check.ignore("spec", &[("storageClassName", true)]);
-    None
+    known.map(|(_, is_directory)| *is_directory)
 }
 
 fn is_for_many(mode: &str) -> bool {
