@@ -347,7 +347,7 @@ const CASES: &[(&str, &[&str])] = &[
             "15:15: spec.volumeMode: Block is refused: a directory is no device",
             "16:35: spec.resources.requests.storage: \"-1\" is negative",
             "22:17: spec.accessModes[0]: ReadWriteMany is refused: a disk belongs to one pod's machine at a time",
-            "31:112: spec.volumes[0].ephemeral.volumeClaimTemplate.spec.storageClassName: a volume of the pod's own is a disk; beluga-directory outlives pods",
+            "31:112: spec.volumes[0].ephemeral.volumeClaimTemplate.spec.storageClassName: beluga-directory is refused: a volume of the pod's own is a disk",
         ],
     ),
 ];

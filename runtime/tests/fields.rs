@@ -96,6 +96,8 @@ fn refused_values(path: &str) -> &'static [&'static str] {
         _ if ends(".httpGet.scheme") => &["HTTPS"],
         _ if ends(".httpGet.host") || ends("Probe.tcpSocket.host") => &["name.example.org"],
         _ if ends(".hostPath.type") => &["Socket", "CharDevice", "BlockDevice"],
+        _ if ends("Template.spec.accessModes[]") => &["ReadWriteMany", "ReadOnlyMany"],
+        _ if ends("Template.spec.storageClassName") => &["beluga-directory"],
         _ if ends(".emptyDir.medium") => &["HugePages", "HugePages-2Mi"],
         _ if ends(".restartPolicyRules[].action") => &["RestartAllContainers"],
         _ => &[],

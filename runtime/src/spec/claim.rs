@@ -170,7 +170,7 @@ fn asked(
     let modes = access_modes.as_deref().unwrap_or_default();
     let is_directory = match class(storage_class_name.as_deref(), check) {
         Some(true) if !outlives => {
-            let why = "a volume of the pod's own is a disk; beluga-directory outlives pods";
+            let why = "beluga-directory is refused: a volume of the pod's own is a disk";
             check.wrong("spec.storageClassName", why);
             false
         }

@@ -103,23 +103,29 @@ fn value(kept: &Kept) -> Value {
         }
         ObjectKind::Claim => {
             if let Some(claim) = &object.claim {
-                let size = crate::spec::Bytes(claim.bytes).to_string();
-                let modes = &claim.access_modes;
-                out["spec"] = json!({
-                    "accessModes": modes,
-                    "resources": {"requests": {"storage": size}},
-                    "storageClassName": claim.class(),
-                    "volumeMode": claim.volume_mode(),
-                });
-                out["status"] = json!({
-                    "phase": "Bound",
-                    "accessModes": modes,
-                    "capacity": {"storage": size},
-                });
+                claim_value(claim, &mut out);
             }
         }
     }
     out
+}
+
+/// What a claim asks for and has. A directory that asks for a size is told to have it,
+/// as provisioners of such directories do.
+fn claim_value(claim: &ClaimSpec, out: &mut Value) {
+    let size = Bytes(claim.bytes).to_string();
+    let modes = &claim.access_modes;
+    out["spec"] = json!({
+        "accessModes": modes,
+        "resources": {"requests": {"storage": size}},
+        "storageClassName": claim.class(),
+        "volumeMode": claim.volume_mode(),
+    });
+    out["status"] = json!({
+        "phase": "Bound",
+        "accessModes": modes,
+        "capacity": {"storage": size},
+    });
 }
 
 fn table(found: &[Kept], kind: ObjectKind, scope: &Scope) -> Table {
