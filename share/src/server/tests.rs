@@ -328,6 +328,15 @@ fn attributes_are_changed() {
         .permissions()
         .mode();
     assert_eq!(mode, 0o100_751);
+    // The root is changed like any other: a claim's is given to its pod's group.
+    let asked = abi::fuse_setattr_in {
+        valid: abi::FATTR_MODE | abi::FATTR_GID,
+        gid: rustix::process::getegid().as_raw(),
+        mode: 0o2777,
+        ..abi::fuse_setattr_in::default()
+    };
+    let now: abi::fuse_attr_out = guest.get(op::FUSE_SETATTR, ROOT, asked.as_bytes());
+    assert_eq!(now.attr.mode, 0o042_777);
 }
 
 #[test]
