@@ -119,7 +119,11 @@ fn is_left_over(path: &Path) -> bool {
         return true;
     }
     match path.extension().and_then(|word| word.to_str()) {
-        Some("img" | "dir") => !path.with_extension("json").exists(),
+        // What cannot be looked at may be there.
+        Some("img" | "dir") => {
+            let claim = path.with_extension("json").try_exists();
+            claim.is_ok_and(|is_there| !is_there)
+        }
         Some("img-new") => true,
         _ => false,
     }
