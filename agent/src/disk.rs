@@ -53,6 +53,16 @@ pub fn give_to_group(root: &str, group: u32, on_mismatch: bool) -> io::Result<()
     give(root, group).map(drop)
 }
 
+/// Gives a group the root of a volume alone, and with it what is made there later:
+/// what is in it other pods may be using.
+pub fn give_root_to_group(root: &str, group: u32) -> io::Result<()> {
+    let root = Path::new(root);
+    if is_given(root, group)? {
+        return Ok(());
+    }
+    give(root, group).map(drop)
+}
+
 fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(directory)?;
     entries.map(|entry| Ok(entry?.path())).collect()
@@ -136,6 +146,25 @@ mod tests {
             assert_eq!(of(&root), mode | 0o2770);
         }
         assert!(!is_given(&root, own + 1).unwrap());
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn a_root_that_is_given_alone_leaves_what_is_in_it() {
+        let root = std::env::temp_dir().join(format!("beluga-alone-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&root);
+        let file = root.join("f");
+        std::fs::create_dir_all(&root).unwrap();
+        std::fs::write(&file, "x").unwrap();
+        for (path, mode) in [(&file, 0o600), (&root, 0o700)] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let own = rustix::process::getegid().as_raw();
+        let of = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        for _ in 0..2 {
+            give_root_to_group(root.to_str().unwrap(), own).unwrap();
+            assert_eq!((of(&root), of(&file)), (0o2770, 0o600));
+        }
         std::fs::remove_dir_all(&root).unwrap();
     }
 

@@ -337,8 +337,12 @@ fn volume_directory(setup: &VolumeSetup, storage: &mut Storage) -> Result<String
                 c"",
             )
             .map_err(step(format!("mount the share {tag} of volume {name}")))?;
-            // It is the host's and stays as it is. Nothing in it is looked at
-            // here: who serves it may take its time.
+            // What is in it is the host's and stays as it is. Nothing in it is looked
+            // at here: who serves it may take its time, and others may be at work in it.
+            if let Some(group) = setup.group {
+                disk::give_root_to_group(&path, group)
+                    .map_err(step(format!("give volume {name} to the group {group}")))?;
+            }
             return Ok(if *is_file {
                 format!("{path}/file")
             } else {

@@ -82,7 +82,8 @@ pub struct VolumeSetup {
     pub name: String,
     /// What it is.
     pub kind: VolumeKind,
-    /// The group that owns it, and that may do in it what its user may.
+    /// The group that owns it, and that may do in it what its user may. Of a share
+    /// its root alone is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<u32>,
     /// What is on it is given to the group only where its root is not.

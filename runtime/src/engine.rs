@@ -75,15 +75,15 @@ pub enum EngineError {
         #[source]
         source: std::io::Error,
     },
-    /// A disk that it needs is another pod's.
-    #[error(
-        "persistentvolumeclaim {claim:?} is in use by the pod {holder:?}; a disk belongs to one pod at a time"
-    )]
+    /// A claim that it needs is another pod's.
+    #[error("persistentvolumeclaim {claim:?} is in use by the pod {holder:?}; {rule}")]
     ClaimHeld {
         /// The claim.
         claim: String,
         /// The pod that has it.
         holder: String,
+        /// Why that is in the way.
+        rule: &'static str,
     },
     /// Its supervisor does not answer.
     #[error("the supervisor of the pod {name} does not answer")]

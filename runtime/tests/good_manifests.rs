@@ -210,3 +210,49 @@ fn a_storage_class_is_told_to_have_no_effect() {
     let path = "spec.volumes[0].ephemeral.volumeClaimTemplate.spec.storageClassName";
     assert_eq!(one(&pod).warnings, [told(path)]);
 }
+
+#[test]
+fn a_claim_is_a_disk_or_a_directory_by_its_class_or_else_by_who_may_have_it() {
+    let bounded = "spec.resources.requests.storage: a directory is bounded by the host's disk alone, not by this";
+    for (said, is_directory) in [
+        ("accessModes: [ReadWriteOnce]", false),
+        (
+            "accessModes: [ReadWriteOncePod], storageClassName: \"\"",
+            false,
+        ),
+        (
+            "accessModes: [ReadWriteOnce], storageClassName: beluga-disk, volumeMode: Block",
+            false,
+        ),
+        ("accessModes: [ReadWriteMany]", true),
+        ("accessModes: [ReadWriteOnce, ReadOnlyMany]", true),
+        (
+            "accessModes: [ReadWriteOncePod], storageClassName: beluga-directory",
+            true,
+        ),
+    ] {
+        let document = format!(
+            "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: a}}\n\
+             spec: {{{said}, resources: {{requests: {{storage: 9000001}}}}}}\n"
+        );
+        let found = spec::read("claim.yaml", &document);
+        let found = found.unwrap_or_else(|error| panic!("{said}: {error}"));
+        let claim = found.objects[0].claim.as_ref().unwrap();
+        // A disk has whole pages; of a directory it is what was asked for.
+        let (file, bytes) = if is_directory {
+            ("a.dir", 9_000_001)
+        } else {
+            ("a.img", 9_003_008)
+        };
+        assert_eq!(
+            (claim.file_name("a").as_str(), claim.bytes),
+            (file, bytes),
+            "{said}"
+        );
+        assert_eq!(
+            found.warnings.contains(&bounded.to_owned()),
+            is_directory,
+            "{said}"
+        );
+    }
+}

@@ -136,7 +136,10 @@ fn the_other_kinds_have_their_own_rules() {
     };
     assert_eq!((daemon.replicas, daemon.update), (1, one_less));
     let bad = set
-        .replace("[ReadWriteOnce]", "[ReadWriteMany]")
+        .replace(
+            "accessModes: [ReadWriteOnce]",
+            "storageClassName: beluga-disk, accessModes: [ReadWriteMany]",
+        )
         .replace("start: 5", "start: -5")
         .replace(
             "serviceName: db",
@@ -147,7 +150,7 @@ fn the_other_kinds_have_their_own_rules() {
         [
             "6:52: spec.updateStrategy.rollingUpdate.maxUnavailable: not supported yet",
             "7:21: spec.ordinals.start: -5 is not a number from 0",
-            "15:26: spec.volumeClaimTemplates[0].spec.accessModes[0]: ReadWriteMany is refused: a disk belongs to one pod's machine at a time",
+            "15:57: spec.volumeClaimTemplates[0].spec.accessModes[0]: ReadWriteMany is refused: a disk belongs to one pod's machine at a time",
         ]
     );
 }

@@ -282,9 +282,18 @@ apiVersion: v1
 kind: PersistentVolumeClaim
 metadata: {name: kept}
 spec: {accessModes: [ReadWriteOncePod], resources: {requests: {storage: 64Mi}}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: shelf}
+spec:
+  accessModes: [ReadWriteOncePod]
+  storageClassName: beluga-directory
+  resources: {requests: {storage: 1Gi}}
 ";
 
-/// A pod that has the claim, once as it is and once below a directory.
+/// A pod that has the claims, a disk and a directory, each once as it is and once below
+/// a directory of it.
 fn claimant(name: &str) -> String {
     format!(
         "
@@ -294,7 +303,9 @@ metadata: {{name: {name}}}
 spec:
   terminationGracePeriodSeconds: 1
   securityContext: {{fsGroup: 2000}}
-  volumes: [{{name: disk, persistentVolumeClaim: {{claimName: kept}}}}]
+  volumes:
+  - {{name: disk, persistentVolumeClaim: {{claimName: kept}}}}
+  - {{name: shelf, persistentVolumeClaim: {{claimName: shelf}}}}
   containers:
   - name: main
     image: busybox
@@ -302,6 +313,8 @@ spec:
     volumeMounts:
     - {{name: disk, mountPath: /data}}
     - {{name: disk, mountPath: /sub, subPath: one/two}}
+    - {{name: shelf, mountPath: /shelf}}
+    - {{name: shelf, mountPath: /part, subPath: one/two}}
 "
     )
 }
@@ -323,15 +336,16 @@ fn b32_a_claim_outlives_its_pods_and_has_one_at_a_time() {
         .says("kept")
         .says("64Mi")
         .says("RWOP");
+    a_directory_is_kept_too(&first);
     let second = claimant("claims-b");
     let refused = shared()
         .feed(["apply", "-f", "-"], second.as_bytes())
         .exits(1);
     drop(refused.complains("claims-a"));
-    shared()
-        .run(["delete", "pvc", "kept"])
-        .exits(1)
-        .complains("claims-a");
+    for claim in ["kept", "shelf"] {
+        let refused = shared().run(["delete", "pvc", claim]).exits(1);
+        drop(refused.complains("claims-a"));
+    }
     first
         .try_exec(
             "main",
@@ -346,7 +360,37 @@ fn b32_a_claim_outlives_its_pods_and_has_one_at_a_time() {
         second.sh("main", "cat /data/file /data/one/two/file"),
         "text\nbelow"
     );
+    assert_eq!(
+        second.sh("main", "cat /part/file /shelf/one/two/file"),
+        "below\nbelow"
+    );
     second.delete();
     shared().run(["delete", "pvc", "kept"]).ok().says("deleted");
+    the_directory_goes_with_its_claim();
     shared().run(["get", "pvc", "kept"]).exits(1);
+}
+
+/// Where the directory of the claim is on the host.
+fn shelf() -> std::path::PathBuf {
+    let below = "objects/default/persistentvolumeclaim/shelf.dir";
+    shared().root().join(below)
+}
+
+/// A claim that is a directory has its class, and a group; that of a pod's files stays.
+fn a_directory_is_kept_too(pod: &Pod) {
+    pod.sh("main", "echo below > /part/file");
+    let file = shelf().join("one/two/file");
+    let found = std::fs::read_to_string(file).expect("it is on the host");
+    assert_eq!(found, "below\n");
+    assert_eq!(pod.sh("main", "stat -c '%g %a' /shelf"), "2000 2777");
+    let told = shared().run(["get", "pvc", "shelf"]).ok();
+    drop(told.says("1Gi").says("RWOP").says("beluga-directory"));
+    let told = shared().run(["describe", "pvc", "shelf"]).ok();
+    drop(told.says("claims-a").says(&shelf().display().to_string()));
+}
+
+fn the_directory_goes_with_its_claim() {
+    let deleted = shared().run(["delete", "pvc", "shelf"]).ok();
+    drop(deleted.says("deleted"));
+    assert!(!shelf().exists());
 }

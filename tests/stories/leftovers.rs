@@ -53,6 +53,29 @@ fn b04_gc_ends_a_pod_whose_directory_was_removed_by_hand() {
 }
 
 #[test]
+fn b04_gc_finds_what_no_claim_has() {
+    let beluga = Beluga::fresh();
+    let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: kept}\nspec: \
+                 {accessModes: [ReadWriteMany], resources: {requests: {storage: 1Gi}}}\n";
+    let told = beluga.feed(["apply", "-f", "-"], claim.as_bytes()).ok();
+    drop(told.complains("a directory is bounded by the host's disk alone"));
+    let of_claims = beluga.root().join("objects/default/persistentvolumeclaim");
+    std::fs::write(of_claims.join("kept.dir/file"), "kept").expect("written");
+    beluga.is_clean();
+    let left = ["half.dir", ".removed-1"].map(|name| of_claims.join(name));
+    for directory in &left {
+        std::fs::create_dir_all(directory.join("below")).expect("a directory");
+    }
+    let told = beluga.run(["gc", "--check"]).exits(1);
+    drop(told.says("half.dir without a claim"));
+    beluga.run(["gc"]).ok().says("removed: ");
+    assert!(!left.iter().any(|one| one.exists()) && of_claims.join("kept.dir/file").exists());
+    beluga.run(["delete", "pvc", "kept"]).ok();
+    assert!(!of_claims.join("kept.dir").exists());
+    beluga.is_clean();
+}
+
+#[test]
 fn b04_gc_takes_stray_mounts_away_and_not_what_is_mounted() {
     let beluga = Beluga::fresh();
     let [host, entry] = [

@@ -5,21 +5,31 @@
 use beluga_tests::{Pod, eventually, kill, shared};
 use std::sync::LazyLock;
 
-static POD: LazyLock<Pod<'static>> = LazyLock::new(|| {
-    shared().pod(
-        "
+/// What the pod has in common with its neighbour.
+const BOTH: &str = "
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: both}
+spec: {accessModes: [ReadWriteMany], resources: {requests: {storage: 1Gi}}}
+---";
+
+const HOST: &str = "
 apiVersion: v1
 kind: Pod
 metadata: {name: logical-host}
 spec:
   hostname: logical
   terminationGracePeriodSeconds: 1
+  volumes: [{name: both, persistentVolumeClaim: {claimName: both}}]
   containers:
-  - {name: a, image: debian, command: [sleep, infinity]}
+  - name: a
+    image: debian
+    command: [sleep, infinity]
+    volumeMounts: [{name: both, mountPath: /both}]
   - {name: b, image: debian, command: [sleep, infinity]}
-",
-    )
-});
+";
+
+static POD: LazyLock<Pod<'static>> = LazyLock::new(|| shared().pod(&format!("{BOTH}{HOST}")));
 
 /// What the neighbour's kernel parameters need.
 const OPTION: &str = "--allowed-unsafe-sysctls";
@@ -39,9 +49,17 @@ spec:
   subdomain: side
   setHostnameAsFQDN: true
   shareProcessNamespace: true
-  volumes: [{name: data, emptyDir: {}}]
+  volumes:
+  - {name: data, emptyDir: {}}
+  - {name: both, persistentVolumeClaim: {claimName: both}}
+  - {name: to-read, persistentVolumeClaim: {claimName: both, readOnly: true}}
   containers:
-  - {name: a, image: busybox, command: [sleep, infinity]}
+  - name: a
+    image: busybox
+    command: [sleep, infinity]
+    volumeMounts:
+    - {name: both, mountPath: /both}
+    - {name: to-read, mountPath: /to-read}
   - name: b
     image: busybox
     command: [sleep, infinity]
@@ -53,8 +71,10 @@ spec:
   - {name: d, image: busybox, command: [sleep, '765432'], resources: {limits: {memory: 16Mi}}}
 ";
 
-static NEIGHBOUR: LazyLock<Pod<'static>> =
-    LazyLock::new(|| shared().pod_with(&[OPTION, "kernel.msg*,net.core.somaxconn"], BESIDE));
+static NEIGHBOUR: LazyLock<Pod<'static>> = LazyLock::new(|| {
+    let allowed = [OPTION, "kernel.msg*,net.core.somaxconn"];
+    shared().pod_with(&allowed, &format!("{BOTH}{BESIDE}"))
+});
 
 /// Runs Python in a container; the debian image has it.
 fn python(pod: &Pod, container: &str, code: &str) -> String {
@@ -79,7 +99,7 @@ fn b19_full_names_kernel_parameters_and_paths_with_variables() {
     shared()
         .feed(
             ["apply", "-f", "-", OPTION, "kernel.msg*"],
-            BESIDE.replace("neighbour", "refused").as_bytes(),
+            format!("{BOTH}{}", BESIDE.replace("neighbour", "refused")).as_bytes(),
         )
         .exits(1)
         .complains("forbidden sysctl: \"net.core.somaxconn\" not allowlisted");
@@ -103,6 +123,27 @@ fn b19_full_names_kernel_parameters_and_paths_with_variables() {
     pod.try_exec("b", &["touch", "/all/of/me/file"])
         .exits(1)
         .complains("Read-only");
+}
+
+#[test]
+fn b32_a_claim_for_many_is_a_directory_that_two_pods_write_to_at_once() {
+    POD.sh("a", "cd /both && mkdir -m 777 d && echo one > d/f");
+    NEIGHBOUR.sh("a", "cd /both/d && cat f > g && echo two >> f");
+    // Both append, and neither overwrites the other.
+    let append = |who: &str| format!("for i in $(seq 20); do echo {who} >> /both/log; done");
+    std::thread::scope(|scope| {
+        scope.spawn(|| POD.sh("a", &append("one")));
+        scope.spawn(|| NEIGHBOUR.sh("a", &append("two")));
+    });
+    let seen = "cat d/f d/g; grep -c one log; grep -c two log";
+    let (here, there) = (format!("cd /both; {seen}"), format!("cd /to-read; {seen}"));
+    assert_eq!(POD.sh("a", &here), "one\ntwo\none\n20\n20");
+    assert_eq!(NEIGHBOUR.sh("a", &there), POD.sh("a", &here));
+    let ran = NEIGHBOUR.try_exec("a", &["touch", "/to-read/x"]);
+    ran.exits(1).complains("Read-only file system");
+    let told = shared().run(["describe", "pvc", "both"]).ok();
+    let told = told.says("RWX").says("beluga-directory");
+    drop(told.says("logical-host").says("neighbour"));
 }
 
 #[test]

@@ -168,8 +168,15 @@ fn forbidden_sysctls(settings: &Settings, document: &Document) -> Vec<Issue> {
 pub fn as_before(settings: &Settings, pod: &PodView) -> Settings {
     let mut settings = settings.clone();
     let steps = pod.plan.iter().flat_map(|plan| &plan.host);
+    // A claim's directory is nobody's to allow.
+    let is_claim = |name: &str| {
+        let mut volumes = pod.spec.volumes.iter();
+        volumes.any(|one| one.name == name && matches!(one.source, VolumeSource::Claim { .. }))
+    };
     for step in steps {
-        if let HostStep::Share(share) = step {
+        if let HostStep::Share(share) = step
+            && !is_claim(&share.volume)
+        {
             settings.host_paths.extend(share.allowed.iter().cloned());
         }
     }

@@ -130,18 +130,10 @@ pub fn delete(
     kind: ObjectKind,
     (namespace, name): (&str, &str),
 ) -> Result<bool, CliError> {
-    // No pod may come to hold a claim between the look and the end of it.
-    let _claims = match kind {
-        ObjectKind::Claim => Some(objects::claims_lock(settings)?),
-        ObjectKind::ConfigMap | ObjectKind::Secret | ObjectKind::Policy => None,
-    };
-    if kind == ObjectKind::Claim
-        && let Some(holder) = engine::claims::holder(settings, namespace, name)?
-    {
-        let claim = name.to_owned();
-        return Err(engine::EngineError::ClaimHeld { claim, holder }.into());
+    if kind == ObjectKind::Claim {
+        return Ok(engine::claims::delete(settings, namespace, name)?);
     }
-    let was_there = objects::delete(settings, namespace, kind, name)?;
+    let was_there = objects::delete(settings, namespace, kind, name)?.is_some();
     if kind == ObjectKind::Policy {
         policy::enforce(settings).map_err(engine::EngineError::from)?;
     }

@@ -5,6 +5,7 @@ use crate::cni;
 use crate::host::lock::FileLock;
 use crate::host::rules::{self, Family};
 use crate::host::{self, HostError, cgroup, mounts, network, process, resolver};
+use crate::objects;
 use crate::path_error::PathError;
 use crate::plan::HostStep;
 use crate::settings::Settings;
@@ -50,6 +51,7 @@ pub async fn gc(settings: &Settings, check: bool) -> Result<Vec<Leftover>, Engin
     sweep.mounts(&seen, &steps);
     sweep.cgroups(&seen);
     sweep.names(&seen);
+    sweep.claims()?;
     Ok(sweep.found)
 }
 
@@ -356,6 +358,15 @@ impl Sweep<'_> {
                 self.found(format!("name {}", path.display()), || remove_file(path));
             }
         }
+    }
+
+    fn claims(&mut self) -> Result<(), EngineError> {
+        let settings = self.settings;
+        for path in objects::leftovers(settings)? {
+            let what = format!("{} without a claim", path.display());
+            self.found(what, || objects::remove_leftover(settings, &path));
+        }
+        Ok(())
     }
 
     fn is_live(&self, uid: &str) -> bool {

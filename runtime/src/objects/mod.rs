@@ -2,12 +2,17 @@
 //!
 //! ```text
 //! <root>/objects/<namespace>/<configmap|secret>/<name>.json   replaced whole
-//! <root>/objects/<namespace>/persistentvolumeclaim/<name>.img the claim's disk
+//! <root>/objects/<namespace>/persistentvolumeclaim/<name>.img the claim's disk,
+//!                                                 or <name>.dir its directory
 //! <root>/objects/.lock                                        held by whoever writes
 //! ```
 
+mod volume;
+
+pub use volume::{Remains, leftovers, remove_leftover};
+
 use crate::host::lock::FileLock;
-use crate::host::scratch::{self, ScratchError};
+use crate::host::scratch::ScratchError;
 use crate::path_error::PathError;
 use crate::plan::Objects;
 use crate::settings::Settings;
@@ -38,9 +43,9 @@ pub enum ObjectError {
     /// The disk of a claim.
     #[error(transparent)]
     Disk(#[from] ScratchError),
-    /// A claim stays as large as it was made.
+    /// A claim stays what it was made as, and as large.
     #[error(
-        "persistentvolumeclaim {name:?} is there with another size or access mode, which cannot change yet; delete it with its data, or use another name"
+        "persistentvolumeclaim {name:?} is there with another size, access mode or storage class, which cannot change yet; delete it with its data, or use another name"
     )]
     Claim {
         /// Its name.
@@ -159,8 +164,7 @@ pub fn apply(settings: &Settings, object: &ConfigObject) -> Result<Applied, Obje
             .map_err(StoreError::from)?;
     }
     if let (Some(claim), Applied::Created) = (&object.claim, applied) {
-        let disk = path.with_extension("img");
-        scratch::create_volume(&disk, claim.bytes, claim.is_block)?;
+        volume::make(&path, claim)?;
     }
     let bytes = store::to_json(&path, &kept)?;
     atomic::replace_durably(&path, &bytes)
@@ -197,23 +201,20 @@ pub fn list(settings: &Settings, kind: ObjectKind) -> Result<Vec<Kept>, StoreErr
     Ok(found)
 }
 
-/// Deletes an object; whether there was one.
+/// Deletes an object; `None` when there was none. What remains of it is to be removed
+/// when nobody waits for that.
 pub fn delete(
     settings: &Settings,
     namespace: &str,
     kind: ObjectKind,
     name: &str,
-) -> Result<bool, StoreError> {
+) -> Result<Option<Remains>, StoreError> {
     let path = path(settings, namespace, kind, name)?;
     let _lock = lock(settings)?;
     match std::fs::remove_file(&path) {
-        Ok(()) => {
-            if kind == ObjectKind::Claim {
-                PathError::remove_file(&path.with_extension("img"))?;
-            }
-            Ok(true)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Ok(()) if kind == ObjectKind::Claim => volume::set_aside(&path).map(Some),
+        Ok(()) => Ok(Some(Remains(None))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(PathError::on("remove", &path)(error).into()),
     }
 }
@@ -294,14 +295,14 @@ mod tests {
     use super::*;
     use crate::spec;
 
-    fn settings() -> Settings {
+    pub(super) fn settings() -> Settings {
         let random: [u8; 8] = crate::pod::random_bytes();
         let root =
             std::env::temp_dir().join(format!("beluga-objects-{}", u64::from_le_bytes(random)));
         Settings::new(Some(root.clone()), Some(root.join("state"))).unwrap()
     }
 
-    fn object(text: &str) -> ConfigObject {
+    pub(super) fn object(text: &str) -> ConfigObject {
         spec::read("o.yaml", text).unwrap().objects.remove(0)
     }
 
@@ -318,8 +319,8 @@ mod tests {
         assert_eq!((kept.len(), kept[0].revision), (1, 2));
         assert_eq!(kept[0].object, two);
         assert!(list(&settings, ObjectKind::Secret).unwrap().is_empty());
-        assert!(delete(&settings, "default", ObjectKind::ConfigMap, "a").unwrap());
-        assert!(!delete(&settings, "default", ObjectKind::ConfigMap, "a").unwrap());
+        let delete = || delete(&settings, "default", ObjectKind::ConfigMap, "a").unwrap();
+        assert!(delete().is_some() && delete().is_none());
         std::fs::remove_dir_all(&settings.root).unwrap();
     }
 

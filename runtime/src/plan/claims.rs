@@ -1,12 +1,13 @@
-//! Disks of volumes: those of claims outlive the pod, its own do not.
+//! Disks of volumes: those of claims outlive the pod, its own do not. What is kept
+//! of a claim that is a directory is served like any other of the host.
 
 use super::PlanError;
 use super::downward::Facts;
 use super::types::{DiskPlan, ExtentPlan, HostFacts, HostStep, VolumeFile};
-use crate::spec::{ClaimSpec, ObjectKind, PodSpec, Volume, VolumeSource};
+use crate::spec::{ClaimSpec, ObjectKind, Volume, VolumeSource};
 use std::path::PathBuf;
 
-/// Most claims of one pod: a machine has so many interrupts, and no more.
+/// Most disks of one pod's volumes: a machine has so many interrupts, and no more.
 pub const MAX_CLAIMS: usize = 8;
 
 /// A disk behind the scratch disk.
@@ -19,10 +20,13 @@ enum Disk<'s> {
 }
 
 impl<'s> Disk<'s> {
-    /// The disk that a volume is, if it is one.
-    fn of(volume: &'s Volume) -> Option<Self> {
+    /// The disk that a volume is, if it is one. A claim of which nothing is known
+    /// is missed where its disk is looked for.
+    fn of(facts: &Facts<'_>, volume: &'s Volume) -> Option<Self> {
         match &volume.source {
-            VolumeSource::Claim { name, .. } => Some(Self::Claim(name)),
+            VolumeSource::Claim { name, .. } => directory(facts, volume)
+                .is_none()
+                .then_some(Self::Claim(name)),
             VolumeSource::Ephemeral { claim } => Some(Self::Own(&volume.name, claim)),
             VolumeSource::EmptyDir { .. }
             | VolumeSource::Files { .. }
@@ -33,9 +37,10 @@ impl<'s> Disk<'s> {
 }
 
 /// The disks of a pod, each once, in the order of its volumes.
-fn all(spec: &PodSpec) -> Vec<Disk<'_>> {
+fn all<'s>(facts: &Facts<'s>) -> Vec<Disk<'s>> {
     let mut all = Vec::new();
-    for disk in spec.volumes.iter().filter_map(Disk::of) {
+    let volumes = facts.spec.volumes.iter();
+    for disk in volumes.filter_map(|volume| Disk::of(facts, volume)) {
         if !all.contains(&disk) {
             all.push(disk);
         }
@@ -44,8 +49,18 @@ fn all(spec: &PodSpec) -> Vec<Disk<'_>> {
 }
 
 /// How many disks a pod's volumes are.
-pub fn count(spec: &PodSpec) -> usize {
-    all(spec).len()
+pub fn count(facts: &Facts<'_>) -> usize {
+    all(facts).len()
+}
+
+/// The name, among those of the namespace's claims, of the directory that a volume
+/// is; `None` where it is none.
+pub fn directory(facts: &Facts<'_>, volume: &Volume) -> Option<String> {
+    let VolumeSource::Claim { name, .. } = &volume.source else {
+        return None;
+    };
+    let claim = claim(facts, name).filter(|claim| claim.is_directory)?;
+    Some(claim.file_name(name))
 }
 
 /// The file of a disk that is the pod's own: it goes with the pod's directory.
@@ -54,8 +69,8 @@ fn own_file(host: &HostFacts, volume: &str) -> PathBuf {
 }
 
 /// What makes the disks that are the pod's own.
-pub fn steps(spec: &PodSpec, host: &HostFacts) -> Vec<HostStep> {
-    let own = all(spec).into_iter().filter_map(|disk| match disk {
+pub fn steps(facts: &Facts<'_>, host: &HostFacts) -> Vec<HostStep> {
+    let own = all(facts).into_iter().filter_map(|disk| match disk {
         Disk::Claim(_) => None,
         Disk::Own(volume, claim) => Some(HostStep::Disk(VolumeFile {
             path: own_file(host, volume),
@@ -68,7 +83,7 @@ pub fn steps(spec: &PodSpec, host: &HostFacts) -> Vec<HostStep> {
 
 /// The disks, which follow the layer disk and the scratch disk.
 pub fn disks(facts: &Facts<'_>) -> Result<Vec<DiskPlan>, PlanError> {
-    let all = all(facts.spec);
+    let all = all(facts);
     if all.len() > MAX_CLAIMS {
         return Err(PlanError::Claims { count: all.len() });
     }
@@ -77,8 +92,9 @@ pub fn disks(facts: &Facts<'_>) -> Result<Vec<DiskPlan>, PlanError> {
         let file = facts.host.and_then(|host| match disk {
             Disk::Own(volume, claim) => Some((own_file(host, volume), claim.bytes, false)),
             Disk::Claim(name) => {
-                let file = host.claims_dir.join(format!("{name}.img"));
-                Some((file, claim(facts, name)?.bytes, true))
+                let claim = claim(facts, name)?;
+                let file = host.claims_dir.join(claim.file_name(name));
+                Some((file, claim.bytes, true))
             }
         });
         let Some((path, length, flush)) = file else {
@@ -114,7 +130,7 @@ fn claim<'f>(facts: &'f Facts<'_>, name: &str) -> Option<&'f ClaimSpec> {
 
 /// Whether a volume is a disk without a file system.
 pub fn is_block(facts: &Facts<'_>, volume: &Volume) -> bool {
-    match Disk::of(volume) {
+    match Disk::of(facts, volume) {
         Some(Disk::Claim(name)) => claim(facts, name).is_some_and(|claim| claim.is_block),
         Some(Disk::Own(_, claim)) => claim.is_block,
         None => false,
@@ -147,9 +163,9 @@ pub fn check_modes(facts: &Facts<'_>) -> Result<(), PlanError> {
 }
 
 /// The guest's name of a volume's disk.
-pub fn device(spec: &PodSpec, volume: &Volume) -> String {
-    let own = Disk::of(volume);
-    let at = all(spec).iter().position(|disk| Some(*disk) == own);
+pub fn device(facts: &Facts<'_>, volume: &Volume) -> String {
+    let own = Disk::of(facts, volume);
+    let at = all(facts).iter().position(|disk| Some(*disk) == own);
     let letter = (b'c'..=b'z').nth(at.unwrap_or_default());
     format!("vd{}", char::from(letter.unwrap_or(b'z')))
 }

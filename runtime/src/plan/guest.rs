@@ -58,25 +58,7 @@ pub fn setup(facts: &Facts<'_>, host: &HostFacts, images: &BTreeMap<String, Vec<
         volumes: spec
             .volumes
             .iter()
-            .map(|volume| VolumeSetup {
-                name: volume.name.clone(),
-                kind: kind(facts, host, volume, images),
-                group: match volume.source {
-                    // The host's files stay as they are, as the kubelet has it,
-                    // and those of an image cannot change.
-                    VolumeSource::HostPath { .. } | VolumeSource::Image { .. } => None,
-                    _ => spec.fs_group,
-                },
-                group_on_mismatch: spec.fs_group_on_mismatch
-                    && matches!(
-                        volume.source,
-                        VolumeSource::Claim { .. } | VolumeSource::Ephemeral { .. }
-                    ),
-                shared: spec
-                    .all_containers()
-                    .flat_map(|one| &one.mounts)
-                    .any(|mount| mount.volume == volume.name && !mount.propagation.is_none()),
-            })
+            .map(|volume| volume_setup(facts, volume, kind(facts, host, volume, images)))
             .collect(),
         share_processes: spec.share_processes,
         guest_processes: spec.guest_processes,
@@ -84,6 +66,33 @@ pub fn setup(facts: &Facts<'_>, host: &HostFacts, images: &BTreeMap<String, Vec<
         sysctls: spec.sysctls.clone(),
         cgroup: limits(facts),
         clock_unix_nanos: 0,
+    }
+}
+
+fn volume_setup(facts: &Facts<'_>, volume: &Volume, kind: VolumeKind) -> VolumeSetup {
+    let spec = facts.spec;
+    let is_directory = claims::directory(facts, volume).is_some();
+    let is_kept_as_it_is = match volume.source {
+        // The host's files stay as they are, as the kubelet has it, and those of an
+        // image cannot change.
+        VolumeSource::HostPath { .. } | VolumeSource::Image { .. } => true,
+        // Nor can what is served to be read only.
+        _ => is_directory && shares::is_read_only(spec, volume),
+    };
+    VolumeSetup {
+        name: volume.name.clone(),
+        kind,
+        group: spec.fs_group.filter(|_| !is_kept_as_it_is),
+        group_on_mismatch: spec.fs_group_on_mismatch
+            && !is_directory
+            && matches!(
+                volume.source,
+                VolumeSource::Claim { .. } | VolumeSource::Ephemeral { .. }
+            ),
+        shared: spec
+            .all_containers()
+            .flat_map(|one| &one.mounts)
+            .any(|mount| mount.volume == volume.name && !mount.propagation.is_none()),
     }
 }
 
@@ -128,15 +137,18 @@ fn kind(
             },
         },
         VolumeSource::Files { .. } => VolumeKind::Files,
+        VolumeSource::Claim { .. } if claims::directory(facts, volume).is_some() => {
+            shares::kind(facts, host, volume)
+        }
         VolumeSource::Claim { .. } | VolumeSource::Ephemeral { .. } => {
-            let device = claims::device(facts.spec, volume);
+            let device = claims::device(facts, volume);
             if claims::is_block(facts, volume) {
                 VolumeKind::Block { device }
             } else {
                 VolumeKind::Disk { device }
             }
         }
-        VolumeSource::HostPath { .. } => shares::kind(facts.spec, host, &volume.name),
+        VolumeSource::HostPath { .. } => shares::kind(facts, host, volume),
         VolumeSource::Image { .. } => VolumeKind::Image {
             layers: images.get(&volume.name).cloned().unwrap_or_default(),
         },

@@ -127,14 +127,14 @@ pub enum PlanError {
         what: String,
     },
     /// More disks than a machine can have.
-    #[error("the pod has {count} volumes of persistentVolumeClaims; at most {MAX_CLAIMS} fit")]
+    #[error("the pod has {count} volumes that are disks of claims; at most {MAX_CLAIMS} fit")]
     Claims {
         /// How many.
         count: usize,
     },
     /// More disks and shared directories than a machine can have.
     #[error(
-        "the pod has {claims} disks of claims and {shares} hostPath volumes; a machine has room for {MAX_VOLUME_DEVICES} together"
+        "the pod has {claims} disks of claims and {shares} shared directories; a machine has room for {MAX_VOLUME_DEVICES} together"
     )]
     VolumeDevices {
         /// Disks.
@@ -268,10 +268,10 @@ pub fn plan(
     let mut disks = vec![layers.disk(), scratch_disk(spec, host, scratch_bytes)];
     disks.extend(claims::disks(&facts)?);
     claims::check_modes(&facts)?;
-    let shares = shares::steps(spec, host, &identity)?;
+    let shares = shares::steps(&facts, host)?;
     let cgroup = sizing.cgroup(host.cgroup.clone(), shares::servers(&shares));
     let mut steps = host_steps(host, &identity, cgroup, (scratch_bytes, spec.published()));
-    steps.extend(claims::steps(spec, host));
+    steps.extend(claims::steps(&facts, host));
     let net = native_net(spec, host, &identity);
     Ok(Plan {
         host: steps.into_iter().chain(shares).collect(),

@@ -1,28 +1,56 @@
-//! Directories and files of the host: who serves them, and whether they may be.
+//! Directories and files of the host, claims that are directories among them: who
+//! serves them, and whether they may be.
 
 use super::PlanError;
 use super::claims;
-use super::types::{HostFacts, HostStep, Identity, SharePlan};
-use crate::spec::{HostPathKind, PodSpec, VolumeSource};
+use super::downward::Facts;
+use super::types::{HostFacts, HostStep, SharePlan};
+use crate::spec::{HostPathKind, PodSpec, Volume, VolumeSource};
 use beluga_proto::pod::VolumeKind;
 use std::path::{Path, PathBuf};
 
-/// Most claims and shared directories of one pod together: a machine has 16
-/// places, and six are taken.
+/// Most disks of claims and shared directories of one pod together: a machine has
+/// 16 places, and six are taken.
 pub const MAX_VOLUME_DEVICES: usize = 10;
 
+/// Where a volume lies that is served.
+struct Place<'h> {
+    path: PathBuf,
+    kind: HostPathKind,
+    /// Where it must turn out to be.
+    allowed: &'h [PathBuf],
+}
+
+impl<'h> Place<'h> {
+    /// The place of a volume, if it is served.
+    fn of(facts: &Facts<'_>, host: &'h HostFacts, volume: &Volume) -> Option<Self> {
+        if let VolumeSource::HostPath { path, kind } = &volume.source {
+            return Some(Self {
+                path: path.into(),
+                kind: *kind,
+                allowed: &host.host_paths,
+            });
+        }
+        // It was made with its claim: one that is gone is not made anew.
+        claims::directory(facts, volume).map(|name| Self {
+            path: host.claims_dir.join(name),
+            kind: HostPathKind::Directory,
+            allowed: std::slice::from_ref(&host.claims_dir),
+        })
+    }
+}
+
 /// The host's part of each volume of that type, in the order of the volumes.
-pub fn steps(
-    spec: &PodSpec,
-    host: &HostFacts,
-    identity: &Identity,
-) -> Result<Vec<HostStep>, PlanError> {
+pub fn steps(facts: &Facts<'_>, host: &HostFacts) -> Result<Vec<HostStep>, PlanError> {
+    let spec = facts.spec;
     let mut steps = Vec::new();
     for (at, volume) in spec.volumes.iter().enumerate() {
-        let VolumeSource::HostPath { path, kind } = &volume.source else {
+        let Some(place) = Place::of(facts, host, volume) else {
             continue;
         };
-        if !is_allowed(path, &host.host_paths) {
+        if let VolumeSource::HostPath { path, .. } = &volume.source
+            && !is_allowed(path, &host.host_paths)
+        {
             return Err(PlanError::HostPath {
                 at,
                 path: path.clone(),
@@ -31,16 +59,16 @@ pub fn steps(
         steps.push(HostStep::Share(SharePlan {
             volume: volume.name.clone(),
             tag: tag(steps.len()),
-            path: path.into(),
-            kind: *kind,
-            is_file: is_file(*kind, path, host),
-            read_only: is_read_only(spec, &volume.name),
-            allowed: host.host_paths.clone(),
-            pod: identity.uid.clone(),
+            is_file: is_file(place.kind, &place.path, host),
+            path: place.path,
+            kind: place.kind,
+            read_only: is_read_only(spec, volume),
+            allowed: place.allowed.to_vec(),
+            pod: facts.identity.uid.clone(),
             log: host.pod_dir.join("share.log"),
         }));
     }
-    let claims = claims::count(spec);
+    let claims = claims::count(facts);
     if claims + steps.len() > MAX_VOLUME_DEVICES {
         return Err(PlanError::VolumeDevices {
             claims,
@@ -68,18 +96,15 @@ pub fn is_allowed(path: &str, prefixes: &[PathBuf]) -> bool {
         .any(|prefix| Path::new(path).starts_with(prefix))
 }
 
-/// What the guest mounts for the volume of that name.
-pub fn kind(spec: &PodSpec, host: &HostFacts, name: &str) -> VolumeKind {
-    let mut shares = spec
-        .volumes
-        .iter()
-        .filter_map(|volume| match &volume.source {
-            VolumeSource::HostPath { path, kind } => Some((volume.name.as_str(), path, *kind)),
-            _ => None,
-        });
-    let found = shares.by_ref().enumerate().find(|(_, one)| one.0 == name);
-    let (at, is_file) = found.map_or((0, false), |(at, (_, path, kind))| {
-        (at, is_file(kind, path, host))
+/// What the guest mounts for a volume that is served.
+pub fn kind(facts: &Facts<'_>, host: &HostFacts, volume: &Volume) -> VolumeKind {
+    let volumes = facts.spec.volumes.iter();
+    let places = volumes.filter_map(|one| Some((one, Place::of(facts, host, one)?)));
+    let found = places
+        .enumerate()
+        .find(|(_, (one, _))| one.name == volume.name);
+    let (at, is_file) = found.map_or((0, false), |(at, (_, place))| {
+        (at, is_file(place.kind, &place.path, host))
     });
     VolumeKind::Share {
         tag: tag(at),
@@ -91,21 +116,27 @@ fn tag(at: usize) -> String {
     format!("share{at}")
 }
 
-fn is_file(kind: HostPathKind, path: &str, host: &HostFacts) -> bool {
+fn is_file(kind: HostPathKind, path: &Path, host: &HostFacts) -> bool {
     match kind {
         HostPathKind::File | HostPathKind::FileOrCreate => true,
-        HostPathKind::Any => host.host_files.contains(Path::new(path)),
+        HostPathKind::Any => host.host_files.contains(path),
         HostPathKind::Directory | HostPathKind::DirectoryOrCreate => false,
     }
 }
 
 /// What nobody mounts to write is not served for writing either.
-fn is_read_only(spec: &PodSpec, volume: &str) -> bool {
+pub fn is_read_only(spec: &PodSpec, volume: &Volume) -> bool {
     // Those who will mount it are not known yet.
     if spec.sandbox.is_some() {
         return false;
     }
+    if let VolumeSource::Claim {
+        read_only: true, ..
+    } = volume.source
+    {
+        return true;
+    }
     let containers = spec.all_containers();
     let mut mounts = containers.flat_map(|container| &container.mounts);
-    mounts.all(|mount| mount.volume != volume || mount.read_only)
+    mounts.all(|mount| mount.volume != volume.name || mount.read_only)
 }

@@ -154,7 +154,7 @@ pub enum VolumeSource {
         /// Permission bits of files that have none of their own.
         mode: u32,
     },
-    /// A disk that outlives the pod.
+    /// A disk or directory that outlives the pod.
     Claim {
         /// The claim's name.
         name: String,

@@ -27,7 +27,7 @@ pub enum ObjectKind {
     ConfigMap,
     /// Values are shown in base64 only.
     Secret,
-    /// A disk that outlives pods.
+    /// A disk or directory that outlives pods.
     #[serde(rename = "persistentvolumeclaim")]
     Claim,
     /// Who may talk to whom.

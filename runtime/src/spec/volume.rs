@@ -52,7 +52,7 @@ pub fn convert(
         .collect()
 }
 
-/// A disk that outlives the pod.
+/// A disk or directory that outlives the pod.
 fn claim(path: &str, volume: &core::Volume, check: &mut Check<'_>) -> Option<VolumeSource> {
     let core::PersistentVolumeClaimVolumeSource {
         claim_name,
@@ -93,7 +93,7 @@ fn ephemeral(path: &str, volume: &core::Volume, check: &mut Check<'_>) -> Option
         only_labels(&format!("{path}.metadata"), metadata, check);
     }
     let outside = check.enter_below(&path);
-    let claim = claim::spec(spec, check);
+    let claim = claim::own_disk(spec, check);
     check.enter(&outside);
     Some(VolumeSource::Ephemeral { claim: claim? })
 }

@@ -173,7 +173,7 @@ pub async fn end_all(
 }
 
 /// Deletes the claims of a StatefulSet's pods that it shall not have any more:
-/// all of them when the set goes.
+/// all of them when the set goes. Errors where another pod has come to hold one.
 pub fn trim_claims(
     settings: &Settings,
     workload: &Workload,
@@ -204,7 +204,7 @@ pub fn trim_claims(
             })
         });
         if object.namespace == workload.namespace && is_surplus {
-            objects::delete(settings, &object.namespace, ObjectKind::Claim, &object.name)?;
+            engine::claims::delete(settings, &object.namespace, &object.name)?;
         }
     }
     Ok(())

@@ -99,7 +99,8 @@ fn refused_values(path: &str) -> &'static [&'static str] {
         _ if ends(".hostPath.type") => &["Socket", "CharDevice", "BlockDevice"],
         _ if ends(".emptyDir.medium") => &["HugePages", "HugePages-2Mi"],
         _ if ends(".restartPolicyRules[].action") => &["RestartAllContainers"],
-        "PersistentVolumeClaim.spec.accessModes[]" => &["ReadWriteMany", "ReadOnlyMany"],
+        _ if ends("Template.spec.accessModes[]") => &["ReadWriteMany", "ReadOnlyMany"],
+        _ if ends("Template.spec.storageClassName") => &["beluga-directory"],
         _ => &[],
     }
 }

@@ -270,7 +270,7 @@ fn a_part_of_the_host_that_nobody_allowed_is_refused() {
     assert!(planned(&text(&["/srv"; 10])).is_ok());
     assert_eq!(
         planned(&text(&["/srv"; 11])).unwrap_err().to_string(),
-        "the pod has 0 disks of claims and 11 hostPath volumes; a machine has room for 10 together"
+        "the pod has 0 disks of claims and 11 shared directories; a machine has room for 10 together"
     );
 }
 

@@ -49,15 +49,30 @@ impl Guest {
             output: Output::new(),
             user: (0, 0),
         };
+        guest.begin();
+        guest
+    }
+
+    /// Another driver, of the same directory.
+    fn beside(&self) -> Self {
+        let server = Server::new(open(&self.path("")), View::default(), 1000).unwrap();
+        let mut other = Self {
+            server,
+            ..Self::new()
+        };
+        other.begin();
+        other
+    }
+
+    fn begin(&mut self) {
         let begin = fuse_init_in {
             major: 7,
             minor: 40,
             flags: u32::MAX,
             ..fuse_init_in::default()
         };
-        let (errno, _) = guest.ask(op::FUSE_INIT, 0, begin.as_bytes());
+        let (errno, _) = self.ask(op::FUSE_INIT, 0, begin.as_bytes());
         assert_eq!(errno, 0);
-        guest
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -218,6 +233,26 @@ fn a_file_is_made_written_and_read_back() {
 }
 
 #[test]
+fn what_two_drivers_append_is_there_of_both() {
+    let mut one = Guest::new();
+    let mut other = one.beside();
+    let [first, second] = [&mut one, &mut other].map(|guest| {
+        let note = guest.lookup(ROOT, "note").nodeid;
+        guest.open(note, OFlags::WRONLY | OFlags::APPEND)
+    });
+    // Each knows of the end of the file what it has seen of it, which is 5.
+    let written = |guest: &mut Guest, handle, data: &[u8]| {
+        let (errno, _) = guest.ask(op::FUSE_WRITE, 0, &write_in(handle, 5, data));
+        assert_eq!(errno, 0);
+    };
+    written(&mut one, first, b" one");
+    written(&mut other, second, b" two");
+    written(&mut one, first, b" three");
+    assert_eq!(fs::read(one.path("note")).unwrap(), b"hello one two three");
+    assert_eq!(other.lookup(ROOT, "note").attr.size, 19);
+}
+
+#[test]
 fn a_directory_is_listed_whole_in_answers_of_any_size() {
     let mut guest = Guest::new();
     let mut expected: Vec<String> = (0..300)
@@ -293,6 +328,15 @@ fn attributes_are_changed() {
         .permissions()
         .mode();
     assert_eq!(mode, 0o100_751);
+    // The root is changed like any other: a claim's is given to its pod's group.
+    let asked = abi::fuse_setattr_in {
+        valid: abi::FATTR_MODE | abi::FATTR_GID,
+        gid: rustix::process::getegid().as_raw(),
+        mode: 0o2777,
+        ..abi::fuse_setattr_in::default()
+    };
+    let now: abi::fuse_attr_out = guest.get(op::FUSE_SETATTR, ROOT, asked.as_bytes());
+    assert_eq!(now.attr.mode, 0o042_777);
 }
 
 #[test]

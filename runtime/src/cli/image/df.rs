@@ -113,12 +113,14 @@ fn claims(settings: &Settings) -> Result<Row, CliError> {
     for claim in objects::list(settings, ObjectKind::Claim)? {
         let (namespace, name) = (&claim.object.namespace, &claim.object.name);
         let directory = objects::directory(settings, namespace, ObjectKind::Claim);
-        let size = allocated(&directory.join(format!("{name}.img")));
+        let file = claim.object.claim.as_ref().map(|one| one.file_name(name));
+        let size = file.map_or(0, |file| allocated(&directory.join(file)));
         row.count += 1;
         row.size += size;
-        match engine::claims::holder(settings, namespace, name)? {
-            Some(_) => row.active += 1,
-            None => row.reclaimable += size,
+        if engine::claims::holders(settings, namespace, name)?.is_empty() {
+            row.reclaimable += size;
+        } else {
+            row.active += 1;
         }
     }
     Ok(row)

@@ -103,22 +103,29 @@ fn value(kept: &Kept) -> Value {
         }
         ObjectKind::Claim => {
             if let Some(claim) = &object.claim {
-                let size = crate::spec::Bytes(claim.bytes).to_string();
-                let modes = &claim.access_modes;
-                out["spec"] = json!({
-                    "accessModes": modes,
-                    "resources": {"requests": {"storage": size}},
-                    "volumeMode": claim.volume_mode(),
-                });
-                out["status"] = json!({
-                    "phase": "Bound",
-                    "accessModes": modes,
-                    "capacity": {"storage": size},
-                });
+                claim_value(claim, &mut out);
             }
         }
     }
     out
+}
+
+/// What a claim asks for and has. A directory that asks for a size is told to have it,
+/// as provisioners of such directories do.
+fn claim_value(claim: &ClaimSpec, out: &mut Value) {
+    let size = Bytes(claim.bytes).to_string();
+    let modes = &claim.access_modes;
+    out["spec"] = json!({
+        "accessModes": modes,
+        "resources": {"requests": {"storage": size}},
+        "storageClassName": claim.class(),
+        "volumeMode": claim.volume_mode(),
+    });
+    out["status"] = json!({
+        "phase": "Bound",
+        "accessModes": modes,
+        "capacity": {"storage": size},
+    });
 }
 
 fn table(found: &[Kept], kind: ObjectKind, scope: &Scope) -> Table {
@@ -126,7 +133,14 @@ fn table(found: &[Kept], kind: ObjectKind, scope: &Scope) -> Table {
         ObjectKind::ConfigMap => vec!["NAME", "DATA", "AGE"],
         ObjectKind::Secret => vec!["NAME", "TYPE", "DATA", "AGE"],
         ObjectKind::Policy => vec!["NAME", "POD-SELECTOR", "AGE"],
-        ObjectKind::Claim => vec!["NAME", "STATUS", "CAPACITY", "ACCESS MODES", "AGE"],
+        ObjectKind::Claim => vec![
+            "NAME",
+            "STATUS",
+            "CAPACITY",
+            "ACCESS MODES",
+            "STORAGECLASS",
+            "AGE",
+        ],
     };
     if scope.all_namespaces {
         heads.insert(0, "NAMESPACE");
@@ -140,6 +154,7 @@ fn table(found: &[Kept], kind: ObjectKind, scope: &Scope) -> Table {
                 row.push("Bound".to_owned());
                 row.push(crate::spec::Bytes(claim.bytes).to_string());
                 row.push(access_modes(claim));
+                row.push(claim.class().to_owned());
             }
             (ObjectKind::Policy, _) => {
                 let policy = object.policy.as_ref();
@@ -162,6 +177,8 @@ fn table(found: &[Kept], kind: ObjectKind, scope: &Scope) -> Table {
 fn access_modes(claim: &ClaimSpec) -> String {
     let short = claim.access_modes.iter().map(|mode| match mode.as_str() {
         "ReadWriteOnce" => "RWO",
+        "ReadWriteMany" => "RWX",
+        "ReadOnlyMany" => "ROX",
         _ => "RWOP",
     });
     short.collect::<Vec<_>>().join(",")
@@ -248,7 +265,11 @@ fn claim_page(settings: &Settings, kept: &Kept, claim: &ClaimSpec) -> Result<Pag
     page.field(0, "Capacity", Bytes(claim.bytes).to_string());
     page.field(0, "Access Modes", access_modes(claim));
     page.field(0, "VolumeMode", claim.volume_mode());
-    let holder = engine::claims::holder(settings, namespace, name)?;
-    page.field(0, "Used By", holder.as_deref().unwrap_or("<none>"));
+    page.field(0, "StorageClass", claim.class());
+    let directory = objects::directory(settings, namespace, ObjectKind::Claim);
+    let path = directory.join(claim.file_name(name));
+    page.field(0, "Path", path.display().to_string());
+    let holders = engine::claims::holders(settings, namespace, name)?;
+    page.list(0, "Used By", &holders);
     Ok(page)
 }
