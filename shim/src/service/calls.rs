@@ -28,6 +28,19 @@ fn empty() -> api::Empty {
     api::Empty::default()
 }
 
+/// Errors for options of a runtime: there is no file of the shim's that they could
+/// name, and nothing of runc's that they could set. An empty message says nothing.
+fn refuse_options(request: &api::CreateTaskRequest) -> Result<()> {
+    let options = request.options.as_ref();
+    match options.filter(|options| !options.value.is_empty()) {
+        Some(options) => {
+            let field = format!("the runtime's options ({})", options.type_url);
+            Err(refused(&field, "the shim has none"))?
+        }
+        None => Ok(()),
+    }
+}
+
 fn refused(field: &str, why: &'static str) -> ShimError {
     let field = field.to_owned();
     ShimError::Refused { field, why }
@@ -40,6 +53,7 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::CreateTaskRequest,
     ) -> Result<api::CreateTaskResponse> {
+        refuse_options(&request)?;
         let pid = self.shim.create(request).await?;
         Ok(api::CreateTaskResponse {
             pid,
