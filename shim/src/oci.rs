@@ -2,6 +2,8 @@
 //! by its name, or the guest has its own of it.
 
 mod mount;
+#[cfg(test)]
+mod tests;
 
 use crate::error::ShimError;
 use beluga_proto::container::{CoveredPaths, Rlimit};

@@ -97,3 +97,28 @@ fn metrics(cpu_nanos: u64, memory: MemoryStat, pids: u64) -> Metrics {
         ..Metrics::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_left_of_a_limit_can_be_told_from_it() {
+        let used = json!({
+            "id": "0".repeat(32), "cpu_nanos": 5_000, "memory_bytes": 900, "working_set_bytes": 700,
+            "pids": 3, "writable_bytes": 0, "read_bytes": 0, "write_bytes": 0, "processes": [],
+            "files": {"memory.stat": "anon 400\nfile 300\npgfault 9\n"},
+        });
+        let used: ContainerStats = serde_json::from_value(used).unwrap();
+        let memory = of_container(&used, Some(1000)).memory.unwrap();
+        assert_eq!((memory.usage, memory.inactive_file), (900, 200));
+        assert_eq!(
+            (memory.usage_limit, memory.anon, memory.file),
+            (1000, 400, 300)
+        );
+        assert_eq!((memory.pgfault, memory.pgmajfault), (9, 0));
+        let memory = of_container(&used, None).memory.unwrap();
+        assert_eq!(memory.usage_limit, u64::MAX);
+    }
+}

@@ -193,3 +193,29 @@ impl Task for Service {
         Ok(empty())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use containerd_shim_protos::protobuf::well_known_types::any::Any;
+
+    #[test]
+    fn options_are_refused_by_their_name_unless_they_say_nothing() {
+        let with = |value: &[u8]| api::CreateTaskRequest {
+            options: MessageField::some(Any {
+                type_url: "runtimeoptions.v1.Options".to_owned(),
+                value: value.to_vec(),
+                ..Any::default()
+            }),
+            ..api::CreateTaskRequest::default()
+        };
+        refuse_options(&api::CreateTaskRequest::default()).unwrap();
+        refuse_options(&with(b"")).unwrap();
+        let error = refuse_options(&with(b"\x12\x02/x")).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("(runtimeoptions.v1.Options) is not supported"),
+            "{error}"
+        );
+    }
+}

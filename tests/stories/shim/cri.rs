@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Instant;
 
 /// A server with a last message, which ends when it is told to.
-const SERVES: &str = "trap 'echo bye >/dev/termination-log; exit 7' TERM
+const SERVES: &str = "trap 'echo ended; echo bye >/dev/termination-log; exit 7' TERM
 mkdir /www; echo served >/www/index.html; httpd -p 80 -h /www; echo ready; echo mind >&2
 while :; do sleep 1 & wait $!; done";
 
@@ -260,10 +260,9 @@ fn it_ends_as_it_is_told(cri: &Client, served: &str, volume: &Path) {
     let status = cri.ended(served);
     assert_eq!(status.exit_code, 7);
     let log = fs::read_to_string(&status.log_path).expect("its log");
-    assert!(
-        log.contains(" stdout F ready\n") && log.contains(" stderr F mind\n"),
-        "{log}"
-    );
+    for line in ["stdout F ready", "stderr F mind", "stdout F ended"] {
+        assert!(log.contains(&format!(" {line}\n")), "{log}");
+    }
     let read = |name: &str| fs::read_to_string(volume.join(name)).expect("a file");
     assert_eq!(
         (read("last"), read("shm/x")),
