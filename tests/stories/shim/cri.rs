@@ -187,7 +187,8 @@ fn commands_answer_in_it(cri: &Client, id: &str) {
         (answer.stdout, answer.stderr),
         (b"out\n".to_vec(), b"err\n".to_vec())
     );
-    cri.exec(id, "sleep 4321", 1).expect_err("it is late");
+    cri.exec(id, "sleep 4321 & sleep 4321", 1)
+        .expect_err("it is late");
     eventually("no process is left", || {
         (!cri.sh(id, "ps").contains("sleep 4321")).then_some(())
     });
