@@ -6,8 +6,8 @@ use beluga_tests::cri::{
     Client, ContainerConfig, ContainerState, ContainerStats, ContainerStatsFilter,
     ContainerStatsRequest, DnsConfig, HugepageLimit, LinuxContainerConfig, LinuxContainerResources,
     LinuxContainerSecurityContext, ListContainerStatsRequest, ListContainersRequest, Mount,
-    NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxState, SecurityProfile, busybox,
-    security_profile::ProfileType,
+    NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxState, SecurityProfile,
+    UpdateContainerResourcesRequest, busybox, security_profile::ProfileType,
 };
 use beluga_tests::{eventually, say};
 use std::fs;
@@ -90,7 +90,8 @@ fn a_pod_of_the_cri_plugin_is_a_machine_and_leaves_nothing() {
     it_is_as_it_was_asked_for(&cri, &sandbox, &served);
     neighbours_share_localhost_and_not_their_processes(&cri, &sandbox);
     commands_answer_in_it(&cri, &served);
-    what_it_uses_is_told(&cri, &served);
+    what_it_uses_is_told(&cri, &served, 64);
+    its_limits_change(&cri, &served);
     the_end_for_memory_has_its_reason(&cri, &sandbox);
     a_new_containerd_finds_it(&containerd, &cri, (&sandbox, &served));
     it_ends_as_it_is_told(&cri, &served, &volume);
@@ -194,7 +195,7 @@ fn commands_answer_in_it(cri: &Client, id: &str) {
     });
 }
 
-fn what_it_uses_is_told(cri: &Client, id: &str) {
+fn what_it_uses_is_told(cri: &Client, id: &str, limit_mib: u64) {
     let request = ContainerStatsRequest {
         container_id: id.to_owned(),
     };
@@ -212,9 +213,22 @@ fn what_it_uses_is_told(cri: &Client, id: &str) {
     for stats in listed.iter().chain([&one]) {
         let [cpu, used, available, anon] = figures(stats);
         assert!(cpu > 0 && anon > 0 && used > anon, "{stats:?}");
-        assert_eq!(used + available, 64 << 20, "{stats:?}");
+        assert_eq!(used + available, limit_mib << 20, "{stats:?}");
     }
     assert_eq!(listed.len(), 1);
+}
+
+fn its_limits_change(cri: &Client, id: &str) {
+    let request = UpdateContainerResourcesRequest {
+        container_id: id.to_owned(),
+        linux: Some(limits(80)),
+        ..UpdateContainerResourcesRequest::default()
+    };
+    cri.call(async { cri.runtime().update_container_resources(request).await })
+        .expect("updated");
+    let most = cri.sh(id, "cat /sys/fs/cgroup/memory.max");
+    assert_eq!(most, (80 << 20).to_string());
+    what_it_uses_is_told(cri, id, 80);
 }
 
 /// CPU time, the working set, what is left of the limit, memory without files.
