@@ -261,12 +261,11 @@ fn a_new_containerd_finds_it(
     (sandbox, served): (&str, &str),
 ) {
     containerd.restart();
-    eventually("it has found its pods", || {
-        let status = cri.container_status(served)?;
-        (status.state() == ContainerState::ContainerRunning).then_some(())
-    });
+    eventually("its plugin serves", || cri.is_ready().then_some(()));
     let status = cri.sandbox_status(sandbox);
     assert_eq!(status.state(), PodSandboxState::SandboxReady);
+    let status = cri.container_status(served).expect("it is there");
+    assert_eq!(status.state(), ContainerState::ContainerRunning);
     assert_eq!(cri.sh(served, "echo still here"), "still here");
 }
 
