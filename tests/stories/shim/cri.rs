@@ -9,10 +9,9 @@ use beluga_tests::cri::{
     NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxState, SecurityProfile,
     UpdateContainerResourcesRequest, busybox, security_profile::ProfileType,
 };
-use beluga_tests::{eventually, say};
+use beluga_tests::eventually;
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
 
 /// A server with a last message, which ends when it is told to.
 const SERVES: &str = "trap 'echo ended; echo bye >/dev/termination-log; exit 7' TERM
@@ -82,9 +81,7 @@ fn container(name: &str, line: &str, mib: i64) -> ContainerConfig {
 fn a_pod_of_the_cri_plugin_is_a_machine_and_leaves_nothing() {
     let (containerd, cri) = Containerd::with_cri();
     what_is_the_hosts_is_refused(&cri);
-    let begun = Instant::now();
     let sandbox = cri.run(pod(&cri)).expect("it runs");
-    say(&format!("shim: a sandbox in {:?}", begun.elapsed()));
     let volume = containerd.place().join("volume");
     let served = serve(&cri, &sandbox, &volume);
     it_is_as_it_was_asked_for(&cri, &sandbox, &served);
@@ -95,12 +92,7 @@ fn a_pod_of_the_cri_plugin_is_a_machine_and_leaves_nothing() {
     the_end_for_memory_has_its_reason(&cri, &sandbox);
     a_new_containerd_finds_it(&containerd, &cri, (&sandbox, &served));
     it_ends_as_it_is_told(&cri, &served, &volume);
-    cri.stop_sandbox(&sandbox);
-    assert_eq!(
-        cri.sandbox_status(&sandbox).state(),
-        PodSandboxState::SandboxNotready
-    );
-    cri.remove_sandbox(&sandbox);
+    the_sandbox_ends(&cri, &sandbox);
     nothing_is_left(&containerd, &cri);
 }
 
@@ -284,6 +276,13 @@ fn it_ends_as_it_is_told(cri: &Client, served: &str, volume: &Path) {
     );
     cri.remove(served);
     assert_eq!(cri.container_status(served), None);
+}
+
+fn the_sandbox_ends(cri: &Client, sandbox: &str) {
+    cri.stop_sandbox(sandbox);
+    let status = cri.sandbox_status(sandbox);
+    assert_eq!(status.state(), PodSandboxState::SandboxNotready);
+    cri.remove_sandbox(sandbox);
 }
 
 fn nothing_is_left(containerd: &Containerd, cri: &Client) {
