@@ -52,8 +52,9 @@ fn pod(cri: &Client) -> PodSandboxConfig {
     config
 }
 
-/// A container as a kubelet writes it.
-fn container(name: &str, line: &str, mib: i64) -> ContainerConfig {
+/// A container as a kubelet writes it, which makes the directory of its log as well.
+fn container(cri: &Client, name: &str, line: &str, mib: i64) -> ContainerConfig {
+    fs::create_dir_all(cri.logs("web").join(name)).expect("a directory");
     let paths = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect();
     let security = LinuxContainerSecurityContext {
         namespace_options: Some(NamespaceOption {
@@ -119,7 +120,7 @@ fn serve(cri: &Client, sandbox: &str, volume: &Path) -> String {
         readonly,
         ..Mount::default()
     };
-    let mut config = container("served", SERVES, 64);
+    let mut config = container(cri, "served", SERVES, 64);
     config.mounts = vec![
         mount("", "/var/run/secrets", true),
         mount("last", "/dev/termination-log", false),
@@ -151,11 +152,11 @@ fn it_is_as_it_was_asked_for(cri: &Client, sandbox: &str, served: &str) {
 }
 
 fn neighbours_share_localhost_and_not_their_processes(cri: &Client, sandbox: &str) {
-    let client = cri.container(sandbox, container("client", "sleep 1000", 32));
+    let client = cri.container(sandbox, container(cri, "client", "sleep 1000", 32));
     let got = "wget -qO- http://127.0.0.1/; hostname; ls /dev/shm";
     assert_eq!(cri.sh(&client, got), "served\nweb-0");
     assert!(!cri.sh(&client, "ps").contains("httpd"));
-    let mut config = container("nosy", "true", 32);
+    let mut config = container(cri, "nosy", "true", 32);
     let security = config
         .linux
         .as_mut()
@@ -237,7 +238,7 @@ fn figures(stats: &ContainerStats) -> [u64; 4] {
 }
 
 fn the_end_for_memory_has_its_reason(cri: &Client, sandbox: &str) {
-    let greedy = container("greedy", "dd if=/dev/zero of=/dev/null bs=20M", 15);
+    let greedy = container(cri, "greedy", "dd if=/dev/zero of=/dev/null bs=20M", 15);
     let greedy = cri.container(sandbox, greedy);
     assert_eq!(cri.ended(&greedy).exit_code, 137);
     eventually("it is told why", || {
