@@ -18,6 +18,9 @@ use tokio::sync::{Notify, mpsc};
 /// may hold them.
 const STREAM_PATIENCE: Duration = Duration::from_secs(5);
 
+/// SIGKILL.
+const KILL: i32 = 9;
+
 /// A terminal's size until somebody says another.
 const TERMINAL: TerminalSize = TerminalSize { rows: 24, cols: 80 };
 
@@ -138,6 +141,9 @@ async fn tend(
             exit = control.wait() => break exit,
             one = asked.recv() => match one {
                 Some(Asked::CloseInput) => closed.notify_one(),
+                // A probe that is late is killed so; what it has started would stay
+                // for as long as the container, one after the other.
+                Some(Asked::Signal(KILL)) => drop(control.kill().await),
                 Some(one) => ask(&control, one).await,
                 None => break control.wait().await,
             },

@@ -2,6 +2,8 @@
 //! by its name, or the guest has its own of it.
 
 mod mount;
+#[cfg(test)]
+mod tests;
 
 use crate::error::ShimError;
 use beluga_proto::container::{CoveredPaths, Rlimit};
@@ -14,7 +16,7 @@ use beluga_runtime::spec::{
     Sandbox, SeccompChoice, label,
 };
 use mount::{has_option, mount};
-use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, LinuxResources, Process, Spec};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
@@ -100,17 +102,13 @@ pub fn container_name(task: &str) -> String {
 /// The pod of a sandbox, or of one container alone.
 pub fn pod(settings: &Settings, spec: &Spec, note: &Note) -> Result<PodSpec, ShimError> {
     let linux = spec.linux().clone().unwrap_or_default();
-    refuse_pod(&linux)?;
-    let namespaces = linux.namespaces().clone().unwrap_or_default();
-    let network = namespaces
-        .iter()
-        .find(|one| one.typ() == LinuxNamespaceType::Network);
-    let network = network.ok_or_else(|| refused("hostNetwork", MACHINE))?;
+    refuse_pod(spec, &linux)?;
+    let network = namespaces(spec).find(|one| one.typ() == LinuxNamespaceType::Network);
     let made = Sandbox {
         note: serde_json::to_string(note).unwrap_or_default(),
         ports: Vec::new(),
         mounts: sandbox::mounts_directory(settings),
-        netns: network.path().clone(),
+        netns: network.and_then(|one| one.path().clone()),
         cgroup_parent: None,
     };
     let name = annotation(spec, SANDBOX_NAME).unwrap_or(&note.task);
@@ -119,6 +117,7 @@ pub fn pod(settings: &Settings, spec: &Spec, note: &Note) -> Result<PodSpec, Shi
     // Its cards are those of the namespace, where there are any.
     pod.annotations
         .insert(NETWORK.to_owned(), "none".to_owned());
+    pod.guest_processes = sees_guest(spec);
     pod.hostname = spec.hostname().clone().filter(|name| !name.is_empty());
     if let Some(name) = &pod.hostname {
         label(name).map_err(|why| ShimError::Invalid {
@@ -155,11 +154,12 @@ fn refused(field: impl Into<String>, why: &'static str) -> ShimError {
     ShimError::Refused { field, why }
 }
 
-fn refuse_pod(linux: &Linux) -> Result<(), ShimError> {
-    let namespaces = linux.namespaces().clone().unwrap_or_default();
-    let has = |kind| namespaces.iter().any(|one| one.typ() == kind);
+fn refuse_pod(spec: &Spec, linux: &Linux) -> Result<(), ShimError> {
+    let has = |kind| namespaces(spec).any(|one| one.typ() == kind);
     let mapped = |all: &Option<Vec<_>>| all.as_ref().is_some_and(|all| !all.is_empty());
+    // A pod of the host's network has its UTS namespace as well.
     let refused_ones = [
+        (!has(LinuxNamespaceType::Network), "hostNetwork"),
         (!has(LinuxNamespaceType::Ipc), "hostIPC"),
         (!has(LinuxNamespaceType::Uts), "the host's UTS namespace"),
         (mapped(linux.uid_mappings()), "linux.uidMappings"),
@@ -169,6 +169,33 @@ fn refuse_pod(linux: &Linux) -> Result<(), ShimError> {
     ];
     match refused_ones.into_iter().find(|(is_asked, _)| *is_asked) {
         Some((_, field)) => Err(refused(field, MACHINE)),
+        None => Ok(()),
+    }
+}
+
+/// Whether it has no namespace of processes: the host of a container is its pod's
+/// machine.
+pub fn sees_guest(spec: &Spec) -> bool {
+    pids(spec).is_none()
+}
+
+fn namespaces(spec: &Spec) -> impl Iterator<Item = &LinuxNamespace> {
+    let linux = spec.linux().iter();
+    linux.flat_map(|linux| linux.namespaces().iter().flatten())
+}
+
+fn pids(spec: &Spec) -> Option<&LinuxNamespace> {
+    namespaces(spec).find(|one| one.typ() == LinuxNamespaceType::Pid)
+}
+
+/// Errors for a container that is to see another one's processes: whose they are is
+/// said by a process of the host, and all of a pod are one there.
+pub fn refuse_shared_processes(spec: &Spec) -> Result<(), ShimError> {
+    match pids(spec).and_then(|one| one.path().as_ref()) {
+        Some(_) => Err(refused(
+            "shareProcessNamespace, or a container's target",
+            "which processes a container is to see is not told in words of the pod's machine",
+        )),
         None => Ok(()),
     }
 }
@@ -237,7 +264,7 @@ pub fn container(
         fifos: Some(fifos),
         groups: user.additional_gids().clone().unwrap_or_default(),
         rlimits: rlimits.collect(),
-        pids_max: pids(&resources),
+        pids_max: most_processes(&resources),
         ..Guest::default()
     };
     let words = |words: &[String]| words.iter().map(|word| literally(word)).collect();
@@ -253,7 +280,10 @@ pub fn container(
         ..Container::of_sandbox(container_name(task), image, guest)
     };
     let mounts = spec.mounts().as_deref().unwrap_or_default();
-    let mounts = mounts.iter().filter_map(|one| mount(one).transpose());
+    let sandbox = annotation(spec, SANDBOX);
+    let mounts = mounts
+        .iter()
+        .filter_map(|one| mount(one, sandbox).transpose());
     Ok(NewContainer {
         container,
         image: ImageFacts::default(),
@@ -261,7 +291,7 @@ pub fn container(
     })
 }
 
-fn pids(resources: &LinuxResources) -> Option<u64> {
+fn most_processes(resources: &LinuxResources) -> Option<u64> {
     let limit = resources.pids().as_ref().map(|pids| pids.limit())?;
     positive(limit)
 }

@@ -44,11 +44,19 @@ pub struct Shim {
     pub events: Events,
     options: Options,
     table: Mutex<Table>,
-    pod: Mutex<Option<PodUid>>,
+    pod: Mutex<Option<Made>>,
     last: Mutex<Option<PodStatus>>,
     /// Changes of the pod are made one at a time.
     turn: tokio::sync::Mutex<()>,
     finished: Notify,
+}
+
+/// The pod that was made.
+#[derive(Debug, Clone)]
+struct Made {
+    uid: PodUid,
+    /// Its containers see all processes of its machine.
+    guest_processes: bool,
 }
 
 fn locked<T, R>(mutex: &Mutex<T>, with: impl FnOnce(&mut T) -> R) -> R {
@@ -80,12 +88,16 @@ impl Shim {
         locked(&self.last, with)
     }
 
-    /// The pod.
-    pub fn uid(&self) -> Result<PodUid, ShimError> {
+    fn made(&self) -> Result<Made, ShimError> {
         locked(&self.pod, |pod| pod.clone()).ok_or_else(|| ShimError::Absent {
             what: "sandbox",
             name: self.options.id.clone(),
         })
+    }
+
+    /// The pod.
+    pub fn uid(&self) -> Result<PodUid, ShimError> {
+        Ok(self.made()?.uid)
     }
 
     /// The process of the host that is the pod's machine; 0 where there is none.
@@ -149,12 +161,16 @@ impl Shim {
         let mut own = Process::new(stdio);
         own.pid = self.machine();
         let pid = own.pid;
-        let execs = std::collections::BTreeMap::new();
+        let limits = spec
+            .linux()
+            .as_ref()
+            .and_then(|one| one.resources().clone());
         let task = Known {
             kind,
             bundle,
             own,
-            execs,
+            execs: std::collections::BTreeMap::new(),
+            memory_limit: limits.and_then(|given| oci::limits(&given).memory_limit),
         };
         self.table(|table| table.tasks.insert(id.clone(), task));
         self.events.say("/tasks/create", &created(request, pid));
@@ -172,6 +188,13 @@ impl Shim {
         let wanted = match kind {
             Kind::Sandbox => None,
             Kind::Member { .. } | Kind::Alone => {
+                let sees_guest = match kind {
+                    Kind::Member { .. } => self.made()?.guest_processes,
+                    Kind::Sandbox | Kind::Alone => oci::sees_guest(spec),
+                };
+                if !sees_guest {
+                    oci::refuse_shared_processes(spec)?;
+                }
                 let streams = (stdio.terminal, !stdio.stdin.is_empty(), stdio::fifos(stdio));
                 Some(oci::container(spec, id, &root::path(bundle), streams)?)
             }
@@ -196,8 +219,13 @@ impl Shim {
             task: id.to_owned(),
         };
         let wanted = oci::pod(&self.settings, spec, &note)?;
+        let guest_processes = wanted.guest_processes;
         let pod = sandbox::run(&self.settings, wanted).await?;
-        locked(&self.pod, |known| *known = Some(pod.uid.clone()));
+        let made = Made {
+            uid: pod.uid.clone(),
+            guest_processes,
+        };
+        locked(&self.pod, |known| *known = Some(made));
         tokio::spawn(follow::follow(Arc::clone(self), pod.uid));
         Ok(())
     }
@@ -400,7 +428,12 @@ impl Shim {
         let given: LinuxResources = parse(&given.value)?;
         let name = oci::container_name(&request.id);
         let (uid, limits) = (self.uid()?, oci::limits(&given));
-        Ok(sandbox::resize(&self.settings, &uid, &name, limits).await?)
+        let memory_limit = limits.memory_limit;
+        sandbox::resize(&self.settings, &uid, &name, limits).await?;
+        self.table(|table| {
+            table.task(&request.id)?.memory_limit = memory_limit;
+            Ok(())
+        })
     }
 }
 

@@ -131,6 +131,8 @@ pub struct Task {
     pub own: Process,
     /// Those beside it.
     pub execs: BTreeMap<String, Process>,
+    /// Bytes of memory that it may use, where that is limited.
+    pub memory_limit: Option<u64>,
 }
 
 /// All of a pod.

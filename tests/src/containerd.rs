@@ -1,7 +1,10 @@
 //! A containerd of a story's own, which runs pods through the built shim.
 
+use crate::cri::{Client, ImageSpec, ImageStatusRequest};
 use crate::{Beluga, Ran, SOON, eventually, image, run, run_with_input};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use tempfile::TempDir;
 
 /// The name under which containerd finds the shim.
@@ -10,12 +13,41 @@ const RUNTIME: &str = "io.containerd.beluga.v2";
 /// What busybox is called once its archive is imported.
 pub const BUSYBOX: &str = "docker.io/library/busybox:latest";
 
+/// The CRI plugin's namespace.
+const KUBERNETES: &str = "k8s.io";
+
+/// Its set-up, as docs/containerd.md has it, and a network of its own. `@` is where
+/// containerd lies. Without runc's entry, the default handler's, the plugin does not
+/// start: who names handlers names all of them.
+const CRI: &str = r#"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "docker.io/library/busybox:latest"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "@/net.d"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.beluga]
+    runtime_type = "io.containerd.beluga.v2"
+    privileged_without_host_devices = true
+"#;
+
+/// A line to the host for each pod, with nothing that stays.
+const NETWORK: &str = r#"{
+  "cniVersion": "0.4.0", "name": "pods",
+  "plugins": [
+    {"type": "ptp", "mtu": 1450,
+     "ipam": {"type": "host-local", "dataDir": "@/leases", "subnet": "10.79.0.0/24",
+              "routes": [{"dst": "0.0.0.0/0"}]}}
+  ]
+}"#;
+
 /// Debian's containerd with a root, a state and a configuration of its own, and
 /// busybox in it; ended when it is dropped.
 #[derive(Debug)]
 pub struct Containerd {
     place: TempDir,
-    child: Child,
+    child: Mutex<Child>,
     /// Where its pods are on record.
     pub beluga: Beluga,
 }
@@ -32,30 +64,68 @@ impl Containerd {
             "version = 2\nroot = \"{at}/root\"\nstate = \"{at}/state\"\n{more}\n\
              [grpc]\n  address = \"{at}/c.sock\"\n[ttrpc]\n  address = \"{at}/c.sock.ttrpc\"\n"
         );
+        let config = config.replace('@', &at.to_string());
         std::fs::write(place.path().join("config.toml"), config).expect("a file");
         let beluga = Beluga::fresh();
-        let log = std::fs::File::create(place.path().join("log")).expect("a file");
-        let child = Command::new("containerd")
-            .arg("-c")
-            .arg(place.path().join("config.toml"))
-            .env("BELUGA_ROOT", beluga.root())
-            .env("BELUGA_STATE", beluga.state())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("containerd is installed");
+        let child = Mutex::new(spawn(place.path(), &beluga));
         let containerd = Self {
             place,
             child,
             beluga,
         };
-        eventually("containerd answers", || {
-            (containerd.ctr(&["version"]).code == 0).then_some(())
-        });
+        containerd.answers();
         let imported = containerd.ctr(&["image", "import", &image("busybox")]);
         imported.ok().says(BUSYBOX);
         containerd
+    }
+
+    /// One with the CRI plugin, and a client that speaks to it like a kubelet.
+    #[must_use]
+    pub fn with_cri() -> (Self, Client) {
+        let containerd = Self::start(CRI);
+        let place = containerd.place.path();
+        let network = NETWORK.replace('@', &place.display().to_string());
+        std::fs::create_dir_all(place.join("net.d")).expect("a directory");
+        std::fs::write(place.join("net.d/10-pods.conflist"), network).expect("a file");
+        let client = Client::new(&place.join("c.sock"), "beluga", place.join("logs"));
+        let import = ["-n", KUBERNETES, "image", "import", &image("busybox")];
+        containerd.ctr(&import).ok().says(BUSYBOX);
+        eventually("the plugin knows the image and the network", || {
+            let spec = ImageSpec {
+                image: BUSYBOX.to_owned(),
+                ..ImageSpec::default()
+            };
+            let request = ImageStatusRequest {
+                image: Some(spec),
+                verbose: false,
+            };
+            let asked = async { client.images().image_status(request).await };
+            let is_here = client.call(asked).ok()?.image.is_some();
+            (is_here && client.is_ready()).then_some(())
+        });
+        (containerd, client)
+    }
+
+    /// Where it lies: its sockets, its state, its configuration.
+    #[must_use]
+    pub fn place(&self) -> &Path {
+        self.place.path()
+    }
+
+    /// Kills it and starts it again, over what it has noted.
+    pub fn restart(&self) {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        child.kill().expect("it is ours");
+        child.wait().expect("it has ended");
+        *child = spawn(self.place.path(), &self.beluga);
+        drop(child);
+        self.answers();
+    }
+
+    fn answers(&self) {
+        eventually("containerd answers", || {
+            (self.ctr(&["version"]).code == 0).then_some(())
+        });
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -131,7 +201,24 @@ impl Drop for Containerd {
         for pid in self.shims() {
             let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let child = self.child.get_mut();
+        let child = child.unwrap_or_else(PoisonError::into_inner);
+        let _ = child.kill();
+        let _ = child.wait();
     }
+}
+
+fn spawn(place: &Path, beluga: &Beluga) -> Child {
+    let log = std::fs::File::options();
+    let log = { log }.create(true).append(true).open(place.join("log"));
+    Command::new("containerd")
+        .arg("-c")
+        .arg(place.join("config.toml"))
+        .env("BELUGA_ROOT", beluga.root())
+        .env("BELUGA_STATE", beluga.state())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log.expect("a file"))
+        .spawn()
+        .expect("containerd is installed")
 }

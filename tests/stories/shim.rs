@@ -1,6 +1,8 @@
 //! containerd runs containers in microVMs: Debian's containerd, its `ctr`, and the
 //! built shim.
 
+mod cri;
+
 use beluga_tests::containerd::Containerd;
 use beluga_tests::eventually;
 

@@ -25,24 +25,27 @@ pub(super) fn has_option(mount: &Mount, option: &str) -> bool {
 }
 
 /// Whether somebody wants a volume where the guest has its own: containerd binds
-/// what it has made for the sandbox there as well.
-fn is_asked(destination: &str, source: &Path) -> bool {
+/// what it has made there as well, in a directory of the sandbox's name. A volume
+/// may be called `shm` too.
+fn is_asked(destination: &str, source: &Path, sandbox: Option<&str>) -> bool {
     let of_sandbox = match destination {
         "/dev/shm" => "shm",
         "/etc/hostname" => "hostname",
         _ => return true,
     };
-    !source.ends_with(of_sandbox)
+    !sandbox.is_some_and(|id| source.ends_with(Path::new(id).join(of_sandbox)))
 }
 
-/// A directory or file of the host; nothing where the guest has its own.
-pub(super) fn mount(mount: &Mount) -> Result<Option<HostMount>, ShimError> {
+/// A directory or file of the host; nothing where the guest has its own, or has what
+/// is the sandbox's of this identifier.
+pub(super) fn mount(mount: &Mount, sandbox: Option<&str>) -> Result<Option<HostMount>, ShimError> {
     let destination = mount.destination().display().to_string();
     let is_bound = mount.typ().as_deref() == Some("bind")
         || has_option(mount, "bind")
         || has_option(mount, "rbind");
     let source = mount.source().clone().unwrap_or_default();
-    if OWN.contains(&destination.as_str()) && !(is_bound && is_asked(&destination, &source)) {
+    let is_asked = is_bound && is_asked(&destination, &source, sandbox);
+    if OWN.contains(&destination.as_str()) && !is_asked {
         return Ok(None);
     }
     if !is_bound {
@@ -90,11 +93,14 @@ mod tests {
                 serde_json::json!({"type": kind, "source": source, "destination": destination})
             };
             let mount: Mount = serde_json::from_value(text).unwrap();
-            super::mount(&mount).unwrap().map(|mount| mount.destination)
+            let mounted = super::mount(&mount, Some("x")).unwrap();
+            mounted.map(|mount| mount.destination)
         };
         assert_eq!(made("tmpfs", "tmpfs", "/run"), None);
         assert_eq!(made("bind", "/sandboxes/x/shm", "/dev/shm"), None);
         assert_eq!(made("bind", "/sandboxes/x/hostname", "/etc/hostname"), None);
+        let named_so = made("bind", "/volumes/kubernetes.io~empty-dir/shm", "/dev/shm");
+        assert_eq!(named_so.as_deref(), Some("/dev/shm"));
         for destination in ["/run", "/dev/shm", "/data"] {
             let mounted = made("bind", "/volumes/cache", destination);
             assert_eq!(mounted.as_deref(), Some(destination));

@@ -28,6 +28,19 @@ fn empty() -> api::Empty {
     api::Empty::default()
 }
 
+/// Errors for options of a runtime: there is no file of the shim's that they could
+/// name, and nothing of runc's that they could set. An empty message says nothing.
+fn refuse_options(request: &api::CreateTaskRequest) -> Result<()> {
+    let options = request.options.as_ref();
+    match options.filter(|options| !options.value.is_empty()) {
+        Some(options) => {
+            let field = format!("the runtime's options ({})", options.type_url);
+            Err(refused(&field, "the shim has none"))?
+        }
+        None => Ok(()),
+    }
+}
+
 fn refused(field: &str, why: &'static str) -> ShimError {
     let field = field.to_owned();
     ShimError::Refused { field, why }
@@ -40,6 +53,7 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::CreateTaskRequest,
     ) -> Result<api::CreateTaskResponse> {
+        refuse_options(&request)?;
         let pid = self.shim.create(request).await?;
         Ok(api::CreateTaskResponse {
             pid,
@@ -177,5 +191,31 @@ impl Task for Service {
     ) -> Result<api::Empty> {
         self.shim.finish(request.now);
         Ok(empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use containerd_shim_protos::protobuf::well_known_types::any::Any;
+
+    #[test]
+    fn options_are_refused_by_their_name_unless_they_say_nothing() {
+        let with = |value: &[u8]| api::CreateTaskRequest {
+            options: MessageField::some(Any {
+                type_url: "runtimeoptions.v1.Options".to_owned(),
+                value: value.to_vec(),
+                ..Any::default()
+            }),
+            ..api::CreateTaskRequest::default()
+        };
+        refuse_options(&api::CreateTaskRequest::default()).unwrap();
+        refuse_options(&with(b"")).unwrap();
+        let error = refuse_options(&with(b"\x12\x02/x")).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("(runtimeoptions.v1.Options) is not supported"),
+            "{error}"
+        );
     }
 }

@@ -1,0 +1,309 @@
+//! Pods of containerd's CRI plugin in microVMs, asked for as a kubelet does.
+
+use crate::network::page;
+use beluga_tests::containerd::Containerd;
+use beluga_tests::cri::{
+    Client, ContainerConfig, ContainerState, ContainerStats, ContainerStatsFilter,
+    ContainerStatsRequest, DnsConfig, HugepageLimit, LinuxContainerConfig, LinuxContainerResources,
+    LinuxContainerSecurityContext, ListContainerStatsRequest, ListContainersRequest, Mount,
+    NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxState, SecurityProfile,
+    UpdateContainerResourcesRequest, busybox, security_profile::ProfileType,
+};
+use beluga_tests::eventually;
+use std::fs;
+use std::path::Path;
+
+/// A server with a last message, which ends when it is told to.
+const SERVES: &str = "trap 'echo ended; echo bye >/dev/termination-log; exit 7' TERM
+mkdir /www; echo served >/www/index.html; httpd -p 80 -h /www; echo ready; echo mind >&2
+while :; do sleep 1 & wait $!; done";
+
+/// Limits as a kubelet writes them.
+fn limits(mib: i64) -> LinuxContainerResources {
+    LinuxContainerResources {
+        cpu_period: 100_000,
+        cpu_quota: 100_000,
+        cpu_shares: 256,
+        memory_limit_in_bytes: mib << 20,
+        oom_score_adj: 985,
+        hugepage_limits: vec![HugepageLimit {
+            page_size: "2MB".to_owned(),
+            limit: 0,
+        }],
+        ..LinuxContainerResources::default()
+    }
+}
+
+/// A pod as a kubelet writes it.
+fn pod(cri: &Client) -> PodSandboxConfig {
+    let words = |text: &str| vec![text.to_owned()];
+    let mut config = cri.sandbox("web");
+    config.hostname = "web-0".to_owned();
+    config.dns_config = Some(DnsConfig {
+        servers: words("10.96.0.10"),
+        searches: words("default.svc.cluster.local"),
+        options: words("ndots:5"),
+    });
+    let linux = config.linux.get_or_insert_default();
+    linux.cgroup_parent = "/kubepods/burstable/podweb".to_owned();
+    linux.resources = Some(limits(224));
+    let low = "net.ipv4.ip_unprivileged_port_start".to_owned();
+    linux.sysctls = [(low, "0".to_owned())].into();
+    config
+}
+
+/// A container as a kubelet writes it, which makes the directory of its log as well.
+fn container(cri: &Client, name: &str, line: &str, mib: i64) -> ContainerConfig {
+    fs::create_dir_all(cri.logs("web").join(name)).expect("a directory");
+    let paths = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect();
+    let security = LinuxContainerSecurityContext {
+        namespace_options: Some(NamespaceOption {
+            pid: NamespaceMode::Container.into(),
+            ..NamespaceOption::default()
+        }),
+        seccomp: Some(SecurityProfile {
+            profile_type: ProfileType::RuntimeDefault.into(),
+            ..SecurityProfile::default()
+        }),
+        no_new_privs: true,
+        masked_paths: paths(&["/proc/acpi", "/proc/kcore", "/sys/firmware"]),
+        readonly_paths: paths(&["/proc/bus", "/proc/sys"]),
+        ..LinuxContainerSecurityContext::default()
+    };
+    let mut config = busybox(name, line);
+    config.linux = Some(LinuxContainerConfig {
+        resources: Some(limits(mib)),
+        security_context: Some(security),
+    });
+    config
+}
+
+#[test]
+fn a_pod_of_the_cri_plugin_is_a_machine_and_leaves_nothing() {
+    let (containerd, cri) = Containerd::with_cri();
+    what_is_the_hosts_is_refused(&cri);
+    let sandbox = cri.run(pod(&cri)).expect("it runs");
+    let volume = containerd.place().join("volume");
+    let served = serve(&cri, &sandbox, &volume);
+    it_is_as_it_was_asked_for(&cri, &sandbox, &served);
+    neighbours_share_localhost_and_not_their_processes(&cri, &sandbox);
+    commands_answer_in_it(&cri, &served);
+    what_it_uses_is_told(&cri, &served, 64);
+    its_limits_change(&cri, &served);
+    the_end_for_memory_has_its_reason(&cri, &sandbox);
+    a_new_containerd_finds_it(&containerd, &cri, (&sandbox, &served));
+    it_ends_as_it_is_told(&cri, &served, &volume);
+    the_sandbox_ends(&cri, &sandbox);
+    nothing_is_left(&containerd, &cri);
+}
+
+fn what_is_the_hosts_is_refused(cri: &Client) {
+    let mut config = pod(cri);
+    let linux = config.linux.get_or_insert_default();
+    linux.sysctls.clear();
+    let security = linux.security_context.get_or_insert_default();
+    let namespaces = security.namespace_options.get_or_insert_default();
+    namespaces.network = NamespaceMode::Node.into();
+    let error = cri.run(config).expect_err("it is the host's");
+    let message = error.message();
+    assert!(message.contains("hostNetwork is not supported"), "{error}");
+}
+
+/// A server, with what a kubelet mounts into containers.
+fn serve(cri: &Client, sandbox: &str, volume: &Path) -> String {
+    fs::create_dir_all(volume.join("shm")).expect("a directory");
+    fs::write(volume.join("token"), "secret").expect("a file");
+    fs::write(volume.join("last"), "").expect("a file");
+    let mount = |source: &str, to: &str, readonly| Mount {
+        host_path: volume.join(source).display().to_string(),
+        container_path: to.to_owned(),
+        readonly,
+        ..Mount::default()
+    };
+    let mut config = container(cri, "served", SERVES, 64);
+    config.mounts = vec![
+        mount("", "/var/run/secrets", true),
+        mount("last", "/dev/termination-log", false),
+        mount("shm", "/dev/shm", false),
+    ];
+    cri.container(sandbox, config)
+}
+
+fn it_is_as_it_was_asked_for(cri: &Client, sandbox: &str, served: &str) {
+    let status = cri.sandbox_status(sandbox);
+    assert_eq!(status.state(), PodSandboxState::SandboxReady);
+    let ip = status.network.expect("a network").ip;
+    let got = || Some(page(&format!("{ip}:80"))).filter(|got| got == "served\n");
+    eventually("the host is served at the pod's address", got);
+    let names = cri.sh(served, "hostname; cat /etc/resolv.conf /etc/hostname");
+    for line in [
+        "web-0",
+        "nameserver 10.96.0.10",
+        "search default.svc.cluster.local",
+    ] {
+        assert!(names.contains(line), "{names}");
+    }
+    let sizes = "cat /sys/fs/cgroup/memory.max; awk '/MemTotal/ {print $2 < 300000}' /proc/meminfo";
+    assert_eq!(cri.sh(served, sizes), format!("{}\n1", 64 << 20));
+    let volume = "cat /var/run/secrets/token; echo x >/dev/shm/x; ! touch /var/run/secrets/y";
+    assert_eq!(cri.sh(served, volume), "secret");
+    let status = cri.container_status(served).expect("it is there");
+    assert_eq!(status.state(), ContainerState::ContainerRunning);
+}
+
+fn neighbours_share_localhost_and_not_their_processes(cri: &Client, sandbox: &str) {
+    let client = cri.container(sandbox, container(cri, "client", "sleep 1000", 32));
+    let got = "wget -qO- http://127.0.0.1/; hostname; ls /dev/shm";
+    assert_eq!(cri.sh(&client, got), "served\nweb-0");
+    assert!(!cri.sh(&client, "ps").contains("httpd"));
+    let mut config = container(cri, "nosy", "true", 32);
+    let security = config
+        .linux
+        .as_mut()
+        .and_then(|linux| linux.security_context.as_mut());
+    let namespaces = security.and_then(|one| one.namespace_options.as_mut());
+    namespaces.expect("they are given").pid = NamespaceMode::Pod.into();
+    let nosy = cri.create(sandbox, config).expect("created");
+    let error = cri.begin(&nosy).expect_err("it cannot see others");
+    let message = error.message();
+    assert!(message.contains("shareProcessNamespace"), "{error}");
+    cri.remove(&nosy);
+    cri.stop(&client, 0);
+    assert_eq!(cri.ended(&client).exit_code, 137);
+    cri.remove(&client);
+}
+
+fn commands_answer_in_it(cri: &Client, id: &str) {
+    let answer = cri.exec(id, "echo out; echo err >&2; exit 5", 0);
+    let answer = answer.expect("it ran");
+    assert_eq!(answer.exit_code, 5);
+    assert_eq!(
+        (answer.stdout, answer.stderr),
+        (b"out\n".to_vec(), b"err\n".to_vec())
+    );
+    cri.exec(id, "sleep 4321 & sleep 4321", 1)
+        .expect_err("it is late");
+    eventually("no process is left", || {
+        (!cri.sh(id, "ps").contains("sleep 4321")).then_some(())
+    });
+}
+
+fn what_it_uses_is_told(cri: &Client, id: &str, limit_mib: u64) {
+    let request = ContainerStatsRequest {
+        container_id: id.to_owned(),
+    };
+    let stats = cri.call(async { cri.runtime().container_stats(request).await });
+    let one = stats.expect("stats").stats.expect("stats");
+    let filter = ContainerStatsFilter {
+        id: id.to_owned(),
+        ..ContainerStatsFilter::default()
+    };
+    let request = ListContainerStatsRequest {
+        filter: Some(filter),
+    };
+    let listed = cri.call(async { cri.runtime().list_container_stats(request).await });
+    let listed = listed.expect("a list").stats;
+    for stats in listed.iter().chain([&one]) {
+        let [cpu, used, available, anon] = figures(stats);
+        assert!(cpu > 0 && anon > 0 && used > anon, "{stats:?}");
+        assert_eq!(used + available, limit_mib << 20, "{stats:?}");
+    }
+    assert_eq!(listed.len(), 1);
+}
+
+fn its_limits_change(cri: &Client, id: &str) {
+    let request = UpdateContainerResourcesRequest {
+        container_id: id.to_owned(),
+        linux: Some(limits(80)),
+        ..UpdateContainerResourcesRequest::default()
+    };
+    cri.call(async { cri.runtime().update_container_resources(request).await })
+        .expect("updated");
+    let most = cri.sh(id, "cat /sys/fs/cgroup/memory.max");
+    assert_eq!(most, (80 << 20).to_string());
+    what_it_uses_is_told(cri, id, 80);
+}
+
+/// CPU time, the working set, what is left of the limit, memory without files.
+fn figures(stats: &ContainerStats) -> [u64; 4] {
+    let memory = stats.memory.unwrap_or_default();
+    let cpu = stats.cpu.unwrap_or_default();
+    [
+        cpu.usage_core_nano_seconds,
+        memory.working_set_bytes,
+        memory.available_bytes,
+        memory.rss_bytes,
+    ]
+    .map(|one| one.map_or(0, |one| one.value))
+}
+
+fn the_end_for_memory_has_its_reason(cri: &Client, sandbox: &str) {
+    let greedy = container(cri, "greedy", "dd if=/dev/zero of=/dev/null bs=20M", 15);
+    let greedy = cri.container(sandbox, greedy);
+    assert_eq!(cri.ended(&greedy).exit_code, 137);
+    eventually("it is told why", || {
+        let status = cri.container_status(&greedy)?;
+        (status.reason == "OOMKilled").then_some(())
+    });
+    cri.remove(&greedy);
+}
+
+fn a_new_containerd_finds_it(
+    containerd: &Containerd,
+    cri: &Client,
+    (sandbox, served): (&str, &str),
+) {
+    containerd.restart();
+    eventually("its plugin serves", || cri.is_ready().then_some(()));
+    let status = cri.sandbox_status(sandbox);
+    assert_eq!(status.state(), PodSandboxState::SandboxReady);
+    let status = cri.container_status(served).expect("it is there");
+    assert_eq!(status.state(), ContainerState::ContainerRunning);
+    assert_eq!(cri.sh(served, "echo still here"), "still here");
+}
+
+fn it_ends_as_it_is_told(cri: &Client, served: &str, volume: &Path) {
+    cri.stop(served, 60);
+    let status = cri.ended(served);
+    assert_eq!(status.exit_code, 7);
+    let log = fs::read_to_string(&status.log_path).expect("its log");
+    for line in ["stdout F ready", "stderr F mind", "stdout F ended"] {
+        assert!(log.contains(&format!(" {line}\n")), "{log}");
+    }
+    let read = |name: &str| fs::read_to_string(volume.join(name)).expect("a file");
+    assert_eq!(
+        (read("last"), read("shm/x")),
+        ("bye\n".into(), "x\n".into())
+    );
+    cri.remove(served);
+    assert_eq!(cri.container_status(served), None);
+}
+
+fn the_sandbox_ends(cri: &Client, sandbox: &str) {
+    cri.stop_sandbox(sandbox);
+    let status = cri.sandbox_status(sandbox);
+    assert_eq!(status.state(), PodSandboxState::SandboxNotready);
+    cri.remove_sandbox(sandbox);
+}
+
+fn nothing_is_left(containerd: &Containerd, cri: &Client) {
+    let request = ListContainersRequest::default();
+    let listed = cri.call(async { cri.runtime().list_containers(request).await });
+    assert_eq!(listed.expect("a list").containers, []);
+    eventually("the shim has gone", || {
+        containerd.shims().is_empty().then_some(())
+    });
+    containerd.is_clean();
+    let names = |place: &Path| {
+        let entries = fs::read_dir(place).into_iter().flatten().flatten();
+        let names = entries.map(|one| one.file_name().to_string_lossy().into_owned());
+        names.collect::<Vec<_>>()
+    };
+    let held = names(&containerd.place().join("leases/pods"));
+    assert!(!held.iter().any(|one| one.starts_with("10.")), "{held:?}");
+    let spaces = names(Path::new("/run/netns"));
+    assert!(
+        !spaces.iter().any(|one| one.starts_with("cni-")),
+        "{spaces:?}"
+    );
+}
