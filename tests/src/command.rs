@@ -1,10 +1,11 @@
 //! Commands bounded in time, with all that they said.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -148,8 +149,33 @@ fn tell_start() {
         return;
     };
     if !TOLD.replace(true) {
+        turn(|| Turn::Beside(TURN.read().unwrap_or_else(PoisonError::into_inner)));
         tell(&format!("STARTED {story}"));
     }
+}
+
+/// Stories run beside each other, but for those that measure time.
+static TURN: RwLock<()> = RwLock::new(());
+
+/// Held by a story's thread until it ends.
+#[expect(dead_code, reason = "held, and never looked at")]
+enum Turn {
+    Beside(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
+}
+
+/// Waits for this thread's turn, if it has not had it.
+fn turn(wait: impl FnOnce() -> Turn) {
+    thread_local!(static HELD: RefCell<Option<Turn>> = const { RefCell::new(None) });
+    HELD.with_borrow_mut(|held| {
+        held.get_or_insert_with(wait);
+    });
+}
+
+/// Lets no other story run beside this one, which calls it first: where the lab
+/// host is emulated, another one's work takes the time that is measured.
+pub fn alone() {
+    turn(|| Turn::Alone(TURN.write().unwrap_or_else(PoisonError::into_inner)));
 }
 
 /// A line to the runner, past libtest, which keeps what `eprintln!` prints. One

@@ -15,7 +15,7 @@ mod pod;
 pub mod registry;
 pub mod stream;
 
-pub use command::{Ran, kill, run, run_with_input, runs};
+pub use command::{Ran, alone, kill, run, run_with_input, runs};
 pub use pod::{Beluga, Common, CommonPod, Pod, image, shared};
 pub use stream::{own_kib, peak_kib, resident_kib, vmm_kib};
 

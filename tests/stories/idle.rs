@@ -1,6 +1,6 @@
 //! What an idle pod does not keep.
 
-use beluga_tests::{eventually, resident_kib, say, shared};
+use beluga_tests::{alone, eventually, resident_kib, say, shared};
 use std::time::{Duration, Instant};
 
 /// Longest that it keeps it.
@@ -21,6 +21,7 @@ spec:
 
 #[test]
 fn an_idle_pod_gives_half_a_gibibyte_of_page_cache_back_to_the_host() {
+    alone();
     let pod = shared().pod(MANIFEST);
     let [vmm, _] = pod.processes();
     // What the guest takes for the first command is not the files'.

@@ -121,6 +121,7 @@ mod tests {
             unsafe_sysctls: Vec::new(),
             memory_throttling: None,
             pids_max: None,
+            tenant: None,
             host_files: std::collections::BTreeSet::new(),
             seccomp: BTreeMap::new(),
             node_name: String::new(),
