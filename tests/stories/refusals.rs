@@ -50,8 +50,8 @@ fn a_tenants_pod_has_no_files_of_the_host_and_nothing_privileged() {
         "-",
     ];
     let ran = beluga.feed(tenant, text.as_bytes()).exits(1);
-    ran.complains(":9:35: spec.containers[0].securityContext.privileged: forbidden by policy: the profile tenant has no privileged containers")
-        .complains(":11:5: spec.volumes[0].hostPath: forbidden by policy: the profile tenant has no files of the host");
+    ran.complains(":12:35: spec.containers[0].securityContext.privileged: forbidden by policy: the profile tenant has no privileged containers")
+        .complains(":14:5: spec.volumes[0].hostPath: forbidden by policy: the profile tenant has no files of the host");
     let granted = beluga.feed(["apply", "--allow-exec", "-f", "-"], text.as_bytes());
     granted.exits(2).complains("add --profile tenant");
     beluga.is_clean();
