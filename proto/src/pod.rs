@@ -29,7 +29,8 @@ pub struct PodSetup {
     /// No PID namespace at all: containers see all processes of the guest.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub guest_processes: bool,
-    /// No process is started beside those of containers: `Exec` is refused.
+    /// No process is started beside those of containers, and no port of the pod is
+    /// reached but by its card: `Exec` and `Connect` are refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_exec: bool,
     /// Kernel parameters of the pod, dotted names.

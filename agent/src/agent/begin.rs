@@ -184,6 +184,15 @@ impl Agent {
         layers.collect()
     }
 
+    /// Errors where nobody comes in but by the pod's card.
+    pub(super) fn admit_outside(&self) -> Result<(), Fault> {
+        if !self.no_exec {
+            return Ok(());
+        }
+        let message = "the pod was set up without commands and connections from outside";
+        Err(Fault::new(FaultCode::PermissionDenied, message))
+    }
+
     pub(super) fn exec(
         &mut self,
         caller: Caller,
@@ -192,10 +201,7 @@ impl Agent {
         (mut process, copy): (ExecSpec, Option<CopySpec>),
         nonces: StdioNonces,
     ) -> Result<(), Fault> {
-        if self.no_exec {
-            let message = "the pod was set up without commands from outside";
-            return Err(Fault::new(FaultCode::PermissionDenied, message));
-        }
+        self.admit_outside()?;
         let first = self.pod.admit_exec(&container, &exec)?;
         let group = match self.containers.get(&container) {
             Some(container) => {

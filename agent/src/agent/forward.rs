@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 impl Agent {
     /// Connects to what listens on the pod's loopback: over IPv4, else IPv6.
     pub(super) fn connect(&mut self, port: u16, nonces: &StdioNonces) -> Result<(), Fault> {
+        self.admit_outside()?;
         let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
         // What is told is about the address that most servers listen on.

@@ -131,7 +131,7 @@ pub struct Agent {
     execs: BTreeMap<ExecId, Exec>,
     starting: BTreeMap<u32, Starting>,
     deletions: BTreeMap<u32, Deletion>,
-    /// Nothing is run beside the containers' own programs.
+    /// Nothing is run beside the containers' own programs, and nobody is connected to them.
     no_exec: bool,
     /// First process of the PID namespace that the containers share.
     pause: Option<u32>,

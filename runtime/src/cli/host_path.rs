@@ -5,7 +5,7 @@ use super::CliError;
 use super::error::UsageError;
 use crate::engine::PodView;
 use crate::host::share::prefix;
-use crate::plan::{HostStep, is_allowed};
+use crate::plan::{HostStep, Tenant, is_allowed};
 use crate::settings::Settings;
 use crate::spec::{
     Document, Issue, ManifestError, VolumeSource, forbidden_sysctl, is_allowed_sysctl,
@@ -66,7 +66,7 @@ impl Allowed {
             settings.unsafe_sysctls.push(pattern);
         }
         if let Some(Profile::Tenant) = self.profile {
-            settings.tenant.get_or_insert_default();
+            settings.tenant = Some(Tenant::default());
         }
         match &mut settings.tenant {
             Some(tenant) => tenant.exec |= self.allow_exec,
@@ -185,7 +185,7 @@ pub fn as_before(settings: &Settings, pod: &PodView) -> Settings {
             .unsafe_sysctls
             .extend(plan.guest.sysctls.keys().cloned());
         settings.memory_throttling = settings.memory_throttling.or(plan.memory_throttling);
-        settings.tenant = plan.tenant.or(settings.tenant);
+        settings.tenant = plan.tenant;
         settings.pod_pids_limit = settings.pod_pids_limit.or(plan.guest.cgroup.pids_max);
     }
     let carried = pod.plan.iter().flat_map(|plan| &plan.identity.carried);

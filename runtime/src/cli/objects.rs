@@ -4,7 +4,7 @@ mod show;
 
 pub use show::{describe, found, names};
 
-use super::error::ChangeError;
+use super::error::{ChangeError, UsageError};
 use super::pods::Scope;
 use super::style::Style;
 use super::{CliError, manifest};
@@ -77,13 +77,17 @@ pub fn keep(
     fresh: &[ConfigObject],
     tell: impl Fn(&ConfigObject, Applied),
 ) -> Result<(), CliError> {
+    let opens = fresh.iter().any(|one| one.kind == ObjectKind::Policy);
+    if opens && settings.tenant.is_some() {
+        return Err(UsageError::PolicyOfTenant.into());
+    }
     for object in fresh {
         objects::admit(settings, object)?;
     }
     for object in fresh {
         tell(object, objects::apply(settings, object)?);
     }
-    if fresh.iter().any(|one| one.kind == ObjectKind::Policy) {
+    if opens {
         policy::enforce(settings).map_err(engine::EngineError::from)?;
     }
     Ok(())

@@ -70,6 +70,10 @@ pub async fn run(settings: &Settings, mut args: Args) -> Result<u8, CliError> {
     let mut settings = args.allowed.settings(settings)?;
     // Who writes a path on the command line means it.
     settings.host_paths.extend(args.one.host_places());
+    let shut = settings.tenant.is_some_and(|tenant| !tenant.exec);
+    if shut && stays && (args.one.stdin || args.one.tty) {
+        return Err(UsageError::StdinOfTenant.into());
+    }
     let settings = &settings;
     let Some(read) = read(settings, &args)? else {
         return Ok(exit::OK);

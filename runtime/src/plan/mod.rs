@@ -260,7 +260,7 @@ pub fn plan(
         scratch_bytes,
     };
     guest::check_sysctls(spec, host)?;
-    tenant::check(host.tenant, spec)?;
+    tenant::admit(&facts)?;
     let containers = container::plan(&facts, images, &mut layers, |_| true)?;
     let volume_images = volume_images::add(spec, images, &mut layers)?;
     let mut warnings = command::skipped(&facts);

@@ -3,6 +3,8 @@
 //! A pod keeps the profile that it was started under: it is part of its plan,
 //! and the guest's agent is told of it.
 
+use super::claims;
+use super::downward::Facts;
 use super::types::Plan;
 use crate::spec::{PodSpec, VolumeSource};
 use serde::{Deserialize, Serialize};
@@ -55,10 +57,32 @@ impl fmt::Display for Tenant {
     }
 }
 
-/// Errors with the first thing of a pod that the profile does not have.
-pub fn check(tenant: Option<Tenant>, spec: &PodSpec) -> Result<(), TenantError> {
+/// Errors with the first thing of a new pod that its profile, if it has one, does
+/// not have.
+pub fn admit(facts: &Facts<'_>) -> Result<(), TenantError> {
+    let tenant = facts.host.and_then(|host| host.tenant);
+    check(tenant, facts.spec)?;
+    let mut volumes = facts.spec.volumes.iter();
+    let directory = volumes.position(|volume| claims::directory(facts, volume).is_some());
+    match directory.filter(|_| tenant.is_some()) {
+        Some(at) => Err(TenantError {
+            path: format!("spec.volumes[{at}].persistentVolumeClaim"),
+            what: "claims that are directories, which no size bounds",
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The same of what a manifest says, without its claims.
+fn check(tenant: Option<Tenant>, spec: &PodSpec) -> Result<(), TenantError> {
     if tenant.is_none() {
         return Ok(());
+    }
+    if spec.sandbox.is_some() {
+        return Err(TenantError {
+            path: "BELUGA_PROFILE".to_owned(),
+            what: "sandboxes: what a kubelet's pods are held to, the cluster says",
+        });
     }
     let volumes = spec.volumes.iter().enumerate();
     for (at, volume) in volumes {

@@ -47,6 +47,7 @@ fn values(path: &str, kind: FieldKind) -> Vec<Value> {
         _ if path.ends_with("Timestamp") || path.ends_with(".time") => {
             vec![json!("2020-01-01T00:00:00Z")]
         }
+        _ if path == "spec.storageClassName" => vec![json!("beluga-disk")],
         _ if path.ends_with(".volumeMode") => vec![json!("Block")],
         _ if path.ends_with("localhostProfile") => vec![json!("profile.json")],
         _ if path.ends_with("appArmorProfile") => vec![json!({"type": "RuntimeDefault"})],

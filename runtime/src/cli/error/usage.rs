@@ -26,6 +26,14 @@ pub enum UsageError {
     /// Commands are granted where they need no grant.
     #[error("--allow-exec is for pods of a profile: add --profile tenant")]
     ExecOfNobody,
+    /// Whoever is held to a profile would say what passes.
+    #[error(
+        "a NetworkPolicy says what reaches pods of tenants, and is no tenant's: apply it without --profile and BELUGA_PROFILE"
+    )]
+    PolicyOfTenant,
+    /// Somebody wants to type where nobody may come in.
+    #[error("-i is a way into the pod, which the profile tenant has not: add --allow-exec, or -d")]
+    StdinOfTenant,
     /// `run` of nothing.
     #[error(
         "which pod? Say an image, as in `beluga run IMAGE`, or a manifest, as in `beluga run -f FILE`"

@@ -11,6 +11,7 @@
 //!          └─ enough have succeeded ──────────► Complete: CompletionsReached
 //! ```
 
+use crate::plan::Tenant;
 use crate::settings::Backoff;
 use crate::spec::{JobSpec, SuccessRule};
 use beluga_proto::PodUid;
@@ -32,6 +33,9 @@ pub struct JobState {
     /// Why the job has failed by a rule about one of its pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_by_rule: Option<String>,
+    /// The profile that its pods are held to, whoever goes on with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
 }
 
 /// How a job ended.
@@ -178,6 +182,10 @@ pub enum JobStep {
     Await(Option<Duration>),
 }
 
+/// Most pods that are started before the next look at those that there are: one of
+/// them may have ended the job.
+const AT_ONCE: usize = 16;
+
 /// The next step; `now` in nanoseconds since 1970.
 #[must_use]
 pub fn step(
@@ -201,7 +209,7 @@ pub fn step(
     } else {
         staying
     };
-    let missing = wanted.saturating_sub(taken.len());
+    let missing = wanted.saturating_sub(taken.len()).min(AT_ONCE);
     if missing == 0 {
         return JobStep::Await(deadline);
     }

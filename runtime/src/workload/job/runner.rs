@@ -45,7 +45,7 @@ pub fn adopt_all(settings: &Settings) -> Result<(), WorkloadError> {
 
 /// Gives a job a runner, if it needs one and has none.
 pub fn adopt(settings: &Settings, namespace: &str, name: &str) -> Result<(), WorkloadError> {
-    let state = read_state(settings, namespace, name)?;
+    let mut state = read_state(settings, namespace, name)?;
     let Some(kept) = kept::read(settings, namespace, WorkloadKind::Job, name)? else {
         return Ok(());
     };
@@ -67,6 +67,10 @@ pub fn adopt(settings: &Settings, namespace: &str, name: &str) -> Result<(), Wor
     if is_free.map_err(StoreError::from)?.is_none() {
         return Ok(());
     }
+    if state.tenant.is_none() && settings.tenant.is_some() {
+        state.tenant = settings.tenant;
+        write_state(settings, namespace, name, &state)?;
+    }
     let log = file(settings, namespace, name, "log")?;
     let spawned = std::fs::File::options()
         .create(true)
@@ -83,11 +87,7 @@ pub fn adopt(settings: &Settings, namespace: &str, name: &str) -> Result<(), Wor
                     "BELUGA_ALLOWED_UNSAFE_SYSCTLS",
                     settings.unsafe_sysctls.join(","),
                 )
-                .envs(
-                    settings
-                        .tenant
-                        .map(|one| ("BELUGA_PROFILE", one.to_string())),
-                )
+                .envs(state.tenant.map(|one| ("BELUGA_PROFILE", one.to_string())))
                 .current_dir("/")
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
@@ -171,7 +171,8 @@ async fn drive(settings: &Settings, namespace: &str, name: &str) -> Result<(), W
                 Some(AGAIN)
             }
         };
-        let pause = tokio::time::sleep(wait.unwrap_or(Duration::MAX));
+        // What others change about the job, nobody tells: it may be resumed, or gone.
+        let pause = tokio::time::sleep(wait.map_or(AGAIN, |wait| wait.min(AGAIN)));
         tokio::select! {
             heard = heard.recv() => {
                 if let Some(uid) = heard.flatten() {
@@ -244,6 +245,10 @@ async fn turn(
     let pods: Vec<PodView> = pods.into_iter().filter(|pod| of(&kept, pod)).collect();
     let before = read_state(settings, namespace, name)?;
     if let Some(finished) = before.finished {
+        // Who has written that may not have come to end the pods.
+        let left = staying(active(&pods));
+        let left = pods.iter().filter(|pod| left.contains(&pod.uid)).cloned();
+        gone(settings, left.collect(), watched).await?;
         let Some(seconds) = job.ttl_seconds else {
             return Ok(Turn::Over);
         };
@@ -257,7 +262,10 @@ async fn turn(
     }
     let mut state = before.clone();
     count(&mut state, (&pods, watched), &job.failure_rules, now);
-    if !job.is_suspended {
+    if job.is_suspended {
+        // Its time begins anew when it is resumed.
+        state.started = None;
+    } else {
         state.started.get_or_insert(now);
     }
     let active = active(&pods);
