@@ -246,9 +246,7 @@ async fn turn(
     let before = read_state(settings, namespace, name)?;
     if let Some(finished) = before.finished {
         // Who has written that may not have come to end the pods.
-        let left = staying(active(&pods));
-        let left = pods.iter().filter(|pod| left.contains(&pod.uid)).cloned();
-        gone(settings, left.collect(), watched).await?;
+        gone(settings, chosen(&pods, &staying(active(&pods))), watched).await?;
         let Some(seconds) = job.ttl_seconds else {
             return Ok(Turn::Over);
         };
@@ -262,12 +260,9 @@ async fn turn(
     }
     let mut state = before.clone();
     count(&mut state, (&pods, watched), &job.failure_rules, now);
-    if job.is_suspended {
-        // Its time begins anew when it is resumed.
-        state.started = None;
-    } else {
-        state.started.get_or_insert(now);
-    }
+    // Its time begins anew when it is resumed.
+    let begun = state.started.unwrap_or(now);
+    state.started = (!job.is_suspended).then_some(begun);
     let active = active(&pods);
     let next = step(&job, &state, &active, (now, &settings.backoff));
     if let JobStep::End(end) = &next {
@@ -277,19 +272,21 @@ async fn turn(
     if state != before {
         write_state(settings, namespace, name, &state)?;
     }
-    let those = |uids: &[PodUid]| -> Vec<PodView> {
-        let chosen = pods.iter().filter(|pod| uids.contains(&pod.uid));
-        chosen.cloned().collect()
-    };
     match next {
         JobStep::Await(wait) => {
             return Ok(Turn::Wait(unwatched(&active, watched), wait));
         }
         JobStep::Start(which) => start(settings, kept, (workload, &state), which).await?,
-        JobStep::Delete(uids) => gone(settings, those(&uids), watched).await?,
-        JobStep::End(_) => gone(settings, those(&staying(active)), watched).await?,
+        JobStep::Delete(uids) => gone(settings, chosen(&pods, &uids), watched).await?,
+        JobStep::End(_) => gone(settings, chosen(&pods, &staying(active)), watched).await?,
     }
     Ok(Turn::Again)
+}
+
+/// Those of some pods.
+fn chosen(pods: &[PodView], uids: &[PodUid]) -> Vec<PodView> {
+    let chosen = pods.iter().filter(|pod| uids.contains(&pod.uid));
+    chosen.cloned().collect()
 }
 
 /// Those whose end nobody has asked for.
