@@ -11,14 +11,6 @@ MOST = 120
 
 
 @contextlib.contextmanager
-def apart(tally, environment):
-    """The same for what is run once more by chance, and is no part of the gate's account."""
-    with tempfile.NamedTemporaryFile(prefix="beluga-boots-", dir=TARGET) as file:
-        yield {**environment, "LAB_BOOTS": file.name}
-        tally.notes.append(f"{len(file.read().splitlines())} nested boots of what was run once more")
-
-
-@contextlib.contextmanager
 def counted(tally, limited):
     """Gives an environment in which lab hosts count, and counts the sum at the end."""
     TARGET.mkdir(exist_ok=True)

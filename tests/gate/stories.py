@@ -17,7 +17,6 @@ import tempfile
 import threading
 import time
 
-from . import boots
 from .process import ROOT, TARGET, children, quiet, run
 
 IMAGES = TARGET / "images"
@@ -226,8 +225,7 @@ def once_more(tally, stories, work, runs, environment):
         return
     print(f"\n!! failed: {', '.join(failed)}; run once more, alone", flush=True)
     again = Log()
-    with boots.apart(tally, environment) as environment:
-        attempt(stories, work, failed, again, SECONDS, environment)
+    attempt(stories, work, failed, again, SECONDS, environment)
     for _, log, _ in runs:
         for name in failed:
             if name in log.results and again.results.get(name) == "ok" and again.clean:
