@@ -14,19 +14,19 @@ use beluga_runtime::settings::Settings;
 use beluga_runtime::store;
 use beluga_runtime::store::status::PodStatus;
 use containerd_shim_protos::api::{
-    CreateTaskRequest, DeleteResponse, ExecProcessRequest, KillRequest, UpdateTaskRequest,
-    WaitResponse,
+    CreateTaskRequest, DeleteResponse, ExecProcessRequest, KillRequest, WaitResponse,
 };
 use containerd_shim_protos::events::task::{
     TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskIO, TaskStart,
 };
 use containerd_shim_protos::protobuf::MessageField;
-use oci_spec::runtime::{LinuxResources, Process as ProcessSpec, Spec};
+use oci_spec::runtime::{Process as ProcessSpec, Spec};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 mod calls;
+mod resources;
 pub use calls::Service;
 
 /// The exit code of what was ended by force.
@@ -413,27 +413,6 @@ impl Shim {
         };
         self.events.say("/tasks/exec-added", &event);
         Ok(())
-    }
-
-    async fn update(&self, request: UpdateTaskRequest) -> Result<(), ShimError> {
-        let _turn = self.turn.lock().await;
-        let kind = self.table(|table| Ok::<_, ShimError>(table.task(&request.id)?.kind.clone()))?;
-        if kind == Kind::Sandbox {
-            return Err(ShimError::Refused {
-                field: "resources of the sandbox".to_owned(),
-                why: "the size of a machine is fixed when it boots",
-            });
-        }
-        let given = request.resources.into_option().unwrap_or_default();
-        let given: LinuxResources = parse(&given.value)?;
-        let name = oci::container_name(&request.id);
-        let (uid, limits) = (self.uid()?, oci::limits(&given));
-        let memory_limit = limits.memory_limit;
-        sandbox::resize(&self.settings, &uid, &name, limits).await?;
-        self.table(|table| {
-            table.task(&request.id)?.memory_limit = memory_limit;
-            Ok(())
-        })
     }
 }
 
