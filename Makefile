@@ -9,6 +9,9 @@ PREFIX ?= /usr/local
 # Seconds of each fuzz target under `make fuzz`.
 T ?= 60
 
+# Groups of packages (scripts/setup.sh): those of tests come with tests.
+PACKAGES := kernel lab product images
+
 TARGET := target
 GUEST := $(TARGET)/guest
 BINARIES := $(TARGET)/release/beluga $(TARGET)/release/beluga-vmm $(TARGET)/release/beluga-share $(TARGET)/release/beluga-cri $(TARGET)/release/containerd-shim-beluga-v2
@@ -19,8 +22,11 @@ BINARIES := $(TARGET)/release/beluga $(TARGET)/release/beluga-vmm $(TARGET)/rele
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: ## install the Debian packages that building and testing need
-	@scripts/setup.sh
+setup: ## install the Debian packages that building needs
+	@scripts/setup.sh $(PACKAGES)
+
+# They compare with others, and need these as well: all groups.
+bench soak: PACKAGES :=
 
 guest: setup ## guest kernel and initramfs (the kernel is cached outside the checkout)
 	@rootfs/build.sh
@@ -68,7 +74,7 @@ lab: lab-run ## shell in the lab host, or CMD='…' there
 	$(exit_code $(TARGET)/make/status)@exit $$(cat $(TARGET)/make/status)
 
 install: ## install to PREFIX (/usr/local); needs `make build` first
-	@scripts/install.sh $(abspath $(DESTDIR)$(PREFIX))
+	@scripts/install.sh $(abspath $(DESTDIR)$(PREFIX)) $(abspath $(PREFIX))
 
 uninstall: ## remove what install put there
 	@scripts/install.sh --remove $(abspath $(DESTDIR)$(PREFIX))

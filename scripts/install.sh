@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what `make build` made, or removes exactly that:
 #
-#   scripts/install.sh [--remove] PREFIX
+#   scripts/install.sh [--remove] PREFIX [RUNS_FROM]
 #
+# RUNS_FROM is where PREFIX will be when it runs, if not there (a DESTDIR).
 # PREFIX/bin/beluga, PREFIX/bin/beluga-cri with its systemd unit, PREFIX/bin/containerd-shim-beluga-v2, PREFIX/lib/beluga/{beluga-vmm,beluga-share,vmlinux,initramfs.cpio,conformance.tar},
 # shell completions under PREFIX/share. PREFIX/lib/beluga/installed lists the
 # files and the directories that were made for them: what lay there before stays.
@@ -13,6 +14,7 @@ target=${CARGO_TARGET_DIR:-target}
 remove=
 if [ "${1:-}" = --remove ]; then remove=yes; shift; fi
 prefix=${1:?usage: scripts/install.sh [--remove] PREFIX}
+runs_from=${2:-$prefix}
 list=$prefix/lib/beluga/installed
 
 # Where each part goes: source, mode, place below PREFIX.
@@ -68,6 +70,7 @@ install_all() {
         install -m "$mode" "$source" "$prefix$place"
         made+=("file $place")
     done
+    sed -i "s|/usr/local/bin/|$runs_from/bin/|" "$prefix/lib/systemd/system/beluga-cri.service"
     for part in "${completions[@]}"; do
         read -r source place <<<"$part"
         make_directory "$(dirname "$place")"

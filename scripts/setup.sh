@@ -1,9 +1,10 @@
 #!/bin/bash
 # Installs the Debian packages that a group of tasks needs, if they are absent.
 #
-#   scripts/setup.sh [GROUP…]      groups: kernel lab images product registry (default: all)
+#   scripts/setup.sh [GROUP…]      groups: kernel lab product images peers (default: all)
 #
-# Says nothing and touches no network when everything is there.
+# Says nothing and touches no network when everything is there. Removes nothing that is
+# there, and starts no service: not now and not at the next boot.
 set -euo pipefail
 
 declare -A packages=(
@@ -11,30 +12,57 @@ declare -A packages=(
     [kernel]="gcc make libc6-dev flex bison bc libelf-dev libssl-dev xz-utils binutils patch python3"
     # What the lab host is made of.
     [lab]="qemu-system-x86 busybox-static kmod xz-utils zstd python3"
-    # What the host side of a pod, its images and their tests call or compare with.
+    # What building the product takes, and what the host side of a pod calls.
     # protobuf-compiler: the bindings of CRI are made from its definition.
-    [product]="gcc libc6-dev protobuf-compiler e2fsprogs iproute2 nftables containernetworking-plugins iptables containerd"
-    # A registry on the loopback, what fills it, and what it is compared with.
-    [registry]="docker-registry skopeo umoci buildah apache2-utils openssl"
+    [product]="gcc libc6-dev protobuf-compiler e2fsprogs iproute2 nftables"
+    # What only tests need: who else works with pods and images, and a registry between them.
+    [peers]="containernetworking-plugins iptables containerd|containerd.io docker-registry skopeo umoci buildah apache2-utils openssl"
     [images]="gcc libc6-dev python3 erofs-utils xz-utils zstd curl iputils-ping procps openssl"
 )
+
+# Peers that come with a service which a test machine is not to run for that.
+services="docker-registry containerd"
 
 # dpkg keeps the state of each package in one line; a removed package with
 # configuration left is not installed.
 installed() {
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+    local name
+    for name in ${1//|/ }; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] && return 0
+    done
+    return 1
+}
+
+# Packages start their services while they are installed, unless this file says no.
+# One that is there is the machine's own.
+hold_services() {
+    local policy=/usr/sbin/policy-rc.d
+    [ ! -e $policy ] || return 0
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod +x $policy
+    trap "rm -f $policy" EXIT
+}
+
+# Of what was just installed, nothing starts with the machine.
+disable_services() {
+    local name
+    for name in $services; do
+        case " $* " in
+        *" $name "*) systemctl disable --quiet "$name.service" >/dev/null 2>&1 || true ;;
+        esac
+    done
 }
 
 main() {
     local groups=("$@") group package missing=()
-    [ $# -gt 0 ] || groups=(kernel lab product images registry)
+    [ $# -gt 0 ] || groups=(kernel lab product images peers)
     for group in "${groups[@]}"; do
         if [ -z "${packages[$group]:-}" ]; then
             echo "setup: unknown group '$group' (known: ${!packages[*]})" >&2
             exit 2
         fi
         for package in ${packages[$group]}; do
-            installed "$package" || missing+=("$package")
+            installed "$package" || missing+=("${package%%|*}")
         done
     done
     [ ${#missing[@]} -gt 0 ] || return 0
@@ -50,9 +78,10 @@ main() {
     flock 9
     export DEBIAN_FRONTEND=noninteractive
     install_all() {
-        apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 \
+        apt-get install -y -qq --no-install-recommends --no-remove -o Dpkg::Use-Pty=0 \
             -o DPkg::Lock::Timeout=600 "${missing[@]}" </dev/null >"$log" 2>&1
     }
+    hold_services
     local log
     log=$(mktemp)
     # The lists of a fresh machine are empty or old: fetch them only when needed.
@@ -66,6 +95,7 @@ main() {
         fi
     fi
     rm -f "$log"
+    disable_services "${missing[@]}"
 }
 
 main "$@"

@@ -151,6 +151,10 @@ fn a_crash_leaves_nothing_behind() {
         &format!("store/layers/{}.erofs", Digest::of(b"x").hex()),
         b"x",
     );
+    // Whoever only looks finds it and leaves it there.
+    let looked = Store::open_as_it_is(&root).unwrap();
+    assert_eq!(looked.left_by_crashes().unwrap(), [root.join("tmp/1-0")]);
+    assert!(root.join("tmp/1-0/blob").exists());
     Store::open(&root).unwrap();
     assert_eq!(contents(&root), before);
 
@@ -158,8 +162,9 @@ fn a_crash_leaves_nothing_behind() {
     let lock = fs::File::open(root.join("lock")).unwrap();
     lock.lock().unwrap();
     scratch.file("store/tmp/2-0/blob", b"theirs");
-    Store::open(&root).unwrap();
+    let store = Store::open(&root).unwrap();
     assert!(root.join("tmp/2-0/blob").exists());
+    assert!(store.left_by_crashes().unwrap().is_empty());
 }
 
 #[test]

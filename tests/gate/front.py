@@ -63,6 +63,8 @@ def installation(tally, mark):
             parts = all(f"{prefix}/bin/../lib/beluga/{part}" in said or f"{prefix}/lib/beluga/{part}" in said
                         for part in ("beluga-vmm", "beluga-share", "vmlinux", "initramfs.cpio"))
             tally.check(f"the installed beluga {verb} finds its parts", parts and "does not run" not in said, said)
+        unit = (prefix / "lib/systemd/system/beluga-cri.service").read_text()
+        tally.check("the installed unit starts what is installed", f"ExecStart={prefix}/bin/beluga-cri\n" in unit, unit)
         completions = list(prefix.glob("share/*/*/*beluga*"))
         tally.check("completions for bash, zsh and fish", len(completions) == 3 and all(
             "beluga" in path.read_text() for path in completions), str(completions))

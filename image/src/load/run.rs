@@ -71,12 +71,14 @@ impl Load<'_> {
                     source,
                 };
                 let mut file = File::open(path).map_err(io)?;
-                let compression = Compression::of(&mut BufReader::new(&file)).map_err(io)?;
-                if compression == Compression::None && is_seekable(&mut file) {
+                // What is read of a pipe does not come again.
+                if is_seekable(&mut file) {
+                    let compression = Compression::of(&mut BufReader::new(&file)).map_err(io)?;
                     file.rewind().map_err(io)?;
-                    return Archive::tar(path, file);
+                    if compression == Compression::None {
+                        return Archive::tar(path, file);
+                    }
                 }
-                let _ = file.rewind();
                 (path.to_owned(), Box::new(file))
             }
             Source::Stream(stream) => ("standard input".into(), Box::new(stream)),

@@ -148,6 +148,15 @@ impl Store {
     /// Opens the store in `dir` and makes it when there is none. Sweeps what crashed loads have
     /// left, unless another process is at work.
     pub fn open(dir: impl Into<PathBuf>) -> Result<Store, StoreError> {
+        let store = Self::open_as_it_is(dir)?;
+        if let Some(_lock) = store.try_lock()? {
+            store.sweep_after_crash()?;
+        }
+        Ok(store)
+    }
+
+    /// The same without sweeping.
+    pub fn open_as_it_is(dir: impl Into<PathBuf>) -> Result<Store, StoreError> {
         let store = Store { root: dir.into() };
         for part in [
             "blobs/sha256",
@@ -162,10 +171,25 @@ impl Store {
             let path = store.root.join(part);
             fs::create_dir_all(&path).map_err(StoreError::io("make directory", &path))?;
         }
-        if let Some(_lock) = store.try_lock()? {
-            store.sweep_after_crash()?;
-        }
         Ok(store)
+    }
+
+    /// Temporary files that nobody works with: what crashed loads have left.
+    pub fn left_by_crashes(&self) -> Result<Vec<PathBuf>, StoreError> {
+        match self.try_lock()? {
+            Some(_lock) => self.temporary(),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn temporary(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let tmp = self.root.join("tmp");
+        let list = StoreError::io("list", &tmp);
+        let entries = fs::read_dir(&tmp).and_then(|entries| {
+            let paths = entries.map(|entry| Ok(entry?.path()));
+            paths.collect::<std::io::Result<Vec<PathBuf>>>()
+        });
+        entries.map_err(list)
     }
 
     /// The image that `reference` means. A digest decides alone where one is given, but only
@@ -352,10 +376,8 @@ impl Store {
     /// Temporary files exist only while the lock is held, so with the lock in hand whatever lies
     /// there was left by a crash, and blobs without a record may lie about as well.
     fn sweep_after_crash(&self) -> Result<(), StoreError> {
-        let tmp = self.root.join("tmp");
         let mut crashed = false;
-        for entry in fs::read_dir(&tmp).map_err(StoreError::io("list", &tmp))? {
-            let path = entry.map_err(StoreError::io("list", &tmp))?.path();
+        for path in self.temporary()? {
             let is_dir = path.is_dir();
             let done = if is_dir {
                 fs::remove_dir_all(&path)

@@ -297,6 +297,7 @@ fn disk(settings: &Settings) -> Finding {
 /// Whether files can be made in a directory, or in the one that it would be made in.
 fn may_write(directory: &Path) -> Result<(), rustix::io::Errno> {
     match directory.ancestors().find(|path| path.exists()) {
+        Some(existing) if !existing.is_dir() => Err(rustix::io::Errno::NOTDIR),
         Some(existing) => rustix::fs::access(existing, rustix::fs::Access::WRITE_OK),
         None => Ok(()),
     }

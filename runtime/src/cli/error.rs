@@ -156,6 +156,9 @@ fn near_type(near: Option<&str>, types: &[&str]) -> String {
 /// What to do about a file that cannot be read.
 fn not_readable(path: &str, error: &io::Error) -> Option<String> {
     match error.kind() {
+        io::ErrorKind::NotFound if path.contains("://") => Some(format!(
+            "manifests are not fetched: curl -fsSL {path} | beluga … -f -"
+        )),
         io::ErrorKind::NotFound if !path.starts_with('/') => {
             let here = std::env::current_dir().ok()?;
             Some(format!(

@@ -15,7 +15,16 @@ pub struct Args {
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
     let left = engine::gc(settings, args.check).await?;
+    let of_images = super::image::left_over(settings, args.check)?;
     let mut status = exit::OK;
+    for what in &of_images {
+        if args.check {
+            say!("left over: {what}");
+            status = exit::ERROR;
+        } else {
+            say!("removed: {what}");
+        }
+    }
     let damaged = super::image::damaged(settings)?;
     for one in &damaged {
         say!("damaged: {one}");
@@ -34,7 +43,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
             }
         }
     }
-    if left.is_empty() && damaged.is_empty() {
+    if left.is_empty() && of_images.is_empty() && damaged.is_empty() {
         say!("clean");
     }
     Ok(status)

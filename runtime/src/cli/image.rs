@@ -63,12 +63,27 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     }
 }
 
+/// What loads and pulls that were killed have left in the image store; removed unless `check`.
+pub fn left_over(settings: &Settings, check: bool) -> Result<Vec<String>, CliError> {
+    if !settings.images().exists() {
+        return Ok(Vec::new());
+    }
+    let left = Store::open_as_it_is(settings.images())?.left_by_crashes()?;
+    if !check {
+        Store::open(settings.images())?;
+    }
+    let words = left
+        .iter()
+        .map(|path| format!("directory {}", path.display()));
+    Ok(words.collect())
+}
+
 /// Files of the image store that are missing or cut off, in words.
 pub fn damaged(settings: &Settings) -> Result<Vec<String>, CliError> {
     if !settings.images().exists() {
         return Ok(Vec::new());
     }
-    let found = Store::open(settings.images())?.check()?;
+    let found = Store::open_as_it_is(settings.images())?.check()?;
     let words = found.iter().map(|damage| {
         let (path, images) = (damage.path.display(), damage.images.join(", "));
         format!("{path}: {} (load or pull {images} again)", damage.what)

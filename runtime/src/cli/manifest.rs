@@ -68,6 +68,11 @@ fn texts(file: &Path) -> Result<Vec<(String, String)>, CliError> {
             })
             .collect();
         files.sort();
+        if files.is_empty() {
+            let nothing = "no .yaml, .yml or .json in it";
+            let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, nothing);
+            return Err(CliError::read(file, source));
+        }
     }
     files
         .iter()

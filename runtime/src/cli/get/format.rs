@@ -114,7 +114,7 @@ impl TypedValueParser for Formats {
         match read(&text) {
             Some(Ok(output)) => Ok(output),
             Some(Err(why)) => {
-                let why = format!("invalid value '{text}' for '{argument}': {why}");
+                let why = format!("invalid value '{text}' for '{argument}': {why}\n");
                 Err(clap::Error::raw(ErrorKind::ValueValidation, why).with_cmd(command))
             }
             None => {
