@@ -75,8 +75,11 @@ impl Sweep {
             if depth == MOST_OPEN {
                 self.lift(&open, name)?;
             } else {
-                let child = openat(dir.fd()?, name, ITSELF, Mode::empty())?;
-                open.push((name.to_owned(), Dir::new(child)?));
+                match openat(dir.fd()?, name, ITSELF, Mode::empty()) {
+                    // Somebody else removes it as well.
+                    Err(Errno::NOENT) => {}
+                    child => open.push((name.to_owned(), Dir::new(child?)?)),
+                }
             }
         }
     }
@@ -148,8 +151,27 @@ mod tests {
         }
     }
 
+    /// Runs this test in a process that may have 64 files open; whether this is it.
+    fn has_few_files(name: &str) -> bool {
+        const CHILD: &str = "BELUGA_TEST_FEW_FILES";
+        if std::env::var_os(CHILD).is_some() {
+            return true;
+        }
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "ulimit -n 64; exec \"$0\" --exact \"$1\""]);
+        command.arg(std::env::current_exe().unwrap()).arg(name);
+        let ran = command.env(CHILD, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+        false
+    }
+
     #[test]
     fn a_tree_of_any_depth_goes_and_what_its_links_name_stays() {
+        let name = "store::tree::tests::a_tree_of_any_depth_goes_and_what_its_links_name_stays";
+        if !has_few_files(name) {
+            return;
+        }
         let (top, outside) = (place(), place());
         fs::write(outside.join("kept"), "somebody's").unwrap();
         chain(&top, 5000, &outside);
