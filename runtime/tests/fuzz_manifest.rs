@@ -134,6 +134,19 @@ fn nesting_and_aliases_are_bounded() {
         error.contains("too large once its aliases are expanded"),
         "{error}"
     );
+    // As much as a document may be, and then another one, and another one.
+    let much = format!(
+        "a: &a {:?}\nb: [{}]\n---\n",
+        "x".repeat(10_000),
+        "*a, ".repeat(1000)
+    );
+    let error = |text: &str| spec::parse("fuzz", text).unwrap_err().to_string();
+    assert!(!error(&much).contains("too large"));
+    let told = error(&much.repeat(9));
+    assert!(
+        told.contains("the manifest is too large once its aliases are expanded"),
+        "{told}"
+    );
     let long = format!("# {}", "x".repeat(spec::MAX_TEXT));
     assert!(spec::parse("fuzz", &long).is_err());
 }

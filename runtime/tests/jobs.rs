@@ -226,6 +226,42 @@ fn a_rule_about_success_names_indexes_that_there_are() {
 }
 
 #[test]
+fn the_pods_of_a_job_can_be_named() {
+    let named = |text: &str, name: &str| text.replace("name: sum", &format!("name: {name}"));
+    let plain = |name: &str| named(&indexed("").replace(": Indexed", ": NonIndexed"), name);
+    let indexed =
+        |name: &str, count: &str| named(&indexed(""), name).replace("s: 4", &format!("s: {count}"));
+    let long = |length: usize| "n".repeat(length);
+    assert!(read(&plain(&long(63))).is_ok() && read(&plain("a.b")).is_ok());
+    assert!(read(&indexed(&long(61), "10")).is_ok() && read(&indexed(&long(60), "11")).is_ok());
+    // None of its pods has an index.
+    assert!(read(&indexed(&long(63), "0")).is_ok());
+    refused([
+        (
+            plain(&long(64)),
+            "3:18: metadata.name: is longer than 63 characters, and is a label of its pods",
+        ),
+        (
+            indexed(&long(64), "1"),
+            "metadata.name: is longer than 63 characters, and is a label of its pods",
+        ),
+        (
+            indexed(&long(62), "1"),
+            "metadata.name: with the last index (-0) it is its pod's hostname, which is longer than 63",
+        ),
+        (
+            indexed(&long(61), "11"),
+            "metadata.name: with the last index (-10) it is its pod's hostname, which is longer than 63",
+        ),
+        (
+            indexed("a.b", "1"),
+            "metadata.name: with the last index (-0) it is its pod's hostname, which must be lower-case",
+        ),
+        (plain("Sum"), "metadata.name: \"Sum\""),
+    ]);
+}
+
+#[test]
 fn limits_of_a_job_need_what_they_limit() {
     let limit = |more: &str| indexed(&format!("  backoffLimitPerIndex: {more}\n"));
     let replaced = |policy: &str| format!("  podReplacementPolicy: {policy}\n");
@@ -291,6 +327,23 @@ fn the_job_of_a_cron_job_is_run_where_that_is_asked_for() {
         night.template.warnings,
         ["without a cluster these fields have no effect: spec.concurrencyPolicy, spec.suspend"]
     );
+    assert_eq!(night.cron_job.as_deref(), Some("night"));
+    for (name, is_its) in [
+        ("night-bbbbb", true),
+        ("night-bbbb", false),
+        ("night-a-bbbbb", false),
+        ("nigh-bbbbb", false),
+        ("nightbbbbbb", false),
+        ("night-b-b.b", false),
+    ] {
+        assert_eq!(
+            spec::is_job_of("night", name, &night.object),
+            is_its,
+            "{name}"
+        );
+    }
+    let clock = serde_json::json!({"metadata": {"annotations": {"a": "b"}}});
+    assert!(!spec::is_job_of("night", "night-bbbbb", &clock));
     // What is kept of it is a job like others.
     let again = read(&night.object.to_string()).unwrap();
     assert_eq!((again.object, again.job), (night.object, night.job));

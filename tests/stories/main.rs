@@ -16,6 +16,7 @@ mod fidelity;
 mod guest;
 mod host_fields;
 mod idle;
+mod jobs;
 mod leftovers;
 mod lifecycle;
 mod logical_host;

@@ -177,64 +177,38 @@ fn b32_a_numbered_pod_keeps_its_name_and_its_claim() {
     shared().run(["get", "pvc", "data-set-0"]).exits(1);
 }
 
-/// A Job of three completions; the second run of each pod's kind is told by its index.
-fn job(name: &str, line: &str, more: &str) -> String {
-    format!(
-        "
-apiVersion: batch/v1
-kind: Job
-metadata: {{name: {name}}}
+/// A ReplicationController of one pod, whose selector is that of its template.
+const CONTROLLER: &str = "
+apiVersion: v1
+kind: ReplicationController
+metadata: {name: rc}
 spec:
-{more}
   template:
-    metadata: {{labels: {{app: {name}}}}}
+    metadata: {labels: {app: rc}}
     spec:
-      restartPolicy: Never
       terminationGracePeriodSeconds: 0
-      containers: [{{name: main, image: busybox, command: [sh, -c, {line:?}]}}]
-"
-    )
-}
+      containers: [{name: main, image: busybox, command: [sleep, '6000']}]
+";
 
 #[test]
-fn a_job_runs_until_its_completions_are_reached() {
-    let line = "echo index $JOB_COMPLETION_INDEX on $(hostname)";
-    let more = "  completionMode: Indexed\n  completions: 2\n  parallelism: 1";
-    assert_eq!(
-        apply(shared(), &job("count", line, more)),
-        "job.batch/count created\n"
-    );
-    shared()
-        .run([
-            "wait",
-            "job/count",
-            "--for=condition=Complete",
-            "--timeout=150s",
-        ])
-        .ok();
-    shared()
-        .run(["get", "jobs"])
-        .ok()
-        .says("Complete")
-        .says("2/2");
-    let logs = |index: u32| {
-        let label = format!("app=count,batch.kubernetes.io/job-completion-index={index}");
-        let name = shared()
-            .run(["get", "pods", "-l", &label, "-o", "name"])
+fn a_pod_of_a_replication_controller_that_is_deleted_is_replaced_by_apply() {
+    let ready = || {
+        let counts = "--for=jsonpath={.status.readyReplicas}=1";
+        shared()
+            .run(["wait", "rc/rc", counts, "--timeout=90s"])
             .ok();
-        shared().run(["logs", name.text()]).ok().out
+        let mut all = pods(shared(), "rc");
+        assert_eq!(all.len(), 1);
+        all.remove(0)["metadata"].take()
     };
-    assert_eq!(logs(0), "index 0 on count-0\n");
-    assert_eq!(logs(1), "index 1 on count-1\n");
-    shared().run(["delete", "job", "count"]).ok();
-    assert!(pods(shared(), "count").is_empty());
-}
-
-#[test]
-fn a_job_that_fails_says_so_in_the_foreground() {
-    let manifest = job("sorry", "echo sorry; exit 7", "  backoffLimit: 0");
-    let ran = shared().feed(["run", "--rm", "-f", "-"], manifest.as_bytes());
-    ran.exits(7).says("sorry");
-    shared().run(["get", "job", "sorry"]).exits(1);
-    assert!(pods(shared(), "sorry").is_empty());
+    let said = apply(shared(), CONTROLLER);
+    assert_eq!(said, "replicationcontroller/rc created\n");
+    let before = ready();
+    let name = before["name"].as_str().unwrap_or_default();
+    shared().run(["delete", "pod", name]).ok();
+    let said = apply(shared(), CONTROLLER);
+    assert_eq!(said, "replicationcontroller/rc unchanged\n");
+    assert_ne!(ready()["uid"], before["uid"]);
+    shared().run(["delete", "rc", "rc"]).ok();
+    assert!(pods(shared(), "rc").is_empty());
 }

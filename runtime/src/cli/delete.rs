@@ -82,7 +82,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         }
         errors
     } else {
-        let read = manifest::read(&args.files)?;
+        let read = manifest::read_now(&args.files)?;
         of_files(settings, &read, &args.scope, grace).await?
     };
     errors.retain(|error| !(args.ignore_not_found && matches!(error, CliError::NotFound { .. })));
@@ -165,8 +165,21 @@ async fn of_files(
         PodName::Generate(_) => Err(UsageError::GeneratedName),
     });
     let pods = pods.collect::<Result<Vec<_>, _>>()?;
-    let workloads = read.workloads.iter().map(workloads::Chosen::of).collect();
-    let mut errors = of_workloads(settings, workloads, grace).await;
+    let (mut workloads, mut errors) = (Vec::new(), Vec::new());
+    for workload in &read.workloads {
+        let Some(name) = &workload.cron_job else {
+            workloads.push(workloads::Chosen::of(workload));
+            continue;
+        };
+        let jobs = workloads::of_cron_job(settings, &workload.namespace, name)?;
+        if jobs.is_empty() {
+            let what = workloads::CRON_JOB;
+            let name = name.clone();
+            errors.push(CliError::NotFound { what, name });
+        }
+        workloads.extend(jobs);
+    }
+    errors.extend(of_workloads(settings, workloads, grace).await);
     errors.extend(of_pods(settings, &pods, scope, grace).await?);
     for object in &read.objects {
         let name = (object.namespace.clone(), object.name.clone());

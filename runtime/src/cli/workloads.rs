@@ -10,7 +10,7 @@ use crate::engine::{self, PodView, Starting};
 use crate::objects::Applied;
 use crate::plan::{ImageFacts, Objects};
 use crate::settings::Settings;
-use crate::spec::{Workload, WorkloadKind};
+use crate::spec::{self, Workload, WorkloadKind};
 use crate::workload::job::JobEnd;
 use crate::workload::{self, Ground, job};
 use std::collections::BTreeMap;
@@ -120,12 +120,12 @@ pub struct JobNow {
 pub async fn job(settings: &Settings, (namespace, name): (&str, &str)) -> Result<JobNow, CliError> {
     let kind = WorkloadKind::Job;
     job::adopt(settings, namespace, name)?;
-    let end = job::read_state(settings, namespace, name)?.end;
     let kept = workload::read(settings, namespace, kind, name)?;
     let kept = kept.ok_or_else(|| CliError::NotFound {
         what: kind.word(),
         name: name.to_owned(),
     })?;
+    let end = job::read_state(settings, namespace, name, &kept.uid)?.end;
     let pods = engine::list(settings).await?;
     let pods = pods.into_iter().filter(|pod| workload::of(&kept, pod));
     Ok(JobNow {
@@ -194,6 +194,28 @@ impl Chosen {
             name: workload.name.clone(),
         }
     }
+}
+
+/// What a CronJob is called, of which nothing is kept but its Jobs.
+pub const CRON_JOB: &str = "cronjob.batch";
+
+/// The Jobs that `run --now` has made of a CronJob.
+pub fn of_cron_job(
+    settings: &Settings,
+    namespace: &str,
+    cron_job: &str,
+) -> Result<Vec<Chosen>, CliError> {
+    let kind = WorkloadKind::Job;
+    let mut all = workload::list(settings, kind)?;
+    all.retain(|(place, name, kept)| {
+        place == namespace && spec::is_job_of(cron_job, name, &kept.object)
+    });
+    let chosen = all.into_iter().map(|(namespace, name, _)| Chosen {
+        kind,
+        namespace,
+        name,
+    });
+    Ok(chosen.collect())
 }
 
 /// Deletes a workload with its pods and says so; whether there was one.

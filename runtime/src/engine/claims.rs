@@ -6,6 +6,7 @@ use crate::objects;
 use crate::settings::Settings;
 use crate::spec::{ObjectKind, PodSpec};
 use crate::store::{self, Life, StoreError};
+use std::path::PathBuf;
 
 /// Errors when another pod holds a claim of this one that is one pod's at a time. While
 /// the lock is held no other pod can be made that does; `None` when the pod has no
@@ -63,6 +64,22 @@ fn must_be_free(
     }
 }
 
+/// Disks and directories that are no claim's, and that no pod has: whatever became of
+/// the claim's own file, nothing is taken from under a pod.
+pub fn leftovers(settings: &Settings) -> Result<Vec<PathBuf>, StoreError> {
+    let mut found = Vec::new();
+    for path in objects::leftovers(settings)? {
+        let is_held = match objects::claim_of(&path) {
+            Some((namespace, claim)) => !holders(settings, namespace, claim)?.is_empty(),
+            None => false,
+        };
+        if !is_held {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
 /// The pods that hold a claim, by name.
 pub fn holders(
     settings: &Settings,
@@ -99,7 +116,6 @@ mod tests {
     use crate::store::{Definition, Record};
     use beluga_proto::PodUid;
     use std::collections::BTreeMap;
-    use std::path::PathBuf;
 
     fn settings() -> Settings {
         let random: [u8; 8] = pod::random_bytes();
@@ -204,11 +220,16 @@ mod tests {
             }
             let refused = delete(&settings, "default", "data").unwrap_err();
             assert!(refused.to_string().contains("\"first\""), "{refused}");
+            let place = objects::directory(&settings, "default", ObjectKind::Claim);
+            let file = (place.join("data.json"), place.join("away"));
+            std::fs::rename(&file.0, &file.1).unwrap();
+            assert!(leftovers(&settings).unwrap().is_empty(), "{claim}");
             record.life = Life::Ended;
             store::write_record(&settings, &record).unwrap();
+            assert_eq!(leftovers(&settings).unwrap().len(), 1, "{claim}");
+            std::fs::rename(&file.1, &file.0).unwrap();
             assert!(delete(&settings, "default", "data").unwrap());
             assert!(!delete(&settings, "default", "data").unwrap());
-            let place = objects::directory(&settings, "default", ObjectKind::Claim);
             assert_eq!(std::fs::read_dir(place).unwrap().count(), 0, "{claim}");
             std::fs::remove_dir_all(&settings.root).unwrap();
         }

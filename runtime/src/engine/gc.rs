@@ -362,7 +362,7 @@ impl Sweep<'_> {
 
     fn claims(&mut self) -> Result<(), EngineError> {
         let settings = self.settings;
-        for path in objects::leftovers(settings)? {
+        for path in super::claims::leftovers(settings)? {
             let what = format!("{} without a claim", path.display());
             self.found(what, || objects::remove_leftover(settings, &path));
         }

@@ -34,6 +34,17 @@ impl FileLock {
         }
     }
 
+    /// The same of a directory, or of whatever is there; nothing is written to it.
+    pub fn try_read_only(path: &Path) -> io::Result<Option<Self>> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::open(path, flags, Mode::empty())?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// A lock that was inherited, held already.
     #[must_use]
     pub fn inherited(file: OwnedFd) -> Self {

@@ -9,7 +9,7 @@
 
 mod volume;
 
-pub use volume::{Remains, leftovers, remove_leftover};
+pub use volume::{Remains, claim_of, leftovers, remove_leftover};
 
 use crate::host::lock::FileLock;
 use crate::host::scratch::ScratchError;

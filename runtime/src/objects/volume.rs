@@ -5,13 +5,14 @@
 //! NAME.img       its disk
 //! NAME.dir       or its directory, which pods are served
 //! NAME.img-new   a disk that is being formatted
-//! .removed-UUID  the directory of a claim that is gone
+//! .removed-UUID  the directory of a claim that is gone, locked by whoever removes it
 //! ```
 //!
 //! Whoever is killed in between leaves something of that without a claim: a new claim
 //! of the name begins with none of it, and `gc` finds it.
 
 use super::{ObjectError, entries, lock, root};
+use crate::host::lock::FileLock;
 use crate::host::scratch;
 use crate::path_error::PathError;
 use crate::settings::Settings;
@@ -29,15 +30,26 @@ const REMOVED: &str = ".removed-";
 /// provisioners of Kubernetes make; of the host's users only root comes this far.
 const DIRECTORY_MODE: u32 = 0o777;
 
-/// What a deleted object has left behind: all that was in a claim's directory.
+/// What a deleted object has left behind: all that was in a claim's directory. While
+/// this is there it is no leftover.
 #[derive(Debug)]
 #[must_use = "it stays on the disk"]
-pub struct Remains(pub(super) Option<PathBuf>);
+pub struct Remains(pub(super) Option<(PathBuf, FileLock)>);
 
 impl Remains {
+    /// What was set aside; nothing where somebody else removes it. Whoever calls holds
+    /// the lock.
+    fn take(aside: PathBuf) -> Result<Self, StoreError> {
+        let lock = FileLock::try_read_only(&aside).map_err(PathError::on("lock", &aside))?;
+        Ok(Self(lock.map(|lock| (aside, lock))))
+    }
+
     /// Removes it, which may take a while. Nobody sees it any more.
     pub fn remove(self) -> Result<(), StoreError> {
-        self.0.map_or(Ok(()), |path| store::remove_directory(&path))
+        match self.0 {
+            Some((path, _lock)) => store::remove_directory(&path),
+            None => Ok(()),
+        }
     }
 }
 
@@ -68,7 +80,7 @@ pub(super) fn set_aside(claim_file: &Path) -> Result<Remains, StoreError> {
     let random = PodUid::from_random(crate::pod::random_bytes());
     let aside = place.with_file_name(format!("{REMOVED}{random}"));
     match std::fs::rename(&place, &aside) {
-        Ok(()) => Ok(Remains(Some(aside))),
+        Ok(()) => Remains::take(aside),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Remains(None)),
         Err(error) => Err(PathError::on("remove", &place)(error).into()),
     }
@@ -95,6 +107,14 @@ pub fn leftovers(settings: &Settings) -> Result<Vec<PathBuf>, StoreError> {
     Ok(found)
 }
 
+/// Namespace and name of the claim that a disk or directory would be of.
+#[must_use]
+pub fn claim_of(path: &Path) -> Option<(&str, &str)> {
+    let is_data = matches!(path.extension()?.to_str()?, "img" | "dir");
+    let namespace = path.parent()?.parent()?.file_name()?.to_str()?;
+    is_data.then_some((namespace, path.file_stem()?.to_str()?))
+}
+
 /// Removes one of these, if it is one still.
 pub fn remove_leftover(settings: &Settings, path: &Path) -> Result<(), StoreError> {
     let lock = lock(settings)?;
@@ -107,7 +127,7 @@ pub fn remove_leftover(settings: &Settings, path: &Path) -> Result<(), StoreErro
             PathError::remove_file(path)?;
             Remains(None)
         }
-        _ => Remains(Some(path.to_owned())),
+        _ => Remains::take(path.to_owned())?,
     };
     drop(lock);
     remains.remove()
@@ -116,7 +136,10 @@ pub fn remove_leftover(settings: &Settings, path: &Path) -> Result<(), StoreErro
 fn is_left_over(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     if name.is_some_and(|name| name.starts_with(REMOVED)) {
-        return true;
+        return match FileLock::try_read_only(path) {
+            Ok(lock) => lock.is_some(),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        };
     }
     match path.extension().and_then(|word| word.to_str()) {
         // What cannot be looked at may be there.
@@ -186,9 +209,18 @@ mod tests {
         // From here on the name is another claim's, whatever becomes of what was there.
         apply(&settings, &one).unwrap();
         assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
-        assert_eq!(leftovers(&settings).unwrap().len(), 1);
-        gone.unwrap().remove().unwrap();
+        // Nobody takes it from whoever removes it.
         assert!(leftovers(&settings).unwrap().is_empty());
+        let Some(Remains(Some((aside, lock)))) = gone else {
+            panic!("its directory is set aside");
+        };
+        remove_leftover(&settings, &aside).unwrap();
+        assert!(aside.join("d/f").exists());
+        // Killed in between.
+        drop(lock);
+        assert_eq!(leftovers(&settings).unwrap(), std::slice::from_ref(&aside));
+        remove_leftover(&settings, &aside).unwrap();
+        assert!(!aside.exists() && leftovers(&settings).unwrap().is_empty());
         fs::remove_dir_all(&settings.root).unwrap();
     }
 

@@ -74,7 +74,7 @@ pub use types::{
 };
 pub use workload::{
     FailureAction, FailureRule, FailureSign, JobSpec, Ordinals, SuccessRule, Update, Workload,
-    WorkloadKind,
+    WorkloadKind, is_job_of,
 };
 pub use yaml::MAX_TEXT;
 

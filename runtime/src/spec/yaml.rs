@@ -15,7 +15,8 @@ pub const MAX_TEXT: usize = 4 << 20;
 /// Deepest nesting. The deepest field of a Pod lies about 15 levels down.
 const MAX_DEPTH: usize = 64;
 
-/// What a document may weigh after its aliases are expanded, in bytes or so.
+/// What a document may weigh after its aliases are expanded, in bytes or so; and what
+/// anchors and aliases of a text may copy in all: many documents are no way around it.
 const MAX_WEIGHT: usize = 32 << 20;
 
 /// What a node weighs beside its text.
@@ -185,6 +186,7 @@ fn read(text: &str, issues: &mut Vec<Issue>) -> Result<Vec<Node>, Issue> {
         parser: Parser::new_from_str(text),
         anchors: BTreeMap::new(),
         weight: 0,
+        copied: 0,
         issues,
     };
     let mut found = Vec::new();
@@ -226,7 +228,10 @@ fn position(span: Span) -> Position {
 struct Builder<'text, 'issues> {
     parser: Parser<'text, StrInput<'text>>,
     anchors: BTreeMap<usize, Node>,
+    /// Of the document.
     weight: usize,
+    /// Of what was written once and stands in several places, in the whole text.
+    copied: usize,
     issues: &'issues mut Vec<Issue>,
 }
 
@@ -276,7 +281,7 @@ impl<'text> Builder<'text, '_> {
             value,
         };
         if anchor > 0 {
-            self.weigh(weight(&node), at)?;
+            self.copy(weight(&node), at)?;
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
@@ -288,7 +293,7 @@ impl<'text> Builder<'text, '_> {
             return Err(syntax(at, "an alias stands inside its own anchor".into()));
         };
         let mut node = target.clone();
-        self.weigh(weight(&node), at)?;
+        self.copy(weight(&node), at)?;
         node.at = at;
         Ok(node)
     }
@@ -344,6 +349,15 @@ impl<'text> Builder<'text, '_> {
             }
         }
         Ok(Value::Object(entries))
+    }
+
+    fn copy(&mut self, more: usize, at: Position) -> Result<(), Issue> {
+        self.copied += more;
+        if self.copied > MAX_WEIGHT {
+            let message = "the manifest is too large once its aliases are expanded";
+            return Err(syntax(at, message.into()));
+        }
+        self.weigh(more, at)
     }
 
     fn weigh(&mut self, more: usize, at: Position) -> Result<(), Issue> {

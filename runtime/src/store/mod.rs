@@ -18,6 +18,7 @@ pub mod change;
 pub mod files;
 pub mod room;
 pub mod status;
+mod tree;
 
 use crate::host::lock::FileLock;
 use crate::path_error::PathError;
@@ -311,9 +312,10 @@ pub fn remove_pod_directory(settings: &Settings, uid: &PodUid) -> Result<(), Sto
     }
 }
 
-/// Removes a directory with all that is in it. One that is not there is no error.
+/// Removes a directory with all that is in it, however deep that is. One that is not
+/// there is no error.
 pub fn remove_directory(path: &Path) -> Result<(), StoreError> {
-    match std::fs::remove_dir_all(path) {
+    match tree::remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(PathError::on("remove", path)(error).into())
         }

@@ -58,7 +58,8 @@ pub fn look(
             continue;
         }
         let members = workload::members(&kept, &workload, pods);
-        let job = (kind == WorkloadKind::Job).then(|| job::read_state(settings, &namespace, &name));
+        let state = || job::read_state(settings, &namespace, &name, &kept.uid);
+        let job = (kind == WorkloadKind::Job).then(state);
         found.push(Seen {
             job: job.transpose()?,
             counts: workload::counts(&workload, &members),

@@ -5,6 +5,7 @@ use super::{Parts, TEMPLATE, Update, Workload, WorkloadKind, finish, without_spe
 use crate::spec::Issue;
 use crate::spec::check::Check;
 use crate::spec::decode::decode_around;
+use crate::spec::names;
 use crate::spec::yaml::Node;
 use k8s_openapi::api::batch::v1 as batch;
 use serde_json::json;
@@ -63,6 +64,11 @@ pub fn job(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
         return without_spec(check, issues);
     };
     let job = job_spec(&spec, &mut check);
+    pods_can_be_named(
+        metadata.name.as_deref().unwrap_or_default(),
+        &job,
+        &mut check,
+    );
     let empty = Default::default();
     let parts = Parts {
         kind: WorkloadKind::Job,
@@ -104,6 +110,28 @@ pub fn job(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
     filled.suspend.get_or_insert(false);
     let workload = workload(parts, json!(filled), &mut check);
     Some(finish(workload, check, issues))
+}
+
+/// As the API server: the name is the value of a label of each pod, and with the index
+/// behind it the hostname of a pod with an index.
+fn pods_can_be_named(name: &str, job: &JobSpec, check: &mut Check<'_>) {
+    // What is no name at all is told as such.
+    if names::subdomain(name).is_err() {
+        return;
+    }
+    if let Err(why) = names::label_value(name) {
+        let message = format!("{why}, and is a label of its pods (job-name)");
+        check.wrong("metadata.name", message);
+    } else if let (true, Some(last)) = (job.is_indexed, job.completions)
+        && last > 0
+        && let Err(why) = names::label(&format!("{name}-{}", last - 1))
+    {
+        let message = format!(
+            "with the last index (-{}) it is its pod's hostname, which {why}",
+            last - 1
+        );
+        check.wrong("metadata.name", message);
+    }
 }
 
 #[expect(clippy::too_many_lines, reason = "every field of a Job once")]

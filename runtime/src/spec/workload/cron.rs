@@ -9,6 +9,7 @@ use crate::spec::found::below;
 use crate::spec::yaml::{Node, Scalar, Value};
 use crate::spec::{PodName, meta, names};
 use k8s_openapi::api::batch::v1 as batch;
+use serde_json::Value as Json;
 
 /// Where a CronJob has its Job, and that its pod.
 const JOB: &str = "spec.jobTemplate";
@@ -17,11 +18,14 @@ const POD: &str = "spec.jobTemplate.spec.template";
 /// Longest name, as in Kubernetes: those of its jobs are longer.
 const MAX_NAME: usize = 52;
 
+/// How many characters a job's name has more, but for the dash.
+const RANDOM: usize = 5;
+
 /// What tells the job from one that the clock has started.
 const MANUAL: (&str, &str) = ("cronjob.kubernetes.io/instantiate", "manual");
 
 /// Converts a CronJob to the Job that it starts, whose name ends in `random`.
-pub fn now(tree: &Node, random: [u8; 5], issues: &mut Vec<Issue>) -> Option<Workload> {
+pub fn now(tree: &Node, random: [u8; RANDOM], issues: &mut Vec<Issue>) -> Option<Workload> {
     let template = tree.get("spec").and_then(|spec| spec.get("jobTemplate"));
     let mut own = tree.clone();
     // The Job is looked at by itself.
@@ -49,6 +53,7 @@ pub fn now(tree: &Node, random: [u8; 5], issues: &mut Vec<Issue>) -> Option<Work
     let (wrong, mut warnings) = check.finish();
     issues.extend(wrong);
     // A name that is refused has been told already.
+    let cron_job = identity.name.clone();
     let base = Some(identity.name).filter(|name| names::subdomain(name).is_ok());
     let base = base.unwrap_or_else(|| "x".to_owned());
     let name = PodName::Generate(format!("{base}-")).resolve(random);
@@ -61,7 +66,20 @@ pub fn now(tree: &Node, random: [u8; 5], issues: &mut Vec<Issue>) -> Option<Work
     workload.template.stand_in(JOB);
     warnings.append(&mut workload.template.warnings);
     workload.template.warnings = warnings;
+    workload.cron_job = Some(cron_job);
     Some(workload)
+}
+
+/// Whether a Job that is kept was made of the CronJob of that name.
+pub fn is_job_of(cron_job: &str, name: &str, job: &Json) -> bool {
+    let ending = name.strip_prefix(cron_job);
+    let ending = ending.and_then(|rest| rest.strip_prefix('-'));
+    let is_random = |text: &str| {
+        let mut bytes = text.bytes();
+        text.len() == RANDOM && bytes.all(|byte| byte.is_ascii_alphanumeric())
+    };
+    let (key, value) = MANUAL;
+    ending.is_some_and(is_random) && job["metadata"]["annotations"][key] == value
 }
 
 /// What a CronJob says of itself.

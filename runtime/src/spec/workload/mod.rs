@@ -8,6 +8,7 @@ mod replication;
 mod rules;
 
 pub use batch::JobSpec;
+pub use cron::is_job_of;
 pub use kind::WorkloadKind;
 pub use rules::{FailureAction, FailureRule, FailureSign, SuccessRule};
 
@@ -82,6 +83,8 @@ pub struct Workload {
     pub ordinals: Option<Ordinals>,
     /// Of a Job.
     pub job: Option<JobSpec>,
+    /// The CronJob whose Job it is, where the document is that.
+    pub cron_job: Option<String>,
     /// Tells one template from another.
     pub hash: String,
     /// The pod of which its pods are made.
@@ -173,6 +176,7 @@ fn workload(parts: Parts<'_>, mut spec: Value, check: &mut Check<'_>) -> Workloa
         progress_seconds: parts.progress_seconds,
         ordinals: parts.ordinals,
         job: parts.job,
+        cron_job: None,
         hash,
         template,
     }

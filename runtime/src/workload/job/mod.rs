@@ -7,6 +7,7 @@
 //! <root>/workloads/<namespace>/Job/<name>.state    what it has counted, replaced whole
 //! ```
 
+mod count;
 mod failure;
 mod object;
 mod plan;
@@ -32,14 +33,21 @@ fn file(
     Ok(path.with_extension(extension))
 }
 
-/// What has been counted of a job.
+/// What has been counted of the job with this UID: nothing of an earlier one of its
+/// name, which may have been deleted by somebody who was killed in between.
 pub fn read_state(
     settings: &Settings,
     namespace: &str,
     name: &str,
+    uid: &str,
 ) -> Result<JobState, StoreError> {
-    let state = store::read_json(&file(settings, namespace, name, "state")?)?;
-    Ok(state.unwrap_or_default())
+    let state: Option<JobState> = store::read_json(&file(settings, namespace, name, "state")?)?;
+    let is_its = |state: &JobState| state.of.as_ref().is_none_or(|of| of == uid);
+    let state = state.filter(is_its).unwrap_or_default();
+    Ok(JobState {
+        of: Some(uid.to_owned()),
+        ..state
+    })
 }
 
 fn write_state(

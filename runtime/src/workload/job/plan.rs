@@ -22,6 +22,9 @@ use std::time::Duration;
 /// What is on record of a job beside its pods, which may be deleted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobState {
+    /// The UID of the job; none where an older version has counted.
+    #[serde(default)]
+    pub of: Option<String>,
     /// When it began, nanoseconds since 1970.
     pub started: Option<u64>,
     /// When it ended.
@@ -36,6 +39,13 @@ pub struct JobState {
     /// The profile that its pods are held to, whoever goes on with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<Tenant>,
+    /// Pods whose end the job itself asks for before it has ended: they count for
+    /// nothing, however they end. Those that are gone are left out.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub sent_away: BTreeSet<PodUid>,
+    /// It has ended, and its pods have been told to.
+    #[serde(default)]
+    pub is_over: bool,
 }
 
 /// How a job ended.

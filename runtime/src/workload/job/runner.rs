@@ -1,8 +1,8 @@
 //! A job's runner: looks at the job's pods whenever one of them changes, does
 //! what the plan says, and waits again.
 
-use super::failure::Failure;
-use super::plan::{Active, JobState, JobStep, PodEnd, Verdict, step};
+use super::count::{Watched, active, count, staying, unheard, untold};
+use super::plan::{JobState, JobStep, step};
 use super::{file, forget, read_state, write_state};
 use crate::engine::{self, PodView, Update};
 use crate::host::lock::FileLock;
@@ -10,10 +10,8 @@ use crate::path_error::PathError;
 use crate::plan::{ImageFacts, image_facts};
 use crate::pod;
 use crate::settings::Settings;
-use crate::spec::{FailureRule, PodSpec, Workload, WorkloadKind};
+use crate::spec::{JobSpec, PodSpec, Workload, WorkloadKind};
 use crate::store::StoreError;
-use crate::store::status::Phase;
-use crate::workload::members::COMPLETION_INDEX;
 use crate::workload::{Ground, Kept, WorkloadError, delete, end_all, kept, list, lock, of};
 use beluga_image::Reference;
 use beluga_proto::PodUid;
@@ -45,13 +43,10 @@ pub fn adopt_all(settings: &Settings) -> Result<(), WorkloadError> {
 
 /// Gives a job a runner, if it needs one and has none.
 pub fn adopt(settings: &Settings, namespace: &str, name: &str) -> Result<(), WorkloadError> {
-    let mut state = read_state(settings, namespace, name)?;
     let Some(kept) = kept::read(settings, namespace, WorkloadKind::Job, name)? else {
         return Ok(());
     };
-    // One that is done has only its own deletion before it, if that.
-    let is_mortal = kept.object["spec"]["ttlSecondsAfterFinished"].is_u64();
-    if state.end.is_some() && !is_mortal {
+    if !needs_runner(&kept, &read_state(settings, namespace, name, &kept.uid)?) {
         return Ok(());
     }
     let held = file(settings, namespace, name, "runner")?;
@@ -63,14 +58,33 @@ pub fn adopt(settings: &Settings, namespace: &str, name: &str) -> Result<(), Wor
         made.map_err(PathError::on("make", &held))
             .map_err(StoreError::from)?,
     );
-    let is_free = FileLock::try_take(&held).map_err(PathError::on("lock", &held));
-    if is_free.map_err(StoreError::from)?.is_none() {
+    let free = FileLock::try_take(&held).map_err(PathError::on("lock", &held));
+    let Some(free) = free.map_err(StoreError::from)? else {
         return Ok(());
-    }
+    };
+    let mut state = read_state(settings, namespace, name, &kept.uid)?;
     if state.tenant.is_none() && settings.tenant.is_some() {
         state.tenant = settings.tenant;
         write_state(settings, namespace, name, &state)?;
     }
+    // The runner takes it.
+    drop(free);
+    spawn(settings, (namespace, name), &state)
+}
+
+/// Whether anything is left to do for a job: of one that has ended its pods' end, and
+/// its own deletion.
+fn needs_runner(kept: &Kept, state: &JobState) -> bool {
+    let is_mortal = kept.object["spec"]["ttlSecondsAfterFinished"].is_u64();
+    state.end.is_none() || !state.is_over || is_mortal
+}
+
+/// Starts a runner.
+fn spawn(
+    settings: &Settings,
+    (namespace, name): (&str, &str),
+    state: &JobState,
+) -> Result<(), WorkloadError> {
     let log = file(settings, namespace, name, "log")?;
     let spawned = std::fs::File::options()
         .create(true)
@@ -177,24 +191,14 @@ async fn drive(settings: &Settings, namespace: &str, name: &str) -> Result<(), W
             heard = heard.recv() => {
                 if let Some(uid) = heard.flatten() {
                     // Its supervisor has gone, with the pod or without it.
-                    watched.remove(&uid);
+                    if let Some(seen) = watched.get_mut(&uid) {
+                        seen.is_heard = false;
+                    }
                 }
             }
             () = pause => {}
         }
     }
-}
-
-/// The pods that are looked at as they change, and what is to be known of them
-/// when they are gone.
-type Watched = BTreeMap<PodUid, Seen>;
-
-/// A pod that is watched.
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    index: Option<u32>,
-    /// It was on its way out already: maybe the job itself has ended it.
-    was_leaving: bool,
 }
 
 /// Tells of everything that happens to a pod; at the end its UID.
@@ -240,41 +244,40 @@ async fn turn(
     let Some(job) = workload.job.clone() else {
         return Ok(Turn::Over);
     };
+    // Those of an earlier job of the name are none of this one's.
+    watched.retain(|_, seen| seen.of == kept.uid);
     let now = pod::now().unix;
     let pods: Vec<PodView> = engine::list(settings).await?;
     let pods: Vec<PodView> = pods.into_iter().filter(|pod| of(&kept, pod)).collect();
-    let before = read_state(settings, namespace, name)?;
-    if let Some(finished) = before.finished {
-        // Who has written that may not have come to end the pods.
-        gone(settings, chosen(&pods, &staying(active(&pods))), watched).await?;
-        let Some(seconds) = job.ttl_seconds else {
-            return Ok(Turn::Over);
-        };
-        let ttl = seconds.saturating_mul(1_000_000_000);
-        let left = finished.saturating_add(ttl).saturating_sub(now);
-        if left > 0 {
-            return Ok(Turn::Wait(Vec::new(), Some(Duration::from_nanos(left))));
-        }
-        remove(settings, (namespace, name), pods).await?;
-        return Ok(Turn::Over);
+    let before = read_state(settings, namespace, name, &kept.uid)?;
+    if before.finished.is_some() {
+        return after_end(settings, (namespace, name), (&job, before), pods, watched).await;
     }
     let mut state = before.clone();
-    count(&mut state, (&pods, watched), &job.failure_rules, now);
+    count(&mut state, (&pods, watched), &job, now);
     // Its time begins anew when it is resumed.
     let begun = state.started.unwrap_or(now);
     state.started = (!job.is_suspended).then_some(begun);
     let active = active(&pods);
-    let next = step(&job, &state, &active, (now, &settings.backoff));
-    if let JobStep::End(end) = &next {
-        state.end = Some(end.clone());
-        state.finished = Some(now);
+    let next = match untold(&state, &pods) {
+        none if none.is_empty() => step(&job, &state, &active, (now, &settings.backoff)),
+        untold => JobStep::Delete(untold),
+    };
+    match &next {
+        JobStep::End(end) => {
+            state.end = Some(end.clone());
+            state.finished = Some(now);
+        }
+        // On record before they are told, so that they count for nothing whoever goes on.
+        JobStep::Delete(uids) => state.sent_away.extend(uids.iter().cloned()),
+        JobStep::Start(_) | JobStep::Await(_) => {}
     }
     if state != before {
         write_state(settings, namespace, name, &state)?;
     }
     match next {
         JobStep::Await(wait) => {
-            return Ok(Turn::Wait(unwatched(&active, watched), wait));
+            return Ok(Turn::Wait(unheard(&kept.uid, &active, watched), wait));
         }
         JobStep::Start(which) => start(settings, kept, (workload, &state), which).await?,
         JobStep::Delete(uids) => gone(settings, chosen(&pods, &uids), watched).await?,
@@ -283,86 +286,36 @@ async fn turn(
     Ok(Turn::Again)
 }
 
+/// What is left to do for a job that has ended: its pods' end, and later its own.
+async fn after_end(
+    settings: &Settings,
+    (namespace, name): (&str, &str),
+    (job, mut state): (&JobSpec, JobState),
+    pods: Vec<PodView>,
+    watched: &mut Watched,
+) -> Result<Turn, WorkloadError> {
+    // Who has written that it has ended may not have come to end them.
+    gone(settings, chosen(&pods, &staying(active(&pods))), watched).await?;
+    if !state.is_over {
+        state.is_over = true;
+        write_state(settings, namespace, name, &state)?;
+    }
+    let (Some(seconds), Some(finished)) = (job.ttl_seconds, state.finished) else {
+        return Ok(Turn::Over);
+    };
+    let ttl = seconds.saturating_mul(1_000_000_000);
+    let left = finished.saturating_add(ttl).saturating_sub(pod::now().unix);
+    if left > 0 {
+        return Ok(Turn::Wait(Vec::new(), Some(Duration::from_nanos(left))));
+    }
+    remove(settings, (namespace, name), pods).await?;
+    Ok(Turn::Over)
+}
+
 /// Those of some pods.
 fn chosen(pods: &[PodView], uids: &[PodUid]) -> Vec<PodView> {
     let chosen = pods.iter().filter(|pod| uids.contains(&pod.uid));
     chosen.cloned().collect()
-}
-
-/// Those whose end nobody has asked for.
-fn staying(active: Vec<Active>) -> Vec<PodUid> {
-    let staying = active.into_iter().filter(|one| !one.is_leaving);
-    staying.map(|one| one.uid).collect()
-}
-
-/// Those that nobody looks at yet; they are looked at from here on.
-fn unwatched(active: &[Active], watched: &mut Watched) -> Vec<PodUid> {
-    let fresh = active.iter().filter(|one| !watched.contains_key(&one.uid));
-    let fresh: Vec<&Active> = fresh.collect();
-    for one in &fresh {
-        let seen = Seen {
-            index: one.index,
-            was_leaving: one.is_leaving,
-        };
-        watched.insert(one.uid.clone(), seen);
-    }
-    fresh.into_iter().map(|one| one.uid.clone()).collect()
-}
-
-/// Notes how pods have ended. One that was watched and is not there any more
-/// was deleted by somebody, which counts as a failure.
-fn count(
-    state: &mut JobState,
-    (pods, watched): (&[PodView], &mut Watched),
-    rules: &[FailureRule],
-    now: u64,
-) {
-    for pod in pods.iter().filter(|pod| pod.status.phase.is_end()) {
-        watched.remove(&pod.uid);
-        if state.ended.contains_key(&pod.uid) {
-            continue;
-        }
-        let succeeded = pod.status.phase == Phase::Succeeded;
-        let verdict = if succeeded {
-            Verdict::Counts
-        } else {
-            let (verdict, why) = Failure::of(pod).judge(rules);
-            state.failed_by_rule = state.failed_by_rule.take().or(why);
-            verdict
-        };
-        let end = PodEnd {
-            succeeded,
-            at: pod.status.finished.unwrap_or(now),
-            index: index(pod),
-            verdict,
-        };
-        state.ended.insert(pod.uid.clone(), end);
-    }
-    let is_there = |uid: &PodUid| pods.iter().any(|pod| pod.uid == *uid);
-    let lost = watched.extract_if(.., |uid, _| !is_there(uid));
-    for (uid, Seen { index, .. }) in lost.filter(|(_, seen)| !seen.was_leaving) {
-        state.ended.entry(uid).or_insert(PodEnd {
-            succeeded: false,
-            at: now,
-            index,
-            verdict: Verdict::Counts,
-        });
-    }
-}
-
-fn index(pod: &PodView) -> Option<u32> {
-    pod.spec.labels.get(COMPLETION_INDEX)?.parse().ok()
-}
-
-fn active(pods: &[PodView]) -> Vec<Active> {
-    let live = pods.iter().filter(|pod| !pod.status.phase.is_end());
-    live.map(|pod| Active {
-        uid: pod.uid.clone(),
-        restarts: pod.status.containers.iter().map(|one| one.restarts).sum(),
-        index: index(pod),
-        is_leaving: pod.status.deleted.is_some(),
-    })
-    .collect()
 }
 
 /// Ends pods that are too many: by the job itself, so that they do not count.

@@ -272,16 +272,29 @@ fn a_job_is_complete_by_its_rules_of_success() {
     }
 }
 
+/// Under TerminatingOrFailed the deletion has been counted as the failure that it is
+/// to the job controller (a pod with a deletionTimestamp has failed, whatever its exit
+/// code will be), so that the pod after it is one more try: it waits as after any other
+/// failure, and where the index has no try left there is none. Otherwise two pods of
+/// one index could end it in two ways. Under Failed nothing counts before its end.
 #[test]
-fn a_pod_on_its_way_out_is_replaced_at_once_or_when_it_is_gone() {
+fn a_pod_on_its_way_out_has_failed_or_is_waited_for() {
     let mut pods = active(1);
     pods[0].index = Some(0);
     pods[0].is_leaving = true;
+    assert_eq!(told(&per_index(), "0f", &pods, 1), "start [1, 2]");
+    assert_eq!(told(&per_index(), "0f", &pods, 10), "start [0, 1]");
+    let strict = JobSpec {
+        index_backoff_limit: Some(0),
+        ..per_index()
+    };
+    assert_eq!(told(&strict, "0f", &pods, 60), "start [1, 2]");
+    let end = told(&strict, "0f 1s 2s 3s", &pods, 60);
+    assert_eq!(end, "FailedIndexes: Job has failed indexes");
     let waits = JobSpec {
         waits_for_end: true,
         ..per_index()
     };
-    assert_eq!(told(&per_index(), "", &pods, 0), "start [0, 1]");
     assert_eq!(told(&waits, "", &pods, 0), "start [1]");
     let one = JobSpec {
         parallelism: 1,
