@@ -13,7 +13,7 @@ declare -A packages=(
     [lab]="qemu-system-x86 busybox-static kmod xz-utils zstd python3"
     # What the host side of a pod, its images and their tests call or compare with.
     # protobuf-compiler: the bindings of CRI are made from its definition.
-    [product]="gcc libc6-dev protobuf-compiler e2fsprogs iproute2 nftables containernetworking-plugins iptables containerd"
+    [product]="gcc libc6-dev protobuf-compiler e2fsprogs iproute2 nftables containernetworking-plugins iptables containerd strace"
     # A registry on the loopback, what fills it, and what it is compared with.
     [registry]="docker-registry skopeo umoci buildah apache2-utils openssl"
     [images]="gcc libc6-dev python3 erofs-utils xz-utils zstd curl iputils-ping procps openssl"

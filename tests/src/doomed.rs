@@ -1,0 +1,187 @@
+//! Commands and supervisors that are killed at a step of their work.
+//!
+//! strace sends SIGKILL to a process that enters its n-th call of those that change
+//! something beyond it, and the call is not made any more: whatever n is, what a
+//! process has done up to some point is there, and nothing of what comes after.
+//!
+//! A command starts a supervisor by the path of its own file. Here a script is
+//! mounted over that path once the command's file has been opened, so that
+//! strace runs the supervisor and nothing else that the command does.
+
+use crate::{Beluga, Ran, SOON, eventually, run};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Calls that change something beyond the process that makes them, or begin a
+/// process that will.
+const STEPS: &str = "mkdir,mkdirat,rmdir,unlink,unlinkat,rename,renameat,renameat2,link,linkat,symlink,\
+symlinkat,write,pwrite64,ftruncate,fallocate,chmod,fchmod,fchmodat,sendto,sendmsg,ioctl,mount,umount2,\
+clone,clone3,vfork,fork,kill,pidfd_send_signal,bind,flock,setns,unshare";
+
+/// A `beluga` whose supervisors, or which itself, can be killed at a step.
+#[derive(Debug)]
+pub struct Doomed<'a> {
+    beluga: &'a Beluga,
+    /// The program, below what is mounted over it.
+    program: File,
+    path: PathBuf,
+    trace: PathBuf,
+}
+
+impl<'a> Doomed<'a> {
+    /// One of this instance, gone with the value.
+    pub fn of(beluga: &'a Beluga) -> Self {
+        let directory = beluga.root().with_file_name("doomed");
+        std::fs::create_dir_all(&directory).expect("a place beside the root");
+        let real = run(Command::new("which").arg("beluga"), SOON).ok();
+        let [path, script] = ["beluga", "script"].map(|name| directory.join(name));
+        std::fs::copy(real.text(), &path).expect("a copy of the program");
+        let trace = directory.join("trace");
+        let text = format!(
+            "#!/bin/sh\n[ \"$1\" != supervise ] || exec strace -qq -A -o {} -e trace={STEPS} \
+             -e inject={STEPS}:signal=SIGKILL:when=$DOOMED_AT {real} \"$@\"\nexec {real} \"$@\"\n",
+            trace.display(),
+            real = real.text(),
+        );
+        std::fs::write(&script, text).expect("a script");
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&script, executable).expect("it is ours");
+        let program = File::open(&path).expect("it is there");
+        let mut mount = Command::new("mount");
+        run(mount.arg("--bind").args([&script, &path]), SOON).ok();
+        Self {
+            beluga,
+            program,
+            path,
+            trace,
+        }
+    }
+
+    /// Runs a command, of which each supervisor that it starts is killed at that
+    /// step of its work; and whether one was: the step that was not made.
+    #[track_caller]
+    pub fn run(&self, at: u32, args: &[&str]) -> (Ran, Option<String>) {
+        self.traced(at, self.beluga.of(&self.program(), args))
+    }
+
+    /// The same of the command itself, whose supervisor does not make its first step.
+    #[track_caller]
+    pub fn killed(&self, at: u32, args: &[&str]) -> (Ran, Option<String>) {
+        let trace = self.trace.with_extension("command");
+        let mut command = self.beluga.of("strace", &["-qq", "-o"]);
+        command.arg(&trace).args(["-e", &format!("trace={STEPS}")]);
+        let inject = format!("inject={STEPS}:signal=SIGKILL:when={at}");
+        command.args(["-e", &inject, &self.program()]).args(args);
+        let (ran, _) = self.traced(1, command);
+        (ran, step_of(&trace))
+    }
+
+    /// Kills a process at that step from now on.
+    pub fn doom(&self, pid: u32, at: u32) -> Child {
+        let mut strace = Command::new("strace");
+        let inject = format!("inject={STEPS}:signal=SIGKILL:when={at}");
+        strace.args(["-q", "-e", &inject, "-o"]).arg(&self.trace);
+        strace.args(["-p", &pid.to_string()]).stderr(Stdio::null());
+        let tracer = strace.spawn().expect("strace");
+        let of_tracer = format!("TracerPid:\t{}\n", tracer.id());
+        eventually("it is traced", || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            status.contains(&of_tracer).then_some(())
+        });
+        tracer
+    }
+
+    fn program(&self) -> String {
+        // Also for a process that does not inherit it.
+        format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            self.program.as_raw_fd()
+        )
+    }
+
+    fn traced(&self, at: u32, mut command: Command) -> (Ran, Option<String>) {
+        let _ = std::fs::remove_file(&self.trace);
+        let ran = run(command.env("DOOMED_AT", at.to_string()), SOON * 2);
+        assert_ne!(
+            ran.code, 124,
+            "it waits for ever where step {at} is not made\n{ran}"
+        );
+        (ran, step_of(&self.trace))
+    }
+}
+
+/// The step that a killed process was about to make.
+fn step_of(trace: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(trace).ok()?;
+    let mut lines = text.lines().rev();
+    lines.find(|line| line.contains("killed by SIGKILL"))?;
+    lines.next().map(str::to_owned)
+}
+
+impl Drop for Doomed<'_> {
+    fn drop(&mut self) {
+        run(
+            Command::new("umount").arg(&self.path),
+            Duration::from_secs(10),
+        );
+    }
+}
+
+/// What there is on this host, one word each, of what a pod can leave behind.
+/// Pods of others come and go unless the story is [`crate::alone`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host(BTreeSet<String>);
+
+impl Host {
+    /// What there is now.
+    pub fn now(beluga: &Beluga) -> Self {
+        let mut found = BTreeSet::new();
+        let files = [
+            "/sys/class/net",
+            "/run/beluga-subnets",
+            "/run/netns",
+            &beluga.root().join("pods").display().to_string(),
+            &beluga.root().join("names/default").display().to_string(),
+            &beluga.state().join("pods").display().to_string(),
+            &beluga.state().join("mounts").display().to_string(),
+        ];
+        for directory in files {
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            let names = entries.map(|entry| entry.path().display().to_string());
+            found.extend(names.filter(|path| !path.contains("/.")));
+        }
+        let mut lines = |words: &[&str]| {
+            let ran = run(Command::new(words[0]).args(&words[1..]), SOON).ok();
+            found.extend(ran.out.lines().map(|line| format!("{}: {line}", words[0])));
+        };
+        lines(&["nft", "list", "tables"]);
+        lines(&["find", "/sys/fs/cgroup", "-type", "d"]);
+        lines(&["findmnt", "-rno", "TARGET"]);
+        let root = beluga.root().display().to_string();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
+            let [line, variables] = ["cmdline", "environ"].map(read);
+            let [line, variables] = [&line, &variables].map(|text| String::from_utf8_lossy(text));
+            let is_vmm = variables.contains("BELUGA_POD=");
+            if is_vmm || line.contains(&root) {
+                let pid = entry.file_name().display().to_string();
+                found.insert(format!("process {pid}: {}", line.replace('\0', " ")));
+            }
+        }
+        Self(found)
+    }
+
+    /// Panics with what there is now and was not then.
+    #[track_caller]
+    pub fn is_as_before(&self, beluga: &Beluga, when: &str) {
+        let now = Self::now(beluga);
+        let more: Vec<_> = now.0.difference(&self.0).collect();
+        assert!(more.is_empty(), "left over where {when}: {more:#?}");
+    }
+}

@@ -1,0 +1,101 @@
+//! SIGKILL at the steps of a start and of a deletion: what was begun is finished or
+//! undone, and nothing of it is left over. The gate takes some of the steps,
+//! `make soak` all of them.
+
+use crate::lifecycle::one;
+use beluga_tests::{Beluga, Doomed, Host, Ran, alone, say};
+
+/// What is killed: a command that starts a pod, or the pod's supervisor.
+type Kill = for<'d> fn(&Doomed<'d>, u32, &[&str]) -> (Ran, Option<String>);
+
+/// Where the steps of a start are counted.
+pub const COMMAND: Kill = Doomed::killed;
+/// The same of its supervisor.
+pub const SUPERVISOR: Kill = Doomed::run;
+
+/// Whether some pod's VMM has been started, or is about to be.
+fn has_machine(beluga: &Beluga) -> bool {
+    let pods = std::fs::read_dir(beluga.root().join("pods"));
+    let mut pods = pods.into_iter().flatten().flatten();
+    pods.any(|pod| pod.path().join("vmm.log").exists())
+}
+
+/// Starts a pod again and again, each time killed some steps later: until the
+/// machine comes, or until there is nothing left to kill.
+pub fn a_start_is_cut_short(kill: Kill, stride: usize, is_whole: bool) {
+    alone();
+    let beluga = Beluga::with_busybox();
+    let (doomed, before) = (Doomed::of(&beluga), Host::now(&beluga));
+    let manifest = beluga.root().join("pod.yaml");
+    std::fs::write(&manifest, one("half", "Never", "sleep 600")).expect("root is writable");
+    for at in (1..).step_by(stride) {
+        let (ran, step) = kill(
+            &doomed,
+            at,
+            &["run", "-d", "-f", &manifest.to_string_lossy()],
+        );
+        let is_last = step.is_none() || (!is_whole && has_machine(&beluga));
+        let when = format!("step {at} was {step:?}\n{ran}");
+        is_finished_or_undone(&beluga, &before, &when);
+        if is_last {
+            say(&format!(
+                "killed at {at} steps at most, by {stride}: {step:?}"
+            ));
+            assert!(at > 10, "too few steps: {when}");
+            return;
+        }
+    }
+}
+
+/// Nothing is left but what can be deleted, and then nothing at all.
+fn is_finished_or_undone(beluga: &Beluga, before: &Host, when: &str) {
+    let told = beluga.run(["gc"]);
+    assert_eq!(told.code, 0, "{when}\n{told}");
+    let check = beluga.run(["gc", "--check"]);
+    assert_eq!(check.code, 0, "{when}\n{told}\n{check}");
+    let pods = beluga.run(["get", "pods", "-o", "name"]).ok().out;
+    if !pods.is_empty() {
+        let delete = beluga.run(["delete", "pod", "half", "--grace-period", "0"]);
+        assert_eq!(delete.code, 0, "{when}\n{pods}\n{delete}");
+    }
+    before.is_as_before(beluga, when);
+}
+
+/// Deletes a pod again and again, each time with supervisors that are killed some
+/// steps later; what one has begun the next goes on with.
+pub fn a_deletion_is_cut_short(stride: usize) {
+    alone();
+    let beluga = Beluga::with_busybox();
+    let (doomed, before) = (Doomed::of(&beluga), Host::now(&beluga));
+    let pod = beluga.pod(&one("half", "Never", "sleep 600"));
+    let [_, supervisor] = pod.processes();
+    let mut tracer = doomed.doom(supervisor, 1);
+    let delete = ["delete", "pod", "half", "--grace-period", "0"];
+    for at in (1..).step_by(stride) {
+        let (ran, step) = doomed.run(at, &delete);
+        tracer.wait().expect("it ends with its supervisor");
+        if ran.code == 0 {
+            say(&format!("deleted where step {at} was {step:?}"));
+            assert!(at > 10, "{ran}");
+            break;
+        }
+    }
+    beluga.is_clean();
+    before.is_as_before(&beluga, "the pod was deleted");
+    std::mem::forget(pod);
+}
+
+#[test]
+fn b04_a_supervisor_killed_at_any_step_before_its_machine_leaves_nothing() {
+    a_start_is_cut_short(SUPERVISOR, 4, false);
+}
+
+#[test]
+fn b04_a_command_killed_at_any_step_of_a_start_leaves_nothing() {
+    a_start_is_cut_short(COMMAND, 4, true);
+}
+
+#[test]
+fn b04_a_deletion_goes_on_whenever_its_supervisor_is_killed() {
+    a_deletion_is_cut_short(4);
+}
