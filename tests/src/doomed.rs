@@ -14,14 +14,17 @@ use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Calls that change something beyond the process that makes them, or begin a
 /// process that will.
 const STEPS: &str = "mkdir,mkdirat,rmdir,unlink,unlinkat,rename,renameat,renameat2,link,linkat,symlink,\
 symlinkat,write,pwrite64,ftruncate,fallocate,chmod,fchmod,fchmodat,sendto,sendmsg,ioctl,mount,umount2,\
-clone,clone3,vfork,fork,kill,pidfd_send_signal,bind,flock,setns,unshare";
+clone,clone3,vfork,fork,memfd_create,kill,pidfd_send_signal,bind,flock,setns,unshare";
+
+/// How long a command is waited for whose supervisors are killed again and again.
+const LITTLE: Duration = Duration::from_secs(4);
 
 /// A `beluga` whose supervisors, or which itself, can be killed at a step.
 #[derive(Debug)]
@@ -43,7 +46,8 @@ impl<'a> Doomed<'a> {
         std::fs::copy(real.text(), &path).expect("a copy of the program");
         let trace = directory.join("trace");
         let text = format!(
-            "#!/bin/sh\n[ \"$1\" != supervise ] || exec strace -qq -A -o {} -e trace={STEPS} \
+            "#!/bin/sh\nfor task; do :; done\n\
+             [ \"$1 $task\" != \"supervise $DOOMED_TASK\" ] || exec strace -qq -A -o {} -e trace={STEPS} \
              -e inject={STEPS}:signal=SIGKILL:when=$DOOMED_AT {real} \"$@\"\nexec {real} \"$@\"\n",
             trace.display(),
             real = real.text(),
@@ -62,38 +66,75 @@ impl<'a> Doomed<'a> {
         }
     }
 
-    /// Runs a command, of which each supervisor that it starts is killed at that
-    /// step of its work; and whether one was: the step that was not made.
+    /// Runs a command, and kills at that step the supervisor by which it starts a
+    /// pod; gives the step that was not made, where it came so far.
     #[track_caller]
-    pub fn run(&self, at: u32, args: &[&str]) -> (Ran, Option<String>) {
-        self.traced(at, self.beluga.of(&self.program(), args))
+    pub fn start(&self, at: u32, args: &[&str]) -> (Ran, Option<String>) {
+        let ran = self.traced(
+            ("start", at),
+            self.beluga.of(&self.program(), args),
+            SOON * 2,
+        );
+        assert_ne!(
+            ran.code, 124,
+            "it waits for ever where step {at} is not made\n{ran}"
+        );
+        (ran, step_of(&self.trace))
     }
 
     /// The same of the command itself, whose supervisor does not make its first step.
     #[track_caller]
-    pub fn killed(&self, at: u32, args: &[&str]) -> (Ran, Option<String>) {
+    pub fn command(&self, at: u32, args: &[&str]) -> (Ran, Option<String>) {
         let trace = self.trace.with_extension("command");
         let mut command = self.beluga.of("strace", &["-qq", "-o"]);
         command.arg(&trace).args(["-e", &format!("trace={STEPS}")]);
         let inject = format!("inject={STEPS}:signal=SIGKILL:when={at}");
         command.args(["-e", &inject, &self.program()]).args(args);
-        let (ran, _) = self.traced(1, command);
+        let ran = self.traced(("start", 1), command, SOON * 2);
+        assert_ne!(
+            ran.code, 124,
+            "it waits for ever where step {at} is not made\n{ran}"
+        );
         (ran, step_of(&trace))
     }
 
-    /// Kills a process at that step from now on.
-    pub fn doom(&self, pid: u32, at: u32) -> Child {
+    /// Kills a supervisor at that step of a command that comes now, and the next ones
+    /// at their first; the command does not wait for them for ever.
+    pub fn doom(&self, supervisor: u32, at: u32, args: &[&str]) -> Option<String> {
+        let trace = self.trace.with_extension("first");
         let mut strace = Command::new("strace");
         let inject = format!("inject={STEPS}:signal=SIGKILL:when={at}");
-        strace.args(["-q", "-e", &inject, "-o"]).arg(&self.trace);
-        strace.args(["-p", &pid.to_string()]).stderr(Stdio::null());
-        let tracer = strace.spawn().expect("strace");
+        let traced = format!("trace={STEPS}");
+        strace
+            .args(["-q", "-e", &traced, "-e", &inject, "-o"])
+            .arg(&trace);
+        strace.args(["-p", &supervisor.to_string()]);
+        let mut tracer = strace.stderr(Stdio::null()).spawn().expect("strace");
         let of_tracer = format!("TracerPid:\t{}\n", tracer.id());
         eventually("it is traced", || {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let status = std::fs::read_to_string(format!("/proc/{supervisor}/status")).ok()?;
             status.contains(&of_tracer).then_some(())
         });
-        tracer
+        self.traced(("adopt", 1), self.beluga.of(&self.program(), args), LITTLE);
+        tracer.wait().expect("it ends with its supervisor");
+        step_of(&trace)
+    }
+
+    /// Looks at pods, and kills at that step each supervisor that goes on with one.
+    /// Gives the step that was not made; none where it is `over` before.
+    pub fn adopt(&self, at: u32, over: impl Fn() -> bool) -> Option<String> {
+        let look = self.beluga.of(&self.program(), &["get", "pods"]);
+        self.traced(("adopt", at), look, SOON);
+        eventually("its supervisor is killed, or done", || {
+            let step = step_of(&self.trace);
+            (step.is_some() || over()).then_some(step)
+        })
+    }
+
+    /// Whether the last supervisor that was to be killed came to a step with this word.
+    pub fn came_to(&self, word: &str) -> bool {
+        let trace = std::fs::read_to_string(&self.trace);
+        trace.is_ok_and(|text| text.contains(word))
     }
 
     fn program(&self) -> String {
@@ -105,14 +146,10 @@ impl<'a> Doomed<'a> {
         )
     }
 
-    fn traced(&self, at: u32, mut command: Command) -> (Ran, Option<String>) {
+    fn traced(&self, (task, at): (&str, u32), mut command: Command, limit: Duration) -> Ran {
         let _ = std::fs::remove_file(&self.trace);
-        let ran = run(command.env("DOOMED_AT", at.to_string()), SOON * 2);
-        assert_ne!(
-            ran.code, 124,
-            "it waits for ever where step {at} is not made\n{ran}"
-        );
-        (ran, step_of(&self.trace))
+        let doom = [("DOOMED_TASK", task), ("DOOMED_AT", &at.to_string())];
+        run(command.envs(doom), limit)
     }
 }
 
@@ -175,6 +212,13 @@ impl Host {
             }
         }
         Self(found)
+    }
+
+    /// Directories of the pods that an instance knows.
+    pub fn pods(beluga: &Beluga) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(beluga.root().join("pods"));
+        let entries = entries.into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
     }
 
     /// Panics with what there is now and was not then.

@@ -9,32 +9,28 @@ use beluga_tests::{Beluga, Doomed, Host, Ran, alone, say};
 type Kill = for<'d> fn(&Doomed<'d>, u32, &[&str]) -> (Ran, Option<String>);
 
 /// Where the steps of a start are counted.
-pub const COMMAND: Kill = Doomed::killed;
+pub const COMMAND: Kill = Doomed::command;
 /// The same of its supervisor.
-pub const SUPERVISOR: Kill = Doomed::run;
+pub const SUPERVISOR: Kill = Doomed::start;
 
-/// Whether some pod's VMM has been started, or is about to be.
-fn has_machine(beluga: &Beluga) -> bool {
-    let pods = std::fs::read_dir(beluga.root().join("pods"));
-    let mut pods = pods.into_iter().flatten().flatten();
-    pods.any(|pod| pod.path().join("vmm.log").exists())
-}
-
-/// Starts a pod again and again, each time killed some steps later: until the
-/// machine comes, or until there is nothing left to kill.
+/// Starts a pod again and again, each time killed some steps later: until once it has
+/// a machine, or, of all of them, until there is nothing left to kill.
 pub fn a_start_is_cut_short(kill: Kill, stride: usize, is_whole: bool) {
     alone();
     let beluga = Beluga::with_busybox();
     let (doomed, before) = (Doomed::of(&beluga), Host::now(&beluga));
     let manifest = beluga.root().join("pod.yaml");
     std::fs::write(&manifest, one("half", "Never", "sleep 600")).expect("root is writable");
+    let mut has_machine = false;
     for at in (1..).step_by(stride) {
         let (ran, step) = kill(
             &doomed,
             at,
             &["run", "-d", "-f", &manifest.to_string_lossy()],
         );
-        let is_last = step.is_none() || (!is_whole && has_machine(&beluga));
+        let is_last = step.is_none() || (!is_whole && has_machine);
+        // What the VMM is given is made just before it: this one had none yet.
+        has_machine |= doomed.came_to("vm-config");
         let when = format!("step {at} was {step:?}\n{ran}");
         is_finished_or_undone(&beluga, &before, &when);
         if is_last {
@@ -61,27 +57,31 @@ fn is_finished_or_undone(beluga: &Beluga, before: &Host, when: &str) {
     before.is_as_before(beluga, when);
 }
 
-/// Deletes a pod again and again, each time with supervisors that are killed some
-/// steps later; what one has begun the next goes on with.
+/// Deletes a pod whose supervisor is killed in the middle, and then those that go on
+/// with what is begun, each some steps later than the one before.
 pub fn a_deletion_is_cut_short(stride: usize) {
     alone();
     let beluga = Beluga::with_busybox();
     let (doomed, before) = (Doomed::of(&beluga), Host::now(&beluga));
     let pod = beluga.pod(&one("half", "Never", "sleep 600"));
     let [_, supervisor] = pod.processes();
-    let mut tracer = doomed.doom(supervisor, 1);
+    // Once the record has it that the pod is to be deleted.
     let delete = ["delete", "pod", "half", "--grace-period", "0"];
+    let mut steps = vec![doomed.doom(supervisor, 6, &delete)];
+    let is_gone = || Host::pods(&beluga).is_empty();
     for at in (1..).step_by(stride) {
-        let (ran, step) = doomed.run(at, &delete);
-        tracer.wait().expect("it ends with its supervisor");
-        if ran.code == 0 {
-            say(&format!("deleted where step {at} was {step:?}"));
-            assert!(at > 10, "{ran}");
+        steps.push(doomed.adopt(at, is_gone));
+        if is_gone() {
             break;
         }
     }
+    assert!(steps.len() > 3 && steps[0].is_some(), "{steps:#?}");
     beluga.is_clean();
-    before.is_as_before(&beluga, "the pod was deleted");
+    before.is_as_before(&beluga, &format!("these were not made: {steps:#?}"));
+    say(&format!(
+        "deleted by {} supervisors: {steps:#?}",
+        steps.len()
+    ));
     std::mem::forget(pod);
 }
 
