@@ -58,6 +58,15 @@ pub struct Caller {
     id: u64,
 }
 
+#[cfg(test)]
+impl Caller {
+    /// Nobody, who gets no answer.
+    pub const NOBODY: Self = Self {
+        connection: 0,
+        id: 0,
+    };
+}
+
 /// What a turn of the link brought.
 #[derive(Debug, Default)]
 pub struct Turn {

@@ -319,8 +319,15 @@ pub async fn update(
     Ok(is_news)
 }
 
+/// Whoever looks at pods sees to it that nobody has thrown their rules away. A
+/// packet filter that refuses keeps nobody from looking: [`gc`] says why.
+fn look(settings: &Settings) {
+    let _ = crate::policy::restore(settings);
+}
+
 /// The pod with that UID.
 pub async fn by_uid(settings: &Settings, uid: &PodUid) -> Result<Option<PodView>, EngineError> {
+    look(settings);
     adopt(settings, uid).await?;
     read_view(settings, uid)
 }
@@ -328,6 +335,7 @@ pub async fn by_uid(settings: &Settings, uid: &PodUid) -> Result<Option<PodView>
 /// All pods, by namespace and name.
 pub async fn list(settings: &Settings) -> Result<Vec<PodView>, EngineError> {
     let mut views = Vec::new();
+    look(settings);
     for uid in store::uids(settings)? {
         adopt(settings, &uid).await?;
         views.extend(read_view(settings, &uid)?);
@@ -345,6 +353,7 @@ pub async fn get(
     let Some(uid) = store::by_name(settings, namespace, name)? else {
         return Ok(None);
     };
+    look(settings);
     adopt(settings, &uid).await?;
     read_view(settings, &uid)
 }

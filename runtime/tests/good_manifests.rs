@@ -233,7 +233,7 @@ fn a_claim_is_a_disk_or_a_directory_by_its_class_or_else_by_who_may_have_it() {
     ] {
         let document = format!(
             "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: a}}\n\
-             spec: {{{said}, resources: {{requests: {{storage: 9000001}}}}}}\n"
+             spec: {{{said}, resources: {{requests: {{storage: 9000001}}, limits: {{storage: 1Gi}}}}}}\n"
         );
         let found = spec::read("claim.yaml", &document);
         let found = found.unwrap_or_else(|error| panic!("{said}: {error}"));

@@ -48,6 +48,8 @@ fn shares_of_pods_are_rounded_as_kubernetes_does() {
         let found = read(&deployment(&more)).unwrap().update;
         assert_eq!(found, Update::Rolling { surge, unavailable }, "{strategy}");
     }
+    let all_at_once = read(&deployment("  strategy: {type: Recreate}\n"));
+    assert_eq!(all_at_once.unwrap().update, Update::Recreate);
 }
 
 #[test]
@@ -213,7 +215,7 @@ fn a_daemon_set_is_updated_as_it_says() {
 
 #[test]
 fn policies_of_a_stateful_set_are_read() {
-    let set = deployment("  podManagementPolicy: Parallel\n  updateStrategy: {rollingUpdate: {partition: 3}}\n  persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete, whenScaled: Retain}\n")
+    let set = deployment("  podManagementPolicy: Parallel\n  updateStrategy: {type: RollingUpdate, rollingUpdate: {partition: 3}}\n  persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete, whenScaled: Retain}\n")
         .replace("Deployment", "StatefulSet");
     let ordinals = read(&set).unwrap().ordinals.unwrap();
     assert_eq!((ordinals.in_order, ordinals.partition), (false, 3));

@@ -9,6 +9,7 @@ from .process import TARGET, quiet, run
 
 # Their names as the unit tests say them where they cannot run: `SKIPPED NAME: …`.
 DISKS, BZIMAGE = "spawn::disks", "the_bzimage_of_a_distribution_boots"
+FLUSHED = "a_tenants_rules_come_back"
 
 
 def layer(work):
@@ -30,9 +31,12 @@ def check(tally, mark, test, what, command):
 
 
 def run_all(tally, mark):
-    """The agent's layers and quota on real disks; the VMM with a distribution's kernel."""
+    """The agent's layers and quota on real disks; the VMM with a distribution's kernel;
+    rules of the packet filter that somebody has flushed."""
     agent = stories.binary("-p", "beluga-agent", "--bin", "beluga-agent")
     with tempfile.TemporaryDirectory(prefix="beluga-disks-", dir=TARGET) as work:
         check(tally, mark, DISKS, "layers and quota on real disks", ["tests/disks.sh", agent, layer(work)])
     vmm = stories.binary("-p", "beluga-vmm", "--test", "tiny")
     check(tally, mark, BZIMAGE, "a distribution's bzImage boots", [vmm, BZIMAGE])
+    plans = stories.binary("-p", "beluga-runtime", "--test", "plan")
+    check(tally, mark, FLUSHED, "a tenant's rules come back", [plans, FLUSHED])

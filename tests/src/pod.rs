@@ -67,11 +67,21 @@ impl Beluga {
 
     /// `beluga …`, ready to be run.
     pub fn command<I: AsRef<str>>(&self, args: impl IntoIterator<Item = I>) -> Command {
-        let mut command = Command::new("beluga");
+        let args: Vec<_> = args
+            .into_iter()
+            .map(|arg| arg.as_ref().to_owned())
+            .collect();
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        self.of("beluga", &args)
+    }
+
+    /// The same of another program that works on this instance.
+    pub fn of(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .env("BELUGA_ROOT", &self.root)
             .env("BELUGA_STATE", &self.state);
-        command.args(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        command.args(args);
         command
     }
 

@@ -1,10 +1,12 @@
 //! How containers end, and what their pod says of it.
 
-use beluga_tests::{Common, shared};
+use beluga_tests::{Common, run, shared};
 use serde_json::Value;
+use std::process::Command;
+use std::time::Duration;
 
 /// Each container of it has ended in its own way.
-static ENDS: Common = Common::new(8, || shared().pod(include_str!("../pods/ends.yaml")));
+static ENDS: Common = Common::new(9, || shared().pod(include_str!("../pods/ends.yaml")));
 
 /// How one of them ended.
 fn end(container: &str) -> Value {
@@ -85,4 +87,32 @@ fn b28_a_sub_path_never_leaves_the_volume() {
     let state = pod.container("leaves")["state"].to_string();
     assert!(state.contains("leads out of its volume"), "{state}");
     assert_eq!(pod.logs("leaves"), "");
+}
+
+/// The last lines of each container on a terminal, or what a variable makes of them.
+fn on_a_terminal(variable: &str) -> String {
+    let line = format!("{variable} beluga logs ends --all-containers --prefix --tail 1");
+    let mut script = Command::new("script");
+    script
+        .args(["-qec", &line, "/dev/null"])
+        .env("TERM", "xterm");
+    let instance = [
+        ("BELUGA_ROOT", shared().root()),
+        ("BELUGA_STATE", shared().state()),
+    ];
+    run(script.envs(instance), Duration::from_secs(60)).ok().out
+}
+
+#[test]
+fn each_container_has_a_colour_of_its_own_on_a_terminal_only() {
+    let _pod = ENDS.pod();
+    let shown = on_a_terminal("");
+    // By their places in the pod: blue and cyan (ECMA-48, 8.3.117).
+    for (colour, container) in [(34, "killed"), (36, "fallback")] {
+        let prefix = format!("\u{1b}[{colour}m[pod/ends/{container}]\u{1b}[0m ");
+        assert!(shown.contains(&prefix), "{container}: {shown:?}");
+    }
+    assert!(!on_a_terminal("NO_COLOR=1").contains('\u{1b}'));
+    let piped = shared().run(["logs", "ends", "--all-containers", "--prefix"]);
+    assert!(!piped.ok().says("[pod/ends/").out.contains('\u{1b}'));
 }

@@ -2,8 +2,10 @@
 //!
 //! Three pods serve all stories here; one policy is in force at a time.
 
-use beluga_tests::{Common, CommonPod, Pod, SOON, eventually, shared};
+use beluga_tests::{Common, CommonPod, Pod, SOON, eventually, run, shared};
+use serde_json::Value;
 use std::net::TcpStream;
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 macro_rules! manifest {
@@ -247,6 +249,37 @@ fn a_tenants_pod_is_shut_but_for_what_policies_open() {
     shared().run(words).ok();
     may_not(&s.web, &pod.ip(), 8000);
     no_way_in(&pod);
+    rules_come_back(&pod, &s.web);
+}
+
+/// Others throw away what keeps it shut; whoever looks at pods next puts it back.
+fn rules_come_back(pod: &Pod, web: &Pod) {
+    let (ip, directory) = (pod.ip(), shared().root().join("pods"));
+    let path = directory
+        .join(pod.field("/metadata/uid"))
+        .join("definition.json");
+    let definition = std::fs::read(path).expect("the pod has one");
+    let definition: Value = serde_json::from_slice(&definition).expect("it is JSON");
+    let tap = definition["plan"]["identity"]["network"]["tap"].as_str();
+    let tap = tap.expect("it has a tap");
+    let tables = || -> Vec<String> {
+        let all = run(Command::new("nft").args(["list", "tables"]), SOON).ok();
+        let lines = all.out.lines().map(str::to_owned);
+        let own = lines.filter(|line| line.trim_end_matches('p').ends_with(tap));
+        own.collect()
+    };
+    let before = tables();
+    assert_eq!(before.len(), 3, "{before:?}");
+    for table in &before {
+        run(
+            Command::new("nft").arg("delete").args(table.split(' ')),
+            SOON,
+        )
+        .ok();
+    }
+    shared().run(["get", "pods", "-n", "shop"]).ok();
+    assert_eq!(tables(), before);
+    may_not(web, &ip, 8000);
 }
 
 /// No command, no file, no port, no container beside its own, and nothing typed.

@@ -245,3 +245,51 @@ impl Agent {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use beluga_proto::container::{Seccomp, UserSpec};
+
+    /// What a supervisor, or who has got hold of its connection, is told when it asks
+    /// for a command and for a connection.
+    fn told(no_exec: bool) -> [FaultCode; 2] {
+        let nowhere = |_| Err(std::io::ErrorKind::ConnectionReset.into());
+        let mut agent = Agent::new(nowhere, "boot".to_owned()).unwrap();
+        agent.no_exec = no_exec;
+        let process = ExecSpec {
+            args: vec!["true".to_owned()],
+            env: Vec::new(),
+            cwd: "/".to_owned(),
+            user: UserSpec::default(),
+            capabilities: Vec::new(),
+            no_new_privileges: true,
+            seccomp: Seccomp::RuntimeDefault,
+            rlimits: Vec::new(),
+            oom_score_adj: 0,
+            tty: None,
+            stdin: false,
+        };
+        let (container, exec) = (
+            ContainerId::from_random([1; 16]),
+            ExecId::from_random([2; 16]),
+        );
+        let nonces = StdioNonces {
+            stdin: None,
+            stdout: None,
+            stderr: None,
+        };
+        // Port 1 of the loopback: nobody listens there.
+        let connected = agent.connect(1, &nonces).unwrap_err();
+        let begun = agent.exec(Caller::NOBODY, container, exec, (process, None), nonces);
+        [begun.unwrap_err().code, connected.code]
+    }
+
+    #[test]
+    fn a_pod_set_up_without_commands_lets_nobody_in_from_outside() {
+        assert_eq!(told(true), [FaultCode::PermissionDenied; 2]);
+        // Where it does, there is no such container and nobody who listens.
+        let expected = [FaultCode::NotFound, FaultCode::FailedPrecondition];
+        assert_eq!(told(false), expected);
+    }
+}

@@ -1,6 +1,7 @@
 //! Colours, where a person looks: not in a pipe, not with NO_COLOR.
 
 use anstyle::{AnsiColor, Style as Ansi};
+use std::ffi::OsStr;
 use std::io::IsTerminal as _;
 
 /// Colours of containers, in the order in which the pod lists them.
@@ -31,8 +32,14 @@ impl Style {
     }
 
     fn when(terminal: bool) -> Self {
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let (no_color, term) = (std::env::var_os("NO_COLOR"), std::env::var_os("TERM"));
+        Self::of(terminal, no_color.as_deref(), term.as_deref())
+    }
+
+    /// By what the variables of that name say (<https://no-color.org>).
+    pub(super) fn of(terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> Self {
+        let plain = no_color.is_some_and(|value| !value.is_empty())
+            || term.is_some_and(|term| term == "dumb");
         Self {
             on: terminal && !plain,
         }
@@ -69,5 +76,24 @@ impl Style {
     /// The prefix of the container at this place in the pod.
     pub fn prefix(self, at: usize, text: &str) -> String {
         self.paint(PREFIXES[at % PREFIXES.len()].on_default(), text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_that_want_them() {
+        for (terminal, no_color, term, on) in [
+            (true, None, None, true),
+            (true, Some(""), Some("xterm"), true),
+            (true, Some("1"), None, false),
+            (true, None, Some("dumb"), false),
+            (false, None, Some("xterm"), false),
+        ] {
+            let style = Style::of(terminal, no_color.map(OsStr::new), term.map(OsStr::new));
+            assert_eq!(style.prefix(0, "x") != "x", on, "{no_color:?} {term:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use crate::host::{self, HostError, cgroup, mounts, network, process, resolver};
 use crate::objects;
 use crate::path_error::PathError;
 use crate::plan::HostStep;
+use crate::policy;
 use crate::settings::Settings;
 use crate::store::{self, Life, ProcessRef, Record};
 use beluga_proto::PodUid;
@@ -32,6 +33,7 @@ pub async fn gc(settings: &Settings, check: bool) -> Result<Vec<Leftover>, Engin
         for uid in store::uids(settings)? {
             super::owner::adopt(settings, &uid).await?;
         }
+        policy::restore(settings)?;
     }
     // Objects first, records second: a pod that starts meanwhile has a record
     // before it has an object, so its objects are never taken for leftovers.

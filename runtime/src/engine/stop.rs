@@ -17,6 +17,8 @@ const END_PATIENCE: Duration = Duration::from_secs(60);
 const FORCE_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a client waits for a supervisor to finish its pod's clean-up.
 const GONE_PATIENCE: Duration = Duration::from_secs(10);
+/// How many supervisors of a pod may be killed over its end before that is an error.
+const SUPERVISORS: usize = 3;
 
 /// Ends a pod and waits until nothing of it runs; with `delete` until its
 /// record is gone as well. A supervisor that does not answer is an error,
@@ -26,25 +28,45 @@ pub async fn stop(
     uid: &PodUid,
     request: StopRequest,
 ) -> Result<(), EngineError> {
-    match reach(settings, uid).await {
-        Ok(Reached::Live) => ask(settings, uid, request).await?,
-        Ok(Reached::Ended(_)) => {}
-        Err(EngineError::Absent { .. }) if request.delete => return Ok(()),
-        Err(error) => return Err(error),
+    for _ in 0..SUPERVISORS {
+        match reach(settings, uid).await {
+            Ok(Reached::Live) => ask(settings, uid, request).await?,
+            Ok(Reached::Ended(_)) => {}
+            Err(EngineError::Absent { .. }) if request.delete => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        if has_gone(settings, uid, request).await? {
+            return Ok(());
+        }
     }
+    Err(ClientError::Closed.into())
+}
+
+/// Waits until a supervisor that was asked to end its pod has let go of it; whether
+/// the pod has ended then, or has lost one more supervisor.
+async fn has_gone(
+    settings: &Settings,
+    uid: &PodUid,
+    request: StopRequest,
+) -> Result<bool, EngineError> {
     // The supervisor closes its connections just before it lets go.
     let started = Instant::now();
     loop {
-        let Some(record) = store::read_record(settings, uid)? else {
-            return Ok(());
-        };
-        if let Some(_lock) = store::try_own(settings, uid)?
-            && record.life == Life::Ended
-        {
+        if let Some(_lock) = store::try_own(settings, uid)? {
+            // Read under the lock: nobody else changes it.
+            let Some(record) = store::read_record(settings, uid)? else {
+                return Ok(true);
+            };
+            if record.life != Life::Ended {
+                return Ok(false);
+            }
             if request.delete {
                 store::remove(settings, &record)?;
             }
-            return Ok(());
+            return Ok(true);
+        }
+        if store::read_record(settings, uid)?.is_none() {
+            return Ok(true);
         }
         if started.elapsed() > GONE_PATIENCE {
             return Err(ClientError::Closed.into());

@@ -192,6 +192,27 @@ fn apply_network(
     Ok(None)
 }
 
+/// Makes what of a running pod's tables in the packet filter is not `present`.
+pub fn restore_rules(
+    settings: &Settings,
+    plan: &Plan,
+    present: &[(Family, String)],
+) -> Result<(), HostError> {
+    for step in &plan.host {
+        let table = match step {
+            HostStep::Bridge { name, .. } => (Family::Internet, name.clone()),
+            HostStep::Guard { tap, .. } => (Family::Device, tap.clone()),
+            HostStep::Publish { table, .. } => (Family::Internet, table.clone()),
+            _ => continue,
+        };
+        if !present.contains(&table) {
+            // None of these makes a tap.
+            apply_network(settings, step)?;
+        }
+    }
+    Ok(())
+}
+
 fn describe(error: &cgroup::CgroupError) -> String {
     let why = crate::error_chain(error);
     format!("the pod has no cgroup on the host: {why}")

@@ -5,6 +5,7 @@ use beluga_proto::PodUid;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// Variable in a VMM's environment that says whose it is.
 pub const POD_VARIABLE: &str = "BELUGA_POD";
@@ -31,6 +32,23 @@ pub fn is_stopped(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after = stat.rsplit_once(')').map(|(_, fields)| fields);
     after.is_some_and(|fields| fields.trim_start().starts_with('T'))
+}
+
+/// How long the threads of a process could have run and had no CPU, together:
+/// others had it, or a cgroup's limit was used up.
+#[must_use]
+pub fn waited_for_cpu(pid: i32) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    // Documentation/scheduler/sched-stats.rst: the second number, in nanoseconds.
+    let waited = threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|thread| {
+            let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            text.split_whitespace().nth(1)?.parse::<u64>().ok()
+        });
+    Duration::from_nanos(waited.fold(0, u64::saturating_add))
 }
 
 /// A descriptor of exactly this process; `None` when it is gone, whoever has

@@ -180,8 +180,11 @@ pub fn difference(
         (None, None) => true,
         _ => false,
     };
-    if present.identity != next.identity || !grows {
+    if present.identity != next.identity || present.tenant != next.tenant || !grows {
         return Err("it was made for another state of the pod");
+    }
+    if tenant::beside(present, next.containers.iter().map(ContainerPlan::name)).is_some() {
+        return Err("the profile tenant has no containers for debugging");
     }
     let names = |plan: &Plan| -> Vec<String> {
         let all = plan.containers.iter();

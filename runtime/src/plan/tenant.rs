@@ -119,18 +119,27 @@ fn check(tenant: Option<Tenant>, spec: &PodSpec) -> Result<(), TenantError> {
 /// The same of what a running pod is to be: it may not get containers beside its
 /// own either, where no command may be run in those.
 pub fn check_change(present: &Plan, spec: &PodSpec) -> Result<(), TenantError> {
-    let Some(tenant) = present.tenant else {
-        return Ok(());
-    };
-    let is_new = |name: &str| !present.containers.iter().any(|one| one.name() == name);
-    let mut ephemeral = spec.ephemeral_containers.iter();
-    match ephemeral.position(|one| !tenant.exec && is_new(&one.name)) {
+    let names = spec
+        .ephemeral_containers
+        .iter()
+        .map(|one| one.name.as_str());
+    match beside(present, names) {
         Some(at) => Err(TenantError {
             path: format!("spec.ephemeralContainers[{at}]"),
             what: "containers for debugging, unless commands were granted when the pod was started",
         }),
         None => check(present.tenant, spec),
     }
+}
+
+/// The first of the containers that come to look at a running pod that may not.
+pub(super) fn beside<'n>(
+    present: &Plan,
+    mut names: impl Iterator<Item = &'n str>,
+) -> Option<usize> {
+    let is_new = |name: &str| !present.containers.iter().any(|one| one.name() == name);
+    let is_shut = present.tenant.is_some_and(|tenant| !tenant.exec);
+    names.position(|name| is_shut && is_new(name))
 }
 
 #[cfg(test)]

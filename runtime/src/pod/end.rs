@@ -1,11 +1,12 @@
 //! The end of a pod: the cause goes on record before anything is taken down.
 
+use super::failure::{self, Hung};
 use super::state::Stage;
 use super::supervisor::{
     DRAIN_PATIENCE, STATUS_PATIENCE, STOP_PATIENCE, Supervisor, SupervisorError, after,
 };
 use super::vm::vm_end;
-use super::{Now, boot, failure};
+use super::{Now, boot};
 use crate::host::{self, cgroup, process};
 use crate::machine;
 use crate::plan::HostStep;
@@ -14,10 +15,6 @@ use crate::store::Life;
 use crate::store::status::BOOT_TIMEOUT;
 use beluga_proto::control::VmStatus;
 use beluga_proto::{ControlRequest, Stamp};
-
-/// What helps where a boot takes too long.
-const HUNG_ADVICE: &str = "on a slow host set BELUGA_BOOT_TIMEOUT to more seconds; check that \
-                           kernel and initramfs are the ones of this version (beluga doctor)";
 
 impl Supervisor {
     /// The last resort: a boot that neither gets on nor fails.
@@ -36,14 +33,26 @@ impl Supervisor {
     pub(super) async fn hung(&mut self, status: Option<&VmStatus>) {
         self.boot_deadline = None;
         self.hung_status = status.cloned();
-        let stamp = status.and_then(VmStatus::last_stamp);
-        let seconds = self.settings.boot_timeout.as_secs();
-        let message = format!(
-            "The pod's virtual machine hangs while {} ({seconds} s)",
-            failure::phase_after(stamp)
-        );
-        self.record.state.status.advice = Some(HUNG_ADVICE.to_owned());
-        self.fail(BOOT_TIMEOUT, message).await;
+        let vmm = self.record.vmm.map_or(0, |vmm| vmm.pid);
+        let hung = Hung {
+            reached: status.and_then(VmStatus::last_stamp).or(self.told()),
+            answers: status.is_some(),
+            vmm,
+            is_stopped: process::is_stopped(vmm),
+            waited: process::waited_for_cpu(vmm),
+            patience: self.settings.boot_timeout,
+        };
+        self.record.state.status.advice = Some(hung.advice().to_owned());
+        self.fail(BOOT_TIMEOUT, hung.message()).await;
+    }
+
+    /// How far the guest came by what its agent has told.
+    fn told(&self) -> Option<Stamp> {
+        let stamp = match self.is_set_up {
+            true => Stamp::PodReady,
+            false => Stamp::Ready,
+        };
+        self.said_hello.then_some(stamp)
     }
 
     /// The VM is gone: the cause goes on record, then the host is cleared.
@@ -96,11 +105,7 @@ impl Supervisor {
             end.console = status.console;
         }
         if end.last_stamp.is_none() && self.said_hello {
-            end.last_stamp = Some(if self.is_set_up {
-                Stamp::PodReady
-            } else {
-                Stamp::Ready
-            });
+            end.last_stamp = self.told();
             end.reached = end.last_stamp;
         }
         if !was_wanted && self.record.state.stage != Stage::Over {

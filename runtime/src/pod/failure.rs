@@ -3,6 +3,7 @@
 
 use crate::store::status::VmEnd;
 use beluga_proto::{ExitCause, Stamp};
+use std::time::Duration;
 
 /// The phase of the boot that comes after a stamp: the one that failed.
 #[must_use]
@@ -18,6 +19,68 @@ pub(super) fn phase_after(stamp: Option<Stamp>) -> &'static str {
         Some(
             Stamp::FirstContainer | Stamp::EndShutdown | Stamp::EndAgentFault | Stamp::EndOrphaned,
         ) => "running the pod",
+    }
+}
+
+/// A boot that neither gets on nor fails, as the host sees it.
+#[derive(Debug)]
+pub(super) struct Hung {
+    /// How far it came, as far as anybody has told.
+    pub(super) reached: Option<Stamp>,
+    /// Whether the VMM says how it is.
+    pub(super) answers: bool,
+    /// The VMM's PID.
+    pub(super) vmm: i32,
+    /// Somebody has stopped the VMM.
+    pub(super) is_stopped: bool,
+    /// How long the VMM's threads could have run and had no CPU, together.
+    pub(super) waited: Duration,
+    /// How long the boot was waited for.
+    pub(super) patience: Duration,
+}
+
+impl Hung {
+    /// For most of the time there was no CPU for it.
+    fn is_starved(&self) -> bool {
+        self.waited > self.patience / 2
+    }
+
+    /// The phase, and what keeps the VMM from getting on where that is known.
+    pub(super) fn message(&self) -> String {
+        let phase = match self.reached {
+            None if !self.answers => "booting",
+            reached => phase_after(reached),
+        };
+        let vmm = format!(": its VMM, process {}, ", self.vmm);
+        let why = match self {
+            Self {
+                is_stopped: true, ..
+            } => format!("{vmm}is stopped"),
+            _ if self.is_starved() => {
+                format!("{vmm}waited {} s for a CPU", self.waited.as_secs())
+            }
+            Self { answers: false, .. } => format!("{vmm}does not answer"),
+            _ => String::new(),
+        };
+        let seconds = self.patience.as_secs();
+        format!("The pod's virtual machine hangs while {phase} ({seconds} s){why}")
+    }
+
+    /// What to do about it.
+    pub(super) fn advice(&self) -> &'static str {
+        match self {
+            Self {
+                is_stopped: true, ..
+            } => "somebody has stopped it (SIGSTOP, a debugger): start the pod anew without",
+            _ if self.is_starved() => {
+                "give its containers a larger resources.limits.cpu, or the host less to do; \
+                 BELUGA_BOOT_TIMEOUT gives it more seconds"
+            }
+            _ => {
+                "on a slow host set BELUGA_BOOT_TIMEOUT to more seconds; check that kernel and \
+                 initramfs are the ones of this version (beluga doctor)"
+            }
+        }
     }
 }
 
@@ -94,6 +157,49 @@ mod tests {
         assert!(text.contains("while booting the guest kernel: the guest kernel panicked"));
         assert!(!text.contains('\n'));
         assert!(advice(&end, false).is_some_and(|text| text.contains("wrong initramfs")));
+    }
+
+    #[test]
+    fn a_boot_that_hangs_names_its_phase_and_what_keeps_the_vmm() {
+        let hung = |reached, answers, is_stopped, waited| {
+            let hung = Hung {
+                reached,
+                answers,
+                vmm: 7,
+                is_stopped,
+                waited: Duration::from_secs(waited),
+                patience: Duration::from_secs(60),
+            };
+            let message = hung.message();
+            let told = message.strip_prefix("The pod's virtual machine hangs while ");
+            (told.unwrap().to_owned(), hung.advice())
+        };
+        let kernel = Some(Stamp::KernelEntry);
+        for (case, told, advised) in [
+            (
+                hung(kernel, true, false, 1),
+                "booting the guest kernel (60 s)",
+                "(beluga doctor)",
+            ),
+            (
+                hung(kernel, true, false, 31),
+                "booting the guest kernel (60 s): its VMM, process 7, waited 31 s for a CPU",
+                "resources.limits.cpu",
+            ),
+            (
+                hung(None, false, false, 0),
+                "booting (60 s): its VMM, process 7, does not answer",
+                "BELUGA_BOOT_TIMEOUT",
+            ),
+            (
+                hung(Some(Stamp::Ready), false, true, 0),
+                "setting up the pod (60 s): its VMM, process 7, is stopped",
+                "SIGSTOP",
+            ),
+        ] {
+            assert_eq!(case.0, told);
+            assert!(case.1.contains(advised), "{case:?}");
+        }
     }
 
     #[test]

@@ -3,20 +3,26 @@
 //! Whoever changes one of the two calls [`enforce`], which looks at everything
 //! and replaces each pod's tables whole: there is no difference to get wrong, and
 //! no process that could miss one. A pod is not started before it has been.
+//!
+//! Which tables there are to be is noted in `<root>/network/in-force`: whoever looks
+//! at pods calls [`restore`], which puts back what others have thrown away, as
+//! `nft flush ruleset` does with the tables of everybody.
 
 mod admitted;
 
 use crate::host::lock::FileLock;
 use crate::host::network::{self, NetworkError};
 use crate::host::policy::{self, Subject, Way};
-use crate::host::rules::{self, RulesError};
+use crate::host::rules::{self, Family, RulesError};
+use crate::host::{self, HostError};
 use crate::objects;
 use crate::path_error::PathError;
 use crate::settings::Settings;
 use crate::spec::ObjectKind;
-use crate::store::{self, StoreError};
+use crate::store::{self, Life, StoreError, atomic};
 use admitted::{PodFacts, PolicyFacts, admitted};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 /// Why policies do not hold.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +36,9 @@ pub enum PolicyError {
     /// The packet filter.
     #[error("network policies cannot be enforced")]
     Rules(#[from] RulesError),
+    /// What else guards a pod's network.
+    #[error("the rules of a pod's network cannot be put back")]
+    Host(#[from] HostError),
 }
 
 /// Makes the packet filter do what the policies say of the pods that there are.
@@ -58,7 +67,8 @@ pub fn enforce_with(settings: &Settings, is_isolated: bool) -> Result<(), Policy
         .collect();
     let present = network::tables(settings).into_iter();
     let present: Vec<_> = present.filter(|(_, name)| policy::is_table(name)).collect();
-    if policies.is_empty() && present.is_empty() && !is_isolated {
+    let noted = in_force(settings);
+    if policies.is_empty() && present.is_empty() && noted.is_empty() && !is_isolated {
         return Ok(());
     }
     let mut wanted = BTreeSet::new();
@@ -78,7 +88,59 @@ pub fn enforce_with(settings: &Settings, is_isolated: bool) -> Result<(), Policy
             rules::remove(family, &name)?;
         }
     }
-    Ok(())
+    note(settings, &noted, &wanted)
+}
+
+fn note_path(settings: &Settings) -> PathBuf {
+    settings.root.join("network/in-force")
+}
+
+/// Names of the tables that were made last.
+fn in_force(settings: &Settings) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(note_path(settings)).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn note(
+    settings: &Settings,
+    before: &BTreeSet<String>,
+    now: &BTreeSet<String>,
+) -> Result<(), PolicyError> {
+    let path = note_path(settings);
+    let written = match now.is_empty() {
+        _ if before == now => return Ok(()),
+        true => std::fs::remove_file(&path),
+        false => {
+            let lines = now.iter().map(|name| format!("{name}\n"));
+            atomic::replace(&path, lines.collect::<String>().as_bytes())
+        }
+    };
+    Ok(written.map_err(|source| StoreError::from(PathError::on("write", &path)(source)))?)
+}
+
+/// Puts the rules of pods back if tables of policies, or of pods that are isolated
+/// without any, are not there any more. Where none are to be there it does nothing.
+pub fn restore(settings: &Settings) -> Result<(), PolicyError> {
+    let noted = in_force(settings);
+    if noted.is_empty() {
+        return Ok(());
+    }
+    let present = network::tables(settings);
+    let is_there = |name: &String| {
+        let mut families = [Family::Bridge, Family::Internet].into_iter();
+        families.all(|family| present.contains(&(family, name.clone())))
+    };
+    if noted.iter().all(is_there) {
+        return Ok(());
+    }
+    for uid in network::holders(settings, &host::boot_id())? {
+        // Others make theirs yet, or take them back.
+        let runs = store::read_record(settings, &uid)?.is_some_and(|one| one.life == Life::Running);
+        if let (true, Some(planned)) = (runs, store::read_plan(settings, &uid)?) {
+            host::restore_rules(settings, &planned.plan, &present)?;
+        }
+    }
+    enforce(settings)
 }
 
 /// The pods that have an address.

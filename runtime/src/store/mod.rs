@@ -282,9 +282,8 @@ pub fn create(
     let path = directory.join("definition.json");
     let bytes = to_json(&path, definition)?;
     atomic::replace(&path, &bytes).map_err(PathError::on("write", &path))?;
-    write_record(settings, record)?;
-    if let Err(error) = take_name(settings, record) {
-        let _ = remove_pod_directory(settings, &record.uid);
+    if let Err(error) = begin_record(settings, record) {
+        let _ = remove(settings, record);
         return Err(error);
     }
     Ok(lock)
@@ -372,8 +371,16 @@ pub fn by_name(
     }
 }
 
-fn take_name(settings: &Settings, record: &Record) -> Result<(), StoreError> {
+/// Takes the name, then writes the first record, both while nobody else takes one:
+/// whoever is killed in between leaves a name that is free, and never a record
+/// that no name leads to.
+fn begin_record(settings: &Settings, record: &Record) -> Result<(), StoreError> {
     let _names = names_lock(settings)?;
+    take_name(settings, record)?;
+    write_record(settings, record)
+}
+
+fn take_name(settings: &Settings, record: &Record) -> Result<(), StoreError> {
     if by_name(settings, &record.namespace, &record.name)?.is_some() {
         return Err(StoreError::NameTaken {
             namespace: record.namespace.clone(),

@@ -1,6 +1,7 @@
 //! The tests that prove what works: which they are, and whether they have the field.
 
 use super::{is_about, root};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// What works is proved by a test: the longest prefix counts.
@@ -42,6 +43,48 @@ fn sources(folders: &[&str], ending: &str) -> Vec<Source> {
     found
 }
 
+/// Functions, constants and macros of a source by their names, each with its text.
+fn items(text: &str) -> BTreeMap<&str, Vec<&str>> {
+    let mut found: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let begun = at;
+        at += line.len();
+        let indent = line.len() - line.trim_start().len();
+        let words = line.trim_start().split(' ');
+        let mut words = words.skip_while(|word| word.starts_with("pub") || *word == "async");
+        let end = match (words.next(), words.clone().next()) {
+            (Some("fn" | "macro_rules!"), Some(_)) => format!("\n{}}}\n", &line[..indent]),
+            (Some("const" | "static"), Some(name)) if name != "fn" => ";\n\n".to_owned(),
+            _ => continue,
+        };
+        let name = words.next().unwrap_or_default();
+        let length = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let whole = &text[begun..];
+        let own = &whole[..whole.find(&end).unwrap_or(whole.len())];
+        found
+            .entry(&name[..length.unwrap_or(name.len())])
+            .or_default()
+            .push(own);
+    }
+    found
+}
+
+/// A test's own text: its body, and whatever of its file that names, in turn.
+fn own_text(text: &str, test: &str) -> String {
+    let items = items(text);
+    let (mut own, mut seen, mut waiting) = (String::new(), BTreeSet::new(), vec![test]);
+    while let Some(name) = waiting.pop() {
+        for part in items.get(name).into_iter().flatten() {
+            own.push_str(part);
+            let words = part.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let known = words.filter(|word| items.contains_key(word));
+            waiting.extend(known.filter(|word| seen.insert(*word)));
+        }
+    }
+    own
+}
+
 /// Whether a text has a word.
 fn has_word(text: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric();
@@ -77,7 +120,7 @@ impl Proofs {
         }
     }
 
-    /// Whether there is a test of that name, in whose file, or in a manifest that
+    /// Whether there is a test of that name, in whose own text, or in a manifest that
     /// is named there, the field is to be found.
     pub fn has(&self, test: &str, path: &str) -> bool {
         let head = format!("fn {test}(");
@@ -85,17 +128,27 @@ impl Proofs {
         let leaf = leaf.trim_end_matches("[]");
         let mut files = self.sources.iter().filter(|one| one.text.contains(&head));
         files.any(|file| {
+            let own = own_text(&file.text, test);
             let is_named = |one: &&Source| {
                 let is_check = one.path.starts_with(root().join(CHECKS));
                 if is_check && test.ends_with("_conformance") {
                     return true;
                 }
                 let stem = one.path.file_stem().unwrap_or_default().to_string_lossy();
-                file.text.contains(&format!("{stem}.yaml"))
-                    || file.text.contains(&format!("\"{stem}\""))
+                own.contains(&format!("{stem}.yaml")) || own.contains(&format!("\"{stem}\""))
             };
             let mut manifests = self.manifests.iter().filter(is_named);
-            has_word(&file.text, leaf) || manifests.any(|one| has_word(&one.text, leaf))
+            has_word(&own, leaf) || manifests.any(|one| has_word(&one.text, leaf))
         })
     }
+}
+
+#[test]
+fn a_tests_own_text_is_what_it_names() {
+    let file = "const A: &str = \"alpha\";\n\nconst B: &str = \"beta\";\n\n\
+        fn used() {\n    A;\n}\n\n#[test]\nfn first() {\n    used();\n}\n\n\
+        #[test]\nfn second() {\n    B;\n}\n";
+    let [first, second] = ["first", "second"].map(|test| own_text(file, test));
+    assert!(has_word(&first, "alpha") && !has_word(&first, "beta"));
+    assert!(has_word(&second, "beta") && !has_word(&second, "alpha"));
 }

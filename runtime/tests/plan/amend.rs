@@ -2,8 +2,8 @@
 
 use super::{host, identity, images, layer, planned, pod};
 use beluga_runtime::plan::{
-    Changes, HostFacts, HostStep, ImageFacts, Objects, Plan, amend, difference, plan,
-    with_layers_of,
+    Changes, ContainerKind, HostFacts, HostStep, ImageFacts, Objects, Plan, Tenant, amend,
+    difference, plan, with_layers_of,
 };
 use beluga_runtime::spec::{self, Container, Guest, PodSpec, Sandbox};
 use std::collections::{BTreeMap, BTreeSet};
@@ -215,5 +215,31 @@ fn a_pod_is_slowed_down_as_it_was_when_it_started() {
         let next = next.expect("it fits");
         assert_eq!((high(&present), high(&next)), (before, after));
         assert_eq!(next.memory_throttling, factor);
+    }
+}
+
+#[test]
+fn a_supervisor_takes_no_debug_container_into_a_tenants_pod_either() {
+    let text = pod("{name: a, image: tools}");
+    for (tenant, is_taken) in [
+        (None, true),
+        (Some(Tenant { exec: true }), true),
+        (Some(Tenant { exec: false }), false),
+    ] {
+        let present = Plan {
+            tenant,
+            ..planned(&text).unwrap()
+        };
+        let mut next = present.clone();
+        let mut debug = present.containers[0].clone();
+        debug.kind = ContainerKind::Ephemeral;
+        debug.template.name = "debug".to_owned();
+        next.containers.push(debug);
+        let found = difference(&present, &next, &BTreeSet::new());
+        assert_eq!(found.is_ok(), is_taken, "{tenant:?}: {found:?}");
+        // Nor does it let a pod out of its profile.
+        next.tenant = tenant.xor(Some(Tenant { exec: true }));
+        next.containers.truncate(1);
+        difference(&present, &next, &BTreeSet::new()).unwrap_err();
     }
 }

@@ -2,6 +2,7 @@
 //! anew; what changed in them is then for the reviewer to judge.
 
 mod amend;
+mod restored;
 mod size;
 
 use beluga_proto::PodUid;

@@ -1,0 +1,124 @@
+//! Rules of the packet filter that others have thrown away come back.
+
+use super::{host, identity, images};
+use beluga_proto::PodUid;
+use beluga_runtime::host::network::{self, Wanted};
+use beluga_runtime::host::{boot_id, restore_rules};
+use beluga_runtime::plan::{HostFacts, HostStep, Identity, Objects, Plan, Tenant, plan};
+use beluga_runtime::pod::{self, PodState};
+use beluga_runtime::settings::Settings;
+use beluga_runtime::store::{self, Definition, Life, Record};
+use beluga_runtime::{policy, spec, sys};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A network namespace, a root with a pod of a tenant, and the pod's tap.
+struct Scene {
+    directory: PathBuf,
+    settings: Settings,
+    uid: PodUid,
+    plan: Plan,
+}
+
+fn sh(line: &str) {
+    let status = Command::new("sh").args(["-c", line]).status().unwrap();
+    assert!(status.success(), "{line}");
+}
+
+impl Scene {
+    /// Called in the namespace.
+    fn new(directory: PathBuf) -> Self {
+        let settings = Settings::new(Some(directory.join("root")), Some(directory.join("state")));
+        let (settings, uid) = (settings.unwrap(), PodUid::from_random([9; 16]));
+        let (own, shared) = network::claim(&settings, &uid, &boot_id(), Wanted::default()).unwrap();
+        sh(&format!("ip tuntap add {} mode tap", own.tap));
+        let facts = HostFacts {
+            network: Some(shared),
+            tenant: Some(Tenant::default()),
+            ..host()
+        };
+        let identity = Identity {
+            uid: uid.clone(),
+            network: Some(own),
+            ..identity("tenant")
+        };
+        let text = include_str!("../golden/least.yaml");
+        let spec = spec::read("pod.yaml", text).unwrap().pods[0].spec.clone();
+        let mut plan = plan(&spec, &images(), &Objects::default(), &facts, identity).unwrap();
+        // It notes in a file of the host what it changes about passing packets on.
+        plan.host
+            .retain(|step| !matches!(step, HostStep::Bridge { .. }));
+        let definition = Definition {
+            generation: 0,
+            manifest: serde_json::Value::Null,
+            spec,
+            plan: plan.clone(),
+        };
+        let mut record = Record::new(&definition, &boot_id(), PodState::new(&plan, pod::now()));
+        record.life = Life::Running;
+        drop(store::create(&settings, &definition, &record).unwrap());
+        Self {
+            directory,
+            settings,
+            uid,
+            plan,
+        }
+    }
+
+    fn tables(&self) -> usize {
+        network::tables(&self.settings).len()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = network::release(&self.settings, &self.uid, &boot_id());
+        let _ = std::fs::remove_dir_all(self.directory.join("root"));
+    }
+}
+
+/// Said past libtest, which keeps what is printed: the gate counts it, and runs the
+/// test in the lab host.
+fn skip(why: &str) {
+    let line = format!("SKIPPED a_tenants_rules_come_back: {why}\n");
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
+#[test]
+fn a_tenants_rules_come_back_after_all_tables_were_flushed() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("network namespaces are root's");
+    }
+    let directory = std::env::temp_dir().join(format!("beluga-flush-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let namespace = directory.join("net");
+    std::fs::write(&namespace, "").unwrap();
+    sys::netns::make(&namespace).unwrap();
+    let tried = sys::netns::within::<_, io::Error>(&namespace, || {
+        let scene = Scene::new(directory.clone());
+        let settings = &scene.settings;
+        let guarded = restore_rules(settings, &scene.plan, &[]).map_err(|error| error.to_string());
+        let shut = policy::enforce_with(settings, true).map_err(|error| error.to_string());
+        if let Err(error) = guarded.and(shut) {
+            skip(&format!(
+                "this kernel's packet filter is not whole: {error}"
+            ));
+            return Ok(());
+        }
+        // The guard of its tap, and what keeps its traffic back, bridged and routed.
+        assert_eq!(scene.tables(), 3);
+        sh("nft flush ruleset");
+        assert_eq!(scene.tables(), 0);
+        policy::restore(settings).unwrap();
+        assert_eq!(scene.tables(), 3);
+        // Neither does the next start or end of another pod leave it open.
+        sh("nft flush ruleset");
+        policy::enforce(settings).unwrap();
+        assert_eq!(scene.tables(), 2);
+        Ok(())
+    });
+    sys::netns::remove(&namespace).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    tried.unwrap();
+}
