@@ -3,6 +3,7 @@
 use super::stdio::resize;
 use super::{Agent, Ending, SHUTDOWN};
 use crate::cgroup::{self, Cgroup};
+use crate::check::TlsAnswer;
 use crate::clock;
 use crate::link::Caller;
 use crate::setup;
@@ -10,6 +11,7 @@ use crate::spawn;
 use crate::stats;
 use crate::sys;
 use beluga_proto::agent::{ResumeStream, Target};
+use beluga_proto::bytes::Bytes;
 use beluga_proto::container::{CgroupLimits, TerminalSize};
 use beluga_proto::{ContainerId, Fault, FaultCode, Nonce, PodSetup, Reply, Request, Stamp};
 use std::io;
@@ -91,6 +93,22 @@ impl Agent {
             }
             Request::Connect { port, stdio } => {
                 Some(self.connect(port, &stdio).map(|()| Reply::Done))
+            }
+            Request::TlsConnect { attempt, stdio } => {
+                Some(self.tls_connect(attempt, &stdio).map(|()| Reply::Done))
+            }
+            Request::TlsAnswer {
+                attempt,
+                bytes: Bytes(bytes),
+                ended,
+                failure,
+            } => {
+                let answer = TlsAnswer {
+                    bytes,
+                    ended,
+                    failure,
+                };
+                Some(self.tls_answer(attempt, &answer).map(|()| Reply::Done))
             }
             Request::Remove { container } => self.remove(caller, &container).err().map(Err),
             Request::ResumeOutput {
