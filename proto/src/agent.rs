@@ -213,6 +213,14 @@ pub enum Request {
         /// Which.
         limits: CgroupLimits,
     },
+    /// Let the processes of a container stand still, or go on. SIGKILL reaches
+    /// them all the same.
+    Freeze {
+        /// Whose.
+        container: ContainerId,
+        /// Whether they are to stand still.
+        frozen: bool,
+    },
     /// Connect to a port of the pod's loopback, over IPv4 or else IPv6. The
     /// reply comes when something there has taken the connection; each
     /// direction is a stream of its own and ends on its own.

@@ -91,6 +91,9 @@ impl Agent {
             Request::Limit { container, limits } => {
                 Some(self.limit(&container, &limits).map(|()| Reply::Done))
             }
+            Request::Freeze { container, frozen } => {
+                Some(self.freeze(&container, frozen).map(|()| Reply::Done))
+            }
             Request::Connect { port, stdio } => {
                 Some(self.connect(port, &stdio).map(|()| Reply::Done))
             }
@@ -174,6 +177,12 @@ impl Agent {
                 Err(Fault::new(FaultCode::ResourceExhausted, message))
             }
         }
+    }
+
+    fn freeze(&self, id: &ContainerId, frozen: bool) -> Result<(), Fault> {
+        self.pod.first_process(id)?;
+        let group = self.containers.get(id).map(|owner| &owner.cgroup);
+        group.map_or(Ok(()), |group| group.freeze(frozen).map_err(failed))
     }
 
     fn signal(&mut self, target: &Target, signal: i32, all: bool) -> Result<(), Fault> {

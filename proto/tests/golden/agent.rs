@@ -30,7 +30,11 @@ fn requests() {
             offset: 4096,
         })
     };
-    let requests: [(&str, Request); 22] = [
+    let freeze = Request::Freeze {
+        container: container(),
+        frozen: true,
+    };
+    let requests: [(&str, Request); 23] = [
         ("setup", Request::Setup(Box::new(setup()))),
         (
             "add_layers",
@@ -168,6 +172,7 @@ fn requests() {
         ("connect", Request::Connect { port: 80, stdio }),
         ("start_strict", strict_start()),
         ("start_file_variables", start_with_files()),
+        ("freeze", freeze),
     ];
     for (id, (name, request)) in (1..).zip(requests) {
         check(
