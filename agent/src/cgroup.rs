@@ -201,6 +201,12 @@ impl Cgroup {
         write(format!("{}/cgroup.kill", self.path), "1")
     }
 
+    /// Lets every process in it and below stand still, or go on.
+    pub fn freeze(&self, frozen: bool) -> Result<(), CgroupError> {
+        let value = if frozen { "1" } else { "0" };
+        write(format!("{}/cgroup.freeze", self.path), value)
+    }
+
     /// Whether a process is left in it or below.
     pub fn is_populated(&self) -> bool {
         populated(&self.path)

@@ -24,6 +24,10 @@ const FILES: [&str; 9] = [
 /// Most descriptors that are counted per container.
 const MAX_DESCRIPTORS: usize = 4096;
 
+/// Most processes of a container of which the arguments are told, and most bytes of them.
+const MAX_COMMANDS: usize = 64;
+const MAX_COMMAND: usize = 128;
+
 /// Most processes that are named per container.
 const MAX_PROCESSES: usize = 1024;
 
@@ -121,13 +125,10 @@ pub fn container(
         write_bytes,
         processes: pids
             .into_iter()
-            .map(|pid| ProcessStats {
+            .enumerate()
+            .map(|(at, pid)| ProcessStats {
                 pid,
-                command: String::from_utf8_lossy(
-                    &std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default(),
-                )
-                .trim_end_matches('\n')
-                .to_owned(),
+                command: command(pid, at < MAX_COMMANDS),
             })
             .collect(),
         files: FILES
@@ -137,6 +138,23 @@ pub fn container(
             .collect(),
         descriptors,
         sockets,
+    }
+}
+
+/// As `ps` shows it: the arguments, or `[name]` where there are none. Names
+/// alone fit into the frame for any number of processes.
+fn command(pid: u32, with_arguments: bool) -> String {
+    let file = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let mut words = if with_arguments {
+        file("cmdline")
+    } else {
+        Vec::new()
+    };
+    words.truncate(MAX_COMMAND);
+    let words = String::from_utf8_lossy(&words).replace('\0', " ");
+    match words.trim_end() {
+        "" => format!("[{}]", String::from_utf8_lossy(&file("comm")).trim_end()),
+        words => words.to_owned(),
     }
 }
 

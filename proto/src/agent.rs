@@ -213,6 +213,14 @@ pub enum Request {
         /// Which.
         limits: CgroupLimits,
     },
+    /// Let the processes of a container stand still, or go on. SIGKILL reaches
+    /// them all the same.
+    Freeze {
+        /// Whose.
+        container: ContainerId,
+        /// Whether they are to stand still.
+        frozen: bool,
+    },
     /// Connect to a port of the pod's loopback, over IPv4 or else IPv6. The
     /// reply comes when something there has taken the connection; each
     /// direction is a stream of its own and ends on its own.
@@ -221,6 +229,26 @@ pub enum Request {
         port: u16,
         /// `stdin` to the server, `stdout` from it.
         stdio: StdioNonces,
+    },
+    /// Take the connection for which the agent wants TLS, as [`Event::TlsWanted`]
+    /// says. The reply comes at once: `NotFound` when the attempt is over.
+    TlsConnect {
+        /// The attempt's number.
+        attempt: u32,
+        /// `stdin` to the server, `stdout` from it.
+        stdio: StdioNonces,
+    },
+    /// What came over TLS. The reply is `NotFound` when the attempt is over.
+    TlsAnswer {
+        /// The attempt's number.
+        attempt: u32,
+        /// More of the server's answer.
+        bytes: Bytes,
+        /// There is no more.
+        ended: bool,
+        /// Why there can be none, in one sentence.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
     },
     /// Forget an ended container: unmount its root, delete its writable layer.
     Remove {
@@ -411,6 +439,18 @@ pub enum Event {
         /// Why it counts as failed, if it does.
         failure: Option<String>,
     },
+    /// An attempt of a probe or a hook has a connection over which TLS is to be
+    /// spoken, which the agent cannot: the supervisor takes it with
+    /// [`Request::TlsConnect`], sends the request, and gives back what is
+    /// answered with [`Request::TlsAnswer`].
+    TlsWanted {
+        /// The attempt's number.
+        attempt: u32,
+        /// What to send.
+        request: Bytes,
+        /// After which the attempt is over; none: it may take for ever.
+        timeout_millis: Option<u64>,
+    },
     /// The agent met something that the operator should know.
     Warning {
         /// One sentence.
@@ -508,7 +548,7 @@ fn is_zero(number: &u64) -> bool {
 pub struct ProcessStats {
     /// In the guest's first PID namespace.
     pub pid: u32,
-    /// Short name, lossy.
+    /// Its arguments, or `[name]`: lossy, and only their beginning.
     pub command: String,
 }
 

@@ -81,6 +81,8 @@ fn requests() -> Vec<ApiRequest> {
         container(ContainerAct::Stop { grace_seconds: 30 }),
         container(ContainerAct::Remove),
         container(ContainerAct::ReopenLog),
+        container(ContainerAct::Freeze),
+        container(ContainerAct::Thaw),
     ];
     for one in &all {
         match one {

@@ -69,7 +69,7 @@ fn wrong_ends_are_told_with_their_places() {
 #[test]
 fn probes_and_hooks_are_read_with_kubernetes_defaults() {
     let spec = pod(
-        "  containers:\n  - name: a\n    image: b\n    ports: [{name: web, containerPort: 8080}]\n    startupProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 7}\n    readinessProbe: {httpGet: {port: web, path: a b, host: 10.0.0.1, scheme: HTTP, httpHeaders: [{name: X, value: y}]}, successThreshold: 2}\n    livenessProbe: {grpc: {port: 9}, timeoutSeconds: 0, periodSeconds: 5, failureThreshold: 9, initialDelaySeconds: 3}\n    lifecycle: {postStart: {httpGet: {port: web}}, preStop: {sleep: {seconds: 30}}}\n  - name: b\n    image: b\n    lifecycle: {postStart: {sleep: {seconds: 2}}, preStop: {httpGet: {port: 81, host: localhost, path: bye, scheme: HTTP, httpHeaders: [{name: X, value: z}]}}}\n",
+        "  containers:\n  - name: a\n    image: b\n    ports: [{name: web, containerPort: 8080}]\n    startupProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 7}\n    readinessProbe: {httpGet: {port: web, path: a b, host: 10.0.0.1, scheme: HTTP, httpHeaders: [{name: X, value: y}]}, successThreshold: 2}\n    livenessProbe: {grpc: {port: 9}, timeoutSeconds: 0, periodSeconds: 5, failureThreshold: 9, initialDelaySeconds: 3}\n    lifecycle: {postStart: {httpGet: {port: web}}, preStop: {sleep: {seconds: 30}}}\n  - name: b\n    image: b\n    lifecycle: {postStart: {sleep: {seconds: 2}}, preStop: {httpGet: {port: 81, host: localhost, path: bye, scheme: HTTPS, httpHeaders: [{name: X, value: z}]}}}\n",
     );
     let probes = &spec.containers[0].probes;
     let startup = probes.startup.as_ref().unwrap();
@@ -104,7 +104,7 @@ fn probes_and_hooks_are_read_with_kubernetes_defaults() {
     ));
     let hooks = &spec.containers[1].hooks;
     assert_eq!(hooks.post_start, Some(Handler::Sleep { seconds: 2 }));
-    let get = Handler::Http {
+    let get = Handler::Https {
         host: Some([127, 0, 0, 1].into()),
         port: 81,
         path: "/bye".into(),
@@ -132,7 +132,6 @@ fn wrong_probes_and_hooks_are_told_with_their_places() {
             "14:19: spec.containers[0].lifecycle.postStart.tcpSocket: refused: no Kubernetes has ever run such a hook",
             "15:34: spec.containers[0].lifecycle.preStop.sleep.seconds: 31 is not from 0 to the terminationGracePeriodSeconds (30)",
             "18:37: spec.containers[1].livenessProbe.httpGet.port: \"web\" is not the name of a port of the container",
-            "18:50: spec.containers[1].livenessProbe.httpGet.scheme: HTTPS is not supported: what probes runs inside the pod's machine and has no TLS (probe a port without TLS, or use exec or tcpSocket)",
             "18:63: spec.containers[1].livenessProbe.httpGet.host: \"example.org\" is not an IP address or localhost",
             "18:97: spec.containers[1].livenessProbe.httpGet.httpHeaders[0].name: \"a b\" is no name of an HTTP header",
             "18:111: spec.containers[1].livenessProbe.httpGet.httpHeaders[0].value: contains a control character",

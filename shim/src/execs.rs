@@ -77,6 +77,11 @@ impl Shim {
         (id, exec): (&str, &str),
     ) -> Result<(), ShimError> {
         let (spec, stdio) = self.table(|table| {
+            if table.task(id)?.own.is_paused {
+                // It would stand still before its program is executed, and its caller wait.
+                let message = "cannot exec in a paused container".to_owned();
+                return Err(ShimError::State { message });
+            }
             let process = table.process(id, exec)?;
             let spec = process.spec.clone().unwrap_or_default();
             Ok::<_, ShimError>((spec, process.stdio.clone()))

@@ -1,11 +1,22 @@
 //! The life of containers as the kubelet has it: probes, deadlines, how they are stopped.
 
 use crate::lifecycle::one;
-use beluga_tests::{Common, eventually, shared};
+use beluga_tests::{Common, eventually, registry, shared};
 use std::process::Stdio;
 
 /// Each container of it has probes of another kind.
-static PROBED: Common = Common::new(6, || shared().pod(include_str!("../pods/probed.yaml")));
+static PROBED: Common = Common::new(7, || {
+    let certificate = format!("value: {:?}", certificate());
+    let manifest = include_str!("../pods/probed.yaml");
+    shared().pod(&manifest.replace("value: \"\"", &certificate))
+});
+
+/// A key, and a certificate for nobody whom anybody would trust.
+fn certificate() -> String {
+    let line = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+        -subj /CN=nobody -keyout /dev/stdout 2>/dev/null";
+    registry::sh(line).ok().out
+}
 
 #[test]
 fn b08_a_pod_past_its_deadline_has_failed() {
@@ -83,7 +94,7 @@ fn b10_readiness_is_what_the_probe_says() {
         })
     });
     let row = shared().run(["get", "pod", "probed", "--no-headers"]).ok();
-    assert!(!row.out.contains("7/7"), "{row}");
+    assert!(!row.out.contains("8/8"), "{row}");
     pod.sh("readiness", "touch /tmp/ready");
     becomes(true);
     assert_eq!(pod.container("readiness")["restartCount"], 0);
@@ -142,4 +153,15 @@ fn b08_grpc_probes_speak_the_health_protocol() {
         .ok()
         .says("grpc <pod>:9000 ready delay=0s timeout=20s period=1s #success=1 #failure=1000");
     assert_eq!(pod.container("grpc")["ready"], true);
+}
+
+#[test]
+fn b08_probes_speak_tls_with_a_server_that_nobody_knows() {
+    let pod = PROBED.pod();
+    eventually("both probes were answered", || {
+        let said = shared().run(["describe", "pod", "probed"]).out;
+        let both = said.contains("HTTP probe failed with statuscode: 503")
+            && said.contains("http-get https://:8443/ready delay=0s");
+        (both && pod.container("tls")["ready"] == true).then_some(())
+    });
 }

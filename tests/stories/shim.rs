@@ -53,6 +53,11 @@ fn a_task_is_asked_things_while_it_runs() {
         .says("back and forth");
     let metrics = containerd.ctr(&["task", "metrics", "waits"]).ok();
     metrics.says("memory.usage").says("pids.current");
+    containerd.ctr(&["task", "pause", "waits"]).ok();
+    containerd.until("waits", "PAUSED");
+    exec("three", "true").exits(1).complains("paused");
+    containerd.ctr(&["task", "resume", "waits"]).ok();
+    containerd.until("waits", "RUNNING");
     containerd
         .ctr(&["task", "kill", "-s", "TERM", "waits"])
         .ok();

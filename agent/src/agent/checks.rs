@@ -2,12 +2,14 @@
 
 use super::Agent;
 use crate::cgroup::Cgroup;
-use crate::check::{Check, Command, Outcome, Page};
+use crate::check::{Check, Command, Outcome, Page, Socket, TlsAnswer};
 use crate::probe::Probe;
 use crate::spawn::{Place, SpawnPlan};
+use beluga_proto::agent::StdioNonces;
+use beluga_proto::bytes::Bytes;
 use beluga_proto::container::ContainerSpec;
 use beluga_proto::probe::{Handler, HookKind, ProbeKind, ProbeSpec};
-use beluga_proto::{ContainerId, Event, ExecSpec, Fault};
+use beluga_proto::{ContainerId, Event, ExecSpec, Fault, FaultCode};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -126,10 +128,19 @@ impl Checks {
         self.subjects.iter_mut().find(|subject| subject.id == *id)
     }
 
+    fn attempt(&mut self, id: u32) -> Result<&mut Running, Fault> {
+        let found = self.running.iter_mut().find(|one| one.id == id);
+        found.ok_or_else(over)
+    }
+
     fn address(&self, host: Option<IpAddr>, port: u16) -> SocketAddr {
         let ip = host.or(self.address);
         SocketAddr::new(ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port)
     }
+}
+
+fn over() -> Fault {
+    Fault::new(FaultCode::NotFound, "the attempt is over")
 }
 
 impl Agent {
@@ -234,10 +245,17 @@ impl Agent {
                 port,
                 path,
                 headers,
+            }
+            | Handler::Https {
+                host,
+                port,
+                path,
+                headers,
             } => {
                 let page = Page {
                     address: self.checks.address(*host, *port),
                     path,
+                    tls: matches!(handler, Handler::Https { .. }),
                     headers,
                     // The kubelet does not look at what a hook is answered.
                     any_status: matches!(purpose, Purpose::Hook(_)),
@@ -292,9 +310,45 @@ impl Agent {
             return;
         };
         let timeout = running.timeout;
-        if let Some(outcome) = running.check.advance(&self.poller, id, timeout) {
+        let outcome = running.check.advance(&self.poller, id, timeout);
+        self.look_at_check(id, outcome);
+    }
+
+    /// An attempt has gone on: it is over, or wants TLS.
+    fn look_at_check(&mut self, id: u32, outcome: Option<Outcome>) {
+        if let Some(outcome) = outcome {
             self.check_ended(id, outcome);
+            return;
         }
+        let running = self.checks.running.iter_mut().find(|one| one.id == id);
+        let wanted = running.and_then(|running| {
+            let request = running.check.tls()?.wants_tls(&self.poller)?;
+            Some((request, running.timeout))
+        });
+        if let Some((request, timeout)) = wanted {
+            self.link.report(Event::TlsWanted {
+                attempt: id,
+                request: Bytes(request),
+                timeout_millis: timeout
+                    .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            });
+        }
+    }
+
+    /// Gives an attempt's connection to the supervisor, which speaks TLS over it.
+    pub(super) fn tls_connect(&mut self, id: u32, stdio: &StdioNonces) -> Result<(), Fault> {
+        let connection = self.checks.attempt(id)?.check.tls();
+        let connection = connection.and_then(Socket::for_tls).ok_or_else(over)?;
+        let opened = connection.and_then(|socket| self.open_socket(socket, stdio));
+        opened.map_err(|error| super::requests::failed_to("open the connection's streams", &error))
+    }
+
+    /// What an attempt's server has answered over TLS.
+    pub(super) fn tls_answer(&mut self, id: u32, answer: &TlsAnswer) -> Result<(), Fault> {
+        let attempt = self.checks.attempt(id)?;
+        let outcome = attempt.check.tls_answer(answer, &self.poller, id);
+        self.look_at_check(id, outcome);
+        Ok(())
     }
 
     /// A process is gone; whether it was an attempt's.

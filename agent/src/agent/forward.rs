@@ -29,7 +29,11 @@ impl Agent {
         opened.map_err(|error| super::requests::failed_to("open the connection's streams", &error))
     }
 
-    fn open_socket(&mut self, socket: OwnedFd, nonces: &StdioNonces) -> std::io::Result<()> {
+    pub(super) fn open_socket(
+        &mut self,
+        socket: OwnedFd,
+        nonces: &StdioNonces,
+    ) -> std::io::Result<()> {
         let (Some(to), Some(from)) = (&nonces.stdin, &nonces.stdout) else {
             return Ok(());
         };

@@ -3,6 +3,7 @@
 use super::stdio::resize;
 use super::{Agent, Ending, SHUTDOWN};
 use crate::cgroup::{self, Cgroup};
+use crate::check::TlsAnswer;
 use crate::clock;
 use crate::link::Caller;
 use crate::setup;
@@ -10,6 +11,7 @@ use crate::spawn;
 use crate::stats;
 use crate::sys;
 use beluga_proto::agent::{ResumeStream, Target};
+use beluga_proto::bytes::Bytes;
 use beluga_proto::container::{CgroupLimits, TerminalSize};
 use beluga_proto::{ContainerId, Fault, FaultCode, Nonce, PodSetup, Reply, Request, Stamp};
 use std::io;
@@ -89,8 +91,27 @@ impl Agent {
             Request::Limit { container, limits } => {
                 Some(self.limit(&container, &limits).map(|()| Reply::Done))
             }
+            Request::Freeze { container, frozen } => {
+                Some(self.freeze(&container, frozen).map(|()| Reply::Done))
+            }
             Request::Connect { port, stdio } => {
                 Some(self.connect(port, &stdio).map(|()| Reply::Done))
+            }
+            Request::TlsConnect { attempt, stdio } => {
+                Some(self.tls_connect(attempt, &stdio).map(|()| Reply::Done))
+            }
+            Request::TlsAnswer {
+                attempt,
+                bytes: Bytes(bytes),
+                ended,
+                failure,
+            } => {
+                let answer = TlsAnswer {
+                    bytes,
+                    ended,
+                    failure,
+                };
+                Some(self.tls_answer(attempt, &answer).map(|()| Reply::Done))
             }
             Request::Remove { container } => self.remove(caller, &container).err().map(Err),
             Request::ResumeOutput {
@@ -156,6 +177,12 @@ impl Agent {
                 Err(Fault::new(FaultCode::ResourceExhausted, message))
             }
         }
+    }
+
+    fn freeze(&self, id: &ContainerId, frozen: bool) -> Result<(), Fault> {
+        self.pod.first_process(id)?;
+        let group = self.containers.get(id).map(|owner| &owner.cgroup);
+        group.map_or(Ok(()), |group| group.freeze(frozen).map_err(failed))
     }
 
     fn signal(&mut self, target: &Target, signal: i32, all: bool) -> Result<(), Fault> {

@@ -2,7 +2,7 @@
 //! from 200 to 399 is good, redirects on the same host are followed.
 
 use super::socket::Socket;
-use super::{Outcome, Page};
+use super::{Outcome, Page, TlsAnswer};
 use crate::poller::Poller;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -26,8 +26,13 @@ pub struct Http {
 impl Http {
     /// Begins a request.
     pub fn start(page: &Page<'_>, poller: &Poller, id: u32) -> Result<Self, Outcome> {
-        let url = url(page.address, page.path);
-        let socket = Socket::open(page.address, poller, id)
+        let open = if page.tls {
+            Socket::open_tls
+        } else {
+            Socket::open
+        };
+        let url = url(page.tls, page.address, page.path);
+        let socket = open(page.address, poller, id)
             .map_err(|why| Outcome::Failed(format!("Get {url:?}: {why}")))?;
         let mut http = Self {
             socket,
@@ -47,8 +52,26 @@ impl Http {
     }
 
     fn failed(&self, why: &str) -> Outcome {
-        let url = url(self.socket.address, &self.path);
+        let url = url(self.socket.is_tls(), self.socket.address, &self.path);
         Outcome::Failed(format!("Get {url:?}: {why}"))
+    }
+
+    /// The connection, where the supervisor is to speak TLS over it.
+    pub fn tls(&mut self) -> Option<&mut Socket> {
+        self.socket.is_tls().then_some(&mut self.socket)
+    }
+
+    /// What has come over TLS.
+    pub fn tls_answer(&mut self, answer: &TlsAnswer, poller: &Poller, id: u32) -> Option<Outcome> {
+        self.tls()?;
+        if let Some(why) = &answer.failure {
+            return Some(self.failed(why));
+        }
+        self.answer.extend_from_slice(&answer.bytes);
+        if answer.ended {
+            self.socket.tls_ended();
+        }
+        self.advance(poller, id)
     }
 
     /// Does what can be done now.
@@ -73,7 +96,8 @@ impl Http {
 
     fn follow(&mut self, location: &str, poller: &Poller, id: u32) -> Option<Outcome> {
         // Elsewhere: the kubelet takes that for a success.
-        let Some((address, path)) = target(self.socket.address, location) else {
+        let from = (self.socket.is_tls(), self.socket.address);
+        let Some((tls, address, path)) = target(from, location) else {
             return Some(Outcome::Passed);
         };
         self.redirects += 1;
@@ -82,7 +106,8 @@ impl Http {
         }
         self.socket.close(poller);
         self.path = path;
-        match Socket::open(address, poller, id) {
+        let open = if tls { Socket::open_tls } else { Socket::open };
+        match open(address, poller, id) {
             Ok(socket) => self.socket = socket,
             Err(why) => return Some(self.failed(&why)),
         }
@@ -106,8 +131,9 @@ impl Http {
     }
 }
 
-fn url(address: SocketAddr, path: &str) -> String {
-    format!("http://{address}{path}")
+fn url(tls: bool, address: SocketAddr, path: &str) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}://{address}{path}")
 }
 
 fn request(address: SocketAddr, path: &str, headers: &[(String, String)]) -> String {
@@ -191,22 +217,25 @@ fn read(bytes: &[u8], ended: bool) -> Answer {
     }
 }
 
-/// Where a redirect leads, if that is the same host.
-fn target(from: SocketAddr, location: &str) -> Option<(SocketAddr, String)> {
+/// Where a redirect leads, if that is the same host: whether over TLS, address
+/// and path.
+fn target((tls, from): (bool, SocketAddr), location: &str) -> Option<(bool, SocketAddr, String)> {
     let safe = |path: &str| path.bytes().all(|byte| byte.is_ascii_graphic());
     if location.starts_with('/') && !location.starts_with("//") && safe(location) {
-        return Some((from, location.to_owned()));
+        return Some((tls, from, location.to_owned()));
     }
-    let rest = location.strip_prefix("http://")?;
+    let plain = location.strip_prefix("http://").map(|rest| (false, rest));
+    let (tls, rest) = plain.or_else(|| Some((true, location.strip_prefix("https://")?)))?;
     let (host, path) = match rest.find('/') {
         Some(at) => rest.split_at(at),
         None => (rest, "/"),
     };
+    let usual = if tls { 443 } else { 80 };
     let address = match host.parse::<SocketAddr>() {
         Ok(address) => address,
-        Err(_) => SocketAddr::new(host.trim_matches(['[', ']']).parse().ok()?, 80),
+        Err(_) => SocketAddr::new(host.trim_matches(['[', ']']).parse().ok()?, usual),
     };
-    (address.ip() == from.ip() && safe(path)).then(|| (address, path.to_owned()))
+    (address.ip() == from.ip() && safe(path)).then(|| (tls, address, path.to_owned()))
 }
 
 #[cfg(test)]
@@ -258,15 +287,20 @@ mod tests {
 
     #[test]
     fn redirects_stay_on_the_host() {
-        let to = |location: &str| target(address(), location);
-        let at = |port, path: &str| Some((SocketAddr::from(([10, 88, 0, 2], port)), path.into()));
-        assert_eq!(to("/x"), at(8080, "/x"));
-        assert_eq!(to("http://10.88.0.2/y"), at(80, "/y"));
-        assert_eq!(to("http://10.88.0.2:81"), at(81, "/"));
+        let to = |location: &str| target((false, address()), location);
+        let at = |tls, port, path: &str| {
+            let address = SocketAddr::from(([10, 88, 0, 2], port));
+            Some((tls, address, path.to_owned()))
+        };
+        assert_eq!(to("/x"), at(false, 8080, "/x"));
+        assert_eq!(target((true, address()), "/x"), at(true, 8080, "/x"));
+        assert_eq!(to("http://10.88.0.2/y"), at(false, 80, "/y"));
+        assert_eq!(to("http://10.88.0.2:81"), at(false, 81, "/"));
+        assert_eq!(to("https://10.88.0.2/y"), at(true, 443, "/y"));
         for elsewhere in [
             "//evil/x",
             "http://10.88.0.3/",
-            "https://10.88.0.2/",
+            "https://10.88.0.3/",
             "/a b",
             "",
         ] {

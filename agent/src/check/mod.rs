@@ -9,12 +9,11 @@ mod http;
 mod socket;
 
 pub use exec::Command;
-pub use socket::told;
+pub use socket::{Socket, told};
 
 use crate::poller::Poller;
 use grpc::Grpc;
 use http::Http;
-use socket::Socket;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -51,10 +50,23 @@ pub struct Page<'a> {
     pub address: SocketAddr,
     /// With its query.
     pub path: &'a str,
+    /// Over TLS, which the supervisor speaks.
+    pub tls: bool,
     /// Names and values.
     pub headers: &'a [(String, String)],
     /// Whatever the server answers is good.
     pub any_status: bool,
+}
+
+/// More of what a server has answered over TLS.
+#[derive(Debug, Clone)]
+pub struct TlsAnswer {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// There is no more.
+    pub ended: bool,
+    /// Why there can be none.
+    pub failure: Option<String>,
 }
 
 impl Check {
@@ -139,6 +151,22 @@ impl Check {
             },
             Work::Grpc(grpc) => grpc.advance(),
             Work::Sleep(_) => None,
+        }
+    }
+
+    /// Its connection, where the supervisor is to speak TLS over it.
+    pub fn tls(&mut self) -> Option<&mut Socket> {
+        match &mut self.work {
+            Work::Http(http) => http.tls(),
+            _ => None,
+        }
+    }
+
+    /// What has come over TLS.
+    pub fn tls_answer(&mut self, answer: &TlsAnswer, poller: &Poller, id: u32) -> Option<Outcome> {
+        match &mut self.work {
+            Work::Http(http) => http.tls_answer(answer, poller, id),
+            _ => None,
         }
     }
 

@@ -16,6 +16,21 @@ pub struct Socket {
     socket: OwnedFd,
     connected: bool,
     unsent: Vec<u8>,
+    /// Where TLS is spoken over it, by somebody else.
+    tls: Option<Tls>,
+}
+
+/// How far the connection of one who speaks TLS is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tls {
+    /// Not asked for yet.
+    Wanted,
+    /// Nobody has taken the connection yet.
+    Asked,
+    /// The answer comes piece by piece.
+    Answers,
+    /// There is no more of it.
+    Ended,
 }
 
 /// How far it is.
@@ -49,7 +64,43 @@ impl Socket {
             socket,
             connected: false,
             unsent: Vec::new(),
+            tls: None,
         })
+    }
+
+    /// The same for a connection over which somebody else speaks TLS.
+    pub fn open_tls(address: SocketAddr, poller: &Poller, id: u32) -> Result<Self, String> {
+        let mut socket = Self::open(address, poller, id)?;
+        socket.tls = Some(Tls::Wanted);
+        Ok(socket)
+    }
+
+    /// Whether somebody else speaks TLS over it.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Once, when it is connected: what is to be sent over TLS.
+    pub fn wants_tls(&mut self, poller: &Poller) -> Option<Vec<u8>> {
+        if self.tls != Some(Tls::Wanted) || !self.connected {
+            return None;
+        }
+        self.tls = Some(Tls::Asked);
+        poller.remove(&self.socket);
+        Some(std::mem::take(&mut self.unsent))
+    }
+
+    /// The connection for who speaks TLS, once.
+    pub fn for_tls(&mut self) -> Option<std::io::Result<OwnedFd>> {
+        (self.tls == Some(Tls::Asked)).then(|| {
+            self.tls = Some(Tls::Answers);
+            self.socket.try_clone()
+        })
+    }
+
+    /// The other side will send no more over TLS.
+    pub fn tls_ended(&mut self) {
+        self.tls = Some(Tls::Ended);
     }
 
     /// Sends these bytes after those before.
@@ -68,7 +119,9 @@ impl Socket {
                 .map_err(told)?;
             self.connected = rustix::net::getpeername(&self.socket).is_ok();
         }
-        if self.connected {
+        if self.tls.is_some() {
+            ended = self.tls == Some(Tls::Ended) || answer.len() >= MAX_ANSWER;
+        } else if self.connected {
             let sent = self.flush();
             // A server may answer and close before it has heard everything.
             ended = self.receive(answer).map_err(told)?;

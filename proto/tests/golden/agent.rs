@@ -30,7 +30,11 @@ fn requests() {
             offset: 4096,
         })
     };
-    let requests: [(&str, Request); 22] = [
+    let freeze = Request::Freeze {
+        container: container(),
+        frozen: true,
+    };
+    let requests: [(&str, Request); 23] = [
         ("setup", Request::Setup(Box::new(setup()))),
         (
             "add_layers",
@@ -168,6 +172,7 @@ fn requests() {
         ("connect", Request::Connect { port: 80, stdio }),
         ("start_strict", strict_start()),
         ("start_file_variables", start_with_files()),
+        ("freeze", freeze),
     ];
     for (id, (name, request)) in (1..).zip(requests) {
         check(
@@ -175,6 +180,51 @@ fn requests() {
             &HostFrame::Request { id, request },
         );
     }
+}
+
+#[test]
+fn tls_of_an_attempt() {
+    let stdio = StdioNonces {
+        stdin: nonce(1),
+        stdout: nonce(2),
+        stderr: None,
+    };
+    let answer = |bytes: &[u8], failure: Option<&str>| Request::TlsAnswer {
+        attempt: 7,
+        bytes: Bytes(bytes.to_vec()),
+        ended: failure.is_none(),
+        failure: failure.map(str::to_owned),
+    };
+    let hook = Request::Hook {
+        container: container(),
+        hook: HookKind::PostStart,
+        handler: Handler::Https {
+            host: None,
+            port: 8443,
+            path: "/begun".into(),
+            headers: vec![("Host".into(), "web".into())],
+        },
+        timeout_millis: None,
+    };
+    let connect = Request::TlsConnect { attempt: 7, stdio };
+    let requests = [
+        ("hook_https", hook),
+        ("tls_connect", connect),
+        ("tls_answer", answer(b"HTTP/1.1 200 OK\r\n", None)),
+        ("tls_failure", answer(b"", Some("UnknownIssuer"))),
+    ];
+    for (id, (name, request)) in (1..).zip(requests) {
+        check(
+            &format!("request_{name}"),
+            &HostFrame::Request { id, request },
+        );
+    }
+    let event = Event::TlsWanted {
+        attempt: 7,
+        request: Bytes(b"GET / HTTP/1.1\r\n\r\n".to_vec()),
+        timeout_millis: Some(1000),
+    };
+    check("event_tls_wanted", &AgentFrame::Event { seq: 1, event });
 }
 
 #[test]

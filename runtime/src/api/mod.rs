@@ -78,6 +78,10 @@ pub enum ContainerAct {
     },
     /// Forget it. Refused while it runs.
     Remove,
+    /// Let its processes stand still.
+    Freeze,
+    /// Let them go on.
+    Thaw,
     /// Its log was put aside: go on in a new file, which is there when this is done.
     ReopenLog,
 }

@@ -4,7 +4,9 @@ use super::pods::{self, Scope};
 use super::table::Table;
 use super::{CliError, exit};
 use crate::engine::{self, PodView, Usage};
+use crate::link;
 use crate::settings::Settings;
+use beluga_proto::agent::InterfaceStats;
 use std::time::{Duration, Instant};
 
 /// CPU use is what was used between two looks this far apart.
@@ -29,6 +31,9 @@ pub struct Args {
     /// A line for each container, and one for each pod's machine
     #[arg(long)]
     containers: bool,
+    /// A line for each process of a container, by its PID in the pod's machine
+    #[arg(long, conflicts_with = "containers")]
+    processes: bool,
     /// No line with the heads of the columns
     #[arg(long)]
     no_headers: bool,
@@ -85,6 +90,8 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     }
     let table = if args.containers {
         containers(&samples)
+    } else if args.processes {
+        processes(&samples)
     } else {
         summary(&samples)
     };
@@ -152,6 +159,8 @@ fn containers(samples: &[Sample]) -> Table {
         "WRITABLE",
         "READ",
         "WRITTEN",
+        "RECEIVED",
+        "SENT",
     ]);
     for sample in samples {
         for status in &sample.pod.status.containers {
@@ -180,12 +189,49 @@ fn containers(samples: &[Sample]) -> Table {
                 mebibytes(after.writable_bytes),
                 mebibytes(after.read_bytes),
                 mebibytes(after.write_bytes),
+                NOTHING.to_owned(),
+                NOTHING.to_owned(),
             ]);
         }
         let names = [sample.pod.name.clone(), MACHINE.to_owned()];
         let cells = machine(&sample.before, &sample.after, sample.elapsed);
         let rest = std::iter::repeat_n(NOTHING.to_owned(), 4);
-        table.row(names.into_iter().chain(cells).chain(rest).collect());
+        let traffic = traffic(&sample.after);
+        table.row(
+            names
+                .into_iter()
+                .chain(cells)
+                .chain(rest)
+                .chain(traffic)
+                .collect(),
+        );
+    }
+    table
+}
+
+/// What has come in and gone out over the cards that a pod's containers share.
+fn traffic(usage: &Usage) -> [String; 2] {
+    let cards = &usage.guest.interfaces;
+    let sum =
+        |bytes: fn(&InterfaceStats) -> u64| cards.iter().map(bytes).fold(0, u64::saturating_add);
+    [sum(|card| card.rx_bytes), sum(|card| card.tx_bytes)].map(kibibytes)
+}
+
+fn processes(samples: &[Sample]) -> Table {
+    let mut table = Table::new(&["POD", "NAME", "PID", "COMMAND"]);
+    for sample in samples {
+        for status in &sample.pod.status.containers {
+            let all = &sample.after.guest.containers;
+            let found = all.iter().find(|one| Some(&one.id) == status.id.as_ref());
+            for process in found.iter().flat_map(|one| &one.processes) {
+                table.row(vec![
+                    sample.pod.name.clone(),
+                    status.name.clone(),
+                    process.pid.to_string(),
+                    link::one_line(&process.command),
+                ]);
+            }
+        }
     }
     table
 }
@@ -199,6 +245,10 @@ fn millicores(nanos: u64, elapsed: Duration) -> String {
     let elapsed = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX).max(1);
     let milli = u128::from(nanos) * 1000;
     format!("{}m", milli.div_ceil(u128::from(elapsed)))
+}
+
+fn kibibytes(bytes: u64) -> String {
+    format!("{}Ki", bytes.div_ceil(1 << 10))
 }
 
 fn mebibytes(bytes: u64) -> String {

@@ -296,6 +296,23 @@ fn forget(settings: &Settings, uid: &PodUid, name: &str) -> Result<(), EngineErr
     Ok(())
 }
 
+/// Lets the processes of a container stand still, or go on.
+pub async fn freeze(
+    settings: &Settings,
+    uid: &PodUid,
+    name: &str,
+    frozen: bool,
+) -> Result<(), EngineError> {
+    super::live(settings, uid).await?;
+    let act = if frozen {
+        ContainerAct::Freeze
+    } else {
+        ContainerAct::Thaw
+    };
+    client::container(settings, uid, name, act).await?;
+    Ok(())
+}
+
 /// A container's log was put aside: a new file is there when this returns.
 pub async fn reopen_log(settings: &Settings, uid: &PodUid, name: &str) -> Result<(), EngineError> {
     super::live(settings, uid).await?;

@@ -8,6 +8,7 @@ use super::supervisor::{Message, Supervisor};
 use crate::link::{self, Link, LinkEvent};
 use crate::logs;
 use beluga_proto::agent::{ContainerState, MAX_TERMINATION_MESSAGE, ProcessExit, Target};
+use beluga_proto::bytes::Bytes;
 use beluga_proto::{
     ContainerId, Event, Fault, FaultCode, HostFrame, Nonce, PROTOCOL_MAX, PROTOCOL_MIN, Request,
     Welcome, negotiate,
@@ -173,6 +174,11 @@ impl Supervisor {
                 let failed = failure.is_some();
                 self.step(Input::HookEnded { id, hook, failed }).await;
             }
+            Event::TlsWanted {
+                attempt,
+                request: Bytes(request),
+                timeout_millis,
+            } => self.speak_tls(attempt, request, timeout_millis),
             Event::Warning { message } => {
                 self.warn("Agent", link::bounded(message, MAX_WORDS));
             }

@@ -30,6 +30,7 @@ mod server;
 mod shares;
 mod state;
 mod supervisor;
+mod tls;
 mod vm;
 
 pub use container::Face;

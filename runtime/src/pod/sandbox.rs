@@ -3,7 +3,7 @@
 use super::state::Input;
 use super::supervisor::Supervisor;
 use crate::api::ContainerAct;
-use beluga_proto::{Fault, FaultCode};
+use beluga_proto::{Fault, FaultCode, Request};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -16,6 +16,9 @@ impl Supervisor {
             Ok(index) if act == ContainerAct::ReopenLog => {
                 // Whoever writes the log answers.
                 return self.reopen_log(index, reply);
+            }
+            Ok(index) if matches!(act, ContainerAct::Freeze | ContainerAct::Thaw) => {
+                return self.freeze(index, act == ContainerAct::Freeze, reply);
             }
             Ok(index) => self.act(index, act).await,
             Err(fault) => Err(fault),
@@ -56,10 +59,28 @@ impl Supervisor {
             },
             ContainerAct::Remove if state.is_alive(index) => return refused("runs"),
             ContainerAct::Remove => Input::Forget { index },
-            ContainerAct::ReopenLog => return Ok(()),
+            ContainerAct::Freeze | ContainerAct::Thaw | ContainerAct::ReopenLog => return Ok(()),
         };
         self.step(input).await;
         Ok(())
+    }
+
+    /// The agent answers.
+    fn freeze(&self, index: usize, frozen: bool, reply: Reply) {
+        let known = &self.record.status().containers[index];
+        let Some(container) = known
+            .id
+            .clone()
+            .filter(|id| self.record.state.is_running(id))
+        else {
+            let message = format!("the container {} is not running", known.name);
+            let _ = reply.send(Err(Fault::new(FaultCode::FailedPrecondition, message)));
+            return;
+        };
+        let done = self.link.ask(Request::Freeze { container, frozen });
+        tokio::spawn(async move {
+            let _ = reply.send(done.await.map(drop));
+        });
     }
 
     fn reopen_log(&self, index: usize, reply: Reply) {

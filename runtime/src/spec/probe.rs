@@ -224,29 +224,32 @@ fn http(
         port,
         scheme,
     } = get;
-    if scheme.as_deref() == Some("HTTPS") {
-        check.wrong_with_hint(
-            &join(path, "scheme"),
-            "HTTPS is not supported: what probes runs inside the pod's machine and has no TLS",
-            "probe a port without TLS, or use exec or tcpSocket".into(),
-        );
-    } else {
-        check.choice(&join(path, "scheme"), scheme.as_deref(), &[("HTTP", ())]);
-    }
+    let schemes = [("HTTP", false), ("HTTPS", true)];
+    let is_tls = check.choice(&join(path, "scheme"), scheme.as_deref(), &schemes);
     let shown_host = host.as_deref().unwrap_or_default();
     let host = self::host(&join(path, "host"), host.as_deref(), check);
     let page = page.as_deref().filter(|page| !page.is_empty());
     let page = page.unwrap_or("/");
     let slash = if page.starts_with('/') { "" } else { "/" };
-    let target = format!("http-get http://{shown_host}:{}{slash}{page}", shown(port));
+    let url = if is_tls { "https" } else { "http" };
+    let target = format!("http-get {url}://{shown_host}:{}{slash}{page}", shown(port));
     let headers = headers(path, http_headers.as_deref().unwrap_or_default(), check);
     let port = self::port(&join(path, "port"), port, owner, check)?;
     let path = escaped(&format!("{slash}{page}"));
-    let handler = Handler::Http {
-        host,
-        port,
-        path,
-        headers,
+    let handler = if is_tls {
+        Handler::Https {
+            host,
+            port,
+            path,
+            headers,
+        }
+    } else {
+        Handler::Http {
+            host,
+            port,
+            path,
+            headers,
+        }
     };
     Some((handler, target))
 }

@@ -95,7 +95,6 @@ fn put(object: &mut Value, path: &str, value: &Value) {
 fn refused_values(path: &str) -> &'static [&'static str] {
     let ends = |end: &str| path.ends_with(end);
     match path {
-        _ if ends(".httpGet.scheme") => &["HTTPS"],
         _ if ends(".httpGet.host") || ends("Probe.tcpSocket.host") => &["name.example.org"],
         _ if ends(".hostPath.type") => &["Socket", "CharDevice", "BlockDevice"],
         _ if ends(".emptyDir.medium") => &["HugePages", "HugePages-2Mi"],

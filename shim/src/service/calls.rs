@@ -112,12 +112,14 @@ impl Task for Service {
         })
     }
 
-    async fn pause(&self, _: &TtrpcContext, _: api::PauseRequest) -> Result<api::Empty> {
-        Err(refused("pause", "a container cannot be halted yet"))?
+    async fn pause(&self, _: &TtrpcContext, request: api::PauseRequest) -> Result<api::Empty> {
+        self.shim.freeze(&request.id, true).await?;
+        Ok(empty())
     }
 
-    async fn resume(&self, _: &TtrpcContext, _: api::ResumeRequest) -> Result<api::Empty> {
-        Err(refused("resume", "a container cannot be halted yet"))?
+    async fn resume(&self, _: &TtrpcContext, request: api::ResumeRequest) -> Result<api::Empty> {
+        self.shim.freeze(&request.id, false).await?;
+        Ok(empty())
     }
 
     async fn checkpoint(
