@@ -167,8 +167,9 @@ pub fn run_with_input(command: &mut Command, input: Vec<u8>, limit: Duration) ->
 }
 
 /// Says once that the story of this thread has begun: libtest names a story only
-/// when it ends, and a lab host that dies takes that line with it.
-fn tell_start() {
+/// when it ends, and a lab host that dies takes that line with it. It waits for its
+/// turn before.
+pub(crate) fn tell_start() {
     thread_local!(static TOLD: Cell<bool> = const { Cell::new(false) });
     let thread = thread::current();
     let Some(story) = thread.name().filter(|name| name.contains("::")) else {

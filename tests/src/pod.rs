@@ -1,5 +1,6 @@
 //! One Beluga with its own root and state, and the pods that a story makes in it.
 
+use crate::command::tell_start;
 use crate::stream::status_number;
 use crate::{Ran, SOON, eventually, run, run_with_input};
 use serde_json::Value;
@@ -67,6 +68,9 @@ impl Beluga {
 
     /// `beluga …`, ready to be run.
     pub fn command<I: AsRef<str>>(&self, args: impl IntoIterator<Item = I>) -> Command {
+        // What is only started, and waited for later, is not to go on beside a story
+        // that measures time.
+        tell_start();
         let mut command = Command::new("beluga");
         command
             .env("BELUGA_ROOT", &self.root)
