@@ -4,6 +4,9 @@ import re
 
 from .process import ROOT
 
+# A story's most lines, without blank ones and comments (CONTRIBUTING.md).
+STORY = 15
+
 # Where `unsafe` may stand: modules that say what holds, block by block
 # (CONTRIBUTING.md).
 SYS = re.compile(r"(^|/)sys(/|\.rs$)")
@@ -31,7 +34,36 @@ def unsafe_elsewhere():
                   if not may_be_unsafe(name) and has_unsafe(path.read_text(encoding="utf-8")))
 
 
+def long_stories(text):
+    """Names and lines of the stories of a source that are too long, as rustfmt has it."""
+    for found in re.finditer(r"^( *)#\[test\]\n(?: *#\[.*\n)*\1fn (\w+).*\n((?:.*\n)*?)\1\}$", text, re.M):
+        lines = [line.strip() for line in found[3].splitlines()]
+        count = sum(1 for line in lines if line and not line.startswith("//"))
+        if count > STORY:
+            yield found[2], count
+
+
+def excused():
+    """Stories that may be too long: by name, why."""
+    lines = (ROOT / "tests/long_stories.txt").read_text(encoding="utf-8").splitlines()
+    return dict(line.split(": ", 1) for line in lines if line and not line.startswith("#"))
+
+
+def stories():
+    """What is wrong with the stories' lengths: there are others than the excused, or no longer all of those."""
+    root, long = ROOT / "tests/stories", {}
+    for path in sorted(root.rglob("*.rs")):
+        module = str(path.relative_to(root).with_suffix("")).replace("/", "::").removesuffix("::mod")
+        for name, count in long_stories(path.read_text(encoding="utf-8")):
+            long[f"{module}::{name}"] = count
+    wrong = [f"{name} has {count} lines" for name, count in long.items() if name not in excused()]
+    return wrong + [f"{name} is not too long: tests/long_stories.txt need not name it"
+                    for name in excused() if name not in long]
+
+
 def run_all(tally):
     """Checks them."""
+    wrong = stories()
+    tally.check(f"a story has at most {STORY} lines", not wrong, "; ".join(wrong))
     wrong = unsafe_elsewhere()
     tally.check("unsafe stands in sys modules only", not wrong, ", ".join(wrong))

@@ -43,6 +43,8 @@ TAKES = {"shared_image::two_pods_of_one_image_have_it_once": 260,
 MODULES = dict.fromkeys(["change", "config", "fidelity", "guest", "lifecycle", "logical_host", "networks", "policy",
                          "port_forward", "privilege", "probes", "restarts", "shim", "workloads"], 20)
 TAKES_MOSTLY = 10
+# Modules that look at a pod of another one, to save a boot.
+TOGETHER = {"storage": "logical_host", "privilege": "logical_host", "cp": "logical_host", "verbs": "exec"}
 # tests/lab/lab.sh: the lab host did not come up, or died under the command.
 LAB_DIED = 125
 LAB_GAVE_UP = 124
@@ -147,12 +149,13 @@ def load_images(tally, work):
 
 
 def shares(names):
-    """The stories of each lab host; those of one module share pods and stay together."""
+    """The stories of each lab host; those of one module, or of several that share pods, stay together."""
     if quiet(["tests/lab/lab.sh", "--able"]):
         return [names]
     modules = {}
     for name in names:
-        modules.setdefault(name.partition("::")[0], []).append(name)
+        module = name.partition("::")[0]
+        modules.setdefault(TOGETHER.get(module, module), []).append(name)
 
     def takes(some):
         return sum(TAKES.get(name, MODULES.get(name.partition("::")[0], TAKES_MOSTLY)) for name in some)

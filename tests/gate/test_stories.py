@@ -210,6 +210,33 @@ class Rules(unittest.TestCase):
         self.assertEqual(tally.notes, ["fuzzed: 2 targets, 307 executions (a::b 300, c 7)"])
 
 
+class Lengths(unittest.TestCase):
+    """Which stories are too long."""
+
+    @staticmethod
+    def story(name, lines, indent=""):
+        body = "".join(f"{indent}    line({n}, {{\n{indent}    }});\n" for n in range(lines // 2)) + lines % 2 * "    one();\n"
+        return f"{indent}#[test]\n{indent}fn {name}() {{\n{body}{indent}}}\n\n"
+
+    def test_a_story_of_sixteen_lines_is_too_long(self):
+        text = self.story("fits", 15) + self.story("long", 16) + self.story("in_a_module", 17, "    ")
+        self.assertEqual(list(source.long_stories(text)), [("long", 16), ("in_a_module", 17)])
+
+    def test_comments_and_blank_lines_are_no_lines(self):
+        text = self.story("fits", 15).replace("    one();", "    // Why.\n\n    one();")
+        self.assertEqual(list(source.long_stories(text)), [])
+
+    def test_what_is_no_story_is_left_alone(self):
+        self.assertEqual(list(source.long_stories(self.story("fixture", 40).replace("#[test]\n", ""))), [])
+
+    def test_the_list_names_those_that_are_too_long_and_no_others(self):
+        with mock.patch.object(source, "excused", lambda: {"smoke::the_version_is_printed": "why"}):
+            self.assertIn("smoke::the_version_is_printed is not too long: tests/long_stories.txt need not name it",
+                          source.stories())
+        with mock.patch.object(source, "STORY", 0):
+            self.assertIn("smoke::the_version_is_printed has 1 lines", source.stories())
+
+
 class Shares(unittest.TestCase):
     """Which lab host runs what."""
 
@@ -222,6 +249,11 @@ class Shares(unittest.TestCase):
         parts = self.share(names)
         self.assertEqual(sorted(sum(parts, [])), sorted(names))
         self.assertEqual([{name[0] for name in part} for part in parts], [{"a"}, {"b", "c"}])
+
+    def test_modules_that_share_a_pod_stay_together(self):
+        names = ["logical_host::1", "cp::1", "a::1", "a::2", "a::3", "storage::1"]
+        with mock.patch.object(stories, "MODULES", {}):
+            self.assertEqual(self.share(names), [["logical_host::1", "cp::1", "storage::1"], ["a::1", "a::2", "a::3"]])
 
     def test_a_long_story_weighs_more(self):
         long = "exec::soak::a_gibibyte_arrives_unchanged"

@@ -1,5 +1,6 @@
 //! Commands bounded in time, with all that they said.
 
+use serde_json::Value;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{Read, Write};
@@ -57,6 +58,31 @@ impl Ran {
             "standard error lacks {text:?}\n{self}"
         );
         self
+    }
+
+    /// Itself, if standard output holds each of these.
+    #[track_caller]
+    pub fn tells(self, all: &[&str]) -> Self {
+        all.iter().fold(self, |ran, text| ran.says(text))
+    }
+
+    /// Itself, if standard output is this text and nothing else.
+    #[track_caller]
+    pub fn prints(self, text: &str) -> Self {
+        assert_eq!(self.out, text, "{self}");
+        self
+    }
+
+    /// Itself, if the exit code is `code` and standard error holds `text`.
+    #[track_caller]
+    pub fn fails(self, code: i32, text: &str) -> Self {
+        self.exits(code).complains(text)
+    }
+
+    /// Standard output, which is JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("not JSON: {error}\n{self}"))
     }
 
     /// Standard output without white space around it.
@@ -141,8 +167,9 @@ pub fn run_with_input(command: &mut Command, input: Vec<u8>, limit: Duration) ->
 }
 
 /// Says once that the story of this thread has begun: libtest names a story only
-/// when it ends, and a lab host that dies takes that line with it.
-fn tell_start() {
+/// when it ends, and a lab host that dies takes that line with it. It waits for its
+/// turn before.
+pub(crate) fn tell_start() {
     thread_local!(static TOLD: Cell<bool> = const { Cell::new(false) });
     let thread = thread::current();
     let Some(story) = thread.name().filter(|name| name.contains("::")) else {

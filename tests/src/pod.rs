@@ -1,12 +1,13 @@
 //! One Beluga with its own root and state, and the pods that a story makes in it.
 
+use crate::command::tell_start;
 use crate::stream::status_number;
 use crate::{Ran, SOON, eventually, run, run_with_input};
 use serde_json::Value;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use tempfile::TempDir;
 
 /// The instance that most stories share: test images are loaded in it, and the
@@ -77,6 +78,9 @@ impl Beluga {
 
     /// The same of another program that works on this instance.
     pub fn of(&self, program: &str, args: &[&str]) -> Command {
+        // What is only started, and waited for later, is not to go on beside a story
+        // that measures time.
+        tell_start();
         let mut command = Command::new(program);
         command
             .env("BELUGA_ROOT", &self.root)
@@ -88,6 +92,27 @@ impl Beluga {
     /// Runs `beluga …` with no input.
     pub fn run<I: AsRef<str>>(&self, args: impl IntoIterator<Item = I>) -> Ran {
         run(&mut self.command(args), SOON * 2)
+    }
+
+    /// Runs `beluga …` with the words of a line, as a person types them in a shell.
+    #[track_caller]
+    pub fn types(&self, line: &str) -> Ran {
+        self.run(words(line))
+    }
+
+    /// Applies a manifest.
+    pub fn apply(&self, manifest: &str) -> Ran {
+        self.feed(["apply", "-f", "-"], manifest.as_bytes())
+    }
+
+    /// Runs `beluga …` on a terminal, which the words of the line are typed in.
+    pub fn types_on_terminal(&self, line: &str) -> Ran {
+        let mut script = Command::new("script");
+        script.args(["-qec", &format!("beluga {line}"), "/dev/null"]);
+        script
+            .env("BELUGA_ROOT", &self.root)
+            .env("BELUGA_STATE", &self.state);
+        run(&mut script, SOON)
     }
 
     /// Runs `beluga …` with input.
@@ -159,6 +184,12 @@ impl Beluga {
     }
 }
 
+/// The words of a line, quoted as in a shell.
+#[track_caller]
+fn words(line: &str) -> Vec<String> {
+    shlex::split(line).unwrap_or_else(|| panic!("a quote is not closed: {line}"))
+}
+
 /// The path of a test image (an OCI layout in a tar).
 pub fn image(name: &str) -> String {
     format!("{}/{name}.tar", var("BELUGA_TEST_IMAGES").display())
@@ -190,19 +221,8 @@ impl Pod<'_> {
     /// The object as `get -o json` shows it.
     #[track_caller]
     pub fn object(&self) -> Value {
-        let ran = self
-            .beluga
-            .run([
-                "get",
-                "pod",
-                &self.name,
-                "-n",
-                &self.namespace,
-                "-o",
-                "json",
-            ])
-            .ok();
-        serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("not JSON: {error}\n{ran}"))
+        let line = format!("get pod {} -n {} -o json", self.name, self.namespace);
+        self.beluga.types(&line).ok().json()
     }
 
     /// A value of the object by JSON pointer, as text.
@@ -215,13 +235,43 @@ impl Pod<'_> {
         }
     }
 
+    /// Asserts that the object has something at each of these JSON pointers.
+    #[track_caller]
+    pub fn has(&self, pointers: &[&str]) {
+        let object = self.object();
+        for pointer in pointers {
+            let value = object.pointer(pointer);
+            let is_there = value.is_some_and(|value| !value.is_null());
+            assert!(is_there, "{pointer}: {object:#}");
+        }
+    }
+
+    /// What `describe` says of it.
+    #[track_caller]
+    pub fn described(&self) -> Ran {
+        let line = format!("describe pod {} -n {}", self.name, self.namespace);
+        self.beluga.types(&line).ok()
+    }
+
+    /// Its record, by which it is found again.
+    #[track_caller]
+    pub fn record(&self) -> Value {
+        self.file("record.json")
+    }
+
+    /// A file of JSON in its directory.
+    #[track_caller]
+    pub fn file(&self, name: &str) -> Value {
+        let uid = self.field("/metadata/uid");
+        let path = self.beluga.root.join("pods").join(uid).join(name);
+        let text = std::fs::read_to_string(path).expect("the pod has it");
+        serde_json::from_str(&text).expect("it is JSON")
+    }
+
     /// The processes of its VMM and of the supervisor that started it.
     #[track_caller]
     pub fn processes(&self) -> [u32; 2] {
-        let uid = self.field("/metadata/uid");
-        let path = self.beluga.root.join("pods").join(uid).join("record.json");
-        let record = std::fs::read_to_string(path).expect("the pod has a record");
-        let record: Value = serde_json::from_str(&record).expect("a record is JSON");
+        let record = self.record();
         let vmm = record["vmm"]["pid"].as_u64().expect("the pod has a VMM");
         let vmm = u32::try_from(vmm).expect("a PID");
         [vmm, status_number(vmm, "PPid:")]
@@ -268,6 +318,14 @@ impl Pod<'_> {
         ];
         args.extend(command);
         self.beluga.run(args)
+    }
+
+    /// The same with the words of a line, as a person types them in a shell.
+    #[track_caller]
+    pub fn exec(&self, container: &str, line: &str) -> Ran {
+        let words = words(line);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.try_exec(container, &words)
     }
 
     /// Runs a shell line in a container; panics when it fails.
@@ -334,6 +392,7 @@ impl Drop for Pod<'_> {
 pub struct Common {
     start: fn() -> Pod<'static>,
     kept: Mutex<Kept>,
+    turn: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -352,7 +411,17 @@ impl Common {
         Self {
             start,
             kept: Mutex::new(kept),
+            turn: Mutex::new(()),
         }
+    }
+
+    /// The pod, for a story that no other may disturb which asks for it like this.
+    #[track_caller]
+    pub fn alone(&'static self) -> CommonPod {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pod = self.pod();
+        pod.turn = Some(turn);
+        pod
     }
 
     /// The pod, ready or ended.
@@ -366,24 +435,28 @@ impl Common {
         if kept.stories_to_come == 0 {
             kept.pod = None;
         }
-        CommonPod(pod)
+        CommonPod { pod, turn: None }
     }
 }
 
 /// One story's hold of a [`Common`] pod.
 #[derive(Debug)]
-pub struct CommonPod(Arc<Pod<'static>>);
+pub struct CommonPod {
+    pod: Arc<Pod<'static>>,
+    turn: Option<MutexGuard<'static, ()>>,
+}
 
 impl Deref for CommonPod {
     type Target = Pod<'static>;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.pod
     }
 }
 
 impl Drop for CommonPod {
     fn drop(&mut self) {
-        self.0.show_if_panicking();
+        self.pod.show_if_panicking();
+        drop(self.turn.take());
     }
 }

@@ -28,84 +28,83 @@ fn with_objects() -> Beluga {
 #[test]
 fn several_types_are_listed_at_once_each_in_its_table() {
     let beluga = with_objects();
-    let both = beluga.run(["get", "cm,secret,deployments"]).ok();
+    let both = beluga.types("get cm,secret,deployments").ok();
     let lines: Vec<&str> = both.out.lines().collect();
     assert!(lines[0].starts_with("NAME                 DATA"), "{both}");
     assert!(lines[1].starts_with("configmap/settings   2"), "{both}");
     assert_eq!((lines[2], lines.len()), ("", 5), "{both}");
-    let names = beluga.run(["get", "secret/login", "cm/settings", "-o", "name"]);
-    assert_eq!(names.ok().out, "secret/login\nconfigmap/settings\n");
-    let one = beluga.run(["get", "cm", "-l", "app=web", "-o", "name"]);
-    assert_eq!(one.ok().out, "configmap/settings\n");
-    let labels = beluga.run(["get", "cm", "--show-labels"]).ok();
-    drop(labels.says("LABELS").says("app=web"));
+    let list = beluga.types("get cm,secret -o json").ok().json();
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(2));
+    let unknown = beluga.types("get cm,services");
+    unknown.fails(1, "\"services\"");
+}
+
+#[test]
+fn objects_are_listed_by_name_and_by_label() {
+    let beluga = with_objects();
+    let names = beluga.types("get secret/login cm/settings -o name").ok();
+    names.prints("secret/login\nconfigmap/settings\n");
+    let one = beluga.types("get cm -l app=web -o name").ok();
+    one.prints("configmap/settings\n");
+    let labels = beluga.types("get cm --show-labels").ok();
+    labels.tells(&["LABELS", "app=web"]);
+}
+
+#[test]
+fn a_list_can_be_told_by_path_and_by_column() {
+    let beluga = with_objects();
     let path = "jsonpath={range .items[*]}{.metadata.name} {.data.colour}{\"\\n\"}{end}";
-    assert_eq!(
-        beluga.run(["get", "cm", "-o", path]).ok().out,
-        "settings blue\n"
-    );
+    let told = beluga.run(["get", "cm", "-o", path]).ok();
+    told.prints("settings blue\n");
     let columns = "custom-columns=WHAT:.metadata.name,APP:.metadata.labels.app";
-    let shown = beluga.run(["get", "cm,secret", "-o", columns]).ok().out;
-    assert_eq!(shown, "WHAT       APP\nsettings   web\nlogin      <none>\n");
-    let wrong = beluga.run(["get", "cm", "-o", "jsonpath={.items"]).exits(2);
-    drop(wrong.complains("unclosed action"));
-    let list = beluga.run(["get", "cm,secret", "-o", "json"]).ok();
-    let list: serde_json::Value = serde_json::from_str(&list.out).unwrap();
-    assert_eq!(list["items"].as_array().unwrap().len(), 2);
-    beluga
-        .run(["get", "cm,services"])
-        .exits(1)
-        .complains("\"services\"");
+    let told = beluga.run(["get", "cm,secret", "-o", columns]).ok();
+    told.prints("WHAT       APP\nsettings   web\nlogin      <none>\n");
+    let wrong = beluga.types("get cm -o 'jsonpath={.items'");
+    wrong.fails(2, "unclosed action");
 }
 
 #[test]
 fn every_type_that_can_be_listed_can_be_described() {
     let beluga = with_objects();
-    let page = beluga.run(["describe", "cm", "settings"]).ok();
-    page.says("app=web")
-        .says("colour:          blue")
-        .says("    b=2");
-    let page = beluga.run(["describe", "secret/login"]).ok();
-    let page = page.says("Opaque").says("pass:            6 bytes");
+    let page = beluga.types("describe cm settings").ok();
+    page.tells(&["app=web", "colour:          blue", "    b=2"]);
+    let page = beluga.types("describe secret/login").ok();
     assert!(!page.out.contains("hidden"), "{page}");
-    let page = beluga.run(["describe", "pvc", "data"]).ok();
-    page.says("Capacity:          16Mi")
-        .says("Used By:           <none>");
-    let none = beluga.run(["describe", "cm,secret", "settings"]).exits(1);
-    none.says("settings")
-        .complains("secret \"settings\" not found");
-    let empty = beluga.run(["describe", "pods"]).ok();
+    page.tells(&["Opaque", "pass:            6 bytes"]);
+    let page = beluga.types("describe pvc data").ok();
+    page.tells(&["Capacity:          16Mi", "Used By:           <none>"]);
+    let none = beluga.types("describe cm,secret settings").exits(1);
+    let none = none.says("settings");
+    none.complains("secret \"settings\" not found");
+    let empty = beluga.types("describe pods").ok();
     empty.complains("No resources found in default namespace.");
 }
 
 #[test]
 fn delete_names_all_that_are_missing_and_deletes_the_others() {
     let beluga = with_objects();
-    let ran = beluga.run(["delete", "cm", "a", "settings", "b"]).exits(1);
-    assert_eq!(ran.out, "configmap \"settings\" deleted\n");
-    ran.complains("configmap \"a\" not found")
+    let ran = beluga.types("delete cm a settings b").exits(1);
+    ran.prints("configmap \"settings\" deleted\n")
+        .complains("configmap \"a\" not found")
         .complains("configmap \"b\" not found");
-    let ran = beluga
-        .run(["delete", "pod/a", "job/b", "secret/login"])
-        .exits(1);
-    assert_eq!(ran.out, "secret \"login\" deleted\n");
-    ran.complains("pod \"a\" not found")
+    let ran = beluga.types("delete pod/a job/b secret/login").exits(1);
+    ran.prints("secret \"login\" deleted\n")
+        .complains("pod \"a\" not found")
         .complains("job.batch \"b\" not found");
-    let ran = beluga
-        .run(["delete", "pod", "a", "--ignore-not-found"])
-        .ok();
+    let ran = beluga.types("rm a b");
+    ran.fails(1, "pod \"b\" not found");
+}
+
+#[test]
+fn delete_of_nothing_is_no_error_where_somebody_says_so() {
+    let beluga = with_objects();
+    let ran = beluga.types("delete pod a --ignore-not-found").ok();
     assert_eq!(ran.err, "");
-    for line in [&["delete", "pod", "--all"], &["delete", "cm", "-lx=y"]] {
-        assert_eq!(beluga.run(line).ok().out, "No resources found\n");
+    for line in ["delete pod --all", "delete cm -lx=y"] {
+        beluga.types(line).ok().prints("No resources found\n");
     }
-    beluga
-        .run(["rm", "a", "b"])
-        .exits(1)
-        .complains("pod \"b\" not found");
-    beluga
-        .run(["delete", "pods"])
-        .exits(2)
-        .complains("which pods?");
+    let which = beluga.types("delete pods");
+    which.fails(2, "which pods?");
 }
 
 #[test]

@@ -152,23 +152,31 @@ fn cards_of_cni_are_the_pods_and_are_taken_back_after_a_crash() {
     only_its_own_addresses(&scene, &pod);
     let [vmm, supervisor] = pod.processes();
     let netns = namespace(&pod);
-    kill(&[supervisor]);
-    assert_eq!(page("127.0.0.1:18090"), "carried\n", "without a supervisor");
-    let told = scene.beluga.run(["exec", "carried", "hostname"]).ok();
-    told.says("carried");
-    assert_eq!(scene.held().len(), 5, "{:?}", scene.held());
+    nothing_is_lost_with_a_supervisor(&scene, supervisor);
     let [_, supervisor] = pod_processes(&scene, vmm);
     what_is_gone_is_told_by_the_next_supervisor(&scene, supervisor);
     let [_, supervisor] = pod_processes(&scene, vmm);
     kill(&[supervisor, vmm]);
-    scene.beluga.run(["gc", "--check"]).exits(1);
-    scene.beluga.run(["gc"]).ok();
+    all_is_taken_back(&scene, &netns);
+    pod.delete();
+}
+
+fn nothing_is_lost_with_a_supervisor(scene: &Scene, supervisor: u32) {
+    kill(&[supervisor]);
+    assert_eq!(page("127.0.0.1:18090"), "carried\n", "without a supervisor");
+    let told = scene.beluga.types("exec carried hostname").ok();
+    told.says("carried");
+    assert_eq!(scene.held().len(), 5, "{:?}", scene.held());
+}
+
+fn all_is_taken_back(scene: &Scene, netns: &str) {
+    scene.beluga.types("gc --check").exits(1);
+    scene.beluga.types("gc").ok();
     scene.beluga.is_clean();
     assert_eq!(scene.held(), Vec::<PathBuf>::new());
     assert!(!PathBuf::from(netns).exists());
     let rules = host("iptables-save 2>/dev/null; nft list ruleset 2>/dev/null");
     assert!(!rules.contains("18090"), "{rules}");
-    pod.delete();
 }
 
 /// A bridge is its plugin's, and stays when its pods go; here it goes first.
@@ -265,43 +273,45 @@ fn only_its_own_addresses(scene: &Scene, pod: &Pod<'_>) {
         .says("dropped, sent with a foreign MAC or IP address");
 }
 
+impl Scene {
+    /// What plugins were asked for, in its order.
+    fn asked(&self) -> String {
+        std::fs::read_to_string(self.place.path().join("asked")).expect("asked")
+    }
+
+    fn plugin(&self, name: &str) -> PathBuf {
+        self.place.path().join("bin").join(name)
+    }
+}
+
 #[test]
 fn a_plugin_that_fails_is_told_by_its_name_and_nothing_is_left() {
     let scene = Scene::new(Beluga::with_busybox());
     let ran = scene.run("cni:broken").exits(1);
     ran.complains("the CNI plugin bad of the network broken has failed at ADD: the cable is out; port 7 (code 115)");
-    let asked = std::fs::read_to_string(scene.place.path().join("asked")).expect("asked");
-    let words: Vec<&str> = asked
-        .lines()
-        .map(|line| &line[..line.len().min(8)])
-        .collect();
-    assert_eq!(
-        words,
-        ["good ADD", "bad ADD", "bad DEL", "good DEL"],
-        "{asked}"
-    );
-    has(
-        &asked,
-        &["good ADD eth0 IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME="],
-    );
-    scene
-        .run("cni:other")
-        .exits(1)
-        .complains("only side, front, broken");
-    std::fs::remove_file(scene.place.path().join("bin/bad")).expect("removed");
+    let asked = scene.asked();
+    let words = asked.lines().map(|line| &line[..line.len().min(8)]);
+    let words: Vec<&str> = words.collect();
+    let all = ["good ADD", "bad ADD", "bad DEL", "good DEL"];
+    assert_eq!(words, all, "{asked}");
+    let first = "good ADD eth0 IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=";
+    has(&asked, &[first]);
+    let other = scene.run("cni:other");
+    other.fails(1, "only side, front, broken");
+    scene.beluga.is_clean();
+}
+
+#[test]
+fn a_plugin_that_is_gone_is_told_and_what_it_held_stays_on_record() {
+    let scene = Scene::new(Beluga::with_busybox());
+    std::fs::remove_file(scene.plugin("bad")).expect("removed");
     let ran = scene.run("cni:broken").exits(1);
     ran.complains("the CNI plugin bad of the network broken is not in");
     // What it had to take back, nobody could: that is on record until it is done.
-    scene
-        .beluga
-        .run(["gc", "--check"])
-        .exits(1)
-        .says("CNI networks of the pod");
-    std::fs::copy(
-        scene.place.path().join("bin/good"),
-        scene.place.path().join("bin/bad"),
-    )
-    .expect("copied");
-    scene.beluga.run(["gc"]).ok();
+    let check = scene.beluga.types("gc --check").exits(1);
+    check.says("CNI networks of the pod");
+    let copied = std::fs::copy(scene.plugin("good"), scene.plugin("bad"));
+    copied.expect("copied");
+    scene.beluga.types("gc").ok();
     scene.beluga.is_clean();
 }

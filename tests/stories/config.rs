@@ -16,38 +16,30 @@ stringData: {password: text}
 ";
 
 #[test]
+fn b13_objects_are_created_configured_or_unchanged() {
+    let beluga = Beluga::fresh();
+    let apply = |text: &str| beluga.apply(text).ok();
+    apply(OBJECTS).prints("configmap/settings created\nsecret/login created\n");
+    apply(OBJECTS).prints("configmap/settings unchanged\nsecret/login unchanged\n");
+    let changed = OBJECTS.replace("more", "else");
+    apply(&changed).prints("configmap/settings configured\nsecret/login unchanged\n");
+    let shown = beluga.types("get secret login -o yaml").ok();
+    let shown = shown.tells(&["user: cm9vdA==", "password: dGV4dA=="]);
+    apply(&shown.out).prints("secret/login unchanged\n");
+}
+
+#[test]
 fn b13_objects_are_applied_shown_and_deleted_like_kubectl_does() {
     let beluga = Beluga::fresh();
-    let apply = |text: &str| beluga.feed(["apply", "-f", "-"], text.as_bytes()).ok().out;
-    assert_eq!(
-        apply(OBJECTS),
-        "configmap/settings created\nsecret/login created\n"
-    );
-    assert_eq!(
-        apply(OBJECTS),
-        "configmap/settings unchanged\nsecret/login unchanged\n"
-    );
-    let changed = OBJECTS.replace("more", "else");
-    assert_eq!(
-        apply(&changed),
-        "configmap/settings configured\nsecret/login unchanged\n"
-    );
-    let shown = beluga.run(["get", "secret", "login", "-o", "yaml"]).ok();
-    let shown = shown.says("user: cm9vdA==").says("password: dGV4dA==");
-    assert_eq!(apply(&shown.out), "secret/login unchanged\n");
-    beluga.run(["get", "cm"]).ok().says("NAME").says("settings");
-    beluga
-        .run(["delete", "configmap", "settings"])
-        .ok()
-        .says("deleted");
-    beluga
-        .feed(["delete", "-f", "-"], OBJECTS.as_bytes())
-        .exits(1)
-        .complains("settings");
-    beluga
-        .run(["get", "secrets"])
-        .ok()
-        .complains("No resources found");
+    beluga.apply(OBJECTS).ok();
+    let table = beluga.types("get cm").ok();
+    table.tells(&["NAME", "settings"]);
+    let deleted = beluga.types("delete configmap settings").ok();
+    deleted.says("deleted");
+    let rest = beluga.feed(["delete", "-f", "-"], OBJECTS.as_bytes());
+    rest.fails(1, "settings");
+    let empty = beluga.types("get secrets").ok();
+    empty.complains("No resources found");
 }
 
 #[test]
@@ -61,9 +53,8 @@ fn what_refers_to_nothing_is_refused_with_its_place() {
         .complains("standard input:39:75: spec.containers[1].env[0].valueFrom.secretKeyRef.key")
         .complains("couldn't find key pass in Secret default/told-secret");
     let pod = whole.split("---").next().unwrap_or_default();
-    beluga
-        .feed(["apply", "-f", "-"], pod.as_bytes())
-        .exits(1)
+    let alone = beluga.apply(pod).exits(1);
+    alone
         .complains("configmap \"told-map\" not found")
         .complains("secret \"told-secret\" not found");
     beluga.is_clean();
@@ -138,8 +129,9 @@ metadata: {name: filled-secret}
 stringData: {password: 's3cret'}
 ";
 
-/// A pod that nothing changes, with a large object as well.
-static FILLED: Common = Common::new(2, || {
+/// A pod with a large object as well. Some stories change what the others look at, and
+/// put it back.
+static FILLED: Common = Common::new(7, || {
     let text = "0123456789abcdef".repeat(65_000);
     let large = format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: filled-large}}\ndata: {{key: {text:?}}}\n"
@@ -147,133 +139,114 @@ static FILLED: Common = Common::new(2, || {
     shared().pod(&format!("{large}---{}", filled("filled")))
 });
 
-/// The pod of these stories, under another name for each.
+/// The pod of these stories with its objects, under this name.
 fn filled(name: &str) -> String {
     format!("{FILES}---{FILLED_WITH}").replace("filled", name)
 }
 
 #[test]
 fn b13_variables_come_from_objects_and_from_the_pod_itself() {
-    let pod = FILLED.pod();
+    let pod = FILLED.alone();
     assert_eq!(pod.logs("told"), "hello first $(DB_key)\n");
-    let said = pod.sh(
-        "told",
-        "echo $DB_key $DB_gone $PASSWORD $NAME $TIER $NOTE $MILLIS $MEBI",
-    );
+    let told = "echo $DB_key $DB_gone $PASSWORD $NAME $TIER $NOTE $MILLIS $MEBI";
+    let said = pod.sh("told", told);
     assert_eq!(said, "first soon s3cret filled front seen 500 64");
-    assert_eq!(pod.sh("told", "echo $IP"), pod.ip());
-    assert_eq!(
-        pod.sh("told", "echo $UID_OF_POD"),
-        pod.field("/metadata/uid")
-    );
+    let told = format!("{} {}", pod.ip(), pod.field("/metadata/uid"));
+    assert_eq!(pod.sh("told", "echo $IP $UID_OF_POD"), told);
     pod.sh("told", "ping -c 1 $HOST_IP");
+}
+
+#[test]
+fn b13_variables_come_from_files_and_secrets_are_not_described() {
+    let pod = FILLED.alone();
     // What a file had when the container started, also for commands beside it.
-    assert_eq!(
-        pod.sh("told", "echo \"$ADDRESS|${GONE-none}|$URL\""),
-        "a  b|none|db://a  b/$(GONE)"
-    );
-    let described = shared().run(["describe", "pod", "filled"]).ok();
+    let said = pod.sh("told", "echo \"$ADDRESS|${GONE-none}|$URL\"");
+    assert_eq!(said, "a  b|none|db://a  b/$(GONE)");
+    let described = pod.described();
     assert!(!described.out.contains("s3cret"), "{described}");
 }
 
 #[test]
-fn b28_volumes_of_files_have_the_kubelets_layout_modes_and_group() {
-    let pod = FILLED.pod();
+fn b28_volumes_of_files_have_the_kubelets_layout() {
+    let pod = FILLED.alone();
     // A megabyte arrives whole.
-    assert_eq!(pod.sh("main", "wc -c < /large/key"), "1040000");
-    assert_eq!(
-        pod.sh("main", "tail -c 20 /large/key"),
-        "cdef0123456789abcdef"
-    );
-    assert_eq!(
-        pod.sh(
-            "main",
-            "cat /map/key /secret/password /all/deep/er/key /etc/single.conf"
-        ),
-        "firsts3cretfirstfirst"
-    );
+    let large = pod.sh("main", "wc -c < /large/key; tail -c 20 /large/key");
+    assert_eq!(large, "1040000\ncdef0123456789abcdef");
+    let all = "cat /map/key /secret/password /all/deep/er/key /etc/single.conf";
+    assert_eq!(pod.sh("main", all), "firsts3cretfirstfirst");
     assert_eq!(pod.sh("main", "cat /all/labels"), "tier=\"front\"");
     assert_eq!(pod.sh("main", "readlink /map/key"), "..data/key");
-    pod.sh(
-        "main",
-        "readlink /map/..data | grep -qE '^\\.\\.20[0-9_]+\\.[0-9]+$'",
-    );
-    let stat = "stat -L -c '%a %g' /map/key /secret/password /all/deep/er/key /data /map";
-    assert_eq!(
-        pod.sh("main", stat),
-        "644 2000\n440 2000\n444 2000\n2777 2000\n2777 2000"
-    );
-    assert_eq!(
-        pod.sh("main", "touch /data/x && stat -c %g /data/x && id -G"),
-        "2000\n0 2000"
-    );
-    pod.try_exec("main", &["touch", "/map/x"])
-        .exits(1)
-        .complains("Read-only file system");
+    let time = "readlink /map/..data | grep -qE '^\\.\\.20[0-9_]+\\.[0-9]+$'";
+    pod.sh("main", time);
 }
 
 #[test]
-fn b28_a_changed_object_reaches_running_pods_whole_and_fires_inotify() {
-    let pod = shared().pod(&filled("renewed"));
-    let watch = "import ctypes,os; c=ctypes.CDLL(None); f=c.inotify_init1(0); c.inotify_add_watch(f,b'/map',0x80); \
-                 print('ready',flush=True); d=os.read(f,256); print('saw', b'..data' in d, flush=True)";
-    pod.sh(
-        "main",
-        &format!(
-            "python3 -c \"{watch}\" >/tmp/i 2>&1 & until grep -q ready /tmp/i; do sleep 0.1; done"
-        ),
-    );
-    let next = FILLED_WITH
-        .replace("first, gone: soon", "second, fresh: here")
-        .replace("s3cret", "n3w");
-    shared()
-        .feed(
-            ["apply", "-f", "-"],
-            next.replace("filled", "renewed").as_bytes(),
-        )
-        .ok()
-        .says("configured");
-    assert_eq!(
-        pod.sh(
-            "main",
-            "cat /map/key /map/fresh /secret/password /all/deep/er/key"
-        ),
-        "secondheren3wsecond"
-    );
-    assert_eq!(
-        pod.sh("main", "ls -A /map | grep -v '^\\.\\.20'"),
-        "..data\nfresh\nkey"
-    );
-    assert_eq!(
-        pod.sh("main", "cat /etc/single.conf; echo $KEY"),
-        "firstfirst"
-    );
-    assert_eq!(
-        pod.sh(
-            "main",
-            "until grep -q saw /tmp/i; do sleep 0.1; done; tail -1 /tmp/i"
-        ),
-        "saw True"
-    );
-    shared()
-        .run(["describe", "pod", "renewed"])
-        .ok()
-        .says("VolumesUpdated");
-    a_change_reaches_a_pod_whose_supervisor_was_killed(&pod);
-    shared()
-        .feed(["delete", "-f", "-"], filled("renewed").as_bytes())
-        .ok();
-    shared().run(["get", "secret", "renewed-secret"]).exits(1);
+fn b28_volumes_of_files_have_the_kubelets_layout_modes_and_group() {
+    let pod = FILLED.alone();
+    let stat = "stat -L -c '%a %g' /map/key /secret/password /all/deep/er/key /data /map";
+    let modes = "644 2000\n440 2000\n444 2000\n2777 2000\n2777 2000";
+    assert_eq!(pod.sh("main", stat), modes);
+    let made = "touch /data/x && stat -c %g /data/x && id -G";
+    assert_eq!(pod.sh("main", made), "2000\n0 2000");
+    let refused = pod.exec("main", "touch /map/x");
+    refused.fails(1, "Read-only file system");
 }
 
-fn a_change_reaches_a_pod_whose_supervisor_was_killed(pod: &Pod) {
-    crate::crashes::kill_supervisor(pod);
-    let next = filled("renewed").replace("key: first", "key: third");
-    let told = shared().feed(["apply", "-f", "-"], next.as_bytes()).ok();
-    drop(
-        told.says("configmap/renewed-map configured")
-            .says("pod/renewed unchanged"),
+/// Says whether the first change of a directory of files was one of their link.
+const WATCH: &str = "import ctypes,os; c=ctypes.CDLL(None); f=c.inotify_init1(0); c.inotify_add_watch(f,b'/map',0x80); \
+                     print('ready',flush=True); d=os.read(f,256); print('saw', b'..data' in d, flush=True)";
+
+/// Makes the objects of the filled pod what they were, when it is dropped.
+struct Restored;
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        shared().apply(FILLED_WITH);
+    }
+}
+
+/// Changes the objects of the filled pod for as long as the value lives.
+fn changed() -> Restored {
+    let next = FILLED_WITH.replace("first, gone: soon", "second, fresh: here");
+    let applied = shared().apply(&next.replace("s3cret", "n3w")).ok();
+    applied.says("configured");
+    Restored
+}
+
+#[test]
+fn b28_a_changed_object_reaches_running_pods_whole() {
+    let pod = FILLED.alone();
+    let _restored = changed();
+    let all = "cat /map/key /map/fresh /secret/password /all/deep/er/key";
+    assert_eq!(pod.sh("main", all), "secondheren3wsecond");
+    let names = pod.sh("main", "ls -A /map | grep -v '^\\.\\.20'");
+    assert_eq!(names, "..data\nfresh\nkey");
+    // But not what was told at the start.
+    let first = pod.sh("main", "cat /etc/single.conf; echo $KEY");
+    assert_eq!(first, "firstfirst");
+    pod.described().says("VolumesUpdated");
+}
+
+#[test]
+fn b28_a_changed_object_fires_inotify() {
+    let pod = FILLED.alone();
+    let begin = format!(
+        "python3 -c \"{WATCH}\" >/tmp/i 2>&1 & until grep -q ready /tmp/i; do sleep 0.1; done"
     );
+    pod.sh("main", &begin);
+    let _restored = changed();
+    let saw = "until grep -q saw /tmp/i; do sleep 0.1; done; tail -1 /tmp/i";
+    assert_eq!(pod.sh("main", saw), "saw True");
+}
+
+#[test]
+fn b28_a_changed_object_reaches_a_pod_whose_supervisor_was_killed() {
+    let pod = FILLED.alone();
+    crate::crashes::kill_supervisor(&pod);
+    let _restored = Restored;
+    let next = filled("filled").replace("key: first", "key: third");
+    let told = shared().apply(&next).ok();
+    told.tells(&["configmap/filled-map configured", "pod/filled unchanged"]);
     assert_eq!(pod.sh("main", "cat /map/key"), "third");
 }
 
@@ -322,52 +295,29 @@ spec:
 #[test]
 fn b32_a_claim_outlives_its_pods_and_has_one_at_a_time() {
     let first = shared().pod(&format!("{CLAIM}---{}", claimant("claims-a")));
-    first.sh(
-        "main",
-        "echo text > /data/file; echo below > /sub/file; sync",
-    );
-    assert_eq!(
-        first.sh("main", "stat -c %g /data /data/file"),
-        "2000\n2000"
-    );
-    shared()
-        .run(["get", "pvc"])
-        .ok()
-        .says("kept")
-        .says("64Mi")
-        .says("RWOP");
-    a_directory_is_kept_too(&first);
-    let second = claimant("claims-b");
-    let refused = shared()
-        .feed(["apply", "-f", "-"], second.as_bytes())
-        .exits(1);
-    drop(refused.complains("claims-a"));
-    for claim in ["kept", "shelf"] {
-        let refused = shared().run(["delete", "pvc", claim]).exits(1);
-        drop(refused.complains("claims-a"));
-    }
-    first
-        .try_exec(
-            "main",
-            &["dd", "if=/dev/zero", "of=/data/fill", "bs=1M", "count=100"],
-        )
-        .exits(1)
-        .complains("No space left");
-    first.sh("main", "rm /data/fill");
+    a_disk_has_a_group_and_a_size(&first);
+    a_directory_has_a_class_and_a_group(&first);
+    nobody_else_has_them_nor_takes_them_away();
     first.delete();
-    let second = shared().pod(&second);
-    assert_eq!(
-        second.sh("main", "cat /data/file /data/one/two/file"),
-        "text\nbelow"
-    );
-    assert_eq!(
-        second.sh("main", "cat /part/file /shelf/one/two/file"),
-        "below\nbelow"
-    );
+    let second = shared().pod(&claimant("claims-b"));
+    let disk = second.sh("main", "cat /data/file /data/one/two/file");
+    assert_eq!(disk, "text\nbelow");
+    let shelf = second.sh("main", "cat /part/file /shelf/one/two/file");
+    assert_eq!(shelf, "below\nbelow");
     second.delete();
-    shared().run(["delete", "pvc", "kept"]).ok().says("deleted");
-    the_directory_goes_with_its_claim();
-    shared().run(["get", "pvc", "kept"]).exits(1);
+    they_go_when_they_are_deleted();
+}
+
+fn a_disk_has_a_group_and_a_size(pod: &Pod) {
+    let fill = "echo text > /data/file; echo below > /sub/file; sync";
+    pod.sh("main", fill);
+    let groups = pod.sh("main", "stat -c %g /data /data/file");
+    assert_eq!(groups, "2000\n2000");
+    let told = shared().types("get pvc").ok();
+    told.tells(&["kept", "64Mi", "RWOP"]);
+    let more = pod.exec("main", "dd if=/dev/zero of=/data/fill bs=1M count=100");
+    more.fails(1, "No space left");
+    pod.sh("main", "rm /data/fill");
 }
 
 /// Where the directory of the claim is on the host.
@@ -376,21 +326,28 @@ fn shelf() -> std::path::PathBuf {
     shared().root().join(below)
 }
 
-/// A claim that is a directory has its class, and a group; that of a pod's files stays.
-fn a_directory_is_kept_too(pod: &Pod) {
+/// That of a pod's files stays.
+fn a_directory_has_a_class_and_a_group(pod: &Pod) {
     pod.sh("main", "echo below > /part/file");
     let file = shelf().join("one/two/file");
     let found = std::fs::read_to_string(file).expect("it is on the host");
     assert_eq!(found, "below\n");
     assert_eq!(pod.sh("main", "stat -c '%g %a' /shelf"), "2000 2777");
-    let told = shared().run(["get", "pvc", "shelf"]).ok();
-    drop(told.says("1Gi").says("RWOP").says("beluga-directory"));
-    let told = shared().run(["describe", "pvc", "shelf"]).ok();
-    drop(told.says("claims-a").says(&shelf().display().to_string()));
+    let told = shared().types("get pvc shelf").ok();
+    told.tells(&["1Gi", "RWOP", "beluga-directory"]);
+    let told = shared().types("describe pvc shelf").ok();
+    told.tells(&["claims-a", &shelf().display().to_string()]);
 }
 
-fn the_directory_goes_with_its_claim() {
-    let deleted = shared().run(["delete", "pvc", "shelf"]).ok();
-    drop(deleted.says("deleted"));
+fn nobody_else_has_them_nor_takes_them_away() {
+    shared().apply(&claimant("claims-b")).fails(1, "claims-a");
+    shared().types("delete pvc kept").fails(1, "claims-a");
+    shared().types("delete pvc shelf").fails(1, "claims-a");
+}
+
+fn they_go_when_they_are_deleted() {
+    shared().types("delete pvc kept").ok().says("deleted");
+    shared().types("get pvc kept").exits(1);
+    shared().types("delete pvc shelf").ok().says("deleted");
     assert!(!shelf().exists());
 }

@@ -5,12 +5,13 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-static POD: LazyLock<Pod<'static>> =
+/// A pod that runs, has said nothing, and takes no input.
+pub static POD: LazyLock<Pod<'static>> = LazyLock::new(|| {
+    let manifest = include_str!("../pods/sleep.yaml");
     // The agent is seen too: what it takes for a stream is measured.
-    LazyLock::new(|| {
-        let manifest = include_str!("../pods/sleep.yaml");
-        shared().pod(&manifest.replace("spec:\n", "spec:\n  hostPID: true\n"))
-    });
+    let more = "  labels: {app: idle, tier: front}\nspec:\n  hostPID: true\n";
+    shared().pod(&manifest.replace("spec:\n", more))
+});
 
 fn name() -> &'static str {
     POD.name()
@@ -18,19 +19,11 @@ fn name() -> &'static str {
 
 #[test]
 fn exec_keeps_exit_codes_as_a_shell_does() {
-    shared()
-        .run(["exec", name(), "--", "sh", "-c", "exit 42"])
-        .exits(42);
-    shared()
-        .run(["exec", name(), "--", "sh", "-c", "kill -9 $$"])
-        .exits(137);
-    shared()
-        .run(["exec", name(), "--", "no-such-command"])
-        .exits(127)
-        .complains("no-such-command");
-    shared()
-        .run(["exec", name(), "--", "/etc/passwd"])
-        .exits(126);
+    let exec = |line: &str| shared().types(&format!("exec {} -- {line}", name()));
+    exec("sh -c 'exit 42'").exits(42);
+    exec("sh -c 'kill -9 $$'").exits(137);
+    exec("no-such-command").fails(127, "no-such-command");
+    exec("/etc/passwd").exits(126);
 }
 
 #[test]
@@ -57,38 +50,18 @@ fn exec_carries_input_to_its_end() {
 
 #[test]
 fn a_command_needs_no_dashes_and_has_the_flags_behind_it() {
-    let ran = shared().run([
-        "exec",
-        "-c",
-        "main",
-        name(),
-        "echo",
-        "-n",
-        "-i",
-        "--container=x",
-    ]);
-    assert_eq!(ran.ok().out, "-i --container=x");
-    let ran = shared().run(["exec", name(), "sh", "-c", "exit 42", "--", "-t"]);
-    ran.exits(42);
-    shared()
-        .run(["exec", "--no-such-flag", name(), "true"])
-        .exits(2);
+    let exec = |line: &str| shared().types(&format!("exec {}", line.replace("POD", name())));
+    let ran = exec("-c main POD echo -n -i --container=x");
+    ran.ok().prints("-i --container=x");
+    exec("POD sh -c 'exit 42' -- -t").exits(42);
+    exec("--no-such-flag POD true").exits(2);
 }
 
 #[test]
 fn exec_with_a_terminal_has_a_terminal() {
-    let mut script = Command::new("script");
-    script.args([
-        "-qec",
-        &format!("beluga exec -it {} -- sh -c 'tty; stty size'", name()),
-        "/dev/null",
-    ]);
-    script
-        .env("BELUGA_ROOT", shared().root())
-        .env("BELUGA_STATE", shared().state());
-    run(&mut script, Duration::from_secs(60))
-        .ok()
-        .says("/dev/pts/");
+    let line = format!("exec -it {} -- sh -c 'tty; stty size'", name());
+    let ran = shared().types_on_terminal(&line).ok();
+    ran.says("/dev/pts/");
 }
 
 /// A terminal of 30 lines of 100, which becomes one of 40 of 120 once the command

@@ -89,20 +89,24 @@ fn what_umoci_unpacks_is_what_a_container_sees() {
     let logs = |name: &str| beluga.run(["logs", "listings", "-c", name]).ok();
     let count = same(&logs("umoci"), &umoci);
     same(&logs("built"), &built);
-    let odd = umoci.keys().filter(|name| name.starts_with("/srv")).count();
-    say(&format!("fidelity: {count} files alike, {odd} of them odd"));
-    assert!(odd > 20, "{:?}", umoci.keys());
-    // The pod has ended and may be run again: its image stays until somebody insists.
-    let used = beluga.run(["rmi", "strange:1"]).exits(1);
-    used.complains("is in use by listings");
-    beluga
-        .run(["rmi", "-f", "strange:1"])
-        .ok()
-        .says("Deleted: sha256:");
-    beluga
-        .run(["start", "listings"])
-        .exits(1)
-        .complains("strange:1");
+    odd_ones_are_among(count, &umoci);
+    an_image_of_a_pod_that_has_ended_stays_until_somebody_insists(&beluga);
     pod.delete();
     beluga.is_clean();
+}
+
+fn odd_ones_are_among(count: usize, files: &Listing) {
+    let odd = files.keys().filter(|name| name.starts_with("/srv")).count();
+    say(&format!("fidelity: {count} files alike, {odd} of them odd"));
+    assert!(odd > 20, "{:?}", files.keys());
+}
+
+/// The pod may be run again.
+fn an_image_of_a_pod_that_has_ended_stays_until_somebody_insists(beluga: &Beluga) {
+    let used = beluga.types("rmi strange:1");
+    used.fails(1, "is in use by listings");
+    let removed = beluga.types("rmi -f strange:1").ok();
+    removed.says("Deleted: sha256:");
+    let again = beluga.types("start listings");
+    again.fails(1, "strange:1");
 }

@@ -2,7 +2,7 @@
 //!
 //! One pod has them all.
 
-use beluga_tests::{Pod, SOON, run_with_input, shared};
+use beluga_tests::{Pod, Ran, SOON, run_with_input, shared};
 use std::sync::LazyLock;
 
 const MANIFEST: &str = "
@@ -155,44 +155,44 @@ fn condition(kind: &str, field: &str) -> String {
     found[field].as_str().unwrap_or_default().to_owned()
 }
 
+/// Says something of the pod's conditions, as whoever decides on them does.
+fn say(conditions: &str) -> Ran {
+    let patch = format!("{{\"status\": {{\"conditions\": {conditions}}}}}");
+    let words = ["patch", "pod", "host-fields", "--subresource=status", "-p"];
+    shared().run(words.into_iter().chain([patch.as_str()]))
+}
+
 #[test]
 fn b13_a_readiness_gate_waits_for_its_condition() {
-    let say = |conditions: &str| {
-        let patch = format!("{{\"status\": {{\"conditions\": {conditions}}}}}");
-        let words = ["patch", "pod", "host-fields", "--subresource=status", "-p"];
-        shared().run(words.into_iter().chain([patch.as_str()]))
-    };
-    assert_eq!(condition("ContainersReady", "status"), "True");
-    assert_eq!(condition("Ready", "status"), "False");
-    assert_eq!(condition("Ready", "reason"), "ReadinessGatesNotReady");
-    let why =
-        "corresponding condition of pod readiness gate \"example.org/admitted\" does not exist.";
-    assert_eq!(condition("Ready", "message"), why);
-    say("[{\"type\": \"Ready\", \"status\": \"True\"}]")
-        .exits(2)
-        .complains("the condition Ready is Beluga's own to say");
+    it_is_not_ready_without_it();
     say("[{\"type\": \"example.org/admitted\", \"status\": \"True\", \"reason\": \"Story\"}]")
         .ok()
         .says("pod/host-fields patched");
-    let words = [
-        "wait",
-        "--for=condition=Ready",
-        "pod/host-fields",
-        "--timeout=60s",
-    ];
-    shared().run(words).ok();
+    let goal = "--for=condition=Ready --timeout=60s";
+    shared().types(&format!("wait pod/host-fields {goal}")).ok();
     assert_eq!(condition("example.org/admitted", "reason"), "Story");
-    let page = shared().run(["describe", "pod", "host-fields"]).ok();
-    page.says("Readiness Gates:").says("example.org/admitted");
+    let page = POD.described();
+    page.tells(&["Readiness Gates:", "example.org/admitted"]);
     // A pod with conditions that others have given it can be applied again.
-    let shown = shared()
-        .run(["get", "pod", "host-fields", "-o", "yaml"])
-        .ok();
-    shared()
-        .feed(["apply", "-f", "-"], shown.out.as_bytes())
-        .ok()
-        .says("unchanged");
+    let shown = shared().types("get pod host-fields -o yaml").ok();
+    shared().apply(&shown.out).ok().says("unchanged");
     // kubectl's way to take one back.
     say("[{\"type\": \"example.org/admitted\", \"$patch\": \"delete\"}]").ok();
     assert_eq!(condition("Ready", "status"), "False");
+}
+
+fn it_is_not_ready_without_it() {
+    assert_eq!(condition("ContainersReady", "status"), "True");
+    assert_eq!(condition("Ready", "status"), "False");
+    assert_eq!(condition("Ready", "reason"), "ReadinessGatesNotReady");
+    let gate = "pod readiness gate \"example.org/admitted\" does not exist.";
+    let why = format!("corresponding condition of {gate}");
+    assert_eq!(condition("Ready", "message"), why);
+}
+
+#[test]
+fn b13_readiness_is_not_for_others_to_say() {
+    LazyLock::force(&POD);
+    let refused = say("[{\"type\": \"Ready\", \"status\": \"True\"}]");
+    refused.fails(2, "the condition Ready is Beluga's own to say");
 }

@@ -38,27 +38,28 @@ fn noting(name: &str, more: &str) -> String {
     format!("  - {{name: {name}, image: busybox, command: [sh, -c, {line:?}]{more}}}\n")
 }
 
+/// An init container that stays, and has started once it has noted that.
+fn sidecar(name: &str) -> String {
+    let grep =
+        format!("{{exec: {{command: [grep, -q, +{name}, /dev/shm/order]}}, periodSeconds: 1}}");
+    noting(
+        name,
+        &format!(", restartPolicy: Always, startupProbe: {grep}"),
+    )
+}
+
 #[test]
 fn b07_sidecars_start_in_order_and_stop_last_in_reverse_order() {
-    let sidecar = |name: &str| {
-        let probe =
-            format!("{{exec: {{command: [grep, -q, +{name}, /dev/shm/order]}}, periodSeconds: 1}}");
-        noting(
-            name,
-            &format!(", restartPolicy: Always, startupProbe: {probe}"),
-        )
-    };
-    let step =
-        "  - {name: step, image: busybox, command: [sh, -c, 'echo +step >> /dev/shm/order']}\n";
+    let ready = "{exec: {command: [grep, -q, +app, /dev/shm/order]}, periodSeconds: 1}";
+    let app = noting("app", &format!(", readinessProbe: {ready}"));
+    let step = "{name: step, image: busybox, command: [sh, -c, 'echo +step >> /dev/shm/order']}";
+    let (one, two) = (sidecar("one"), sidecar("two"));
     let pod = shared().pod(&format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: sidecars}}\nspec:\n  terminationGracePeriodSeconds: 60\n  \
-         initContainers:\n{}{step}{}  containers:\n{}",
-        sidecar("one"),
-        sidecar("two"),
-        noting("app", ", readinessProbe: {exec: {command: [grep, -q, +app, /dev/shm/order]}, periodSeconds: 1}")
+         initContainers:\n{one}  - {step}\n{two}  containers:\n{app}"
     ));
-    shared().run(["get", "pod", "sidecars"]).ok().says("3/3");
-    shared().run(["stop", "sidecars"]).ok();
+    shared().types("get pod sidecars").ok().says("3/3");
+    shared().types("stop sidecars").ok();
     let all = "+one\n+step\n+two\n+app\n-app\n-two\n-one\n";
     assert_eq!(pod.logs("one"), all);
 }
@@ -75,20 +76,6 @@ fn b08_after_the_grace_period_it_is_killed() {
         start.elapsed().as_secs() >= 2,
         "the grace period of two seconds was not kept"
     );
-}
-
-#[test]
-fn b09_foreground_exit_code_is_the_pods() {
-    shared()
-        .feed(
-            ["run", "-f", "-"],
-            one("b09-run", "Never", "echo hello; exit 37").as_bytes(),
-        )
-        .exits(37)
-        .says("hello");
-    shared()
-        .run(["delete", "pod", "b09-run", "--ignore-not-found"])
-        .ok();
 }
 
 fn a_signal_from_outside_is_137(pod: &Pod, container: &str) {

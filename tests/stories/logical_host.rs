@@ -1,11 +1,13 @@
 //! One logical host: what the containers of a pod share, and what they do not.
 //!
-//! One pod serves all stories here: two containers with a full userland.
+//! One pod, `pods/logical-host.yaml`, serves all stories here and those of its volumes,
+//! of rights in it, and of copies into it: its containers have a full userland.
 
-use beluga_tests::{Pod, eventually, kill, shared};
+use beluga_tests::{Pod, SOON, eventually, kill, run, shared};
+use std::process::Command;
 use std::sync::LazyLock;
 
-/// What the pod has in common with its neighbour.
+/// What the neighbour has in common with the pod.
 const BOTH: &str = "
 apiVersion: v1
 kind: PersistentVolumeClaim
@@ -13,23 +15,9 @@ metadata: {name: both}
 spec: {accessModes: [ReadWriteMany], resources: {requests: {storage: 1Gi}}}
 ---";
 
-const HOST: &str = "
-apiVersion: v1
-kind: Pod
-metadata: {name: logical-host}
-spec:
-  hostname: logical
-  terminationGracePeriodSeconds: 1
-  volumes: [{name: both, persistentVolumeClaim: {claimName: both}}]
-  containers:
-  - name: a
-    image: debian
-    command: [sleep, infinity]
-    volumeMounts: [{name: both, mountPath: /both}]
-  - {name: b, image: debian, command: [sleep, infinity]}
-";
-
-static POD: LazyLock<Pod<'static>> = LazyLock::new(|| shared().pod(&format!("{BOTH}{HOST}")));
+/// Containers `a` and `b` are alike; others are of the stories of storage, privilege and cp.
+pub static POD: LazyLock<Pod<'static>> =
+    LazyLock::new(|| shared().pod(include_str!("../pods/logical-host.yaml")));
 
 /// What the neighbour's kernel parameters need.
 const OPTION: &str = "--allowed-unsafe-sysctls";
@@ -76,14 +64,6 @@ static NEIGHBOUR: LazyLock<Pod<'static>> = LazyLock::new(|| {
     shared().pod_with(&allowed, &format!("{BOTH}{BESIDE}"))
 });
 
-/// Runs Python in a container; the debian image has it.
-fn python(pod: &Pod, container: &str, code: &str) -> String {
-    pod.try_exec(container, &["python3", "-c", code])
-        .ok()
-        .text()
-        .to_owned()
-}
-
 #[test]
 fn b19_hostname_is_the_pods_in_every_container() {
     assert_eq!(POD.sh("a", "hostname"), "logical");
@@ -95,34 +75,34 @@ fn b19_hostname_is_the_pods_in_every_container() {
 }
 
 #[test]
-fn b19_full_names_kernel_parameters_and_paths_with_variables() {
-    shared()
-        .feed(
-            ["apply", "-f", "-", OPTION, "kernel.msg*"],
-            format!("{BOTH}{}", BESIDE.replace("neighbour", "refused")).as_bytes(),
-        )
-        .exits(1)
-        .complains("forbidden sysctl: \"net.core.somaxconn\" not allowlisted");
-    let pod = &*NEIGHBOUR;
+fn b19_the_full_name_is_the_hostname() {
     let full = "elsewhere.side.default.svc.cluster.local";
-    assert_eq!(pod.sh("b", "hostname"), full);
-    assert_eq!(pod.sh("b", "cat /etc/hostname"), full);
-    let hosts = pod.sh("b", "cat /etc/hosts");
-    let line = format!("{}\t{full}\telsewhere", pod.ip());
+    assert_eq!(NEIGHBOUR.sh("b", "hostname"), full);
+    assert_eq!(NEIGHBOUR.sh("b", "cat /etc/hostname"), full);
+    let hosts = NEIGHBOUR.sh("b", "cat /etc/hosts");
+    let line = format!("{}\t{full}\telsewhere", NEIGHBOUR.ip());
     assert!(hosts.lines().any(|one| one == line), "{hosts}");
     // A line for each family, as the kubelet writes them.
     assert_eq!(hosts.lines().filter(|one| one.contains(full)).count(), 2);
-    assert_eq!(
-        pod.sh(
-            "b",
-            "cat /proc/sys/net/core/somaxconn /proc/sys/kernel/msgmax"
-        ),
-        "1234\n65536"
-    );
-    assert_eq!(pod.sh("b", "echo x > /own/file; cat /all/of/me/file"), "x");
-    pod.try_exec("b", &["touch", "/all/of/me/file"])
-        .exits(1)
-        .complains("Read-only");
+}
+
+#[test]
+fn b19_kernel_parameters_are_those_that_are_allowed() {
+    let text = BESIDE.replace("neighbour", "refused");
+    let words = ["apply", "-f", "-", OPTION, "kernel.msg*"];
+    let refused = shared().feed(words, format!("{BOTH}{text}").as_bytes());
+    let why = "forbidden sysctl: \"net.core.somaxconn\" not allowlisted";
+    refused.fails(1, why);
+    let look = "cd /proc/sys; cat net/core/somaxconn kernel/msgmax";
+    assert_eq!(NEIGHBOUR.sh("b", look), "1234\n65536");
+}
+
+#[test]
+fn b19_paths_of_volumes_have_variables() {
+    let look = "echo x > /own/file; cat /all/of/me/file";
+    assert_eq!(NEIGHBOUR.sh("b", look), "x");
+    let refused = NEIGHBOUR.exec("b", "touch /all/of/me/file");
+    refused.fails(1, "Read-only");
 }
 
 #[test]
@@ -139,11 +119,16 @@ fn b32_a_claim_for_many_is_a_directory_that_two_pods_write_to_at_once() {
     let (here, there) = (format!("cd /both; {seen}"), format!("cd /to-read; {seen}"));
     assert_eq!(POD.sh("a", &here), "one\ntwo\none\n20\n20");
     assert_eq!(NEIGHBOUR.sh("a", &there), POD.sh("a", &here));
-    let ran = NEIGHBOUR.try_exec("a", &["touch", "/to-read/x"]);
-    ran.exits(1).complains("Read-only file system");
-    let told = shared().run(["describe", "pvc", "both"]).ok();
-    let told = told.says("RWX").says("beluga-directory");
-    drop(told.says("logical-host").says("neighbour"));
+}
+
+#[test]
+fn b32_a_claim_for_many_can_be_there_to_be_read_and_tells_whose_it_is() {
+    LazyLock::force(&POD);
+    let refused = NEIGHBOUR.exec("a", "touch /to-read/x");
+    refused.fails(1, "Read-only file system");
+    let told = shared().types("describe pvc both").ok();
+    let told = told.tells(&["RWX", "beluga-directory"]);
+    told.tells(&["logical-host", "neighbour"]);
 }
 
 #[test]
@@ -165,21 +150,20 @@ fn b23_share_process_namespace_shares_the_pid_view() {
     assert_eq!(NEIGHBOUR.sh("a", "ps | grep -c '[s]leep infinity'"), "2");
 }
 
+/// The groups of a process in the container `b`, in their order.
+fn groups(pod: &Pod) -> Vec<u32> {
+    let all = pod.sh("b", "id -G");
+    let mut all: Vec<u32> = all.split(' ').flat_map(str::parse).collect();
+    all.sort_unstable();
+    all
+}
+
 #[test]
 fn b34_strict_groups_are_those_of_the_manifest() {
     // A process that is begun later is in what the group file says by then.
     let join = "echo joined:x:4321:root >> /etc/group";
     POD.sh("b", join);
     NEIGHBOUR.sh("b", join);
-    let groups = |pod: &Pod| {
-        let all = pod.sh("b", "id -G");
-        let mut all: Vec<u32> = all
-            .split(' ')
-            .map(|id| id.parse().expect("a number"))
-            .collect();
-        all.sort_unstable();
-        all
-    };
     assert!(groups(&POD).contains(&4321), "{:?}", groups(&POD));
     assert_eq!(groups(&NEIGHBOUR), [0, 77]);
 }
@@ -211,10 +195,8 @@ fn b24_a_container_out_of_memory_leaves_its_peers_alone() {
 fn b09_a_signal_from_another_container_reaches_the_process_itself() {
     let before = NEIGHBOUR.container("c");
     assert_eq!(before["restartCount"], 0);
-    NEIGHBOUR.sh(
-        "a",
-        "kill -9 $(ps | grep '[s]leep 654321' | awk '{print $1}')",
-    );
+    let line = "kill -9 $(ps | grep '[s]leep 654321' | awk '{print $1}')";
+    NEIGHBOUR.sh("a", line);
     runs_again("c");
     let after = NEIGHBOUR.container("c");
     let end = &after["lastState"]["terminated"];
@@ -226,15 +208,9 @@ fn b09_a_signal_from_another_container_reaches_the_process_itself() {
 #[test]
 fn b25_one_address_per_pod_reachable_from_the_host() {
     let ip = POD.ip();
-    assert!(
-        POD.sh("a", "ip -4 -o addr show dev eth0")
-            .contains(&format!("inet {ip}/"))
-    );
-    let ping = std::process::Command::new("ping")
-        .args(["-c1", "-W10", &ip])
-        .output()
-        .expect("ping");
-    assert!(ping.status.success(), "{ping:?}");
+    let shown = POD.sh("a", "ip -4 -o addr show dev eth0");
+    assert!(shown.contains(&format!("inet {ip}/")), "{shown}");
+    run(Command::new("ping").args(["-c1", "-W10", &ip]), SOON).ok();
 }
 
 /// What the C library finds for a name, in the container `a` of the pod.
@@ -258,31 +234,35 @@ fn processes(word: &str) -> Vec<u32> {
     .collect()
 }
 
+/// The neighbour's addresses, as they are found.
+fn theirs() -> String {
+    let other = NEIGHBOUR.field("/status/podIPs/1/ip");
+    format!("{} {other}", NEIGHBOUR.ip())
+}
+
 #[test]
-fn b26_pods_find_each_other_by_name_whatever_ends() {
-    let theirs = format!(
-        "{} {}",
-        NEIGHBOUR.ip(),
-        NEIGHBOUR.field("/status/podIPs/1/ip")
+fn b26_pods_find_each_other_by_name() {
+    assert_eq!(found("neighbour"), theirs());
+    assert_eq!(found("neighbour.default"), theirs());
+    assert_eq!(found("elsewhere.side"), theirs());
+    assert_eq!(found("side.default.svc.cluster.local"), theirs());
+    let nobody = found("nobody.default.svc.cluster.local");
+    assert!(nobody.contains("not known"), "no such pod: {nobody}");
+}
+
+#[test]
+fn b26_an_address_has_its_pods_full_name() {
+    let look = format!(
+        "import socket; print(socket.gethostbyaddr('{}')[0])",
+        NEIGHBOUR.ip()
     );
-    for name in [
-        "neighbour",
-        "neighbour.default",
-        "elsewhere.side",
-        "side.default.svc.cluster.local",
-    ] {
-        assert_eq!(found(name), theirs, "{name}");
-    }
-    assert!(
-        found("nobody.default.svc.cluster.local").contains("not known"),
-        "no such pod"
-    );
-    let name = "import socket; print(socket.gethostbyaddr(sys.argv[1])[0])"
-        .replace("sys.argv[1]", &format!("'{}'", NEIGHBOUR.ip()));
-    assert_eq!(
-        python(&POD, "a", &name),
-        "elsewhere.side.default.svc.cluster.local"
-    );
+    let ran = POD.try_exec("a", &["python3", "-c", &look]).ok();
+    assert_eq!(ran.text(), "elsewhere.side.default.svc.cluster.local");
+}
+
+#[test]
+fn b26_names_are_found_again_when_whoever_tells_them_was_killed() {
+    assert_eq!(found("neighbour"), theirs());
     let [before] = processes("resolve-names")[..] else {
         panic!("one resolver")
     };
@@ -290,6 +270,7 @@ fn b26_pods_find_each_other_by_name_whatever_ends() {
     kill(&[before, supervisor]);
     eventually("another resolver", || {
         let now = processes("resolve-names");
-        (now.len() == 1 && now[0] != before && found("neighbour") == theirs).then_some(())
+        let is_new = now.len() == 1 && now[0] != before;
+        (is_new && found("neighbour") == theirs()).then_some(())
     });
 }

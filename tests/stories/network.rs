@@ -102,67 +102,74 @@ fn dropped(pod: &Pod<'_>) -> u64 {
 #[test]
 fn b27_published_ports_answer_here_in_pods_and_outside() {
     let pod = shared().pod(POD);
+    they_answer_here_and_in_pods(&pod);
+    they_answer_for_udp(&pod);
+    they_answer_outside_and_outside_answers(&pod);
+    nobody_else_gets_them(&pod);
+    they_are_shown_and_answer_without_a_supervisor(&pod);
+    not_faster_than_it_may(&pod);
+    only_its_own_addresses(&pod);
+    they_are_gone_with_the_pod(pod);
+}
+
+/// The network's gateways, which are this host.
+fn gateways(pod: &Pod<'_>) -> [String; 2] {
     let (ip, ip6) = (pod.ip(), pod.field("/status/podIPs/1/ip"));
-    let tap = format!("t{}", ip.rsplit('.').next().expect("an address"));
     let gateway = format!("{}.1", ip.rsplit_once('.').expect("an address").0);
     let gateway6 = format!("{}:1", ip6.rsplit_once(':').expect("an address").0);
-    for address in [
-        format!("{ip}:8000"),
-        format!("[{ip6}]:8000"),
-        "127.0.0.1:18080".to_owned(),
-        "localhost:18080".to_owned(),
-        format!("{gateway}:18080"),
-        format!("[{gateway6}]:18080"),
-    ] {
-        assert_eq!(page(&address), "page\n", "{address}");
+    [gateway, gateway6]
+}
+
+fn they_answer_here_and_in_pods(pod: &Pod<'_>) {
+    let (ip, ip6) = (pod.ip(), pod.field("/status/podIPs/1/ip"));
+    let [gateway, gateway6] = gateways(pod);
+    let own = [format!("{ip}:8000"), format!("[{ip6}]:8000")];
+    let published = ["127.0.0.1", "localhost", &gateway, &format!("[{gateway6}]")];
+    let published = published.map(|host| format!("{host}:18080"));
+    for address in own.iter().chain(&published) {
+        assert_eq!(page(address), "page\n", "{address}");
     }
     let by_host = format!("wget -q -O - http://{gateway}:18080/");
     assert_eq!(pod.sh("main", &by_host), "page", "from a pod, by the host");
-    let before = unwanted(&pod);
+}
+
+fn they_answer_for_udp(pod: &Pod<'_>) {
+    let before = unwanted(pod);
     let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
     socket.send_to(b"x", "127.0.0.1:15001").expect("sent");
-    eventually("a UDP packet", || (unwanted(&pod) > before).then_some(()));
+    eventually("a UDP packet", || (unwanted(pod) > before).then_some(()));
+}
 
-    let outside = Outside::new();
+fn they_answer_outside_and_outside_answers(pod: &Pod<'_>) {
+    let _outside = Outside::new();
     let ask = "ip netns exec beyond busybox wget -q -O - http://192.0.2.1:18080/";
     assert_eq!(host(ask), "page\n", "from outside");
-    let out = "wget -q -O - http://192.0.2.2:9000/";
-    assert_eq!(
-        pod.sh("main", out),
-        "outside",
-        "to outside, which knows no pods"
-    );
-    drop(outside);
+    let out = pod.sh("main", "wget -q -O - http://192.0.2.2:9000/");
+    assert_eq!(out, "outside", "to outside, which knows no pods");
+}
 
-    publish("18080:80")
-        .exits(1)
-        .complains("18080/TCP is in use by the pod default/published");
-    publish("127.0.0.1:18080:80")
-        .exits(1)
-        .complains("the pod default/published");
+fn nobody_else_gets_them(pod: &Pod<'_>) {
+    let who = format!("the pod default/{}", pod.name());
+    let refused = |port: &str, who: &str| drop(publish(port).fails(1, who));
+    refused("18080:80", &format!("18080/TCP is in use by {who}"));
+    refused("127.0.0.1:18080:80", &who);
     let held = TcpListener::bind("127.0.0.1:0").expect("bound");
     let port = held.local_addr().expect("bound").port();
-    let own = format!("({})", std::process::id());
-    publish(&format!("{port}:80")).exits(1).complains(&own);
-    shared()
-        .run(["get", "pods", "-o", "wide"])
-        .ok()
-        .says("18080->8000/tcp,15001->5000/udp");
+    refused(&format!("{port}:80"), &format!("({})", std::process::id()));
+}
+
+fn they_are_shown_and_answer_without_a_supervisor(pod: &Pod<'_>) {
+    let wide = shared().types("get pods -o wide").ok();
+    wide.says("18080->8000/tcp,15001->5000/udp");
     let [_, supervisor] = pod.processes();
     kill(&[supervisor]);
     assert_eq!(page("127.0.0.1:18080"), "page\n", "without a supervisor");
-    not_faster_than_it_may(&pod, &ip);
-    only_its_own_addresses(&pod, &gateway);
-    pod.delete();
-    assert!(TcpStream::connect("127.0.0.1:18080").is_err());
-    let left = host("nft list tables");
-    assert!(!left.contains(&format!("{tap}\n")), "{left}");
 }
 
 /// The annotations: 200 kB a second after 50 kB at once; a MiB a second after one.
-fn not_faster_than_it_may(pod: &Pod<'_>, ip: &str) {
+fn not_faster_than_it_may(pod: &Pod<'_>) {
     let started = Instant::now();
-    let mut stream = TcpStream::connect(format!("{ip}:8000")).expect("it listens");
+    let mut stream = TcpStream::connect(format!("{}:8000", pod.ip())).expect("it listens");
     stream
         .write_all(b"GET /big HTTP/1.0\r\n\r\n")
         .expect("asked");
@@ -180,7 +187,8 @@ fn not_faster_than_it_may(pod: &Pod<'_>, ip: &str) {
 }
 
 /// What a guest sends from another address or card is thrown away and counted.
-fn only_its_own_addresses(pod: &Pod<'_>, gateway: &str) {
+fn only_its_own_addresses(pod: &Pod<'_>) {
+    let [gateway, _] = gateways(pod);
     let ping =
         |from: &str| format!("ping -c 1 -W 2 {from} {gateway} >/dev/null && echo yes || echo no");
     assert_eq!(
@@ -197,4 +205,13 @@ fn only_its_own_addresses(pod: &Pod<'_>, gateway: &str) {
     pod.sh("main", other);
     assert_eq!(pod.sh("main", &ping("")), "no");
     assert!(dropped(pod) > of_address);
+}
+
+fn they_are_gone_with_the_pod(pod: Pod<'_>) {
+    let ip = pod.ip();
+    let tap = format!("t{}\n", ip.rsplit('.').next().expect("an address"));
+    pod.delete();
+    assert!(TcpStream::connect("127.0.0.1:18080").is_err());
+    let left = host("nft list tables");
+    assert!(!left.contains(&tap), "{left}");
 }

@@ -4,6 +4,7 @@
 use beluga_tests::{Beluga, Ran, SOON, eventually, run, run_with_input};
 use serde_json::Value;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Two hosts on one wire, as network namespaces: east has 192.0.2.1, west 192.0.2.2.
 struct Hosts(tempfile::TempDir);
@@ -133,20 +134,22 @@ fn who(text: &str) -> String {
     if ip.is_empty() { "none" } else { ip }.to_owned()
 }
 
+impl At {
+    /// A network of this host that knows the way to that of the other one.
+    fn routed(&self, own: &str, other: &str, via: &str) {
+        let route = format!("{other}={via}");
+        let head = ["network", "create", "pods", "--subnet", own];
+        let words = [&head[..], &["--route", &route]].concat();
+        self.run(&words).ok().prints("pods\n");
+    }
+}
+
 #[test]
 fn b26_pods_of_two_hosts_reach_each_other_with_their_own_addresses() {
     let _hosts = Hosts::new();
     let (east, west) = (At::new("east"), At::new("west"));
-    for (at, own, other, via) in [
-        (&east, "10.90.1.0/24", "10.90.2.0/24", "192.0.2.2"),
-        (&west, "10.90.2.0/24", "10.90.1.0/24", "192.0.2.1"),
-    ] {
-        let route = format!("{other}={via}");
-        let words = [
-            "network", "create", "pods", "--subnet", own, "--route", &route,
-        ];
-        assert_eq!(at.run(&words).ok().out, "pods\n");
-    }
+    east.routed("10.90.1.0/24", "10.90.2.0/24", "192.0.2.2");
+    west.routed("10.90.2.0/24", "10.90.1.0/24", "192.0.2.1");
     let a = east.pod("a", "pods", &["-p", "18070:8000"]);
     let b = west.pod("b", "pods", &[]);
     assert_eq!((a.as_str(), b.as_str()), ("10.90.1.2", "10.90.2.2"));
@@ -193,13 +196,10 @@ fn a_network_of_its_own(east: &At) {
     let full = "c.default.svc.cluster.local";
     let found = east.run(&["exec", "c", "--", "nslookup", full]);
     found.says(&inner);
-    east.run(&["network", "ls"])
-        .ok()
-        .says("internal")
-        .says("routed");
-    east.run(&["network", "rm", "inner"])
-        .exits(1)
-        .complains("the network \"inner\" is in use by default/c");
+    let all = east.run(&["network", "ls"]).ok();
+    all.tells(&["internal", "routed"]);
+    let used = east.run(&["network", "rm", "inner"]);
+    used.fails(1, "the network \"inner\" is in use by default/c");
 }
 
 fn nothing_is_left(all: &[&At]) {
@@ -217,66 +217,69 @@ fn nothing_is_left(all: &[&At]) {
     }
 }
 
-#[test]
-fn networks_are_made_shown_and_removed_and_stray_tables_found() {
+/// Held by stories whose networks have the same addresses.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An instance with two networks, of which the first is as large as it was told.
+fn with_networks() -> Beluga {
     let beluga = Beluga::fresh();
-    let create = |words: &[&str]| {
-        let all = ["network", "create"]
-            .into_iter()
-            .chain(words.iter().copied());
-        beluga.run(all)
-    };
-    create(&[
-        "front",
-        "--subnet",
-        "10.91.1.0/28",
-        "--subnet",
-        "fd91::/64",
-        "--mtu",
-        "1400",
-    ])
-    .ok();
-    create(&["back"]).ok();
-    create(&["front"])
-        .exits(1)
-        .complains("the network \"front\" exists already");
-    create(&["near", "--subnet", "10.91.0.0/16"])
-        .exits(1)
-        .complains("10.91.0.0/16 overlaps with 10.91.1.0/28");
-    create(&["host"])
-        .exits(1)
-        .complains("cannot be the name of a network");
-    let shown = beluga.run(["network", "inspect", "front"]).ok();
-    let shown = shown
-        .says("\"10.91.1.0/28\"")
-        .says("\"fd91::1\"")
-        .says("1400");
-    let bridge = shown.out.split("\"bridge\": \"").nth(1).expect("a bridge");
-    let table = format!("{}t9", bridge.split('"').next().unwrap_or_default());
+    let front = "network create front --subnet 10.91.1.0/28 --subnet fd91::/64 --mtu 1400";
+    beluga.types(front).ok();
+    beluga.types("network create back").ok();
     beluga
-        .run(["run", "--network", "nowhere", "busybox", "--", "true"])
-        .exits(1);
-    sh(&format!(
-        "nft add table inet {table} && nft add table bridge {table}p"
-    ));
-    beluga
-        .run(["gc", "--check"])
-        .exits(1)
-        .says(&format!("table {table} of"));
-    beluga
-        .run(["gc"])
-        .ok()
-        .says(&format!("removed: table {table}p of"));
-    beluga.is_clean();
-    beluga.run(["network", "rm", "front", "back"]).ok();
-    beluga
-        .run(["network", "rm", "front"])
-        .exits(1)
-        .complains("there is no network \"front\"");
-    beluga.run(["network", "rm", "default"]).exits(1);
+}
+
+/// Asserts that no range of addresses is held for an instance.
+fn nothing_is_claimed(beluga: &Beluga) {
     let claims = sh("cat /run/beluga-subnets/* 2>/dev/null; true");
-    assert!(
-        !claims.contains(&beluga.root().display().to_string()),
-        "{claims}"
-    );
+    let root = beluga.root().display().to_string();
+    assert!(!claims.contains(&root), "{claims}");
+}
+
+#[test]
+fn networks_are_made_and_shown_and_removed() {
+    let _alone = one_at_a_time();
+    let beluga = with_networks();
+    let shown = beluga.types("network inspect front").ok();
+    shown.tells(&["\"10.91.1.0/28\"", "\"fd91::1\"", "1400"]);
+    beluga.types("network rm front back").ok();
+    let gone = beluga.types("network rm front");
+    gone.fails(1, "there is no network \"front\"");
+    beluga.types("network rm default").exits(1);
+    nothing_is_claimed(&beluga);
+}
+
+#[test]
+fn a_network_that_cannot_be_is_refused() {
+    let _alone = one_at_a_time();
+    let beluga = with_networks();
+    let create = |more: &str| beluga.types(&format!("network create {more}"));
+    create("front").fails(1, "the network \"front\" exists already");
+    let near = create("near --subnet 10.91.0.0/16");
+    near.fails(1, "10.91.0.0/16 overlaps with 10.91.1.0/28");
+    create("host").fails(1, "cannot be the name of a network");
+    let nowhere = beluga.types("run --network nowhere busybox -- true");
+    nowhere.exits(1);
+    beluga.types("network rm front back").ok();
+    nothing_is_claimed(&beluga);
+}
+
+#[test]
+fn stray_tables_are_found_by_their_network_and_removed() {
+    let _alone = one_at_a_time();
+    let beluga = with_networks();
+    let shown = beluga.types("network inspect front").ok().out;
+    let bridge = shown.split("\"bridge\": \"").nth(1).expect("a bridge");
+    let table = format!("{}t9", bridge.split('"').next().unwrap_or_default());
+    let add = format!("nft add table inet {table} && nft add table bridge {table}p");
+    sh(&add);
+    let told = beluga.types("gc --check").exits(1);
+    told.says(&format!("table {table} of"));
+    let removed = beluga.types("gc").ok();
+    removed.says(&format!("removed: table {table}p of"));
+    beluga.is_clean();
+    beluga.types("network rm front back").ok();
 }

@@ -1,11 +1,12 @@
 //! The pod as an object: get, describe, logs, images, dry run.
 
 use crate::lifecycle::one;
-use beluga_tests::{Beluga, Common, SOON, image, run, shared};
+use beluga_tests::{Beluga, Common, Ran, SOON, run, shared};
 use std::process::Command;
+use std::sync::LazyLock;
 
 /// A pod of two containers: one has said its lines, the other stays.
-static SPEAKER: Common = Common::new(2, || {
+static SPEAKER: Common = Common::new(6, || {
     shared().pod(
         "
 apiVersion: v1
@@ -16,7 +17,7 @@ spec:
   terminationGracePeriodSeconds: 1
   containers:
   - {name: main, image: busybox, command: [sh, -c, 'for i in 1 2 3; do echo line $i; done; sleep 1; echo last']}
-  - {name: stays, image: busybox, command: [sleep, infinity]}
+  - {name: stays, image: busybox, command: [sleep, infinity], resources: {limits: {cpu: '4'}}}
 ",
     )
 });
@@ -24,108 +25,87 @@ spec:
 #[test]
 fn b13_the_object_has_status_conditions_uid_ip_and_events() {
     let pod = SPEAKER.pod();
-    let object = pod.object();
-    assert_eq!(
-        (&object["apiVersion"], &object["kind"]),
-        (&"v1".into(), &"Pod".into())
-    );
-    for pointer in [
-        "/metadata/uid",
-        "/metadata/creationTimestamp",
-        "/status/podIP",
-        "/status/startTime",
-        "/spec/containers/0/image",
-    ] {
-        assert!(
-            object
-                .pointer(pointer)
-                .is_some_and(|value| !value.is_null()),
-            "{pointer}: {object:#}"
-        );
-    }
-    shared()
-        .run(["get", "pods", "-o", "wide"])
-        .ok()
-        .says("NAME")
-        .says("b13")
-        .says(&pod.ip());
-    let saved = shared().run(["get", "pod", "b13", "-o", "yaml"]).ok();
+    assert_eq!(pod.field("/apiVersion"), "v1");
+    assert_eq!(pod.field("/kind"), "Pod");
+    pod.has(&["/metadata/uid", "/metadata/creationTimestamp"]);
+    pod.has(&["/status/podIP", "/status/startTime"]);
+    pod.has(&["/spec/containers/0/image"]);
+    assert_eq!(pod.field("/status/phase"), "Running");
+    pod.described().tells(&["Events", "Started", "kernel"]);
+}
+
+#[test]
+fn b13_pods_are_listed_with_their_addresses() {
+    let pod = SPEAKER.pod();
+    let wide = shared().types("get pods -o wide").ok();
+    wide.tells(&["NAME", "b13", &pod.ip()]);
+    shared().types("ps").ok().says("b13");
+}
+
+#[test]
+fn b13_the_object_is_written_without_defaults() {
+    let _pod = SPEAKER.pod();
+    let saved = shared().types("get pod b13 -o yaml").ok();
     // A default written out would send the next start to a registry.
     for word in ["imagePullPolicy", "Containers: null"] {
         assert!(!saved.out.contains(word), "{word}: {}", saved.out);
     }
-    drop(saved.says("phase: Running"));
-    shared()
-        .run(["describe", "pod", "b13"])
-        .ok()
-        .says("Events")
-        .says("Started")
-        .says("kernel");
-    shared().run(["ps"]).ok().says("b13");
-    // An image in use is not removed.
-    assert_ne!(shared().run(["rmi", "busybox"]).code, 0);
+    saved.says("phase: Running");
+}
+
+#[test]
+fn an_image_in_use_is_not_removed() {
+    let pod = SPEAKER.pod();
+    assert_ne!(shared().types("rmi busybox").code, 0);
     assert_eq!(pod.field("/status/phase"), "Running");
 }
 
 #[test]
 fn logs_have_tail_timestamps_and_follow() {
-    let pod = SPEAKER.pod();
-    let followed = shared().run(["logs", "-f", "b13"]).ok();
-    assert_eq!(followed.out, "line 1\nline 2\nline 3\nlast\n");
-    assert_eq!(
-        shared().run(["logs", "--tail", "1", "b13"]).ok().out,
-        "last\n"
-    );
-    shared()
-        .run(["logs", "--timestamps", "b13"])
-        .ok()
-        .says("Z line 1");
-    drop(pod);
+    let _pod = SPEAKER.pod();
+    let logs = |more: &str| shared().types(&format!("logs b13 {more}")).ok();
+    logs("-f").prints("line 1\nline 2\nline 3\nlast\n");
+    logs("--tail 1").prints("last\n");
+    logs("--timestamps").says("Z line 1");
+}
+
+#[test]
+fn a_limit_of_four_cpus_is_four_cpus() {
+    assert_eq!(SPEAKER.pod().sh("stays", "nproc"), "4");
 }
 
 #[test]
 fn a_dry_run_prints_the_plan_and_starts_nothing() {
-    let ran = shared()
-        .feed(
-            ["run", "--dry-run", "-f", "-"],
-            one("dry", "Never", "true").as_bytes(),
-        )
-        .ok();
-    drop(ran.says("vcpus").says("busybox"));
-    shared().run(["get", "pod", "dry"]).exits(1);
+    let text = one("dry", "Never", "true");
+    let ran = shared().feed(["run", "--dry-run", "-f", "-"], text.as_bytes());
+    ran.ok().tells(&["vcpus", "busybox"]);
+    shared().types("get pod dry").exits(1);
+    let shown = shared().types("run --dry-run --name shown busybox -- true");
+    shown.ok().says("kind: Pod");
 }
+
+/// A pod of the command line, with a variable and a directory of the host; what came of it.
+static QUICK: LazyLock<Ran> = LazyLock::new(|| {
+    let data = crate::share::place("share-line").join("data");
+    let run = format!(
+        "run --rm --name quick -e GREETING=hello -v {}:/v:ro",
+        data.display()
+    );
+    let line = "cat /v/note; touch /v/x || echo $GREETING; exit 3";
+    // What stands behind the image is the command, flags and all.
+    shared().types(&format!("{run} busybox sh -c '{line}'"))
+});
 
 #[test]
 fn run_of_an_image_is_a_pod_of_one_container() {
-    shared()
-        .run([
-            "run",
-            "--rm",
-            "--name",
-            "quick",
-            "-e",
-            "GREETING=hello",
-            "busybox",
-            "--",
-            "sh",
-            "-c",
-            "echo $GREETING; exit 3",
-        ])
-        .exits(3)
-        .says("hello");
-    shared().run(["get", "pod", "quick"]).exits(1);
-    shared()
-        .run([
-            "run",
-            "--dry-run",
-            "--name",
-            "shown",
-            "busybox",
-            "--",
-            "true",
-        ])
-        .ok()
-        .says("kind: Pod");
+    QUICK.clone().exits(3).says("hello");
+    shared().types("get pod quick").exits(1);
+}
+
+#[test]
+fn a_volume_on_the_command_line_is_the_operators_word() {
+    let ran = QUICK.clone().says("from the host");
+    ran.complains("touch: /v/x: Read-only file system");
 }
 
 #[test]
@@ -144,22 +124,24 @@ fn b09_a_command_that_is_not_there_is_127_and_one_that_may_not_run_is_126() {
 
 #[test]
 fn images_are_loaded_listed_and_removed() {
+    let beluga = Beluga::with_busybox();
+    beluga.types("images").ok().tells(&["busybox", "latest"]);
+    beluga.types("rmi busybox").ok();
+    assert!(!beluga.types("images").ok().out.contains("busybox"));
+    beluga.is_clean();
+}
+
+#[test]
+fn what_is_not_there_to_be_used_is_told_with_what_to_try() {
     let beluga = Beluga::fresh();
-    beluga.run(["load", "-i", &image("busybox")]).ok();
-    beluga.run(["images"]).ok().says("busybox").says("latest");
-    beluga.run(["rmi", "busybox"]).ok();
-    assert!(!beluga.run(["images"]).ok().out.contains("busybox"));
-    for (command, hint) in [
-        (["rmi", "busybox"], "beluga images"),
-        (["load", "--input=nowhere.tar"], "it is taken from /"),
-        (["load", "--input=/etc/passwd"], "docker save"),
-        (["apply", "--filename=nowhere.yaml"], "it is taken from /"),
+    for (line, hint) in [
+        ("rmi busybox", "beluga images"),
+        ("load --input=nowhere.tar", "it is taken from /"),
+        ("load --input=/etc/passwd", "docker save"),
+        ("apply --filename=nowhere.yaml", "it is taken from /"),
     ] {
-        beluga
-            .run(command)
-            .exits(1)
-            .complains("try: ")
-            .complains(hint);
+        let ran = beluga.types(line).fails(1, "try: ");
+        ran.complains(hint);
     }
     beluga.is_clean();
 }

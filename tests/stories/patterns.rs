@@ -36,27 +36,29 @@ fn forget(manifest: &str) {
         .ok();
 }
 
+/// The manifests of `examples/`, without what their files end with.
+fn examples() -> Vec<String> {
+    let entries = std::fs::read_dir(directory()).expect("the examples");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    let files = names.map(|name| name.to_string_lossy().into_owned());
+    let manifests = files.filter(|file| file != "README.md");
+    let stem = |file: String| file.strip_suffix(".yaml").map(str::to_owned);
+    manifests
+        .map(|file| stem(file).expect("only manifests"))
+        .collect()
+}
+
 #[test]
 fn every_example_has_a_story() {
     let stories = include_str!("patterns.rs");
     let readme = std::fs::read_to_string(directory().join("README.md")).expect("a table");
-    let entries = std::fs::read_dir(directory()).expect("the examples");
-    let files = entries.map(|entry| entry.expect("an entry").file_name());
-    let mut manifests = 0;
-    for file in files.filter(|file| file != "README.md") {
-        let file = file.to_string_lossy().into_owned();
-        let name = file.strip_suffix(".yaml").expect("only manifests");
-        assert!(
-            stories.contains(&format!("example(\"{name}\")")),
-            "no story runs {file}"
-        );
-        assert!(
-            readme.contains(&format!("({file})")),
-            "README.md lacks {file}"
-        );
-        manifests += 1;
+    let all = examples();
+    assert!(all.len() >= 8, "{all:?}");
+    for name in all {
+        let (call, link) = (format!("example(\"{name}\")"), format!("({name}.yaml)"));
+        assert!(stories.contains(&call), "no story runs {name}");
+        assert!(readme.contains(&link), "README.md lacks {name}");
     }
-    assert!(manifests >= 8, "{manifests} examples");
 }
 
 #[test]
@@ -89,20 +91,17 @@ fn b37_an_ambassador_carries_localhost_to_another_pod() {
 fn b38_an_adapter_turns_what_redis_says_into_metrics() {
     let manifest = example("adapter");
     let pod = shared().pod(&manifest);
-    let metrics = page(&pod, ":9121/cgi-bin/metrics", |page| {
-        page.contains("redis_connected_clients 1\n")
-    });
-    let form = |line: &str| {
-        let value = line
-            .split_once(' ')
-            .map(|(_, value)| value.parse::<f64>().is_ok());
-        line.starts_with("redis_") && value == Some(true)
-    };
-    assert!(
-        metrics.lines().count() > 20 && metrics.lines().all(form),
-        "{metrics}"
-    );
+    let one = "redis_connected_clients 1\n";
+    let metrics = page(&pod, ":9121/cgi-bin/metrics", |page| page.contains(one));
+    assert!(metrics.lines().count() > 20, "{metrics}");
+    assert!(metrics.lines().all(is_metric), "{metrics}");
     forget(&manifest);
+}
+
+/// Whether a line is a name of redis and a number.
+fn is_metric(line: &str) -> bool {
+    let value = line.split_once(' ').map(|(_, value)| value.parse::<f64>());
+    line.starts_with("redis_") && matches!(value, Some(Ok(_)))
 }
 
 #[test]
@@ -143,16 +142,12 @@ fn b41_a_changed_config_map_makes_nginx_reload() {
     let manifest = example("config-reloader");
     let pod = shared().pod(&manifest);
     page(&pod, "/", |page| page == "first\n");
-    shared()
-        .feed(
-            ["apply", "-f", "-"],
-            manifest.replace("first", "second").as_bytes(),
-        )
-        .ok()
-        .says("configmap/config-reloader configured");
+    let changed = shared().apply(&manifest.replace("first", "second"));
+    changed.ok().says("configmap/config-reloader configured");
     page(&pod, "/", |page| page == "second\n");
     assert_eq!(pod.container("web")["restartCount"], 0);
     forget(&manifest);
+    shared().types("get cm config-reloader").exits(1);
 }
 
 /// The visits that the page of the stack tells.

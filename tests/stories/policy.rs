@@ -140,14 +140,10 @@ fn a_policy_without_rules_lets_nobody_in_but_the_host() {
     may_not(&s.alien, &ip6(&s.db), 8000);
     may(&s.db, &s.web.ip(), 8000);
     let address = format!("{ip}:8000").parse().expect("an address");
-    assert!(
-        TcpStream::connect_timeout(&address, SOON).is_ok(),
-        "the host"
-    );
-    shared()
-        .run(["get", "netpol", "-n", "shop"])
-        .ok()
-        .says("of-db   app=db");
+    let host = TcpStream::connect_timeout(&address, SOON);
+    assert!(host.is_ok(), "the host");
+    let all = shared().types("get netpol -n shop").ok();
+    all.says("of-db   app=db");
     s.no_policy();
     may(&s.web, &ip, 8000);
 }
@@ -227,26 +223,34 @@ fn a_policy_of_egress_lets_out_what_it_says() {
     may_not(&s.web, &s.db.ip(), 8000);
 }
 
+/// Opens a tenant's pod to all, and all to it.
+const OPEN: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: of-tenant, namespace: shop}
+spec: {podSelector: {matchLabels: {app: tenant}}, ingress: [{}], egress: [{}]}
+";
+
+/// Waits until the tenant's pod has said this; all that it has said.
+fn says(pod: &Pod, word: &str) -> String {
+    eventually(&format!("it says {word}"), || {
+        Some(pod.logs("main")).filter(|log| log.contains(word))
+    })
+}
+
 #[test]
 fn a_tenants_pod_is_shut_but_for_what_policies_open() {
     let s = Scene::new("policyTypes: [Ingress], ingress: [{}]");
     let profile = ["--profile", "tenant"];
     let pod = shared().pod_with(&profile, &TENANT.replace("DB", &s.db.ip()));
     may_not(&s.web, &pod.ip(), 8000);
-    let said = eventually("it has tried", || {
-        Some(pod.logs("main")).filter(|log| log.contains("shut"))
-    });
+    let said = says(&pod, "shut");
     assert!(!said.contains("out"), "{said}");
-    let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
-        metadata: {name: of-tenant, namespace: shop}\n\
-        spec: {podSelector: {matchLabels: {app: tenant}}, ingress: [{}], egress: [{}]}\n";
-    shared().feed(["apply", "-f", "-"], policy.as_bytes()).ok();
+    shared().apply(OPEN).ok();
     may(&s.web, &pod.ip(), 8000);
-    eventually("it reaches out", || {
-        pod.logs("main").contains("out").then_some(())
-    });
-    let words = ["delete", "networkpolicy", "of-tenant", "-n", "shop"];
-    shared().run(words).ok();
+    says(&pod, "out");
+    let close = "delete networkpolicy of-tenant -n shop";
+    shared().types(close).ok();
     may_not(&s.web, &pod.ip(), 8000);
     no_way_in(&pod);
     rules_come_back(&pod, &s.web);
@@ -284,28 +288,17 @@ fn rules_come_back(pod: &Pod, web: &Pod) {
 
 /// No command, no file, no port, no container beside its own, and nothing typed.
 fn no_way_in(pod: &Pod) {
-    let ways: [&[&str]; 4] = [
-        &["exec", pod.name(), "-n", "shop", "--", "true"],
-        &["cp", "-n", "shop", "/etc/hostname", "tenant:/tmp/x"],
-        &["attach", "-i", pod.name(), "-n", "shop"],
-        &[
-            "debug",
-            pod.name(),
-            "-n",
-            "shop",
-            "--image",
-            "busybox",
-            "--",
-            "true",
-        ],
-    ];
-    for way in ways {
-        let ran = shared().run(way);
+    for way in [
+        "exec tenant -n shop -- true",
+        "cp -n shop /etc/hostname tenant:/tmp/x",
+        "attach -i tenant -n shop",
+        "debug tenant -n shop --image busybox -- true",
+    ] {
+        let ran = shared().types(way);
         assert_ne!(ran.code, 0, "{ran}");
         ran.complains("profile");
     }
-    let described = shared().run(["describe", "pod", pod.name(), "-n", "shop"]);
-    described.ok().says("Profile:           tenant");
+    pod.described().says("Profile:           tenant");
 }
 
 #[test]
@@ -313,21 +306,12 @@ fn a_policy_follows_the_labels_of_pods() {
     let s = Scene::new(
         "ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {app: web}}}]}]",
     );
-    may(&s.alien, &s.db.ip(), 8000);
-    let label = |value: &str| {
-        let word = format!("app={value}");
-        shared()
-            .run([
-                "label",
-                "pod",
-                s.alien.name(),
-                "-n",
-                "bank",
-                "--overwrite",
-                &word,
-            ])
-            .ok();
+    let label = |app: &str| {
+        let pod = format!("pod {} -n bank", s.alien.name());
+        let line = format!("label {pod} --overwrite app={app}");
+        shared().types(&line).ok();
     };
+    may(&s.alien, &s.db.ip(), 8000);
     label("none");
     may_not(&s.alien, &s.db.ip(), 8000);
     label("web");

@@ -77,18 +77,30 @@ fn port_forward_reaches_a_pod_without_a_network() {
     let pod = shared().pod(POD);
     assert_eq!(pod.sh("main", "ls /sys/class/net"), "lo");
     assert_eq!(pod.object().pointer("/status/podIP"), None);
-    let mut forward = Forward::new(&pod, &[":web", ":8001", ":9000", ":9"]);
+    let forward = Forward::new(&pod, &[":web", ":8001", ":9000", ":9"]);
+    it_leads_to_ports_by_name_and_by_number(&forward);
+    it_serves_many_at_once(&forward);
+    // Nobody listens there: that connection ends, the command does not.
+    assert_eq!(forward.ask(6, ""), "");
+    assert_eq!(forward.ask(5, "x\n"), "x\n");
+    let [_, supervisor] = pod.processes();
+    kill(&[supervisor]);
+    assert_eq!(forward.ask(4, "y\n"), "y\n", "under the next supervisor");
+    pod.delete();
+    it_ends_and_says_why(forward);
+}
+
+fn it_leads_to_ports_by_name_and_by_number(forward: &Forward) {
     for at in 0..4 {
         let page = forward.ask(at, "GET / HTTP/1.0\r\n\r\n");
         assert!(page.ends_with("\r\n\r\npage\n"), "{at}: {page:?}");
     }
-    assert_eq!(
-        forward.ask(4, "b\na\n"),
-        "a\nb\n",
-        "an answer after the end of the question"
-    );
+    let after = "an answer after the end of the question";
+    assert_eq!(forward.ask(4, "b\na\n"), "a\nb\n", "{after}");
+}
+
+fn it_serves_many_at_once(forward: &Forward) {
     std::thread::scope(|scope| {
-        let forward = &forward;
         for at in 0..32 {
             let path = ["/big", "/", "/", "/"][at % 4];
             let size = [4_000_000, 5, 5, 5][at % 4];
@@ -99,23 +111,16 @@ fn port_forward_reaches_a_pod_without_a_network() {
             });
         }
     });
-    // Nobody listens there: that connection ends, the command does not.
-    assert_eq!(forward.ask(6, ""), "");
-    assert_eq!(forward.ask(5, "x\n"), "x\n");
-    let [_, supervisor] = pod.processes();
-    kill(&[supervisor]);
-    assert_eq!(forward.ask(4, "y\n"), "y\n", "under the next supervisor");
-    pod.delete();
-    let status = eventually("port-forward ends", || {
-        forward.child.try_wait().expect("waited")
-    });
+}
+
+fn it_ends_and_says_why(mut forward: Forward) {
+    let child = &mut forward.child;
+    let status = eventually("port-forward ends", || child.try_wait().expect("waited"));
     let mut errors = String::new();
-    let mut stderr = forward.child.stderr.take().expect("piped");
+    let mut stderr = child.stderr.take().expect("piped");
     stderr.read_to_string(&mut errors).expect("text");
     assert_eq!(status.code(), Some(1), "{errors}");
-    assert!(
-        errors.contains("-> 9: dial tcp 127.0.0.1:9: connect: connection refused"),
-        "{errors}"
-    );
+    let refused = "-> 9: dial tcp 127.0.0.1:9: connect: connection refused";
+    assert!(errors.contains(refused), "{errors}");
     assert!(errors.contains("lost connection to pod"), "{errors}");
 }

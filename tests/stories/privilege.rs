@@ -1,41 +1,14 @@
 //! Rights: privileged means the guest, never the host.
+//!
+//! The containers `plain`, `privileged` and `strict` of `pods/logical-host.yaml`.
 
-use beluga_tests::{Pod, shared};
+use crate::logical_host::POD;
+use beluga_tests::shared;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::LazyLock;
-
-static POD: LazyLock<Pod<'static>> = LazyLock::new(|| {
-    shared().pod(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {name: rights}
-spec:
-  terminationGracePeriodSeconds: 1
-  volumes: [{name: passed, emptyDir: {}}]
-  containers:
-  - name: plain
-    image: debian
-    command: [sleep, infinity]
-    volumeMounts: [{name: passed, mountPath: /passed, mountPropagation: HostToContainer}]
-  - name: privileged
-    image: debian
-    command: [sleep, infinity]
-    securityContext: {privileged: true}
-    volumeMounts: [{name: passed, mountPath: /mine, mountPropagation: Bidirectional}]
-  - name: strict
-    image: debian
-    command: [sleep, infinity]
-    volumeMounts: [{name: passed, mountPath: /passed}]
-    securityContext: {runAsUser: 1000, runAsGroup: 1000, runAsNonRoot: true, readOnlyRootFilesystem: true,
-                      allowPrivilegeEscalation: false, capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}}
-",
-    )
-});
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 const CAPS: &str = "grep CapEff /proc/self/status | awk '{print $2}'";
 
@@ -63,50 +36,34 @@ fn b28_a_mount_in_a_volume_passes_to_who_wants_it() {
 #[test]
 fn b34_its_neighbour_stays_unprivileged() {
     assert_eq!(POD.sh("plain", CAPS), "00000000a80425fb");
-    POD.try_exec("plain", &["mount", "-t", "tmpfs", "none", "/mnt"])
-        .exits(32);
-    POD.try_exec("plain", &["test", "-e", "/dev/vda"]).exits(1);
-    POD.try_exec("plain", &["mknod", "/tmp/k", "b", "254", "0"])
-        .ok();
-    POD.try_exec("plain", &["dd", "if=/tmp/k", "of=/dev/null", "count=1"])
-        .exits(1)
-        .complains("Operation not permitted");
+    let plain = |line: &str| POD.exec("plain", line);
+    plain("mount -t tmpfs none /mnt").exits(32);
+    plain("test -e /dev/vda").exits(1);
+    plain("mknod /tmp/k b 254 0").ok();
+    let read = plain("dd if=/tmp/k of=/dev/null count=1");
+    read.fails(1, "Operation not permitted");
 }
 
 #[test]
 fn b34_strict_is_what_the_manifest_says() {
-    assert_eq!(
-        POD.sh(
-            "strict",
-            "id -u; id -g; grep NoNewPrivs /proc/self/status | cut -f2"
-        ),
-        "1000\n1000\n1"
-    );
-    POD.try_exec("strict", &["touch", "/etc/x"])
-        .exits(1)
-        .complains("Read-only file system");
-    assert_eq!(
-        POD.sh("strict", "grep CapBnd /proc/self/status | awk '{print $2}'"),
-        "0000000000000400"
-    );
+    let who = "id -u; id -g; grep NoNewPrivs /proc/self/status | cut -f2";
+    assert_eq!(POD.sh("strict", who), "1000\n1000\n1");
+    let refused = POD.exec("strict", "touch /etc/x");
+    refused.fails(1, "Read-only file system");
+    let bound = POD.sh("strict", "grep CapBnd /proc/self/status | awk '{print $2}'");
+    assert_eq!(bound, "0000000000000400");
 }
 
 #[test]
 fn b34_masked_paths_hide_and_sysrq_is_read_only() {
-    assert_eq!(
-        POD.sh(
-            "plain",
-            "cat /proc/keys /proc/timer_list > /tmp/masked && wc -c < /tmp/masked"
-        ),
-        "0"
-    );
+    let masked = "cat /proc/keys /proc/timer_list > /tmp/masked && wc -c < /tmp/masked";
+    assert_eq!(POD.sh("plain", masked), "0");
     // They are not empty where nothing masks them.
     POD.sh("privileged", "test -n \"$(cat /proc/timer_list)\"");
-    POD.try_exec("plain", &["sh", "-c", "echo b > /proc/sysrq-trigger"])
+    POD.exec("plain", "sh -c 'echo b > /proc/sysrq-trigger'")
         .exits(2);
-    POD.try_exec("plain", &["sh", "-c", "echo 65536 > /sys/class/net/lo/mtu"])
-        .exits(2)
-        .complains("Read-only file system");
+    POD.exec("plain", "sh -c 'echo 65536 > /sys/class/net/lo/mtu'")
+        .fails(2, "Read-only file system");
 }
 
 #[test]
@@ -118,54 +75,58 @@ fn b34_af_vsock_is_denied_by_the_default_profile() {
 }
 
 #[test]
-fn b35_privileged_reaches_no_host() {
-    // The guest's own kernel, disks and processes are all there is.
-    let host = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux");
-    assert_ne!(
-        POD.sh("privileged", "cat /proc/sys/kernel/random/boot_id"),
-        host.trim()
-    );
-    assert_eq!(
-        POD.sh("privileged", "ls /sys/block | grep -v loop | tr '\\n' ' '"),
-        "vda vdb"
-    );
-    let dial = "import socket
+fn b35_privileged_sees_the_guests_kernel_and_disks_and_no_others() {
+    let host = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux");
+    let own = POD.sh("privileged", "cat /proc/sys/kernel/random/boot_id");
+    assert_ne!(own, host.trim());
+    // Layers, scratch, and the claim that is the pod's.
+    let disks = "ls /sys/block | grep -v loop | tr '\\n' ' '";
+    assert_eq!(POD.sh("privileged", disks), "vda vdb vdc");
+}
+
+/// Dials the host's ports, those of the agent among them.
+const DIAL: &str = "import socket
 s = socket.socket(40, socket.SOCK_STREAM); s.settimeout(10)
 for port in (22, 1023, 1024, 1025, 9999):
     try: s = socket.socket(40, socket.SOCK_STREAM); s.settimeout(10); s.connect((2, port)); s.sendall(b'x' * 64); print(s.recv(1))
     except OSError: print('refused')";
-    let said = POD.try_exec("privileged", &["python3", "-c", dial]).ok();
-    assert!(
-        said.out
-            .lines()
-            .all(|line| line == "refused" || line == "b''"),
-        "{said}"
-    );
+
+#[test]
+fn b35_privileged_reaches_no_host() {
+    let said = POD.try_exec("privileged", &["python3", "-c", DIAL]).ok();
+    let mut lines = said.out.lines();
+    let nobody = lines.all(|line| line == "refused" || line == "b''");
+    assert!(nobody, "{said}");
+}
+
+/// What is found of the VMM of the pod.
+fn vmm() -> Value {
+    POD.sh("privileged", "true");
+    let line = format!("audit {} -o json", POD.name());
+    shared().types(&line).ok().json()["processes"][0].take()
 }
 
 #[test]
 fn b35_the_vmm_of_a_privileged_pod_has_nothing_on_the_host() {
-    POD.sh("privileged", "true");
-    let said = shared().run(["audit", "rights", "-o", "json"]).ok();
-    let audit: Value = serde_json::from_str(&said.out).expect("JSON");
-    let vmm = &audit["processes"][0];
+    let vmm = vmm();
     assert_eq!(vmm["missing"], json!([]), "{vmm:#}");
+    assert_eq!(vmm["root"], json!([]), "{vmm:#}");
+    assert_eq!(vmm["groups"], json!([]), "{vmm:#}");
     let own = vmm["ownNamespaces"].as_object().expect("namespaces");
-    assert!(
-        own.len() == 7 && own.values().all(|own| own == true),
-        "{own:?}"
-    );
+    assert_eq!(own.len(), 7, "{own:?}");
+    assert!(own.values().all(|own| own == true), "{own:?}");
     assert!(vmm["user"].as_u64() >= Some(0x7000_0000) && vmm["user"] == vmm["group"]);
-    let nothing = [&vmm["root"], &vmm["groups"]];
-    assert_eq!(nothing, [&json!([]); 2], "{vmm:#}");
-    let vcpu = vmm["calls"]["vcpu"].as_array().map(Vec::len);
-    assert!(
-        vcpu.is_some_and(|calls| (1..25).contains(&calls)),
-        "{vcpu:?}"
-    );
-    let page = shared().run(["audit", "rights"]).ok();
+    let page = shared().types(&format!("audit {}", POD.name())).ok();
     page.says("Capabilities:      <none>")
         .says("Missing:           <none>");
+}
+
+#[test]
+fn b35_the_vmm_of_a_privileged_pod_makes_few_calls_within_limits() {
+    let vmm = vmm();
+    let vcpu = vmm["calls"]["vcpu"].as_array().map(Vec::len);
+    let few = vcpu.is_some_and(|calls| (1..25).contains(&calls));
+    assert!(few, "{vcpu:?}");
     assert!(vmm["cgroup"]["limits"]["pids.max"].is_string(), "{vmm:#}");
 }
 
@@ -179,10 +140,8 @@ fn processes_of_the_host() -> String {
 
 #[test]
 fn b35_neither_side_sees_the_others_files_and_processes() {
-    POD.sh(
-        "privileged",
-        "touch /run/of-the-pod; sleep 7654321 >/dev/null 2>&1 &",
-    );
+    let begin = "touch /run/of-the-pod; sleep 7654321 >/dev/null 2>&1 &";
+    POD.sh("privileged", begin);
     let mut process = Command::new("sleep").arg("7654322").spawn().expect("sleep");
     fs::write("/run/of-the-host", "").expect("a file");
     let of_the_pod = POD.sh("privileged", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '");
@@ -215,32 +174,42 @@ for at in range(made): os.rmdir(f'/sys/fs/cgroup/flood{at}')
 print(made)
 "#;
 
+/// A flood that goes on until it is let go, and what it says.
+struct Flood {
+    child: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Flood {
+    fn start() -> Self {
+        let head = ["exec", "-i", "-c", "privileged", POD.name(), "--"];
+        let mut command = shared().command(head);
+        command.args(["python3", "-c", FLOOD]);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("beluga");
+        let said = BufReader::new(child.stdout.take().expect("piped"));
+        Self { child, said }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.said.read_line(&mut line).expect("text");
+        line.trim_end().to_owned()
+    }
+
+    fn let_go(&mut self) {
+        drop(self.child.stdin.take());
+    }
+}
+
 #[test]
 fn a_container_that_floods_the_agent_does_not_stall_it() {
-    let words = [
-        "exec",
-        "-i",
-        "-c",
-        "privileged",
-        POD.name(),
-        "--",
-        "python3",
-        "-c",
-        FLOOD,
-    ];
-    let mut flood = shared().command(words);
-    let mut flood = flood
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("beluga");
-    let mut said = BufReader::new(flood.stdout.take().expect("piped")).lines();
-    let mut next = || said.next().expect("a line").expect("text");
-    assert_eq!(next(), "flooded");
+    let mut flood = Flood::start();
+    assert_eq!(flood.line(), "flooded");
     // All the groups are there, and orphans end by the dozen.
     assert_eq!(POD.sh("plain", "echo answered"), "answered");
-    drop(flood.stdin.take());
-    let groups: usize = next().parse().expect("a number");
+    flood.let_go();
+    let groups: usize = flood.line().parse().expect("a number");
     assert!((500..1024).contains(&groups), "{groups}");
-    assert!(flood.wait().expect("ended").success());
+    assert!(flood.child.wait().expect("ended").success());
 }

@@ -1,8 +1,9 @@
 //! The life of containers as the kubelet has it: probes, deadlines, how they are stopped.
 
 use crate::lifecycle::one;
-use beluga_tests::{Common, eventually, registry, shared};
-use std::process::Stdio;
+use beluga_tests::{Common, Pod, eventually, registry, shared};
+use serde_json::Value;
+use std::process::{Child, Stdio};
 
 /// Each container of it has probes of another kind.
 static PROBED: Common = Common::new(7, || {
@@ -31,29 +32,28 @@ fn b08_a_pod_past_its_deadline_has_failed() {
     assert_eq!(pod.container("main")["restartCount"], 0);
 }
 
+/// Follows what the containers say until the value is waited for.
+fn follow(pod: &Pod, names: [&str; 4]) -> [Child; 4] {
+    names.map(|name| {
+        let set = || (pod.logs(name) == "set\n").then_some(());
+        eventually("its trap is set", set);
+        let mut follow = shared().command(["logs", "-f", "-c", name, pod.name()]);
+        follow.stdout(Stdio::piped()).spawn().expect("beluga")
+    })
+}
+
 #[test]
 fn b08_each_container_is_stopped_as_the_manifest_says() {
     let pod = shared().pod(include_str!("../pods/stops.yaml"));
-    let names = ["term", "usr1", "hooked", "pre-stop"];
-    let follow = names.map(|name| {
-        eventually("its trap is set", || {
-            (pod.logs(name) == "set\n").then_some(())
-        });
-        let mut follow = shared().command(["logs", "-f", "-c", name, "stops"]);
-        follow.stdout(Stdio::piped()).spawn().expect("beluga")
-    });
+    let all = follow(&pod, ["term", "usr1", "hooked", "pre-stop"]);
     pod.delete();
-    let said = follow.map(|follow| follow.wait_with_output().expect("ended").stdout);
-    let said = said.map(|bytes| String::from_utf8_lossy(&bytes).replace('\n', " "));
-    assert_eq!(
-        said,
-        [
-            "set got-term ",
-            "set got-term got-usr1 ",
-            "set GET /bye HTTP/1.1 ",
-            "set stopping stopped got-term "
-        ]
-    );
+    let said = all.map(|follow| follow.wait_with_output().expect("ended").stdout);
+    let [term, usr1, hooked, pre_stop] =
+        said.map(|bytes| String::from_utf8_lossy(&bytes).replace('\n', " "));
+    assert_eq!(term, "set got-term ");
+    assert_eq!(usr1, "set got-term got-usr1 ");
+    assert_eq!(hooked, "set GET /bye HTTP/1.1 ");
+    assert_eq!(pre_stop, "set stopping stopped got-term ");
 }
 
 #[test]
@@ -70,33 +70,38 @@ fn b08_a_failed_liveness_probe_restarts_the_container() {
         .says("Container liveness failed liveness probe, will be restarted");
 }
 
+/// Waits until a container is ready, or not.
+fn becomes(pod: &Pod, ready: bool) {
+    eventually("ready or not", || {
+        (pod.container("readiness")["ready"] == ready).then_some(())
+    });
+}
+
+/// Whether a status says that the pod is not ready, since when and why.
+fn is_not_ready(status: &Value) -> bool {
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    let ready = conditions.find(|one| one["type"] == "Ready");
+    ready.is_some_and(|one| {
+        let why = one["message"].as_str().unwrap_or_default();
+        one["status"] == "False"
+            && one["reason"] == "ContainersNotReady"
+            && why.starts_with("containers with unready status: [")
+            && why.contains("readiness")
+            && one["lastTransitionTime"].as_str() > status["startTime"].as_str()
+    })
+}
+
 #[test]
 fn b10_readiness_is_what_the_probe_says() {
     let pod = PROBED.pod();
-    let becomes = |ready: bool| {
-        eventually("ready or not", || {
-            (pod.container("readiness")["ready"] == ready).then_some(())
-        });
-    };
-    becomes(true);
+    becomes(&pod, true);
     pod.sh("readiness", "rm /tmp/ready");
-    becomes(false);
-    pod.eventually("not ready, with its reason and time", |status| {
-        let mut conditions = status["conditions"].as_array().into_iter().flatten();
-        let ready = conditions.find(|one| one["type"] == "Ready");
-        ready.is_some_and(|one| {
-            let why = one["message"].as_str().unwrap_or_default();
-            one["status"] == "False"
-                && one["reason"] == "ContainersNotReady"
-                && why.starts_with("containers with unready status: [")
-                && why.contains("readiness")
-                && one["lastTransitionTime"].as_str() > status["startTime"].as_str()
-        })
-    });
-    let row = shared().run(["get", "pod", "probed", "--no-headers"]).ok();
+    becomes(&pod, false);
+    pod.eventually("not ready, with its reason and time", is_not_ready);
+    let row = shared().types("get pod probed --no-headers").ok();
     assert!(!row.out.contains("8/8"), "{row}");
     pod.sh("readiness", "touch /tmp/ready");
-    becomes(true);
+    becomes(&pod, true);
     assert_eq!(pod.container("readiness")["restartCount"], 0);
 }
 

@@ -35,25 +35,28 @@ fn b14_a_misplaced_restart_policy_says_where_it_belongs() {
         .complains(":4:");
 }
 
+/// A manifest that asks for what a tenant may not have.
+fn greedy_tenant() -> String {
+    let more = "    securityContext: {privileged: true}\n  volumes:\n  - {name: v, hostPath: {path: /srv}}\n";
+    manifest() + more
+}
+
 #[test]
 fn a_tenants_pod_has_no_files_of_the_host_and_nothing_privileged() {
     let beluga = Beluga::fresh();
-    let text = manifest()
-        + "    securityContext: {privileged: true}\n  volumes:\n  - {name: v, hostPath: {path: /srv}}\n";
-    let tenant = [
-        "apply",
-        "--profile",
-        "tenant",
-        "--allow-host-path",
-        "/srv",
-        "-f",
-        "-",
-    ];
-    let ran = beluga.feed(tenant, text.as_bytes()).exits(1);
+    let words = "apply --profile tenant --allow-host-path /srv -f -".split(' ');
+    let ran = beluga.feed(words, greedy_tenant().as_bytes()).exits(1);
     ran.complains(":12:35: spec.containers[0].securityContext.privileged: forbidden by policy: the profile tenant has no privileged containers")
         .complains(":14:5: spec.volumes[0].hostPath: forbidden by policy: the profile tenant has no files of the host");
-    let granted = beluga.feed(["apply", "--allow-exec", "-f", "-"], text.as_bytes());
-    granted.exits(2).complains("add --profile tenant");
+    beluga.is_clean();
+}
+
+#[test]
+fn what_a_tenants_pod_is_granted_needs_the_profile() {
+    let beluga = Beluga::fresh();
+    let words = "apply --allow-exec -f -".split(' ');
+    let granted = beluga.feed(words, greedy_tenant().as_bytes());
+    granted.fails(2, "add --profile tenant");
     beluga.is_clean();
 }
 
@@ -105,20 +108,13 @@ fn b14_host_namespaces_are_refused_by_name() {
 #[test]
 fn b32_more_than_the_disk_has_is_not_promised() {
     let beluga = Beluga::with_busybox();
-    let volume = "\n  volumes: [{name: v, emptyDir: {sizeLimit: 2Pi}}]\n";
-    let manifest = crate::lifecycle::one("greedy", "Never", "true").replacen(
-        "\n  containers",
-        &(volume.to_owned() + "  containers"),
-        1,
-    );
-    let ran = beluga
-        .feed(["apply", "-f", "-"], manifest.as_bytes())
-        .exits(1);
-    drop(
-        ran.complains("may hold 2147483648 MiB, those of other pods 0 MiB, and")
-            .complains("BELUGA_STORAGE_OVERCOMMIT"),
-    );
-    beluga.run(["get", "pod", "greedy"]).exits(1);
+    let volume = "  volumes: [{name: v, emptyDir: {sizeLimit: 2Pi}}]\n";
+    let text = one("greedy", "Never", "true");
+    let text = text.replacen("  containers", &format!("{volume}  containers"), 1);
+    let ran = beluga.apply(&text).exits(1);
+    ran.complains("may hold 2147483648 MiB, those of other pods 0 MiB, and")
+        .complains("BELUGA_STORAGE_OVERCOMMIT");
+    beluga.types("get pod greedy").exits(1);
     beluga.is_clean();
 }
 

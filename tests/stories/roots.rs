@@ -9,71 +9,88 @@ fn sh(line: &str) -> Ran {
     run(Command::new("sh").args(["-c", line]), SOON).ok()
 }
 
+/// An instance whose root is a file system of 8 MiB, with busybox in it.
+struct Small(Beluga);
+
+impl Small {
+    fn new() -> Self {
+        let beluga = Beluga::fresh();
+        let root = beluga.root().display().to_string();
+        let mount = format!("mkdir -p {root} && mount -t tmpfs -o size=8M full {root}");
+        sh(&mount);
+        beluga.run(["load", "-i", &image("busybox")]).ok();
+        Self(beluga)
+    }
+
+    fn is_full(&self) -> Option<()> {
+        let look = format!("df --output=avail {} | tail -1", self.0.root().display());
+        (sh(&look).text() == "0").then_some(())
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let umount = Command::new("umount").arg(self.0.root()).status();
+        assert!(umount.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
+}
+
 #[test]
 fn b32_a_full_disk_of_the_host_does_not_keep_a_pod_from_anything_else() {
-    let beluga = Beluga::fresh();
-    let root = beluga.root().display().to_string();
-    sh(&format!(
-        "mkdir -p {root} && mount -t tmpfs -o size=8M full {root}"
-    ));
-    beluga.run(["load", "-i", &image("busybox")]).ok();
+    let small = Small::new();
+    let beluga = &small.0;
     let pod = beluga.pod(&one("full", "Never", "sleep 600"));
-    pod.sh(
-        "main",
-        "dd if=/dev/zero of=/f bs=1M count=20 conv=fsync >/dev/null 2>&1 &",
-    );
-    eventually("the disk is full", || {
-        let left = sh(&format!("df --output=avail {root} | tail -1")).text() == "0";
-        left.then_some(())
-    });
+    let fill = "dd if=/dev/zero of=/f bs=1M count=20 conv=fsync >/dev/null 2>&1 &";
+    pod.sh("main", fill);
+    eventually("the disk is full", || small.is_full());
     // The guest waits for the host's room, and sees no error; who writes nothing
     // does not wait.
-    assert_eq!(
-        pod.sh("main", "echo still here; pidof dd >&2"),
-        "still here"
-    );
-    eventually("it is told", || {
-        let told = beluga.run(["describe", "pod", "full"]).ok();
-        told.out.contains("file system is full").then_some(())
-    });
+    let said = pod.sh("main", "echo still here; pidof dd >&2");
+    assert_eq!(said, "still here");
+    let told = || pod.described().out.contains("file system is full");
+    eventually("it is told", || told().then_some(()));
     pod.delete();
-    assert_eq!(beluga.run(["get", "pods", "-o", "name"]).ok().out, "");
+    beluga.types("get pods -o name").ok().prints("");
     beluga.is_clean();
-    sh(&format!("umount {root}"));
 }
 
 /// `beluga --root …` with everything else left to Beluga.
-fn at(beluga: &Beluga, words: &[&str]) -> Ran {
+fn at(beluga: &Beluga, line: &str) -> String {
     let mut command = Command::new("beluga");
-    command.arg("--root").arg(beluga.root()).args(words);
-    run(command.env_remove("BELUGA_STATE"), SOON * 2).ok()
+    command.arg("--root").arg(beluga.root());
+    command.args(shlex::split(line).expect("closed quotes"));
+    command.env_remove("BELUGA_STATE");
+    run(&mut command, SOON * 2).ok().out
+}
+
+/// A root with a pod, called as that of any other, which has a number of its own.
+fn root_with_a_pod(number: u32) -> Beluga {
+    let beluga = Beluga::with_busybox();
+    let note = format!("'echo {number} > /n; sleep 600'");
+    at(&beluga, &format!("run -d --name=same busybox sh -c {note}"));
+    beluga
+}
+
+/// The address of its pod.
+fn address(beluga: &Beluga) -> String {
+    let table = at(beluga, "get pods -o wide");
+    let ip = table.split_whitespace().nth(13).unwrap_or_default();
+    ip.to_owned()
 }
 
 #[test]
 fn two_roots_without_a_state_keep_apart() {
-    let both = [Beluga::with_busybox(), Beluga::with_busybox()];
-    for (beluga, line) in both
-        .iter()
-        .zip(["echo 1 > /n; sleep 600", "echo 2 > /n; sleep 600"])
-    {
-        at(
-            beluga,
-            &["run", "-d", "--name=same", "busybox", "sh", "-c", line],
-        );
+    let [first, second] = [1, 2].map(root_with_a_pod);
+    for (beluga, number) in [(&first, "1\n"), (&second, "2\n")] {
+        assert_eq!(at(beluga, "get pods -o name"), "pod/same\n");
+        assert_eq!(at(beluga, "exec same cat /n"), number);
     }
-    let [first, second] = &both;
-    for (beluga, number) in [(first, "1\n"), (second, "2\n")] {
-        assert_eq!(at(beluga, &["get", "pods", "-o", "name"]).out, "pod/same\n");
-        assert_eq!(at(beluga, &["exec", "same", "cat", "/n"]).out, number);
+    assert!(address(&first).starts_with("10."));
+    assert_ne!(address(&first), address(&second));
+    for line in ["delete pod same --now", "gc", "gc --check"] {
+        at(&first, line);
     }
-    let address = |one| at(one, &["get", "pods", "-o", "wide"]).out;
-    let address = |one| address(one).split_whitespace().nth(13).map(str::to_owned);
-    assert!(address(first).is_some_and(|ip| ip.starts_with("10.")));
-    assert_ne!(address(first), address(second));
-    at(first, &["delete", "pod", "same", "--now"]);
-    at(first, &["gc"]);
-    at(first, &["gc", "--check"]);
-    assert_eq!(at(second, &["exec", "same", "cat", "/n"]).out, "2\n");
-    at(second, &["delete", "pod", "same", "--now"]);
-    at(second, &["gc", "--check"]);
+    assert_eq!(at(&second, "exec same cat /n"), "2\n");
+    at(&second, "delete pod same --now");
+    at(&second, "gc --check");
 }

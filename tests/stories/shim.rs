@@ -32,39 +32,34 @@ fn a_task_is_asked_things_while_it_runs() {
     let containerd = Containerd::start("");
     containerd.run(&["-d"], "waits", WAITS).ok();
     containerd.until("waits", "RUNNING");
-    let exec = |id: &'static str, line: &'static str| {
-        let args = [
-            "task",
-            "exec",
-            "--exec-id",
-            id,
-            "waits",
-            "/bin/sh",
-            "-c",
-            line,
-        ];
-        containerd.ctr(&args)
-    };
-    exec("one", "echo in it; exit 5").exits(5).says("in it");
-    let cat = ["task", "exec", "--exec-id", "two", "waits", "cat"];
-    containerd
-        .feed(&cat, b"back and forth\n")
-        .ok()
-        .says("back and forth");
-    let metrics = containerd.ctr(&["task", "metrics", "waits"]).ok();
-    metrics.says("memory.usage").says("pids.current");
-    containerd.ctr(&["task", "pause", "waits"]).ok();
-    containerd.until("waits", "PAUSED");
-    exec("three", "true").exits(1).complains("paused");
-    containerd.ctr(&["task", "resume", "waits"]).ok();
-    containerd.until("waits", "RUNNING");
-    containerd
-        .ctr(&["task", "kill", "-s", "TERM", "waits"])
-        .ok();
+    commands_run_in_it(&containerd);
+    let ctr = |line: &str| containerd.ctr(&line.split(' ').collect::<Vec<_>>());
+    let metrics = ctr("task metrics waits").ok();
+    metrics.tells(&["memory.usage", "pids.current"]);
+    pause_and_resume(&containerd);
+    ctr("task kill -s TERM waits").ok();
     containerd.until("waits", "STOPPED");
-    containerd
-        .ctr(&["task", "delete", "waits"])
-        .complains("exit code 9");
+    ctr("task delete waits").complains("exit code 9");
     containerd.is_clean();
-    containerd.ctr(&["container", "delete", "waits"]).ok();
+    ctr("container delete waits").ok();
+}
+
+fn pause_and_resume(containerd: &Containerd) {
+    let task = |words: &[&str]| containerd.ctr(&[&["task"], words].concat());
+    task(&["pause", "waits"]).ok();
+    containerd.until("waits", "PAUSED");
+    let refused = task(&["exec", "--exec-id", "three", "waits", "true"]).exits(1);
+    refused.complains("cannot exec in a paused container");
+    task(&["resume", "waits"]).ok();
+    containerd.until("waits", "RUNNING");
+}
+
+fn commands_run_in_it(containerd: &Containerd) {
+    let exec = ["task", "exec", "--exec-id"];
+    let line = ["one", "waits", "/bin/sh", "-c", "echo in it; exit 5"];
+    let ran = containerd.ctr(&[&exec[..], &line].concat()).exits(5);
+    ran.says("in it");
+    let cat = [&exec[..], &["two", "waits", "cat"]].concat();
+    let ran = containerd.feed(&cat, b"back and forth\n").ok();
+    ran.says("back and forth");
 }

@@ -18,21 +18,25 @@ fn used_mib() -> u64 {
     (kib("MemTotal:") - kib("MemAvailable:")) / 1024
 }
 
-#[test]
-fn b15_fifty_pods_of_one_deployment() {
-    let beluga = Beluga::with_busybox();
-    let (before, begun) = (used_mib(), Instant::now());
+/// Starts fifty pods: the time until it is said, the time until they are ready.
+fn fifty(beluga: &Beluga) -> [Duration; 2] {
+    let begun = Instant::now();
     let file = beluga.root().join("fifty.yaml");
     std::fs::write(&file, deployment("fifty", 50)).expect("a manifest");
     run(beluga.command(["apply", "-f"]).arg(&file), LONG).ok();
     let started = begun.elapsed();
     let goal = "--for=jsonpath={.status.readyReplicas}=50";
-    run(
-        &mut beluga.command(["wait", "deployment/fifty", goal, "--timeout=20m"]),
-        LONG,
-    )
-    .ok();
-    let (ready, memory) = (begun.elapsed(), used_mib().saturating_sub(before));
+    let words = ["wait", "deployment/fifty", goal, "--timeout=20m"];
+    run(&mut beluga.command(words), LONG).ok();
+    [started, begun.elapsed()]
+}
+
+#[test]
+fn b15_fifty_pods_of_one_deployment() {
+    let beluga = Beluga::with_busybox();
+    let before = used_mib();
+    let times = fifty(&beluga);
+    let memory = used_mib().saturating_sub(before);
     let fifty = pods(&beluga, "fifty");
     for pointer in ["/metadata/name", "/metadata/uid", "/status/podIP"] {
         assert_eq!(distinct(&fifty, pointer), 50, "{pointer}");
@@ -42,9 +46,12 @@ fn b15_fifty_pods_of_one_deployment() {
     run(&mut beluga.command(["delete", "deployment", "fifty"]), LONG).ok();
     assert!(pods(&beluga, "fifty").is_empty());
     beluga.is_clean();
+    tell(times, memory, end.elapsed());
+}
+
+fn tell([started, ready]: [Duration; 2], memory: u64, gone: Duration) {
     say(&format!(
-        "fifty pods: begun in {started:.0?}, ready in {ready:.0?}, {memory} MiB of the host, gone in {:.0?}",
-        end.elapsed()
+        "fifty pods: begun in {started:.0?}, ready in {ready:.0?}, {memory} MiB of the host, gone in {gone:.0?}"
     ));
 }
 

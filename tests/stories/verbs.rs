@@ -1,101 +1,56 @@
 //! Verbs that people bring along from kubectl and podman.
 
+use crate::exec::POD as IDLE;
 use crate::lifecycle::one;
-use beluga_tests::{Common, SOON, run, shared};
+use beluga_tests::{Common, CommonPod, Pod, Ran, SOON, run, run_with_input, shared};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// A pod that runs, has said nothing, and takes no input.
-static IDLE: Common = Common::new(4, || {
-    shared().pod(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {name: idle}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers: [{name: main, image: busybox, command: [sleep, infinity]}]
-",
-    )
-});
-
-#[expect(
-    clippy::too_many_lines,
-    reason = "one pod tells all of it: boots are few"
-)]
 #[test]
-fn b13_wait_labels_events_and_watch() {
-    let manifest = one("verbs", "Never", "sleep 600").replace(
-        "{name: verbs}",
-        "{name: verbs, labels: {app: verbs, tier: front}}",
-    );
-    let pod = shared().pod(&manifest);
-    let run = |words: &[&str]| shared().run(words.iter().copied());
-    run(&[
-        "wait",
-        "pod/verbs",
-        "--for=condition=Ready",
-        "--timeout=60s",
-    ])
-    .ok()
-    .says("pod/verbs condition met");
-    run(&[
-        "wait",
-        "pod",
-        "-l",
-        "app=verbs",
-        "--for=jsonpath={.status.phase}=Running",
-    ])
-    .ok();
+fn b13_wait_ends_when_the_condition_holds() {
+    let name = IDLE.name();
+    let wait = |what: &str| shared().types(&format!("wait {what}")).ok();
+    wait(&format!("pod/{name} --for=condition=Ready --timeout=60s"))
+        .says(&format!("pod/{name} condition met"));
+    wait("pod -l app=idle --for=jsonpath={.status.phase}=Running");
+}
+
+#[test]
+fn b13_wait_gives_up_in_time_and_at_once_where_there_is_no_pod() {
+    let name = IDLE.name();
     let begun = Instant::now();
-    run(&["wait", "pod/verbs", "--for=delete", "--timeout=1s"])
-        .exits(1)
-        .complains("timed out waiting for the condition on pods/verbs");
+    shared()
+        .types(&format!("wait pod/{name} --for=delete --timeout=1s"))
+        .fails(
+            1,
+            &format!("timed out waiting for the condition on pods/{name}"),
+        );
     assert!(begun.elapsed() < Duration::from_secs(30));
-    run(&["wait", "pod/nobody", "--for=condition=Ready"])
-        .exits(1)
-        .complains("not found");
+    let nobody = shared().types("wait pod/nobody --for=condition=Ready");
+    nobody.fails(1, "not found");
+}
 
-    assert_eq!(
-        run(&[
-            "get",
-            "pods",
-            "-l",
-            "tier in (front,back),app=verbs",
-            "-o",
-            "name"
-        ])
-        .ok()
-        .out,
-        "pod/verbs\n"
-    );
-    assert_eq!(
-        run(&["get", "pods", "-l", "app=verbs,tier!=front", "-o", "name"])
-            .ok()
-            .out,
-        ""
-    );
-    run(&["get", "pods", "-l", "app in (verbs"])
-        .exits(2)
-        .complains("app in (verbs");
+#[test]
+fn b13_labels_choose_pods() {
+    let found = format!("pod/{}\n", IDLE.name());
+    let get = |labels: &str| shared().types(&format!("get pods -l '{labels}' -o name"));
+    get("tier in (front,back),app=idle").ok().prints(&found);
+    get("app=idle,tier!=front").ok().prints("");
+    get("app in (idle").fails(2, "app in (idle");
+}
 
-    run(&["get", "events"])
-        .ok()
-        .says("Started")
-        .says("pod/verbs");
-    let events = run(&["get", "events", "-o", "json"]).ok();
-    let events: serde_json::Value = serde_json::from_str(&events.out).expect("JSON");
+#[test]
+fn b13_events_are_listed_and_are_objects() {
+    let pod = format!("pod/{}", IDLE.name());
+    let events = shared().types("get events").ok();
+    events.tells(&["Started", &pod]);
+    let events = shared().types("get events -o json").ok().json();
     assert_eq!(events["items"][0]["kind"], "Event");
-
-    run(&["delete", "pod", "-l", "app=verbs", "--grace-period", "0"])
-        .ok()
-        .says("verbs");
-    run(&["wait", "pod/verbs", "--for=delete", "--timeout=30s"]).ok();
-    drop(pod);
 }
 
 /// A pod whose first container has run once before, and whose other one computes
 /// and holds memory.
-static BUSY: Common = Common::new(3, || {
+static BUSY: Common = Common::new(6, || {
     shared().pod(
         "
 apiVersion: v1
@@ -122,177 +77,226 @@ spec:
     )
 });
 
-#[test]
-fn b12_top_shows_what_each_container_uses() {
+/// The busy pod, once it holds its memory.
+fn holding() -> CommonPod {
     let pod = BUSY.pod();
     pod.eventually("uses memory", |_| {
         let held = pod.try_exec("hog", &["stat", "-c", "%s", "/dev/shm/held"]);
         held.out.trim() == (24 << 20).to_string()
     });
-    let number = |row: &str, column: usize, unit: &str| -> u64 {
-        let cell = row.split_whitespace().nth(column).unwrap_or_default();
-        let digits = cell
-            .strip_suffix(unit)
-            .unwrap_or_else(|| panic!("{cell:?} of {row:?}"));
+    pod
+}
+
+/// The line of `top` of the busy pod that has this word.
+#[track_caller]
+fn top(more: &str, word: &str) -> String {
+    let all = shared().types(&format!("top pod busy --no-headers {more}"));
+    let all = all.ok();
+    let line = all.out.lines().find(|line| line.contains(word));
+    line.unwrap_or_else(|| panic!("no line of it: {all}"))
+        .to_owned()
+}
+
+/// Figures of a line of `top`, which have this unit.
+#[track_caller]
+fn figures<const N: usize>(line: &str, unit: &str, columns: [usize; N]) -> [u64; N] {
+    columns.map(|column| {
+        let cell = line.split_whitespace().nth(column).unwrap_or_default();
+        let digits = cell.strip_suffix(unit);
+        let digits = digits.unwrap_or_else(|| panic!("{cell:?} of {line:?}"));
         digits.parse().expect("a number")
-    };
-    let all = shared().run(["top", "pod", "busy", "--no-headers"]).ok();
-    let (cpu, memory) = (number(&all.out, 1, "m"), number(&all.out, 2, "Mi"));
-    let (limit, host) = (number(&all.out, 3, "Mi"), number(&all.out, 4, "Mi"));
-    assert!(cpu > 200, "a loop uses a CPU: {all}");
-    assert!(memory >= 24 && memory < limit, "{all}");
-    assert!(host >= memory, "the host holds what the guest uses: {all}");
-    let each = shared()
-        .run(["top", "pod", "busy", "--containers", "--no-headers"])
-        .ok();
-    let hog = each.out.lines().find(|line| line.contains("hog"));
-    let hog = hog.unwrap_or_else(|| panic!("no line of it: {each}"));
-    assert!(
-        each.out.contains("main") && number(hog, 3, "Mi") >= 24,
-        "{each}"
-    );
-    let machine = each.out.lines().find(|line| line.contains("(machine)"));
-    let machine = machine.unwrap_or_else(|| panic!("no line of it: {each}"));
-    let [used, limit, host, more] = [3, 4, 5, 6].map(|column| number(machine, column, "Mi"));
-    assert!(used >= 24 && used < limit && host >= used, "{each}");
-    assert!(more.abs_diff(host - used) <= 1, "{each}");
-    shared()
-        .run(["top", "pod", "nobody"])
-        .exits(1)
-        .complains("not found");
+    })
 }
 
 #[test]
-fn b11_logs_of_the_run_before_and_logs_since() {
+fn b12_top_shows_what_a_pod_uses() {
+    let _pod = holding();
+    let line = top("", "busy");
+    let [cpu] = figures(&line, "m", [1]);
+    let [used, limit, host] = figures(&line, "Mi", [2, 3, 4]);
+    assert!(cpu > 200, "a loop uses a CPU: {line}");
+    assert!(used >= 24 && used < limit, "{line}");
+    assert!(host >= used, "the host holds what the guest uses: {line}");
+    let nobody = shared().types("top pod nobody");
+    nobody.fails(1, "not found");
+}
+
+#[test]
+fn b12_top_shows_what_each_container_uses() {
+    let _pod = holding();
+    top("--containers", "main");
+    let line = top("--containers", "hog");
+    let [used] = figures(&line, "Mi", [3]);
+    assert!(used >= 24, "{line}");
+}
+
+#[test]
+fn b12_top_shows_what_the_machine_costs_beside_its_containers() {
+    let _pod = holding();
+    let line = top("--containers", "(machine)");
+    let [used, limit, host, more] = figures(&line, "Mi", [3, 4, 5, 6]);
+    assert!(used >= 24 && used < limit && host >= used, "{line}");
+    assert!(more.abs_diff(host - used) <= 1, "{line}");
+}
+
+/// The busy pod, once its first container runs for the second time.
+fn running_again() -> CommonPod {
     let pod = BUSY.pod();
     pod.eventually("runs again", |status| {
         status["containerStatuses"][0]["restartCount"] == 1
             && !status["containerStatuses"][0]["state"]["running"].is_null()
     });
-    let logs = |words: &[&str]| shared().run(["logs", "busy"].iter().chain(words).copied());
-    assert_eq!(logs(&["--previous"]).ok().out, "first\n");
-    pod.eventually("says so", |_| logs(&[]).out == "second\n");
-    assert_eq!(logs(&["--since", "1h"]).ok().out, "second\n");
-    assert_eq!(logs(&["--since-time", "2099-01-01T00:00:00Z"]).ok().out, "");
-    logs(&["--since", "yesterday"])
-        .exits(2)
-        .complains("like 5s");
+    pod
+}
 
-    let fresh = IDLE.pod();
-    let refused = format!(
-        "previous terminated container \"main\" in pod \"{}\" not found",
-        fresh.name()
+#[test]
+fn b11_logs_of_the_run_before() {
+    let _pod = running_again();
+    let before = shared().types("logs busy --previous").ok();
+    before.prints("first\n");
+    let name = IDLE.name();
+    let none = shared().types(&format!("logs --previous {name}"));
+    none.fails(
+        1,
+        &format!("previous terminated container \"main\" in pod \"{name}\" not found"),
     );
-    shared()
-        .run(["logs", "--previous", fresh.name()])
-        .exits(1)
-        .complains(&refused);
+}
+
+#[test]
+fn b11_logs_since_a_time() {
+    let pod = running_again();
+    let logs = |more: &str| shared().types(&format!("logs busy {more}"));
+    pod.eventually("says so", |_| logs("").out == "second\n");
+    logs("--since 1h").ok().prints("second\n");
+    let future = logs("--since-time 2099-01-01T00:00:00Z").ok();
+    future.prints("");
+    logs("--since yesterday").fails(2, "like 5s");
 }
 
 #[test]
 fn attach_joins_a_containers_streams() {
     let pod = BUSY.pod();
-    shared()
-        .feed(["attach", "-i", "-c", "reader", pod.name()], b"a word\n")
-        .exits(5)
-        .says("got a word");
-    drop(pod);
-    shared()
-        .feed(["attach", "-i", IDLE.pod().name()], b"x")
-        .exits(1)
-        .complains("without standard input");
+    let attach = ["attach", "-i", "-c", "reader", pod.name()];
+    let ran = shared().feed(attach, b"a word\n").exits(5);
+    ran.says("got a word");
+    let closed = shared().feed(["attach", "-i", IDLE.name()], b"x");
+    closed.fails(1, "without standard input");
 }
 
 #[test]
 fn b03_stop_start_and_restart() {
-    let pod = shared().pod(&one(
-        "again",
-        "Always",
-        "echo up; trap 'exit 0' TERM; sleep 600 & wait",
-    ));
+    let line = "echo up; trap 'exit 0' TERM; sleep 600 & wait";
+    let labels = "{name: again, labels: {app: again}}";
+    let text = one("again", "Always", line).replace("{name: again}", labels);
+    let pod = shared().pod(&text);
     pod.eventually("says so", |_| pod.logs("main") == "up\n");
-    let first = pod.field("/metadata/uid");
-    shared()
-        .run(["stop", "again"])
-        .ok()
-        .says("pod/again stopped");
-    assert!(["Succeeded", "Failed"].contains(&pod.field("/status/phase").as_str()));
+    a_stopped_pod_is_still_told_of(&pod);
+    a_started_pod_is_a_new_one(&pod);
+    let before = pod.field("/metadata/uid");
+    let restarted = shared().types("restart again").ok();
+    restarted.says("pod/again restarted");
+    assert_ne!(pod.field("/metadata/uid"), before);
+    let nobody = shared().types("stop nobody");
+    nobody.fails(1, "not found");
+    pods_are_deleted_by_their_labels_and_waited_for();
+}
+
+fn a_stopped_pod_is_still_told_of(pod: &Pod) {
+    let uid = pod.field("/metadata/uid");
+    let stopped = shared().types("stop again").ok();
+    stopped.says("pod/again stopped");
+    let phase = pod.field("/status/phase");
+    assert!(["Succeeded", "Failed"].contains(&phase.as_str()));
     assert_eq!(pod.logs("main"), "up\n");
-    assert_eq!(pod.field("/metadata/uid"), first);
-    shared()
-        .run(["start", "again"])
-        .ok()
-        .says("pod/again started");
-    let second = pod.field("/metadata/uid");
-    assert_ne!(first, second);
+    assert_eq!(pod.field("/metadata/uid"), uid);
+}
+
+fn a_started_pod_is_a_new_one(pod: &Pod) {
+    let before = pod.field("/metadata/uid");
+    let start = || shared().types("start again").ok();
+    start().says("pod/again started");
+    assert_ne!(pod.field("/metadata/uid"), before);
     pod.eventually("runs", |status| status["phase"] == "Running");
-    shared().run(["start", "again"]).ok().says("runs already");
-    shared()
-        .run(["restart", "again"])
-        .ok()
-        .says("pod/again restarted");
-    assert_ne!(pod.field("/metadata/uid"), second);
-    shared()
-        .run(["stop", "nobody"])
-        .exits(1)
-        .complains("not found");
+    start().says("runs already");
+}
+
+fn pods_are_deleted_by_their_labels_and_waited_for() {
+    let deleted = shared().types("delete pod -l app=again --grace-period 0");
+    deleted.ok().says("again");
+    let gone = shared().types("wait pod/again --for=delete --timeout=30s");
+    gone.ok();
+}
+
+/// A pod in the foreground that says more than is kept of it; what came of it.
+static FLOOD: LazyLock<Ran> = LazyLock::new(|| {
+    let manifest = one("flood", "Never", "echo hello; seq -w 30000; exit 37");
+    let mut command = shared().command(["run", "-f", "-"]);
+    let command = command.env("BELUGA_LOGS", "400000,3");
+    run_with_input(command, manifest.into_bytes(), SOON)
+});
+
+/// All that it says.
+fn all_lines() -> Vec<String> {
+    let numbers = (1..=30_000).map(|number| format!("{number:05}"));
+    ["hello".to_owned()].into_iter().chain(numbers).collect()
 }
 
 #[test]
-fn a_flood_of_output_is_seen_whole_and_kept_in_part() {
-    // What stands behind the image is the command, flags and all.
-    let words = ["run", "--name=flood", "busybox", "seq", "-w", "30000"];
-    let mut command = shared().command(words);
-    let ran = run(command.env("BELUGA_LOGS", "400000,3"), SOON).ok();
-    let all: Vec<String> = (1..=30_000).map(|number| format!("{number:05}")).collect();
-    assert!(
-        ran.out.lines().eq(&all),
-        "a line is missing or out of order"
-    );
-    let kept = shared().run(["logs", "flood"]).ok().out;
-    let kept: Vec<&str> = kept.lines().collect();
+fn b09_foreground_exit_code_is_the_pods() {
+    FLOOD.clone().exits(37).says("hello");
+}
+
+#[test]
+fn a_flood_of_output_is_seen_whole() {
+    let seen = FLOOD.out.lines();
+    assert!(seen.eq(all_lines()), "a line is missing or out of order");
+}
+
+#[test]
+fn a_flood_of_output_is_kept_in_part() {
+    LazyLock::force(&FLOOD);
+    let kept = shared().types("logs flood").ok().out;
+    let kept: Vec<String> = kept.lines().map(str::to_owned).collect();
     assert!(kept.len() < 29_000 && kept.len() > 5_000, "{}", kept.len());
-    assert!(all.ends_with(&kept.iter().map(ToString::to_string).collect::<Vec<_>>()));
-    let last = shared().run(["logs", "flood", "--tail", "9000"]).ok().out;
+    assert!(all_lines().ends_with(&kept));
+    let last = shared().types("logs flood --tail 9000").ok().out;
     assert_eq!(last.lines().count(), 9000);
-    // It has ended, and its name is its own until somebody says otherwise.
-    let again = shared().run(words).exits(1);
+}
+
+#[test]
+fn b14_the_name_of_a_pod_that_has_ended_is_taken_until_somebody_says_otherwise() {
+    LazyLock::force(&FLOOD);
+    let again = shared().types("run --name=flood busybox true").exits(1);
     again
         .complains("pod \"flood\" already exists; it has ended")
         .complains("run --replace");
-    shared().run(["delete", "pod", "flood"]).ok();
 }
 
 #[test]
 fn b14_a_name_that_is_taken() {
-    let pod = IDLE.pod();
-    let uid = pod.field("/metadata/uid");
-    let text = one(pod.name(), "Never", "sleep 1");
+    let (name, uid) = (IDLE.name(), IDLE.field("/metadata/uid"));
+    let text = one(name, "Never", "sleep 1");
     let ran = shared().feed(["run", "-d", "-f", "-"], text.as_bytes());
-    ran.exits(1).complains("pod \"idle\" already exists");
-    assert_eq!(pod.field("/metadata/uid"), uid);
+    ran.fails(1, &format!("pod \"{name}\" already exists"));
+    assert_eq!(IDLE.field("/metadata/uid"), uid);
 }
 
 #[test]
 fn words_of_kubectl_and_podman_are_understood() {
-    let run = |line: &str| shared().run(line.split(' '));
-    let images = run("images busybox").ok().out;
+    let run = |line: &str| shared().types(line).ok();
+    let images = run("images busybox").out;
     assert!(images.lines().count() == 2 && images.contains("busybox"));
-    assert_eq!(run("images nobody").ok().out.lines().count(), 1);
-    let pod = IDLE.pod();
-    assert!(
-        run("ps -aq")
-            .ok()
-            .out
-            .lines()
-            .any(|line| line == pod.name())
-    );
-    let manifest = run("run busybox --name x --dry-run=client -o json").ok();
-    let manifest: serde_json::Value = serde_json::from_str(&manifest.out).expect("JSON");
+    assert_eq!(run("images nobody").out.lines().count(), 1);
+    let name = IDLE.name();
+    let names = run("ps -aq").out;
+    assert!(names.lines().any(|line| line == name), "{names}");
+    let manifest = run("run busybox --name x --dry-run=client -o json").json();
     assert_eq!(manifest["spec"]["containers"][0]["image"], "busybox");
+}
+
+#[test]
+fn a_variable_that_is_wrong_is_told_with_its_form() {
     let mut wrong = shared().command(["get", "pods"]);
-    let wrong = beluga_tests::run(wrong.env("BELUGA_BACKOFF", "soon"), SOON);
-    wrong
-        .exits(1)
-        .complains("BELUGA_BACKOFF=\"soon\" is not FIRST,LONGEST,RESET");
+    let wrong = run(wrong.env("BELUGA_BACKOFF", "soon"), SOON);
+    wrong.fails(1, "BELUGA_BACKOFF=\"soon\" is not FIRST,LONGEST,RESET");
 }

@@ -1,12 +1,14 @@
 //! A client of the Container Runtime Interface, from the published bindings.
 
 use super::{
-    Code, ContainerConfig, ContainerState, ContainerStatus, ContainerStatusRequest,
-    CreateContainerRequest, ExecSyncRequest, ExecSyncResponse, Heard, LinuxPodSandboxConfig,
-    LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig,
-    PodSandboxMetadata, PodSandboxStatus, PodSandboxStatusRequest, RemoveContainerRequest,
-    RemovePodSandboxRequest, Response, RunPodSandboxRequest, StartContainerRequest, Status,
-    StatusRequest, StopContainerRequest, StopPodSandboxRequest, VersionRequest, text,
+    Code, ContainerConfig, ContainerFilter, ContainerState, ContainerStats, ContainerStatsRequest,
+    ContainerStatus, ContainerStatusRequest, CreateContainerRequest, ExecSyncRequest,
+    ExecSyncResponse, Heard, LinuxContainerResources, LinuxPodSandboxConfig,
+    LinuxSandboxSecurityContext, ListContainersRequest, NamespaceMode, NamespaceOption,
+    PodSandboxConfig, PodSandboxMetadata, PodSandboxStatus, PodSandboxStatusRequest,
+    RemoveContainerRequest, RemovePodSandboxRequest, ReopenContainerLogRequest, Response,
+    RunPodSandboxRequest, StartContainerRequest, Status, StatusRequest, StopContainerRequest,
+    StopPodSandboxRequest, UpdateContainerResourcesRequest, VersionRequest, text,
 };
 use crate::{SOON, eventually};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -224,6 +226,48 @@ impl Client {
             let status = self.container_status(id).expect("it is there");
             (status.state() == ContainerState::ContainerExited).then_some(status)
         })
+    }
+
+    /// What a container uses.
+    #[must_use]
+    pub fn stats(&self, id: &str) -> ContainerStats {
+        let container_id = id.to_owned();
+        let request = ContainerStatsRequest { container_id };
+        let stats = self.call(async { self.runtime().container_stats(request).await });
+        stats.expect("an answer").stats.expect("stats")
+    }
+
+    /// Changes what a container may use.
+    pub fn update(&self, id: &str, resources: LinuxContainerResources) {
+        let request = UpdateContainerResourcesRequest {
+            container_id: id.to_owned(),
+            linux: Some(resources),
+            ..UpdateContainerResourcesRequest::default()
+        };
+        let done = async { self.runtime().update_container_resources(request).await };
+        self.call(done).expect("updated");
+    }
+
+    /// Asks for a new file of a container's log.
+    pub fn reopen_log(&self, id: &str) {
+        let container_id = id.to_owned();
+        let request = ReopenContainerLogRequest { container_id };
+        let done = async { self.runtime().reopen_container_log(request).await };
+        self.call(done).expect("reopened");
+    }
+
+    /// The containers that are listed by a label called `name`.
+    #[must_use]
+    pub fn listed(&self, name: &str) -> Vec<String> {
+        let filter = ContainerFilter {
+            label_selector: [("name".to_owned(), name.to_owned())].into(),
+            ..ContainerFilter::default()
+        };
+        let filter = Some(filter);
+        let request = ListContainersRequest { filter };
+        let listed = self.call(async { self.runtime().list_containers(request).await });
+        let all = listed.expect("a list").containers.into_iter();
+        all.map(|one| one.id).collect()
     }
 
     /// Ends a container.

@@ -3,9 +3,8 @@
 
 use beluga_tests::Beluga;
 use beluga_tests::cri::{
-    Code, Cri, ImageSpec, Int64Value, LinuxPodSandboxConfig, LinuxSandboxSecurityContext,
-    NamespaceMode, NamespaceOption, PodSandboxConfig, RemoveImageRequest, RuntimeConfigRequest,
-    StatusRequest,
+    Code, Cri, Int64Value, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode,
+    PodSandboxConfig, RemoveImageRequest, RuntimeConfigRequest,
 };
 
 fn with(cri: &Cri, security: LinuxSandboxSecurityContext) -> PodSandboxConfig {
@@ -19,37 +18,34 @@ fn with(cri: &Cri, security: LinuxSandboxSecurityContext) -> PodSandboxConfig {
 }
 
 #[test]
-fn the_hosts_namespaces_and_a_group_without_a_user() {
+fn the_hosts_network_is_refused() {
     let beluga = Beluga::fresh();
     let cri = Cri::start(&beluga);
-    let node = NamespaceMode::Node.into();
-    let host_network = LinuxSandboxSecurityContext {
-        namespace_options: Some(NamespaceOption {
-            network: node,
-            ..NamespaceOption::default()
-        }),
-        ..LinuxSandboxSecurityContext::default()
-    };
-    let refused = cri
-        .run(with(&cri, host_network))
-        .expect_err("the host's network");
+    let mut security = LinuxSandboxSecurityContext::default();
+    let namespaces = security.namespace_options.get_or_insert_default();
+    namespaces.network = NamespaceMode::Node.into();
+    let refused = cri.run(with(&cri, security));
+    let refused = refused.expect_err("the host's network");
     assert_eq!(refused.code(), Code::Unimplemented);
-    assert!(
-        refused
-            .message()
-            .starts_with("hostNetwork is not supported"),
-        "{refused}"
-    );
-    let group = LinuxSandboxSecurityContext {
+    let why = refused.message();
+    assert!(why.starts_with("hostNetwork is not supported"), "{refused}");
+}
+
+#[test]
+fn a_group_without_a_user_is_refused() {
+    let beluga = Beluga::fresh();
+    let cri = Cri::start(&beluga);
+    let security = LinuxSandboxSecurityContext {
         run_as_group: Some(Int64Value { value: 1000 }),
         ..LinuxSandboxSecurityContext::default()
     };
-    let refused = cri.run(with(&cri, group)).expect_err("a group alone");
+    let refused = cri.run(with(&cri, security));
+    let refused = refused.expect_err("a group alone");
     assert_eq!(refused.code(), Code::InvalidArgument);
 }
 
 #[test]
-fn what_is_not_there_and_what_the_runtime_is() {
+fn what_is_not_there_is_stopped_and_removed_without_an_error() {
     let beluga = Beluga::fresh();
     let cri = Cri::start(&beluga);
     for gone in ["", "0123", "no such thing"] {
@@ -59,23 +55,19 @@ fn what_is_not_there_and_what_the_runtime_is() {
         cri.remove(gone);
         assert_eq!(cri.container_status(gone), None);
     }
-    let image = Some(ImageSpec {
-        image: "absent:latest".to_owned(),
-        ..ImageSpec::default()
-    });
-    let request = RemoveImageRequest { image };
-    cri.call(async { cri.images().remove_image(request).await })
-        .expect("nothing to remove");
-    let status = cri.call(async { cri.runtime().status(StatusRequest::default()).await });
-    let conditions = status
-        .expect("a status")
-        .status
-        .expect("a status")
-        .conditions;
-    assert!(conditions.iter().all(|one| one.status), "{conditions:?}");
-    let config = RuntimeConfigRequest::default();
-    let config = cri
-        .call(async { cri.runtime().runtime_config(config).await })
-        .expect("a driver");
-    assert_eq!(config.linux.expect("linux").cgroup_driver, 1);
+    let mut request = RemoveImageRequest::default();
+    request.image.get_or_insert_default().image = "absent:latest".to_owned();
+    let removed = cri.call(async { cri.images().remove_image(request).await });
+    removed.expect("nothing to remove");
+}
+
+#[test]
+fn the_runtime_says_what_it_is() {
+    let beluga = Beluga::fresh();
+    let cri = Cri::start(&beluga);
+    assert!(cri.is_ready());
+    let request = RuntimeConfigRequest::default();
+    let config = cri.call(async { cri.runtime().runtime_config(request).await });
+    let config = config.expect("a driver").linux.expect("linux");
+    assert_eq!(config.cgroup_driver, 1);
 }

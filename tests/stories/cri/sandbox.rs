@@ -2,15 +2,14 @@
 
 use beluga_tests::cri::{
     ContainerEventResponse, ContainerEventType, Cri, DnsConfig, GetEventsRequest,
-    LinuxContainerConfig, LinuxContainerResources, LinuxPodSandboxConfig,
-    ListPodSandboxMetricsRequest, PodSandboxConfig, PortMapping, Response, Status, Streaming,
-    busybox,
+    LinuxContainerResources, LinuxPodSandboxConfig, ListPodSandboxMetricsRequest, PodSandboxConfig,
+    PortMapping, Response, Status, Streaming, busybox,
 };
 use beluga_tests::{eventually, shared};
 use std::fs;
 use std::io::Read as _;
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The host's port that leads into the pod.
 const PORT: u16 = 12_000;
@@ -90,63 +89,76 @@ fn hears_of_end(cri: &Cri, events: &mut Streaming<ContainerEventResponse>, id: &
 fn names_parameters_ports_and_processes_are_as_the_request_says_and_memory_ends() {
     let cri = Cri::start(shared());
     let sandbox = cri.run(asked(&cri)).expect("it runs");
-    let events = GetEventsRequest::default();
-    let events = cri.call(async { cri.runtime().get_container_events(events).await });
-    let mut events = events.expect("events");
-    let parent = Path::new("/sys/fs/cgroup").join(PARENT);
-    let groups = fs::read_dir(parent.join("podtold"))
-        .expect("its cgroup")
-        .flatten();
-    assert!(
-        groups
-            .into_iter()
-            .any(|one| one.path().display().to_string().ends_with(&sandbox))
-    );
+    it_lies_in_its_cgroup(&sandbox);
     let server = "while :; do echo served | nc -l -p 80; done";
     let server = cri.container(&sandbox, busybox("server", server));
     let id = cri.container(&sandbox, busybox("looks", "sleep 1000"));
-    assert_eq!(cri.sh(&id, "hostname"), "told-hostname");
-    let names = cri.sh(&id, "cat /etc/resolv.conf");
-    for line in [
-        "nameserver 10.10.10.10",
-        "search google.com",
-        "options ndots:8",
-    ] {
-        assert!(names.contains(line), "{names}");
-    }
-    let parameters = "cd /proc/sys; cat kernel/shm_rmid_forced fs/mqueue/msg_max";
-    assert_eq!(cri.sh(&id, parameters), "1\n100");
-    // By default processes are the pod's, and the first is nobody's program.
-    assert!(cri.sh(&id, "ps").contains("nc -l -p 80"));
-    assert!(!cri.sh(&id, "cat /proc/1/cmdline").contains("nc"));
+    names_and_parameters_are_as_asked(&cri, &id);
+    processes_are_the_pods(&cri, &id);
     assert_eq!(eventually("the port is served", served), "served\n");
+    who_takes_too_much_memory_ends_and_is_told_of(&cri, &sandbox);
+    what_is_used_is_told_of_the_others(&cri, &sandbox);
+    cri.stop(&server, 0);
+    cri.remove_sandbox(&sandbox);
+    assert_eq!(served(), None);
+    its_cgroup_is_gone();
+}
+
+/// The cgroup that the request has named.
+fn parent() -> PathBuf {
+    Path::new("/sys/fs/cgroup").join(PARENT)
+}
+
+fn it_lies_in_its_cgroup(sandbox: &str) {
+    let groups = fs::read_dir(parent().join("podtold")).expect("its cgroup");
+    let paths = groups.flatten().map(|one| one.path().display().to_string());
+    let paths: Vec<String> = paths.collect();
+    let is_there = paths.iter().any(|path| path.ends_with(sandbox));
+    assert!(is_there, "{paths:?}");
+}
+
+/// What the pod had there is gone, and its parent is whose it is.
+fn its_cgroup_is_gone() {
+    for place in [parent().join("podtold"), parent()] {
+        fs::remove_dir(place).expect("it is empty");
+    }
+}
+
+fn names_and_parameters_are_as_asked(cri: &Cri, id: &str) {
+    assert_eq!(cri.sh(id, "hostname"), "told-hostname");
+    let names = cri.sh(id, "cat /etc/resolv.conf");
+    assert!(names.contains("nameserver 10.10.10.10"), "{names}");
+    assert!(names.contains("search google.com"), "{names}");
+    assert!(names.contains("options ndots:8"), "{names}");
+    let parameters = "cd /proc/sys; cat kernel/shm_rmid_forced fs/mqueue/msg_max";
+    assert_eq!(cri.sh(id, parameters), "1\n100");
+}
+
+/// They are so by default, and the first is nobody's program.
+fn processes_are_the_pods(cri: &Cri, id: &str) {
+    assert!(cri.sh(id, "ps").contains("nc -l -p 80"));
+    assert!(!cri.sh(id, "cat /proc/1/cmdline").contains("nc"));
+}
+
+fn who_takes_too_much_memory_ends_and_is_told_of(cri: &Cri, sandbox: &str) {
+    let events = GetEventsRequest::default();
+    let events = cri.call(async { cri.runtime().get_container_events(events).await });
     let small = LinuxContainerResources {
         memory_limit_in_bytes: 15 << 20,
         memory_swap_limit_in_bytes: 15 << 20,
         ..LinuxContainerResources::default()
     };
     let mut greedy = busybox("greedy", "dd if=/dev/zero of=/dev/null bs=20M");
-    greedy.linux = Some(LinuxContainerConfig {
-        resources: Some(small),
-        security_context: None,
-    });
-    let id = cri.container(&sandbox, greedy);
-    let greedy = cri.ended(&id);
-    assert_eq!(
-        (greedy.exit_code, greedy.reason.as_str()),
-        (137, "OOMKilled")
-    );
-    hears_of_end(&cri, &mut events, &id);
-    let used = metric(&cri, &sandbox, "container_memory_usage_bytes");
-    assert!(
-        used.len() == 2 && used.iter().all(|one| *one > 0),
-        "{used:?}"
-    );
-    cri.stop(&server, 0);
-    cri.remove_sandbox(&sandbox);
-    assert_eq!(served(), None);
-    // What the pod had there is gone, and its parent is whose it is.
-    for place in [parent.join("podtold"), parent] {
-        fs::remove_dir(place).expect("it is empty");
-    }
+    greedy.linux.get_or_insert_default().resources = Some(small);
+    let id = cri.container(sandbox, greedy);
+    let ended = cri.ended(&id);
+    let how = (ended.exit_code, ended.reason.as_str());
+    assert_eq!(how, (137, "OOMKilled"));
+    hears_of_end(cri, &mut events.expect("events"), &id);
+}
+
+fn what_is_used_is_told_of_the_others(cri: &Cri, sandbox: &str) {
+    let used = metric(cri, sandbox, "container_memory_usage_bytes");
+    assert_eq!(used.len(), 2, "{used:?}");
+    assert!(used.iter().all(|one| *one > 0), "{used:?}");
 }

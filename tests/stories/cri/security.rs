@@ -2,8 +2,8 @@
 
 use super::SHARED;
 use beluga_tests::cri::{
-    Capability, ContainerConfig, Int64Value, LinuxContainerConfig, LinuxContainerSecurityContext,
-    SecurityProfile, busybox, security_profile::ProfileType,
+    Capability, ContainerConfig, Cri, Int64Value, LinuxContainerConfig,
+    LinuxContainerSecurityContext, SecurityProfile, busybox, security_profile::ProfileType,
 };
 use std::fs;
 
@@ -18,15 +18,31 @@ fn with(name: &str, security: LinuxContainerSecurityContext) -> ContainerConfig 
     }
 }
 
-fn profile(kind: ProfileType, path: &str) -> Option<SecurityProfile> {
-    Some(SecurityProfile {
-        profile_type: kind.into(),
-        localhost_ref: path.to_owned(),
-    })
+/// One whose system calls go through this filter.
+fn filtered(kind: ProfileType, path: &str) -> LinuxContainerSecurityContext {
+    LinuxContainerSecurityContext {
+        seccomp: Some(SecurityProfile {
+            profile_type: kind.into(),
+            localhost_ref: path.to_owned(),
+        }),
+        ..LinuxContainerSecurityContext::default()
+    }
+}
+
+/// The mode of the filter of a container's programs: 0 is none, 2 is one.
+fn filter(cri: &Cri, id: &str) -> String {
+    cri.sh(id, "awk '/^Seccomp:/ {print $2}' /proc/self/status")
+}
+
+/// Asserts that a line of the shell fails, for this reason.
+#[track_caller]
+fn fails(cri: &Cri, id: &str, line: &str, why: &str) {
+    let said = cri.sh(id, &format!("! {line} 2>&1"));
+    assert!(said.contains(why), "{said}");
 }
 
 #[test]
-fn paths_are_masked_and_write_protected_and_users_and_groups_are_those_of_the_request() {
+fn paths_are_masked_and_write_protected() {
     let place = SHARED.get();
     let (cri, sandbox) = place.parts();
     let covered = LinuxContainerSecurityContext {
@@ -35,11 +51,16 @@ fn paths_are_masked_and_write_protected_and_users_and_groups_are_those_of_the_re
         ..LinuxContainerSecurityContext::default()
     };
     let id = cri.container(sandbox, with("covered", covered));
-    let refused = cri.sh(&id, "! /bin/ls 2>&1");
-    assert!(refused.contains("Permission denied"), "{refused}");
+    fails(cri, &id, "/bin/ls", "Permission denied");
     let refused = cri.sh(&id, "! touch /tmp/x 2>&1");
     assert_eq!(refused, "touch: /tmp/x: Read-only file system");
     cri.remove(&id);
+}
+
+#[test]
+fn users_and_groups_are_those_of_the_request() {
+    let place = SHARED.get();
+    let (cri, sandbox) = place.parts();
     let named = LinuxContainerSecurityContext {
         run_as_username: "nobody".to_owned(),
         supplemental_groups: vec![1234, 5678],
@@ -48,11 +69,15 @@ fn paths_are_masked_and_write_protected_and_users_and_groups_are_those_of_the_re
     let id = cri.container(sandbox, with("named", named));
     assert_eq!(cri.sh(&id, "id -nu"), "nobody");
     let groups = cri.sh(&id, "id -G");
-    assert!(
-        groups.contains("1234") && groups.contains("5678"),
-        "{groups}"
-    );
+    assert!(groups.contains("1234"), "{groups}");
+    assert!(groups.contains("5678"), "{groups}");
     cri.remove(&id);
+}
+
+#[test]
+fn a_group_without_a_user_is_refused() {
+    let place = SHARED.get();
+    let (cri, sandbox) = place.parts();
     let group_alone = LinuxContainerSecurityContext {
         run_as_group: Some(Int64Value { value: 1002 }),
         ..LinuxContainerSecurityContext::default()
@@ -62,49 +87,55 @@ fn paths_are_masked_and_write_protected_and_users_and_groups_are_those_of_the_re
 }
 
 #[test]
-fn capabilities_and_filters_of_system_calls_are_those_of_the_request() {
+fn capabilities_are_those_of_the_request() {
     let place = SHARED.get();
     let (cri, sandbox) = place.parts();
-    let filter = |id: &str| cri.sh(id, "awk '/^Seccomp:/ {print $2}' /proc/self/status");
-    let added = LinuxContainerSecurityContext {
-        capabilities: Some(Capability {
-            add_capabilities: vec!["NET_ADMIN".to_owned()],
-            drop_capabilities: vec!["NET_RAW".to_owned()],
-            ..Capability::default()
-        }),
-        ..LinuxContainerSecurityContext::default()
-    };
-    let id = cri.container(sandbox, with("capabilities", added));
+    let mut security = LinuxContainerSecurityContext::default();
+    let capabilities: &mut Capability = security.capabilities.get_or_insert_default();
+    capabilities.add_capabilities = vec!["NET_ADMIN".to_owned()];
+    capabilities.drop_capabilities = vec!["NET_RAW".to_owned()];
+    let id = cri.container(sandbox, with("capabilities", security));
     // Whoever says nothing of system calls may make all of them.
-    assert_eq!(filter(&id), "0");
+    assert_eq!(filter(cri, &id), "0");
     cri.sh(&id, "ip link add kept type bridge && ip link del kept");
-    let refused = cri.sh(&id, "! ping -c 1 127.0.0.1 2>&1");
-    assert!(refused.contains("permission denied"), "{refused}");
+    fails(cri, &id, "ping -c 1 127.0.0.1", "permission denied");
     cri.remove(&id);
-    let path = cri.place.path().join("chmod.json");
+}
+
+/// A profile that has chmod fail, in a file of the host.
+fn profile(cri: &Cri, name: &str) -> String {
+    let path = cri.place.path().join(name);
     let text = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls":
         [{"names": ["chmod", "fchmodat"], "action": "SCMP_ACT_ERRNO"}]}"#;
     fs::write(&path, text).expect("a profile");
-    let filtered = |kind, path: &str| LinuxContainerSecurityContext {
-        seccomp: profile(kind, path),
-        ..LinuxContainerSecurityContext::default()
-    };
-    let localhost = filtered(ProfileType::Localhost, &path.display().to_string());
-    let id = cri.container(sandbox, with("profile", localhost.clone()));
-    let refused = cri.sh(&id, "! chmod 400 / 2>&1");
-    assert!(refused.contains("Operation not permitted"), "{refused}");
+    path.display().to_string()
+}
+
+#[test]
+fn filters_of_system_calls_are_those_of_the_request() {
+    let place = SHARED.get();
+    let (cri, sandbox) = place.parts();
+    let own = filtered(ProfileType::Localhost, &profile(cri, "own.json"));
+    let id = cri.container(sandbox, with("profile", own));
+    let why = "Operation not permitted";
+    fails(cri, &id, "chmod 400 /", why);
     cri.remove(&id);
-    let id = cri.container(
-        sandbox,
-        with("default", filtered(ProfileType::RuntimeDefault, "")),
-    );
-    assert_eq!(filter(&id), "2");
+    let default = filtered(ProfileType::RuntimeDefault, "");
+    let id = cri.container(sandbox, with("default", default));
+    assert_eq!(filter(cri, &id), "2");
     cri.remove(&id);
+}
+
+#[test]
+fn a_privileged_container_has_no_filter_whatever_the_request_says() {
+    let place = SHARED.get();
+    let (cri, sandbox) = place.parts();
+    let path = profile(cri, "not-for-privileged.json");
     let privileged = LinuxContainerSecurityContext {
         privileged: true,
-        ..localhost
+        ..filtered(ProfileType::Localhost, &path)
     };
     let id = cri.container(sandbox, with("privileged", privileged));
-    assert_eq!(filter(&id), "0");
+    assert_eq!(filter(cri, &id), "0");
     cri.remove(&id);
 }

@@ -67,27 +67,6 @@ fn all_hold(container: &str, shell: &str, prelude: &str, table: &[Use]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Starts a pod with this CPU limit and asks how many CPUs it has.
-fn nproc(cpus: u32) -> String {
-    let pod = shared().pod(&format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: cpus-{cpus}}}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - {{name: main, image: busybox, command: [sleep, infinity], resources: {{limits: {{cpu: \"{cpus}\"}}}}}}
-"
-    ));
-    pod.sh("main", "nproc")
-}
-
-#[test]
-fn four_cpus() {
-    assert_eq!(nproc(4), "4");
-}
-
 /// `rises DEVICE COMMAND…` says the device once its interrupts are more than before
 /// the command. A disk is called as it is, another device as its driver is.
 const INTERRUPTS: &str = r#"cd /sys/bus/virtio/devices
@@ -166,10 +145,7 @@ fn kernel_and_initramfs_are_small() {
 
 /// KiB of the host's memory that the pod's VMM has, by its record's PID.
 fn resident() -> u64 {
-    let uid = POD.field("/metadata/uid");
-    let record = shared().root().join("pods").join(uid).join("record.json");
-    let record = std::fs::read_to_string(record).expect("the pod has a record");
-    let record: serde_json::Value = serde_json::from_str(&record).expect("a record is JSON");
+    let record = POD.record();
     let status = std::fs::read_to_string(format!("/proc/{}/status", record["vmm"]["pid"]))
         .expect("the VMM runs");
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
