@@ -119,6 +119,10 @@ pub(super) fn advice(end: &VmEnd, booted: bool) -> Option<&'static str> {
         Some(ExitCause::HostError) => {
             Some("run beluga doctor: it checks KVM, rights, memory and network")
         }
+        Some(ExitCause::TripleFault) if booted => Some(
+            "the guest's kernel ran: a privileged container may have reset the machine \
+             (reboot, sysrq), or corrupted its kernel",
+        ),
         Some(ExitCause::KvmError | ExitCause::TripleFault) => {
             Some("run beluga doctor: this host's KVM may not be able to run a guest kernel")
         }
@@ -157,6 +161,12 @@ mod tests {
         assert!(text.contains("while booting the guest kernel: the guest kernel panicked"));
         assert!(!text.contains('\n'));
         assert!(advice(&end, false).is_some_and(|text| text.contains("wrong initramfs")));
+        let end = VmEnd {
+            cause: Some(ExitCause::TripleFault),
+            ..end
+        };
+        assert!(advice(&end, false).is_some_and(|text| text.contains("beluga doctor")));
+        assert!(advice(&end, true).is_some_and(|text| text.contains("sysrq")));
     }
 
     #[test]
