@@ -37,11 +37,16 @@ TAKES = {"shared_image::two_pods_of_one_image_have_it_once": 260,
          "restarts::b11_a_container_that_crashes_sixty_times_leaves_nothing_behind": 50,
          "guest::clock::the_clock_is_right_after_ten_seconds_without_a_cpu": 25,
          "patterns::b42_web_app_and_database_are_one_pod": 140,
+         "networks::b26_pods_of_two_hosts_reach_each_other_with_their_own_addresses": 100,
+         "cni::cards_of_cni_are_the_pods_and_are_taken_back_after_a_crash": 70,
+         "verbs::b03_stop_start_and_restart": 70,
          "exec::soak::a_gibibyte_arrives_unchanged": 490,
          "idle::an_idle_pod_gives_half_a_gibibyte_of_page_cache_back_to_the_host": 80}
 # The others by module, which boot pods of their own or load them with work.
-MODULES = dict.fromkeys(["change", "config", "fidelity", "guest", "lifecycle", "logical_host", "networks", "policy",
+MODULES = dict.fromkeys(["change", "config", "fidelity", "guest", "lifecycle", "logical_host", "policy",
                          "port_forward", "privilege", "probes", "restarts", "shim", "workloads"], 20)
+# And those that only look at a pod, or need none.
+MODULES |= dict.fromkeys(["cli", "cri", "refusals"], 5)
 TAKES_MOSTLY = 10
 # Modules that look at a pod of another one, to save a boot.
 TOGETHER = {"storage": "logical_host", "privilege": "logical_host", "cp": "logical_host", "verbs": "exec"}

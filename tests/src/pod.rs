@@ -8,6 +8,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// The instance that most stories share: test images are loaded in it, and the
@@ -106,13 +107,13 @@ impl Beluga {
     }
 
     /// Runs `beluga …` on a terminal, which the words of the line are typed in.
-    pub fn types_on_terminal(&self, line: &str) -> Ran {
+    pub fn types_on_terminal(&self, line: &str, limit: Duration) -> Ran {
         let mut script = Command::new("script");
         script.args(["-qec", &format!("beluga {line}"), "/dev/null"]);
         script
             .env("BELUGA_ROOT", &self.root)
             .env("BELUGA_STATE", &self.state);
-        run(&mut script, SOON)
+        run(&mut script, limit)
     }
 
     /// Runs `beluga …` with input.

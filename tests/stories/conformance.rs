@@ -4,7 +4,7 @@
 use beluga_tests::{Beluga, SOON, eventually, run, shared, skip};
 use serde_json::Value;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 
 static CHECKS: LazyLock<Vec<Value>> = LazyLock::new(|| {
@@ -35,17 +35,22 @@ fn beside(beluga: &Beluga) -> PathBuf {
     name.into()
 }
 
-#[test]
-fn interrupted_checks_leave_nothing_behind() {
-    let beluga = Beluga::fresh();
-    let place = beside(&beluga);
+/// Checks that have a pod, which nobody waits for.
+fn checks(beluga: &Beluga) -> Child {
     let mut checks = beluga.command(["conformance", "1"]);
-    let mut child = checks.stdout(Stdio::null()).spawn().expect("beluga");
-    let pods = place.join("pods");
+    let child = checks.stdout(Stdio::null()).spawn().expect("beluga");
+    let pods = beside(beluga).join("pods");
     eventually("a pod of the checks", || {
         let mut entries = std::fs::read_dir(&pods).ok()?;
         entries.next().map(drop)
     });
+    child
+}
+
+#[test]
+fn interrupted_checks_leave_nothing_behind() {
+    let beluga = Beluga::fresh();
+    let mut child = checks(&beluga);
     // Two at once would have each other's pods.
     let second = beluga.run(["conformance", "1"]).exits(1);
     drop(second.complains("checks are being run already"));
@@ -53,6 +58,7 @@ fn interrupted_checks_leave_nothing_behind() {
     let kill = Command::new("kill").args(kill).status().expect("kill");
     assert!(kill.success());
     assert_eq!(child.wait().expect("ended").code(), Some(130));
+    let place = beside(&beluga);
     assert!(!place.exists(), "{}", place.display());
 }
 

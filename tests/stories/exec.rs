@@ -60,8 +60,8 @@ fn a_command_needs_no_dashes_and_has_the_flags_behind_it() {
 #[test]
 fn exec_with_a_terminal_has_a_terminal() {
     let line = format!("exec -it {} -- sh -c 'tty; stty size'", name());
-    let ran = shared().types_on_terminal(&line).ok();
-    ran.says("/dev/pts/");
+    let ran = shared().types_on_terminal(&line, Duration::from_secs(60));
+    ran.ok().says("/dev/pts/");
 }
 
 /// A terminal of 30 lines of 100, which becomes one of 40 of 120 once the command
