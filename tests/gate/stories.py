@@ -41,7 +41,7 @@ TAKES = {"shared_image::two_pods_of_one_image_have_it_once": 260,
          "idle::an_idle_pod_gives_half_a_gibibyte_of_page_cache_back_to_the_host": 80}
 # The others by module, which boot pods of their own or load them with work.
 MODULES = dict.fromkeys(["change", "config", "fidelity", "guest", "lifecycle", "logical_host", "networks", "policy",
-                         "port_forward", "privilege", "probes", "restarts", "shim", "workloads"], 20)
+                         "port_forward", "privilege", "probes", "restarts", "shim", "workloads"], 20) | {"killed": 40}
 TAKES_MOSTLY = 10
 # tests/lab/lab.sh: the lab host did not come up, or died under the command.
 LAB_DIED = 125
