@@ -43,10 +43,10 @@ TAKES = {"shared_image::two_pods_of_one_image_have_it_once": 260,
          "exec::soak::a_gibibyte_arrives_unchanged": 490,
          "idle::an_idle_pod_gives_half_a_gibibyte_of_page_cache_back_to_the_host": 80}
 # The others by module, which boot pods of their own or load them with work.
-MODULES = dict.fromkeys(["change", "config", "fidelity", "guest", "lifecycle", "logical_host", "policy",
-                         "port_forward", "privilege", "probes", "restarts", "shim", "workloads"], 20)
+MODULES = dict.fromkeys(["change", "config", "fidelity", "guest", "lifecycle", "logical_host", "networks",
+                         "policy", "port_forward", "privilege", "probes", "restarts", "shim", "workloads"], 20)
 # And those that only look at a pod, or need none.
-MODULES |= dict.fromkeys(["cli", "cri", "refusals"], 5)
+MODULES |= dict.fromkeys(["cli", "cri", "refusals"], 5) | {"killed": 40}
 TAKES_MOSTLY = 10
 # Modules that look at a pod of another one, to save a boot.
 TOGETHER = {"storage": "logical_host", "privilege": "logical_host", "cp": "logical_host", "verbs": "exec"}

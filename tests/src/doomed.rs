@@ -1,15 +1,16 @@
 //! Commands and supervisors that are killed at a step of their work.
 //!
-//! strace sends SIGKILL to a process that enters its n-th call of those that change
-//! something beyond it, and the call is not made any more: whatever n is, what a
-//! process has done up to some point is there, and nothing of what comes after.
+//! strace sends SIGKILL to a process that enters a call of those that change something
+//! beyond it, and the call is not made any more: what a process has done up to some
+//! point is there, and nothing of what comes after. strace counts each call by
+//! itself; that of what has been seen to be made is let pass, and what comes next is not.
 //!
 //! A command starts a supervisor by the path of its own file. Here a script is
 //! mounted over that path once the command's file has been opened, so that
 //! strace runs the supervisor and nothing else that the command does.
 
 use crate::{Beluga, Ran, SOON, eventually, run};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -22,6 +23,54 @@ use std::time::Duration;
 const STEPS: &str = "mkdir,mkdirat,rmdir,unlink,unlinkat,rename,renameat,renameat2,link,linkat,symlink,\
 symlinkat,write,pwrite64,ftruncate,fallocate,chmod,fchmod,fchmodat,sendto,sendmsg,ioctl,mount,umount2,\
 clone,clone3,vfork,fork,memfd_create,kill,pidfd_send_signal,bind,flock,setns,unshare";
+
+/// How often each call is let pass.
+#[derive(Debug, Clone)]
+pub struct Steps {
+    made: BTreeMap<&'static str, u32>,
+    /// How many more of each are let pass than have been seen.
+    skipped: u32,
+}
+
+impl Steps {
+    /// None at first; after each kill all that were made, and `skipped` more of each.
+    pub fn new(skipped: u32) -> Self {
+        let made = STEPS.split(',').map(|call| (call, 0)).collect();
+        Self { made, skipped }
+    }
+
+    /// The same, but some are let pass at once.
+    pub fn after(mut self, steps: u32) -> Self {
+        self.made.values_mut().for_each(|count| *count = steps);
+        self
+    }
+
+    /// What strace is told.
+    fn words(&self) -> Vec<String> {
+        let kill = |(call, made): (&&str, &u32)| {
+            let at = made + self.skipped + 1;
+            format!("inject={call}:signal=SIGKILL:when={at}")
+        };
+        self.made.iter().map(kill).collect()
+    }
+
+    /// Goes on behind what a trace shows; gives the step that was not made.
+    fn pass(&mut self, trace: &Path) -> Option<String> {
+        let text = std::fs::read_to_string(trace).ok()?;
+        let mut killed = None;
+        // Of several supervisors each is one that was killed at the same step.
+        let last = text.trim_end().rsplit("+++\n").next().unwrap_or_default();
+        for (call, made) in &mut self.made {
+            let head = format!("{call}(");
+            let count = last.lines().filter(|line| line.starts_with(&head)).count();
+            *made = (*made).max(u32::try_from(count).unwrap_or(u32::MAX));
+        }
+        if last.contains("killed by SIGKILL") {
+            killed = last.lines().rev().nth(1).map(str::to_owned);
+        }
+        killed
+    }
+}
 
 /// How long a command is waited for whose supervisors are killed again and again.
 const LITTLE: Duration = Duration::from_secs(4);
@@ -48,7 +97,7 @@ impl<'a> Doomed<'a> {
         let text = format!(
             "#!/bin/sh\nfor task; do :; done\n\
              [ \"$1 $task\" != \"supervise $DOOMED_TASK\" ] || exec strace -qq -A -o {} -e trace={STEPS} \
-             -e inject={STEPS}:signal=SIGKILL:when=$DOOMED_AT {real} \"$@\"\nexec {real} \"$@\"\n",
+             $DOOMED_WORDS {real} \"$@\"\nexec {real} \"$@\"\n",
             trace.display(),
             real = real.text(),
         );
@@ -66,48 +115,32 @@ impl<'a> Doomed<'a> {
         }
     }
 
-    /// Runs a command, and kills at that step the supervisor by which it starts a
+    /// Runs a command, and kills at the next step the supervisor by which it starts a
     /// pod; gives the step that was not made, where it came so far.
     #[track_caller]
-    pub fn start(&self, at: u32, args: &[&str]) -> (Ran, Option<String>) {
-        let ran = self.traced(
-            ("start", at),
-            self.beluga.of(&self.program(), args),
-            SOON * 2,
-        );
-        assert_ne!(
-            ran.code, 124,
-            "it waits for ever where step {at} is not made\n{ran}"
-        );
-        (ran, step_of(&self.trace))
+    pub fn start(&self, steps: &mut Steps, args: &[&str]) -> (Ran, Option<String>) {
+        let command = self.beluga.of(&self.program(), args);
+        let ran = self.traced(("start", steps), command, SOON * 2);
+        assert_ne!(ran.code, 124, "it waits for ever behind {steps:?}\n{ran}");
+        (ran, steps.pass(&self.trace))
     }
 
     /// The same of the command itself, whose supervisor does not make its first step.
     #[track_caller]
-    pub fn command(&self, at: u32, args: &[&str]) -> (Ran, Option<String>) {
+    pub fn command(&self, steps: &mut Steps, args: &[&str]) -> (Ran, Option<String>) {
         let trace = self.trace.with_extension("command");
-        let mut command = self.beluga.of("strace", &["-qq", "-o"]);
-        command.arg(&trace).args(["-e", &format!("trace={STEPS}")]);
-        let inject = format!("inject={STEPS}:signal=SIGKILL:when={at}");
-        command.args(["-e", &inject, &self.program()]).args(args);
-        let ran = self.traced(("start", 1), command, SOON * 2);
-        assert_ne!(
-            ran.code, 124,
-            "it waits for ever where step {at} is not made\n{ran}"
-        );
-        (ran, step_of(&trace))
+        let mut command = self.strace(steps, &trace);
+        command.arg(self.program()).args(args);
+        let ran = self.traced(("start", &Steps::new(0)), command, SOON * 2);
+        assert_ne!(ran.code, 124, "it waits for ever behind {steps:?}\n{ran}");
+        (ran, steps.pass(&trace))
     }
 
-    /// Kills a supervisor at that step of a command that comes now, and the next ones
-    /// at their first; the command does not wait for them for ever.
-    pub fn doom(&self, supervisor: u32, at: u32, args: &[&str]) -> Option<String> {
+    /// Kills a supervisor behind such steps of a command that comes now, and the next
+    /// ones at their first; the command does not wait for them for ever.
+    pub fn doom(&self, supervisor: u32, mut steps: Steps, args: &[&str]) -> Option<String> {
         let trace = self.trace.with_extension("first");
-        let mut strace = Command::new("strace");
-        let inject = format!("inject={STEPS}:signal=SIGKILL:when={at}");
-        let traced = format!("trace={STEPS}");
-        strace
-            .args(["-q", "-e", &traced, "-e", &inject, "-o"])
-            .arg(&trace);
+        let mut strace = self.strace(&steps, &trace);
         strace.args(["-p", &supervisor.to_string()]);
         let mut tracer = strace.stderr(Stdio::null()).spawn().expect("strace");
         let of_tracer = format!("TracerPid:\t{}\n", tracer.id());
@@ -115,24 +148,32 @@ impl<'a> Doomed<'a> {
             let status = std::fs::read_to_string(format!("/proc/{supervisor}/status")).ok()?;
             status.contains(&of_tracer).then_some(())
         });
-        self.traced(("adopt", 1), self.beluga.of(&self.program(), args), LITTLE);
+        let command = self.beluga.of(&self.program(), args);
+        self.traced(("adopt", &Steps::new(0)), command, LITTLE);
         tracer.wait().expect("it ends with its supervisor");
-        step_of(&trace)
+        steps.pass(&trace)
     }
 
-    /// Looks at pods, and kills at that step each supervisor that goes on with one.
+    /// Looks at pods, and kills at the next step a supervisor that goes on with one.
     /// Gives the step that was not made; none where it is `over` before.
-    pub fn adopt(&self, at: u32, over: impl Fn() -> bool) -> Option<String> {
+    pub fn adopt(&self, steps: &mut Steps, over: impl Fn() -> bool) -> Option<String> {
         let _ = std::fs::remove_file(&self.trace);
         eventually("its supervisor is killed, or done", || {
             // Who traced the one before may hold the pod's lock a moment longer.
             if !self.trace.exists() {
                 let look = self.beluga.of(&self.program(), &["get", "pods"]);
-                self.traced(("adopt", at), look, SOON);
+                self.traced(("adopt", steps), look, SOON);
             }
-            let step = step_of(&self.trace);
+            let step = steps.pass(&self.trace);
             (step.is_some() || over()).then_some(step)
         })
+    }
+
+    fn strace(&self, steps: &Steps, trace: &Path) -> Command {
+        let mut strace = self.beluga.of("strace", &["-qq", "-o"]);
+        strace.arg(trace).args(["-e", &format!("trace={STEPS}")]);
+        strace.args(steps.words().iter().flat_map(|word| ["-e", word]));
+        strace
     }
 
     /// Whether the last supervisor that was to be killed came to a step with this word.
@@ -150,19 +191,12 @@ impl<'a> Doomed<'a> {
         )
     }
 
-    fn traced(&self, (task, at): (&str, u32), mut command: Command, limit: Duration) -> Ran {
+    fn traced(&self, (task, steps): (&str, &Steps), mut command: Command, limit: Duration) -> Ran {
         let _ = std::fs::remove_file(&self.trace);
-        let doom = [("DOOMED_TASK", task), ("DOOMED_AT", &at.to_string())];
-        run(command.envs(doom), limit)
+        let words = steps.words().into_iter().map(|word| format!("-e {word} "));
+        command.env("DOOMED_WORDS", words.collect::<String>());
+        run(command.env("DOOMED_TASK", task), limit)
     }
-}
-
-/// The step that a killed process was about to make.
-fn step_of(trace: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(trace).ok()?;
-    let mut lines = text.lines().rev();
-    lines.find(|line| line.contains("killed by SIGKILL"))?;
-    lines.next().map(str::to_owned)
 }
 
 impl Drop for Doomed<'_> {

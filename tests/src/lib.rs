@@ -17,7 +17,7 @@ pub mod registry;
 pub mod stream;
 
 pub use command::{Ran, alone, kill, run, run_with_input, runs};
-pub use doomed::{Doomed, Host};
+pub use doomed::{Doomed, Host, Steps};
 pub use pod::{Beluga, Common, CommonPod, Pod, image, shared};
 pub use stream::{own_kib, peak_kib, resident_kib, vmm_kib};
 

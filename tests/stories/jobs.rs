@@ -45,10 +45,10 @@ fn value(path: &str) -> String {
     ran.text().to_owned()
 }
 
-/// What the last pod of an index has said.
+/// What the last pod of an index of a Job has said.
 #[track_caller]
-fn logs(index: u32) -> String {
-    let label = format!("app=count,batch.kubernetes.io/job-completion-index={index}");
+fn logs(job: &str, index: u32) -> String {
+    let label = format!("app={job},batch.kubernetes.io/job-completion-index={index}");
     let name = shared().run(["get", "pods", "-l", &label, "-o", "name"]);
     shared().run(["logs", name.ok().text()]).ok().out
 }
@@ -80,8 +80,8 @@ fn a_job_is_suspended_goes_on_and_is_complete_by_its_success_policy() {
     assert_eq!(value(".status.failed"), "0");
     let table = shared().run(["get", "jobs"]).ok();
     drop(table.says("Complete").says("2/3"));
-    assert_eq!(logs(0), "index 0 on count-0\n");
-    assert_eq!(logs(1), "index 1 on count-1\n");
+    assert_eq!(logs("count", 0), "index 0 on count-0\n");
+    assert_eq!(logs("count", 1), "index 1 on count-1\n");
     shared().run(["delete", "job/count", "cm/count"]).ok();
     assert!(pods(shared(), "count").is_empty());
 }
@@ -129,4 +129,50 @@ fn the_jobs_of_a_cron_job_are_deleted_with_its_file() {
     let told = feed(&["delete", "-f", "-"]).ok().out;
     assert_eq!(told.matches("job.batch \"sorry-").count(), 2, "{told}");
     feed(&["delete", "-f", "-"]).exits(1);
+}
+
+/// A Job of one container that runs a line of shell.
+fn job(name: &str, line: &str, more: &str) -> String {
+    format!(
+        "
+apiVersion: batch/v1
+kind: Job
+metadata: {{name: {name}}}
+spec:
+{more}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      restartPolicy: Never
+      terminationGracePeriodSeconds: 0
+      containers: [{{name: main, image: busybox, command: [sh, -c, {line:?}]}}]
+"
+    )
+}
+
+#[test]
+fn a_job_runs_until_its_completions_are_reached() {
+    let line = "echo index $JOB_COMPLETION_INDEX on $(hostname)";
+    let more = "  completionMode: Indexed\n  completions: 2\n  parallelism: 1";
+    let said = apply(shared(), &job("reached", line, more));
+    assert_eq!(said, "job.batch/reached created\n");
+    let wait = "wait job/reached --for=condition=Complete --timeout=150s";
+    shared().types(wait).ok();
+    shared()
+        .types("get job reached")
+        .ok()
+        .tells(&["Complete", "2/2"]);
+    assert_eq!(logs("reached", 0), "index 0 on reached-0\n");
+    assert_eq!(logs("reached", 1), "index 1 on reached-1\n");
+    shared().types("delete job reached").ok();
+    assert!(pods(shared(), "reached").is_empty());
+}
+
+#[test]
+fn a_job_that_fails_says_so_in_the_foreground() {
+    let manifest = job("regret", "echo regret; exit 7", "  backoffLimit: 0");
+    let ran = shared().feed(["run", "--rm", "-f", "-"], manifest.as_bytes());
+    ran.exits(7).says("regret");
+    shared().types("get job regret").exits(1);
+    assert!(pods(shared(), "regret").is_empty());
 }

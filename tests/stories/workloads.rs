@@ -190,25 +190,26 @@ spec:
       containers: [{name: main, image: busybox, command: [sleep, '6000']}]
 ";
 
+/// The only pod of the controller, once it is ready: its metadata.
+#[track_caller]
+fn pod_of_controller() -> serde_json::Value {
+    let ready = "wait rc/rc --for=jsonpath={.status.readyReplicas}=1 --timeout=90s";
+    shared().types(ready).ok();
+    let mut all = pods(shared(), "rc");
+    assert_eq!(all.len(), 1);
+    all.remove(0)["metadata"].take()
+}
+
 #[test]
 fn a_pod_of_a_replication_controller_that_is_deleted_is_replaced_by_apply() {
-    let ready = || {
-        let counts = "--for=jsonpath={.status.readyReplicas}=1";
-        shared()
-            .run(["wait", "rc/rc", counts, "--timeout=90s"])
-            .ok();
-        let mut all = pods(shared(), "rc");
-        assert_eq!(all.len(), 1);
-        all.remove(0)["metadata"].take()
-    };
     let said = apply(shared(), CONTROLLER);
     assert_eq!(said, "replicationcontroller/rc created\n");
-    let before = ready();
+    let before = pod_of_controller();
     let name = before["name"].as_str().unwrap_or_default();
     shared().run(["delete", "pod", name]).ok();
     let said = apply(shared(), CONTROLLER);
     assert_eq!(said, "replicationcontroller/rc unchanged\n");
-    assert_ne!(ready()["uid"], before["uid"]);
-    shared().run(["delete", "rc", "rc"]).ok();
+    assert_ne!(pod_of_controller()["uid"], before["uid"]);
+    shared().types("delete rc rc").ok();
     assert!(pods(shared(), "rc").is_empty());
 }

@@ -38,7 +38,7 @@ pub enum PolicyError {
     Rules(#[from] RulesError),
     /// What else guards a pod's network.
     #[error("the rules of a pod's network cannot be put back")]
-    Host(#[from] HostError),
+    Host(#[source] Box<HostError>),
 }
 
 /// Makes the packet filter do what the policies say of the pods that there are.
@@ -137,7 +137,8 @@ pub fn restore(settings: &Settings) -> Result<(), PolicyError> {
         // Others make theirs yet, or take them back.
         let runs = store::read_record(settings, &uid)?.is_some_and(|one| one.life == Life::Running);
         if let (true, Some(planned)) = (runs, store::read_plan(settings, &uid)?) {
-            host::restore_rules(settings, &planned.plan, &present)?;
+            let restored = host::restore_rules(settings, &planned.plan, &present);
+            restored.map_err(|error| PolicyError::Host(Box::new(error)))?;
         }
     }
     enforce(settings)

@@ -22,7 +22,8 @@ struct Scene {
 }
 
 fn sh(line: &str) {
-    let status = Command::new("sh").args(["-c", line]).status().unwrap();
+    let status = Command::new("sh").args(["-c", line]).status();
+    let status = status.expect("a shell");
     assert!(status.success(), "{line}");
 }
 
@@ -30,8 +31,12 @@ impl Scene {
     /// Called in the namespace.
     fn new(directory: PathBuf) -> Self {
         let settings = Settings::new(Some(directory.join("root")), Some(directory.join("state")));
-        let (settings, uid) = (settings.unwrap(), PodUid::from_random([9; 16]));
-        let (own, shared) = network::claim(&settings, &uid, &boot_id(), Wanted::default()).unwrap();
+        let (settings, uid) = (
+            settings.expect("they are paths"),
+            PodUid::from_random([9; 16]),
+        );
+        let (own, shared) =
+            network::claim(&settings, &uid, &boot_id(), Wanted::default()).expect("a free address");
         sh(&format!("ip tuntap add {} mode tap", own.tap));
         let facts = HostFacts {
             network: Some(shared),
@@ -44,8 +49,11 @@ impl Scene {
             ..identity("tenant")
         };
         let text = include_str!("../golden/least.yaml");
-        let spec = spec::read("pod.yaml", text).unwrap().pods[0].spec.clone();
-        let mut plan = plan(&spec, &images(), &Objects::default(), &facts, identity).unwrap();
+        let spec = spec::read("pod.yaml", text).expect("a good manifest").pods[0]
+            .spec
+            .clone();
+        let mut plan =
+            plan(&spec, &images(), &Objects::default(), &facts, identity).expect("it fits");
         // It notes in a file of the host what it changes about passing packets on.
         plan.host
             .retain(|step| !matches!(step, HostStep::Bridge { .. }));
@@ -57,7 +65,7 @@ impl Scene {
         };
         let mut record = Record::new(&definition, &boot_id(), PodState::new(&plan, pod::now()));
         record.life = Life::Running;
-        drop(store::create(&settings, &definition, &record).unwrap());
+        drop(store::create(&settings, &definition, &record).expect("a root"));
         Self {
             directory,
             settings,
