@@ -120,6 +120,7 @@ impl Supervisor {
         self.step(input).await;
     }
 
+    #[expect(clippy::too_many_lines, reason = "a total match: every event once")]
     pub(super) async fn on_event(&mut self, seq: u64, event: Event) {
         // Sent again after a reconnection, and in the record already.
         if seq <= self.received {
