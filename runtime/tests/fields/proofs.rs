@@ -85,6 +85,18 @@ fn own_text(text: &str, test: &str) -> String {
     own
 }
 
+/// What a source takes from another one of its folder: that one's name, and the item's.
+fn imports(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let lines = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("use crate::"));
+    let paths = lines.filter_map(|line| line.trim_end_matches(';').split_once("::"));
+    paths.flat_map(|(module, names)| {
+        let names = names.trim_matches(['{', '}']).split(", ");
+        names.map(move |name| (module, name))
+    })
+}
+
 /// Whether a text has a word.
 fn has_word(text: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric();
@@ -120,6 +132,19 @@ impl Proofs {
         }
     }
 
+    /// The same with what the source takes from others, where the test names that.
+    fn own_text(&self, file: &Source, test: &str) -> String {
+        let mut own = own_text(&file.text, test);
+        for (module, name) in imports(&file.text) {
+            let path = file.path.with_file_name(format!("{module}.rs"));
+            let other = self.sources.iter().find(|one| one.path == path);
+            if let Some(other) = other.filter(|_| has_word(&own, name)) {
+                own += &own_text(&other.text, name);
+            }
+        }
+        own
+    }
+
     /// Whether there is a test of that name, in whose own text, or in a manifest that
     /// is named there, the field is to be found.
     pub fn has(&self, test: &str, path: &str) -> bool {
@@ -128,7 +153,7 @@ impl Proofs {
         let leaf = leaf.trim_end_matches("[]");
         let mut files = self.sources.iter().filter(|one| one.text.contains(&head));
         files.any(|file| {
-            let own = own_text(&file.text, test);
+            let own = self.own_text(file, test);
             let is_named = |one: &&Source| {
                 let is_check = one.path.starts_with(root().join(CHECKS));
                 if is_check && test.ends_with("_conformance") {
@@ -151,4 +176,7 @@ fn a_tests_own_text_is_what_it_names() {
     let [first, second] = ["first", "second"].map(|test| own_text(file, test));
     assert!(has_word(&first, "alpha") && !has_word(&first, "beta"));
     assert!(has_word(&second, "beta") && !has_word(&second, "alpha"));
+    let uses = "use crate::a::B;\nuse std::fs;\nuse crate::c::{D, e};\n";
+    let found: Vec<_> = imports(uses).collect();
+    assert_eq!(found, [("a", "B"), ("c", "D"), ("c", "e")]);
 }
