@@ -226,7 +226,11 @@ kernel() {
     mkdir -p "$out" "$cache/kernel"
     if ! cached "$key"; then
         exec 8>"$cache/kernel/lock"
-        flock -n 8 || { say "another build of the kernel is under way: waiting for it"; flock 8; }
+        until flock -n 8; do
+            say "another build compiles the kernel since $(($(date +%s) - $(stat -c %Y "$cache/kernel/lock"))) s: waiting for it (logs: $cache/work/*/build.log)"
+            flock -w 15 8 && break
+        done
+        touch "$cache/kernel/lock"
         cached "$key" || build_kernel "$version" "$key"
         exec 8>&-
     fi

@@ -320,7 +320,7 @@ pub async fn update(
 }
 
 /// Whoever looks at pods sees to it that nobody has thrown their rules away. A
-/// packet filter that refuses keeps nobody from looking: [`gc`] says why.
+/// packet filter that refuses keeps nobody from looking: [`gc()`] says why.
 fn look(settings: &Settings) {
     let _ = crate::policy::restore(settings);
 }

@@ -303,8 +303,13 @@ fn limits_of_a_job_need_what_they_limit() {
 
 const CRON: &str = "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: night, namespace: bank}\nspec:\n  schedule: \"0 3 * * *\"\n  concurrencyPolicy: Forbid\n  suspend: true\n  jobTemplate:\n    metadata: {name: other, labels: {app: night}, annotations: {a: b}}\n    spec:\n      backoffLimit: 2\n      template:\n        spec: {restartPolicy: Never, containers: [{name: a, image: b}]}\n";
 
+const NOW: spec::Reading<'_> = spec::Reading {
+    namespace: None,
+    now: Some([0; 5]),
+};
+
 fn now(text: &str) -> Result<Workload, Vec<String>> {
-    match spec::read_now("w.yaml", text, [0; 5]) {
+    match spec::read_as("w.yaml", text, NOW) {
         Ok(mut read) => Ok(read.workloads.remove(0)),
         Err(error) => Err(error.issues.iter().map(ToString::to_string).collect()),
     }

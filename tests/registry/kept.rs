@@ -168,11 +168,17 @@ fn commands_killed_at_any_point_leave_a_whole_store() {
         child.wait().expect("it ends");
         // Every image that is there is whole, and so is every archive.
         let seen = puller.run(&["gc", "--check"]);
+        let is_known = |line: &str| {
+            let left = line.strip_prefix("left over: directory ");
+            line == "clean" || left.is_some_and(|path| path.contains("/images/tmp/"))
+        };
         assert!(
-            seen.code == 0 && seen.out.contains("clean"),
+            !seen.out.is_empty() && seen.out.lines().all(is_known) && seen.err.is_empty(),
             "after {words:?}, round {round}: {seen}"
         );
+        // The next command that opens the store takes away what the killed one has left.
         puller.run(&["image", "inspect", "busybox"]).ok();
+        puller.run(&["gc", "--check"]).ok().says("clean");
     }
     say(&format!("kills: {killed} of 60 in the middle"));
     assert!(killed > 10, "{killed} commands were killed");

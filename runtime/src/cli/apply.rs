@@ -19,6 +19,9 @@ pub struct Args {
     /// The manifest: a file, a directory, or - for standard input
     #[arg(short, long = "filename", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
+    /// Namespace of what names none itself
+    #[arg(short, long)]
+    namespace: Option<String>,
     #[command(flatten)]
     dry: Dry,
     /// How long containers that are replaced may take until they are ready, like 2m
@@ -35,7 +38,7 @@ pub struct Args {
 )]
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     let settings = &args.allowed.settings(settings)?;
-    let (read, mut resolved) = objects::read(settings, &args.files)?;
+    let (read, mut resolved) = objects::read(settings, &args.files, args.namespace.as_deref())?;
     let present = engine::list(settings).await?;
     for document in &read.pods {
         if existing(&present, document).is_none() {

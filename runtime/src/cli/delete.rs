@@ -70,6 +70,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         None => None,
     };
     let mut errors = if args.files.is_empty() {
+        manifest::is_no_file(&args.what)?;
         let asked = resource::asked(&args.what)?.unwrap_or_else(|| {
             vec![Asked {
                 kind: Kind::Pod,
@@ -82,7 +83,9 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         }
         errors
     } else {
-        let read = manifest::read_now(&args.files)?;
+        // Files say where they belong, unless the command does.
+        let namespace = Some(args.scope.namespace.as_str()).filter(|name| *name != pods::DEFAULT);
+        let read = manifest::read_now(&args.files, namespace)?;
         of_files(settings, &read, &args.scope, grace).await?
     };
     errors.retain(|error| !(args.ignore_not_found && matches!(error, CliError::NotFound { .. })));

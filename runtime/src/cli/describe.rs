@@ -175,7 +175,11 @@ fn machine(page: &mut Page, pod: &PodView) {
     page.field(
         2,
         "Memory",
-        format!("{}Mi ({})", vm.memory_mib, vm.sizing.memory_line()),
+        format!(
+            "{}Mi ({})",
+            vm.memory_mib,
+            vm.sizing.memory_line(vm.memory_mib)
+        ),
     );
     let size = |id: &str| -> u64 {
         let disks = vm.disks.iter().filter(|disk| disk.id == id);

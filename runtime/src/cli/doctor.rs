@@ -313,7 +313,7 @@ fn parts(settings: &Settings) -> Vec<Finding> {
         Err(error) => {
             return vec![
                 Finding::new("parts", Grade::Bad, error.to_string())
-                    .advise("make install, or make in the sources"),
+                    .advise("in the sources: make build; for every user: make install"),
             ];
         }
     };
@@ -321,7 +321,7 @@ fn parts(settings: &Settings) -> Vec<Finding> {
         Ok(server) => program("share", &server),
         // Only pods with hostPath volumes need it.
         Err(error) => Finding::new("share", Grade::Doubtful, error.to_string())
-            .advise("make install, or make in the sources"),
+            .advise("in the sources: make build; for every user: make install"),
     };
     vec![
         program("vmm", &vmm),
@@ -390,7 +390,7 @@ fn program(name: &'static str, path: &Path) -> Finding {
             Grade::Bad,
             format!("{shown} does not run, or is no program of this product"),
         )
-        .advise("make install, or make in the sources"),
+        .advise("in the sources: make build; for every user: make install"),
     }
 }
 

@@ -2,36 +2,47 @@
 
 use super::CliError;
 use super::ensure::{self, Mode, Wanted};
+use super::error::UsageError;
 use super::style::Style;
 use crate::engine;
 use crate::plan::{ImageFacts, PlanError};
 use crate::pod;
 use crate::settings::Settings;
-use crate::spec::{self, ConfigObject, Document, Issue, Manifest, ManifestError};
+use crate::spec::{self, ConfigObject, Document, Issue, Manifest, ManifestError, Reading};
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-/// Reads every document behind `-f`; warnings go to standard error.
-pub fn read(files: &[PathBuf]) -> Result<Manifest, CliError> {
-    read_by(files, spec::read)
+/// Reads every document behind `-f`, into a namespace where they name none; warnings go to
+/// standard error.
+pub fn read(files: &[PathBuf], namespace: Option<&str>) -> Result<Manifest, CliError> {
+    read_as(files, namespace, false)
 }
 
 /// The same with the Jobs of CronJobs in their place.
-pub fn read_now(files: &[PathBuf]) -> Result<Manifest, CliError> {
-    read_by(files, |name, text| {
-        spec::read_now(name, text, pod::random_bytes())
-    })
+pub fn read_now(files: &[PathBuf], namespace: Option<&str>) -> Result<Manifest, CliError> {
+    read_as(files, namespace, true)
 }
 
-fn read_by(
-    files: &[PathBuf],
-    read: impl Fn(&str, &str) -> Result<Manifest, ManifestError>,
-) -> Result<Manifest, CliError> {
+/// Errors where a word is the name of a manifest that lies here: `-f` was forgotten.
+pub fn is_no_file(words: &[String]) -> Result<(), UsageError> {
+    let is_manifest = |word: &&String| {
+        let extension = Path::new(word.as_str()).extension();
+        let extension = extension.and_then(|extension| extension.to_str());
+        matches!(extension, Some("yaml" | "yml" | "json")) && Path::new(word.as_str()).is_file()
+    };
+    match words.iter().find(is_manifest) {
+        Some(file) => Err(UsageError::FileWithoutFlag { file: file.clone() }),
+        None => Ok(()),
+    }
+}
+
+fn read_as(files: &[PathBuf], namespace: Option<&str>, is_now: bool) -> Result<Manifest, CliError> {
     let mut found = Manifest::default();
     for file in files {
         for (name, text) in texts(file)? {
-            let read = read(&name, &text)?;
+            let now = is_now.then(pod::random_bytes);
+            let read = spec::read_as(&name, &text, Reading { namespace, now })?;
             found.pods.extend(read.pods);
             found.objects.extend(read.objects);
             found.workloads.extend(read.workloads);

@@ -157,8 +157,9 @@ pub fn tell_none(scope: &Scope) {
 pub fn read(
     settings: &Settings,
     files: &[std::path::PathBuf],
+    namespace: Option<&str>,
 ) -> Result<(Manifest, Vec<Objects>), CliError> {
-    let read = manifest::read(files)?;
+    let read = manifest::read(files, namespace)?;
     let resolved = resolve(settings, &read)?;
     Ok((read, resolved))
 }

@@ -7,11 +7,14 @@ use crate::settings::Settings;
 use crate::spec::{WorkloadKind, closest};
 use std::collections::BTreeMap;
 
+/// The namespace of what names none.
+pub const DEFAULT: &str = "default";
+
 /// Which namespaces a command looks into.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Scope {
     /// Namespace of the pods
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, default_value = DEFAULT)]
     pub namespace: String,
     /// All namespaces
     #[arg(short = 'A', long, conflicts_with = "namespace")]

@@ -52,6 +52,9 @@ pub struct Args {
     /// In the place of pods of the same names, which are ended and deleted
     #[arg(long)]
     replace: bool,
+    /// Namespace of the pod, and of what a manifest names none for
+    #[arg(short, long)]
+    namespace: Option<String>,
     #[command(flatten)]
     dry: Dry,
     /// With --dry-run of an image: the manifest in this form
@@ -63,9 +66,17 @@ pub struct Args {
     one: One,
 }
 
+impl Args {
+    /// A pod from an image is told the namespace too.
+    fn arrange(&mut self) {
+        self.one.namespace.clone_from(&self.namespace);
+    }
+}
+
 /// Runs the verb.
 pub async fn run(settings: &Settings, mut args: Args) -> Result<u8, CliError> {
     let stays = !args.detach && !args.dry.is_run();
+    args.arrange();
     args.one.tty = args.one.tty && (!stays || terminal::is_to_be_had(args.one.stdin));
     let mut settings = args.allowed.settings(settings)?;
     // Who writes a path on the command line means it.
@@ -114,12 +125,14 @@ fn read(settings: &Settings, args: &Args) -> Result<Option<Manifest>, CliError> 
         if args.files.is_empty() {
             return Err(UsageError::NothingToRun.into());
         }
+        let namespace = args.namespace.as_deref();
         return Ok(Some(if args.now {
-            manifest::read_now(&args.files)?
+            manifest::read_now(&args.files, namespace)?
         } else {
-            manifest::read(&args.files)?
+            manifest::read(&args.files, namespace)?
         }));
     };
+    manifest::is_no_file(std::slice::from_ref(image))?;
     let meant = args.one.pod(image, &args.command)?;
     if args.dry.is_run() {
         match args.output {

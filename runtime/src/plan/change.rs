@@ -98,7 +98,7 @@ fn resize(
         return Err(PlanError::Grow {
             present: format!("{memory_mib} MiB"),
             needed: format!("{} MiB", machine.memory_mib),
-            sum: machine.sums.memory_line(),
+            sum: machine.sums.memory_line(machine.memory_mib),
         });
     }
     for container in &mut plan.containers {

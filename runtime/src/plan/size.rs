@@ -255,16 +255,25 @@ impl Sizing {
         }
     }
 
-    /// The memory figure in one line: `app 64Mi + db 1Gi + 49Mi guest`, or `default`.
+    /// The memory figure in one line: `app 64Mi + db 1Gi + 49Mi guest`, or `default`, or why
+    /// the machine has more than that sum.
     #[must_use]
-    pub fn memory_line(&self) -> String {
-        match self.memory_source {
-            SizeSource::Default => "default".into(),
-            SizeSource::Containers => format!(
-                "{} + {}Mi guest",
-                terms(&self.memory_terms, |bytes| Bytes(bytes).to_string()),
-                self.overhead_mib
-            ),
+    pub fn memory_line(&self, memory_mib: u32) -> String {
+        if self.memory_source == SizeSource::Default {
+            return "default".into();
+        }
+        let sum = format!(
+            "{} + {}Mi guest",
+            terms(&self.memory_terms, |bytes| Bytes(bytes).to_string()),
+            self.overhead_mib
+        );
+        let amounts = self.memory_terms.iter().map(|term| term.amount);
+        let counted = amounts.fold(0, u64::saturating_add).div_ceil(MIB);
+        let counted = counted + u64::from(self.overhead_mib) + STEP_MIB;
+        if u64::from(memory_mib) >= counted {
+            format!("default, as not every container has a limit; {sum}")
+        } else {
+            sum
         }
     }
 }

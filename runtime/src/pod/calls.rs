@@ -69,8 +69,9 @@ impl Supervisor {
             .filter(|id| self.record.state.is_running(id))
             .ok_or_else(|| {
                 let name = container.name();
+                let pod = &self.record.name;
                 let message = format!(
-                    "the container {name} is not running (its state: `beluga describe pod`)"
+                    "the container {name} is not running (why: `beluga describe pod {pod}`)"
                 );
                 Fault::new(FaultCode::FailedPrecondition, message)
             })?;

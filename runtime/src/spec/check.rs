@@ -216,7 +216,14 @@ impl<'a> Check<'a> {
             Ok(quantity) => Some(quantity),
             Err(error) => {
                 let message = error.to_string();
-                match error.meant() {
+                // A million CPUs are meant by nobody.
+                let meant = error
+                    .meant()
+                    .and_then(|meant| match path.ends_with(".cpu") {
+                        true => meant.strip_suffix("Mi").map(|milli| format!("{milli}m")),
+                        false => Some(meant),
+                    });
+                match meant {
                     Some(meant) => {
                         self.wrong_with_hint(path, message, format!("did you mean {meant}?"));
                     }

@@ -31,6 +31,7 @@ mod meta;
 mod names;
 mod network;
 mod object;
+mod place;
 mod pod;
 mod policy;
 mod ports;
@@ -160,15 +161,24 @@ pub fn parse(source_name: &str, text: &str) -> Result<Vec<Document>, ManifestErr
 /// Reads all documents of a manifest. `source_name` is for messages: a file's name
 /// or `standard input`. Errors with everything that is wrong in any document.
 pub fn read(source_name: &str, text: &str) -> Result<Manifest, ManifestError> {
-    read_by(source_name, text, None)
+    read_as(source_name, text, Reading::default())
 }
 
-/// The same with the Job of each CronJob in its place, whose name ends in `random`.
-pub fn read_now(source_name: &str, text: &str, random: [u8; 5]) -> Result<Manifest, ManifestError> {
-    read_by(source_name, text, Some(random))
+/// What a manifest does not say, and a command does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reading<'a> {
+    /// Where what names no namespace is to be; what names another one is refused.
+    pub namespace: Option<&'a str>,
+    /// The Job of each CronJob in its place: how its name ends.
+    pub now: Option<[u8; 5]>,
 }
 
-fn read_by(source_name: &str, text: &str, now: Option<[u8; 5]>) -> Result<Manifest, ManifestError> {
+/// The same as a command means it.
+pub fn read_as(
+    source_name: &str,
+    text: &str,
+    reading: Reading<'_>,
+) -> Result<Manifest, ManifestError> {
     let refuse = |mut issues: Vec<Issue>| {
         issues.sort();
         issues.dedup();
@@ -186,9 +196,12 @@ fn read_by(source_name: &str, text: &str, now: Option<[u8; 5]>) -> Result<Manife
         }
     };
     let mut found = Found::default();
-    for (inside, tree) in flatten(trees, &mut issues) {
+    for (inside, mut tree) in flatten(trees, &mut issues) {
         let (before, mut of_tree) = (issues.len(), Found::default());
-        document(&tree, now, &mut of_tree, &mut issues);
+        if let Some(namespace) = reading.namespace {
+            place::put(&mut tree, namespace, &mut issues);
+        }
+        document(&tree, reading.now, &mut of_tree, &mut issues);
         for issue in issues.iter_mut().skip(before) {
             issue.path = below(&inside, &issue.path);
         }
@@ -199,12 +212,7 @@ fn read_by(source_name: &str, text: &str, now: Option<[u8; 5]>) -> Result<Manife
     if found.is_empty() && issues.is_empty() {
         issues.extend(found.left_out.drain(..).map(|(_, issue)| issue));
         if issues.is_empty() {
-            issues.push(Issue {
-                at: Position { line: 1, column: 1 },
-                path: String::new(),
-                message: "there is no pod in it".into(),
-                hint: None,
-            });
+            issues.push(empty());
         }
     }
     if issues.is_empty() {
@@ -226,6 +234,15 @@ fn read_by(source_name: &str, text: &str, now: Option<[u8; 5]>) -> Result<Manife
         })
     } else {
         refuse(issues)
+    }
+}
+
+fn empty() -> Issue {
+    Issue {
+        at: Position { line: 1, column: 1 },
+        path: String::new(),
+        message: "there is no pod in it".into(),
+        hint: None,
     }
 }
 

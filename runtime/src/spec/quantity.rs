@@ -55,7 +55,7 @@ impl QuantityError {
             let is_fraction = !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
             return is_fraction.then(|| format!("{number}.{rest}"));
         }
-        let unit = match unit.to_ascii_lowercase().as_str() {
+        let unit = match unit.trim_start().to_ascii_lowercase().as_str() {
             "b" => "",
             "k" | "ki" | "kb" | "kib" => "Ki",
             "mi" | "mb" | "mib" => "Mi",
@@ -263,6 +263,7 @@ mod tests {
             ("1g", Some("1Gi")),
             ("512MB", Some("512Mi")),
             ("64kb", Some("64Ki")),
+            ("100 Mb", Some("100Mi")),
             ("1.5GiB", Some("1.5Gi")),
             ("1,5", Some("1.5")),
             ("100b", Some("100")),

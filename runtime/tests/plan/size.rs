@@ -10,7 +10,7 @@ fn sizes_follow_from_the_containers() {
             plan.vm.vcpus,
             plan.vm.memory_mib,
             plan.vm.sizing.cpu_line(),
-            plan.vm.sizing.memory_line(),
+            plan.vm.sizing.memory_line(plan.vm.memory_mib),
         )
     };
     assert_eq!(
@@ -60,7 +60,7 @@ fn a_pod_is_bounded_as_a_whole() {
         ("{memory: 128Mi}", "a 128Mi + 34Mi guest", 1),
     ] {
         let plan = planned(&whole(&format!("{{requests: {requests}}}"), own)).unwrap();
-        assert_eq!(plan.vm.sizing.memory_line(), line);
+        assert_eq!(plan.vm.sizing.memory_line(plan.vm.memory_mib), line);
         assert_eq!(plan.vm.vcpus, vcpus);
         assert!(plan.guest.cgroup.is_empty());
     }

@@ -34,6 +34,12 @@ pub enum UsageError {
     /// Somebody wants to type where nobody may come in.
     #[error("-i is a way into the pod, which the profile tenant has not: add --allow-exec, or -d")]
     StdinOfTenant,
+    /// A manifest where an image or a name belongs.
+    #[error("{file} is a file: did you mean -f {file}?")]
+    FileWithoutFlag {
+        /// As given.
+        file: String,
+    },
     /// `run` of nothing.
     #[error(
         "which pod? Say an image, as in `beluga run IMAGE`, or a manifest, as in `beluga run -f FILE`"

@@ -41,8 +41,8 @@ pub struct One {
     /// Name of the pod
     #[arg(long)]
     pub name: Option<String>,
-    /// Namespace of the pod
-    #[arg(short, long)]
+    /// Namespace of the pod, which one from a manifest has as well.
+    #[arg(skip)]
     pub namespace: Option<String>,
     /// NAME=VALUE, or NAME to take the value from here
     #[arg(short, long, value_name = "NAME[=VALUE]")]

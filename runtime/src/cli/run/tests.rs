@@ -4,9 +4,10 @@ use clap::Parser as _;
 fn manifest(line: &[&str]) -> Result<String, String> {
     let words = ["beluga", "run"].iter().chain(line);
     let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
-    let Verb::Run(args) = cli.verb else {
+    let Verb::Run(mut args) = cli.verb else {
         return Err("another verb".into());
     };
+    args.arrange();
     assert!(
         args.image.is_some() || !args.files.is_empty(),
         "nothing to run"
