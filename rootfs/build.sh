@@ -247,7 +247,7 @@ agent_triple=x86_64-unknown-linux-gnu
 # a panic name source files, but not the home of who built them.
 agent() {
     # Optimized across crates: every pod has it in its memory.
-    (cd "$repo" && CARGO_PROFILE_RELEASE_LTO=thin RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static \
+    (cd "$repo" && CARGO_PROFILE_RELEASE_LTO=thin CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static \
         -C force-unwind-tables=no \
         --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=crates" \
         cargo build --locked --release -p beluga-agent --target "$agent_triple")

@@ -242,10 +242,8 @@ pub enum Request {
     TlsAnswer {
         /// The attempt's number.
         attempt: u32,
-        /// More of the server's answer.
+        /// More of the server's answer; empty: there is no more.
         bytes: Bytes,
-        /// There is no more.
-        ended: bool,
         /// Why there can be none, in one sentence.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<String>,

@@ -26,18 +26,10 @@ pub enum Handler {
         path: String,
         /// Names and values beside the usual ones, or instead of them.
         headers: Vec<(String, String)>,
-    },
-    /// The same over TLS, with any certificate: the agent asks for it with
-    /// [`Event::TlsWanted`](crate::Event).
-    Https {
-        /// Instead of the pod's own address.
-        host: Option<IpAddr>,
-        /// TCP port.
-        port: u16,
-        /// With its query, if it has one.
-        path: String,
-        /// Names and values beside the usual ones, or instead of them.
-        headers: Vec<(String, String)>,
+        /// Over TLS, with any certificate: the agent asks for it with
+        /// [`Event::TlsWanted`](crate::Event).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        tls: bool,
     },
     /// Open a TCP connection.
     Tcp {

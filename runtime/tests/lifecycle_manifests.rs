@@ -85,6 +85,7 @@ fn probes_and_hooks_are_read_with_kubernetes_defaults() {
         port: 8080,
         path: "/a%20b".into(),
         headers: vec![("X".into(), "y".into())],
+        tls: false,
     };
     assert_eq!(readiness.handler, get);
     let liveness = probes.liveness.as_ref().unwrap();
@@ -104,11 +105,12 @@ fn probes_and_hooks_are_read_with_kubernetes_defaults() {
     ));
     let hooks = &spec.containers[1].hooks;
     assert_eq!(hooks.post_start, Some(Handler::Sleep { seconds: 2 }));
-    let get = Handler::Https {
+    let get = Handler::Http {
         host: Some([127, 0, 0, 1].into()),
         port: 81,
         path: "/bye".into(),
         headers: vec![("X".into(), "z".into())],
+        tls: true,
     };
     assert_eq!(hooks.pre_stop, Some(get));
 }

@@ -22,7 +22,8 @@ def _key():
     """Hash of what decides which crates are built, and by what."""
     lists = sorted(path for path in ROOT.glob("**/Cargo.toml") if TARGET not in path.parents)
     key = hashlib.sha256(subprocess.run(["rustc", "-vV"], check=True, capture_output=True).stdout)
-    for path in [ROOT / "Cargo.lock", *lists]:
+    # The last two say how they are compiled.
+    for path in [ROOT / "Cargo.lock", *lists, ROOT / "Makefile", ROOT / "rootfs/build.sh"]:
         key.update(path.read_bytes())
     return key.hexdigest()[:20]
 

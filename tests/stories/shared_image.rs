@@ -1,7 +1,7 @@
 //! Pods of one image share it: on the disk, and in the host's page cache.
 
 use beluga_tests::registry::sh;
-use beluga_tests::{Beluga, Pod, run, say, shared};
+use beluga_tests::{Beluga, Pod, alone, run, say, shared};
 use std::process::Command;
 use std::time::Duration;
 
@@ -100,6 +100,8 @@ fn reader(beluga: &Beluga, number: usize) -> Pod<'_> {
 
 /// So many pods read all of one image; it is there once.
 pub fn is_there_once(count: usize) {
+    // What others load lies in the same memory.
+    alone();
     let beluga = Beluga::fresh();
     let disk = Disk::under(&beluga);
     // Loading costs minutes where processors are emulated, and is not what this is about.

@@ -50,7 +50,7 @@ fn b13_events_are_listed_and_are_objects() {
 
 /// A pod whose first container has run once before, and whose other one computes
 /// and holds memory.
-static BUSY: Common = Common::new(6, || {
+static BUSY: Common = Common::new(8, || {
     shared().pod(
         "
 apiVersion: v1
@@ -137,6 +137,27 @@ fn b12_top_shows_what_the_machine_costs_beside_its_containers() {
     let [used, limit, host, more] = figures(&line, "Mi", [3, 4, 5, 6]);
     assert!(used >= 24 && used < limit && host >= used, "{line}");
     assert!(more.abs_diff(host - used) <= 1, "{line}");
+}
+
+#[test]
+fn b12_top_lists_the_processes_of_each_container() {
+    let _pod = holding();
+    let line = top("--processes", "hog");
+    assert!(line.contains("sh -c dd if=/dev/zero"), "{line}");
+    let both = shared().types("top pod busy --processes --containers");
+    both.exits(2).complains("cannot be used with");
+}
+
+#[test]
+fn b12_top_shows_what_a_pod_has_received_and_sent() {
+    let pod = holding();
+    pod.sh(
+        "hog",
+        "ping -c 1 -s 8000 $(ip route | cut -d ' ' -f 3 | head -n 1)",
+    );
+    let line = top("--containers", "(machine)");
+    let [received, sent] = figures(&line, "Ki", [11, 12]);
+    assert!(received >= 8 && sent >= 8, "{line}");
 }
 
 /// The busy pod, once its first container runs for the second time.

@@ -2,7 +2,7 @@
 
 use super::Agent;
 use crate::cgroup::Cgroup;
-use crate::check::{Check, Command, Outcome, Page, Socket, TlsAnswer};
+use crate::check::{Check, Command, Outcome, Page, Socket};
 use crate::probe::Probe;
 use crate::spawn::{Place, SpawnPlan};
 use beluga_proto::agent::StdioNonces;
@@ -245,17 +245,12 @@ impl Agent {
                 port,
                 path,
                 headers,
-            }
-            | Handler::Https {
-                host,
-                port,
-                path,
-                headers,
+                tls,
             } => {
                 let page = Page {
                     address: self.checks.address(*host, *port),
                     path,
-                    tls: matches!(handler, Handler::Https { .. }),
+                    tls: *tls,
                     headers,
                     // The kubelet does not look at what a hook is answered.
                     any_status: matches!(purpose, Purpose::Hook(_)),
@@ -344,9 +339,14 @@ impl Agent {
     }
 
     /// What an attempt's server has answered over TLS.
-    pub(super) fn tls_answer(&mut self, id: u32, answer: &TlsAnswer) -> Result<(), Fault> {
+    pub(super) fn tls_answer(
+        &mut self,
+        id: u32,
+        bytes: &[u8],
+        failure: Option<String>,
+    ) -> Result<(), Fault> {
         let attempt = self.checks.attempt(id)?;
-        let outcome = attempt.check.tls_answer(answer, &self.poller, id);
+        let outcome = attempt.check.tls_answer(bytes, failure, &self.poller, id);
         self.look_at_check(id, outcome);
         Ok(())
     }

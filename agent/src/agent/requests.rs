@@ -3,7 +3,6 @@
 use super::stdio::resize;
 use super::{Agent, Ending, SHUTDOWN};
 use crate::cgroup::{self, Cgroup};
-use crate::check::TlsAnswer;
 use crate::clock;
 use crate::link::Caller;
 use crate::setup;
@@ -103,15 +102,10 @@ impl Agent {
             Request::TlsAnswer {
                 attempt,
                 bytes: Bytes(bytes),
-                ended,
                 failure,
             } => {
-                let answer = TlsAnswer {
-                    bytes,
-                    ended,
-                    failure,
-                };
-                Some(self.tls_answer(attempt, &answer).map(|()| Reply::Done))
+                let heard = self.tls_answer(attempt, &bytes, failure);
+                Some(heard.map(|()| Reply::Done))
             }
             Request::Remove { container } => self.remove(caller, &container).err().map(Err),
             Request::ResumeOutput {

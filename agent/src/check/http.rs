@@ -2,7 +2,7 @@
 //! from 200 to 399 is good, redirects on the same host are followed.
 
 use super::socket::Socket;
-use super::{Outcome, Page, TlsAnswer};
+use super::{Outcome, Page};
 use crate::poller::Poller;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -61,14 +61,20 @@ impl Http {
         self.socket.is_tls().then_some(&mut self.socket)
     }
 
-    /// What has come over TLS.
-    pub fn tls_answer(&mut self, answer: &TlsAnswer, poller: &Poller, id: u32) -> Option<Outcome> {
+    /// What has come over TLS, or why nothing can.
+    pub fn tls_answer(
+        &mut self,
+        bytes: &[u8],
+        failure: Option<String>,
+        poller: &Poller,
+        id: u32,
+    ) -> Option<Outcome> {
         self.tls()?;
-        if let Some(why) = &answer.failure {
-            return Some(self.failed(why));
+        if let Some(why) = failure {
+            return Some(self.failed(&why));
         }
-        self.answer.extend_from_slice(&answer.bytes);
-        if answer.ended {
+        self.answer.extend_from_slice(bytes);
+        if bytes.is_empty() {
             self.socket.tls_ended();
         }
         self.advance(poller, id)

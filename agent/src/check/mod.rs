@@ -58,17 +58,6 @@ pub struct Page<'a> {
     pub any_status: bool,
 }
 
-/// More of what a server has answered over TLS.
-#[derive(Debug, Clone)]
-pub struct TlsAnswer {
-    /// The bytes.
-    pub bytes: Vec<u8>,
-    /// There is no more.
-    pub ended: bool,
-    /// Why there can be none.
-    pub failure: Option<String>,
-}
-
 impl Check {
     /// A command that was started; its time runs once its program does.
     pub fn exec(command: Command, timeout: Option<Duration>) -> Self {
@@ -162,10 +151,16 @@ impl Check {
         }
     }
 
-    /// What has come over TLS.
-    pub fn tls_answer(&mut self, answer: &TlsAnswer, poller: &Poller, id: u32) -> Option<Outcome> {
+    /// What has come over TLS, or why nothing can.
+    pub fn tls_answer(
+        &mut self,
+        bytes: &[u8],
+        failure: Option<String>,
+        poller: &Poller,
+        id: u32,
+    ) -> Option<Outcome> {
         match &mut self.work {
-            Work::Http(http) => http.tls_answer(answer, poller, id),
+            Work::Http(http) => http.tls_answer(bytes, failure, poller, id),
             _ => None,
         }
     }

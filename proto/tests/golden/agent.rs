@@ -192,17 +192,17 @@ fn tls_of_an_attempt() {
     let answer = |bytes: &[u8], failure: Option<&str>| Request::TlsAnswer {
         attempt: 7,
         bytes: Bytes(bytes.to_vec()),
-        ended: failure.is_none(),
         failure: failure.map(str::to_owned),
     };
     let hook = Request::Hook {
         container: container(),
         hook: HookKind::PostStart,
-        handler: Handler::Https {
+        handler: Handler::Http {
             host: None,
             port: 8443,
             path: "/begun".into(),
             headers: vec![("Host".into(), "web".into())],
+            tls: true,
         },
         timeout_millis: None,
     };

@@ -161,6 +161,7 @@ pub fn lifecycle_spec() -> ContainerSpec {
                     port: 80,
                     path: "/ready?x=1".into(),
                     headers: vec![("Host".into(), "web".into())],
+                    tls: false,
                 },
             ),
             probe(

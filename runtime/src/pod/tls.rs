@@ -43,7 +43,7 @@ impl Supervisor {
         let link = self.link.clone();
         let Ok(permit) = Arc::clone(&self.tls).try_acquire_owned() else {
             let why = "too many connections with TLS at once".to_owned();
-            drop(link.request(answer(attempt, Vec::new(), false, Some(why))));
+            drop(link.request(answer(attempt, Vec::new(), Some(why))));
             return;
         };
         let streams = self.streams.clone();
@@ -54,9 +54,7 @@ impl Supervisor {
             let work = carry(&link, &streams, attempt, &request);
             // The agent knows by itself that the time is over.
             if let Ok(Err(TlsError::Failed(why))) = tokio::time::timeout(limit, work).await {
-                let _ = link
-                    .ask(answer(attempt, Vec::new(), false, Some(why)))
-                    .await;
+                let _ = link.ask(answer(attempt, Vec::new(), Some(why))).await;
             }
         });
     }
@@ -86,11 +84,10 @@ impl From<std::io::Error> for TlsError {
     }
 }
 
-fn answer(attempt: u32, bytes: Vec<u8>, ended: bool, failure: Option<String>) -> Request {
+fn answer(attempt: u32, bytes: Vec<u8>, failure: Option<String>) -> Request {
     Request::TlsAnswer {
         attempt,
         bytes: Bytes(bytes),
-        ended,
         failure,
     }
 }
@@ -113,7 +110,7 @@ async fn carry(
         };
         piece.truncate(read);
         // Fails as soon as the attempt has heard enough.
-        link.ask(answer(attempt, piece, read == 0, None)).await?;
+        link.ask(answer(attempt, piece, None)).await?;
         if read == 0 {
             return Ok(());
         }

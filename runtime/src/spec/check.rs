@@ -217,12 +217,10 @@ impl<'a> Check<'a> {
             Err(error) => {
                 let message = error.to_string();
                 // A million CPUs are meant by nobody.
-                let meant = error
-                    .meant()
-                    .and_then(|meant| match path.ends_with(".cpu") {
-                        true => meant.strip_suffix("Mi").map(|milli| format!("{milli}m")),
-                        false => Some(meant),
-                    });
+                let meant = error.meant().map(|meant| match meant.strip_suffix("Mi") {
+                    Some(milli) if path.ends_with(".cpu") => format!("{milli}m"),
+                    _ => meant,
+                });
                 match meant {
                     Some(meant) => {
                         self.wrong_with_hint(path, message, format!("did you mean {meant}?"));

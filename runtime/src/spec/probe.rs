@@ -236,20 +236,12 @@ fn http(
     let headers = headers(path, http_headers.as_deref().unwrap_or_default(), check);
     let port = self::port(&join(path, "port"), port, owner, check)?;
     let path = escaped(&format!("{slash}{page}"));
-    let handler = if is_tls {
-        Handler::Https {
-            host,
-            port,
-            path,
-            headers,
-        }
-    } else {
-        Handler::Http {
-            host,
-            port,
-            path,
-            headers,
-        }
+    let handler = Handler::Http {
+        host,
+        port,
+        path,
+        headers,
+        tls: is_tls,
     };
     Some((handler, target))
 }
