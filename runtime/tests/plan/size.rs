@@ -23,19 +23,19 @@ fn sizes_follow_from_the_containers() {
     );
     assert_eq!(
         size("{name: a, image: tools, resources: {limits: {memory: 96Mi, cpu: 1200m}}}"),
-        (
-            2,
-            130,
-            "a 1200m".into(),
-            "default, as not every container has a limit; a 96Mi + 33Mi guest".into()
-        )
+        (2, 130, "a 1200m".into(), "a 96Mi + 33Mi guest".into())
     );
     // Who says nothing may use whatever is there.
     assert_eq!(
         size(
             "{name: a, image: tools, resources: {limits: {memory: 96Mi}}}, {name: b, image: tools}"
         ),
-        (1, 512, "default".into(), "a 96Mi + 33Mi guest".into())
+        (
+            1,
+            512,
+            "default".into(),
+            "default, as not every container has a limit; a 96Mi + 33Mi guest".into()
+        )
     );
 }
 
