@@ -111,7 +111,7 @@ const FILES: &[Use] = &[
     ),
     (
         "loop, ext4, project quota, quotactl",
-        "cd /v; truncate -s 32M disk; mkfs.ext4 -q -O quota,project disk; mkdir -p q; mount -o loop,prjquota,discard disk q; d=$(findmnt -no SOURCE q); mkdir q/p; probe quota $d q/p; truncate -s 48M disk; losetup -c $d; resize2fs $d; umount q; rm disk",
+        "cd /v; truncate -s 32M disk; mkfs.ext4 -q -O quota,project disk; mkdir -p q; mount -o loop,prjquota,discard disk q; d=$(findmnt -no SOURCE q); mkdir q/p; probe quota $d q/p; truncate -s 48M disk; losetup -c $d; resize2fs $d >/dev/null 2>&1; umount q; rm disk",
         "exceeded",
     ),
     (
