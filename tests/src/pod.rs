@@ -428,6 +428,9 @@ impl Common {
     /// The pod, ready or ended.
     #[track_caller]
     pub fn pod(&self) -> CommonPod {
+        // Before the pod is locked: whoever waits for a turn must not keep it from one
+        // who has its turn.
+        tell_start();
         // A story that could not start it says so itself; the next one tries again.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let start = || Arc::new((self.start)());
