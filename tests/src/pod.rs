@@ -386,6 +386,29 @@ impl Drop for Pod<'_> {
     }
 }
 
+/// A pod of the shared instance that stays until all stories have ended: the first one
+/// that looks at it starts it.
+#[derive(Debug)]
+pub struct Lasting(LazyLock<Pod<'static>>);
+
+impl Lasting {
+    /// The pod that this starts.
+    pub const fn new(start: fn() -> Pod<'static>) -> Self {
+        Self(LazyLock::new(start))
+    }
+}
+
+impl Deref for Lasting {
+    type Target = Pod<'static>;
+
+    fn deref(&self) -> &Self::Target {
+        // Before it is begun: whoever waits for a turn must not keep it from one who has
+        // its turn.
+        tell_start();
+        &self.0
+    }
+}
+
 /// A pod of the shared instance that several stories look at, to save a boot for
 /// each: the first of them starts it, the last deletes it. Where only some of
 /// the stories run, the runner does.

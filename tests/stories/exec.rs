@@ -1,12 +1,11 @@
 //! Commands in a running container: streams, terminals, exit codes.
 
-use beluga_tests::{Pod, SOON, peak_kib, run, say, shared, stream, vmm_kib};
+use beluga_tests::{Lasting, SOON, peak_kib, run, say, shared, stream, vmm_kib};
 use std::process::Command;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 /// A pod that runs, has said nothing, and takes no input.
-pub static POD: LazyLock<Pod<'static>> = LazyLock::new(|| {
+pub static POD: Lasting = Lasting::new(|| {
     let manifest = include_str!("../pods/sleep.yaml");
     // The agent is seen too: what it takes for a stream is measured.
     let more = "  labels: {app: idle, tier: front}\nspec:\n  hostPID: true\n";

@@ -2,8 +2,7 @@
 //!
 //! One pod has them all.
 
-use beluga_tests::{Pod, Ran, SOON, run_with_input, shared};
-use std::sync::LazyLock;
+use beluga_tests::{Lasting, Ran, SOON, run_with_input, shared};
 
 const MANIFEST: &str = "
 apiVersion: v1
@@ -52,7 +51,7 @@ const PROFILE: &str = r#"{
   ]
 }"#;
 
-static POD: LazyLock<Pod<'static>> = LazyLock::new(|| {
+static POD: Lasting = Lasting::new(|| {
     let directory = tempfile::tempdir().expect("a place").keep();
     std::fs::create_dir(directory.join("profiles")).expect("a directory");
     let path = directory.join("profiles/no-mkdir.json");
@@ -192,7 +191,7 @@ fn it_is_not_ready_without_it() {
 
 #[test]
 fn b13_readiness_is_not_for_others_to_say() {
-    LazyLock::force(&POD);
+    POD.name();
     let refused = say("[{\"type\": \"Ready\", \"status\": \"True\"}]");
     refused.fails(2, "the condition Ready is Beluga's own to say");
 }

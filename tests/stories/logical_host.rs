@@ -3,9 +3,8 @@
 //! One pod, `pods/logical-host.yaml`, serves all stories here and those of its volumes,
 //! of rights in it, and of copies into it: its containers have a full userland.
 
-use beluga_tests::{Pod, SOON, eventually, kill, run, shared};
+use beluga_tests::{Lasting, Pod, SOON, eventually, kill, run, shared};
 use std::process::Command;
-use std::sync::LazyLock;
 
 /// What the neighbour has in common with the pod.
 const BOTH: &str = "
@@ -16,8 +15,7 @@ spec: {accessModes: [ReadWriteMany], resources: {requests: {storage: 1Gi}}}
 ---";
 
 /// Containers `a` and `b` are alike; others are of the stories of storage, privilege and cp.
-pub static POD: LazyLock<Pod<'static>> =
-    LazyLock::new(|| shared().pod(include_str!("../pods/logical-host.yaml")));
+pub static POD: Lasting = Lasting::new(|| shared().pod(include_str!("../pods/logical-host.yaml")));
 
 /// What the neighbour's kernel parameters need.
 const OPTION: &str = "--allowed-unsafe-sysctls";
@@ -59,7 +57,7 @@ spec:
   - {name: d, image: busybox, command: [sleep, '765432'], resources: {limits: {memory: 16Mi}}}
 ";
 
-static NEIGHBOUR: LazyLock<Pod<'static>> = LazyLock::new(|| {
+static NEIGHBOUR: Lasting = Lasting::new(|| {
     let allowed = [OPTION, "kernel.msg*,net.core.somaxconn"];
     shared().pod_with(&allowed, &format!("{BOTH}{BESIDE}"))
 });
@@ -123,7 +121,7 @@ fn b32_a_claim_for_many_is_a_directory_that_two_pods_write_to_at_once() {
 
 #[test]
 fn b32_a_claim_for_many_can_be_there_to_be_read_and_tells_whose_it_is() {
-    LazyLock::force(&POD);
+    POD.name();
     let refused = NEIGHBOUR.exec("a", "touch /to-read/x");
     refused.fails(1, "Read-only file system");
     let told = shared().types("describe pvc both").ok();

@@ -8,13 +8,12 @@ pub mod clock;
 mod kernel;
 mod network;
 
-use beluga_tests::{Pod, eventually, shared};
-use std::sync::LazyLock;
+use beluga_tests::{Lasting, eventually, shared};
 
 /// A name, a shell line, and all that the line prints.
 type Use<'a> = (&'a str, &'a str, &'a str);
 
-static POD: LazyLock<Pod<'static>> = LazyLock::new(|| {
+static POD: Lasting = Lasting::new(|| {
     let place = shared().root().with_file_name("kernel-host");
     std::fs::create_dir_all(&place).expect("a directory");
     std::fs::write(place.join("note"), "from the host\n").expect("a file");
