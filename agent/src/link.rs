@@ -160,6 +160,14 @@ impl Link {
         self.send(&frame);
     }
 
+    /// What was reported of an attempt that wants TLS is of no use to who comes
+    /// after it is over, and would be kept for every one while nobody comes.
+    pub fn forget_tls(&mut self, over: u32) {
+        self.events.retain(
+            |(_, event)| !matches!(event, Event::TlsWanted { attempt, .. } if *attempt == over),
+        );
+    }
+
     /// Answers a request, unless its supervisor is gone. Says whether it is not.
     pub fn reply(&mut self, to: Caller, result: Result<Reply, Fault>) -> bool {
         let heard = self.hears(to);

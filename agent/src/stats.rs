@@ -24,10 +24,6 @@ const FILES: [&str; 9] = [
 /// Most descriptors that are counted per container.
 const MAX_DESCRIPTORS: usize = 4096;
 
-/// Most processes of a container of which the arguments are told, and most bytes of them.
-const MAX_COMMANDS: usize = 64;
-const MAX_COMMAND: usize = 128;
-
 /// Most processes that are named per container.
 const MAX_PROCESSES: usize = 1024;
 
@@ -125,10 +121,9 @@ pub fn container(
         write_bytes,
         processes: pids
             .into_iter()
-            .enumerate()
-            .map(|(at, pid)| ProcessStats {
+            .map(|pid| ProcessStats {
                 pid,
-                command: command(pid, at < MAX_COMMANDS),
+                command: command(pid),
             })
             .collect(),
         files: FILES
@@ -141,21 +136,13 @@ pub fn container(
     }
 }
 
-/// As `ps` shows it: the arguments, or `[name]` where there are none. Names
-/// alone fit into the frame for any number of processes.
-fn command(pid: u32, with_arguments: bool) -> String {
-    let file = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-    let mut words = if with_arguments {
-        file("cmdline")
-    } else {
-        Vec::new()
-    };
-    words.truncate(MAX_COMMAND);
-    let words = String::from_utf8_lossy(&words).replace('\0', " ");
-    match words.trim_end() {
-        "" => format!("[{}]", String::from_utf8_lossy(&file("comm")).trim_end()),
-        words => words.to_owned(),
-    }
+/// The short name. Its arguments lie in the process's own memory, which it can
+/// keep whoever reads them from for ever.
+fn command(pid: u32) -> String {
+    let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    String::from_utf8_lossy(&name)
+        .trim_end_matches('\n')
+        .to_owned()
 }
 
 /// Descriptors of processes, and how many of them are sockets. A container may

@@ -546,7 +546,7 @@ fn is_zero(number: &u64) -> bool {
 pub struct ProcessStats {
     /// In the guest's first PID namespace.
     pub pid: u32,
-    /// Its arguments, or `[name]`: lossy, and only their beginning.
+    /// Short name, lossy.
     pub command: String,
 }
 

@@ -367,6 +367,7 @@ impl Agent {
         if let Some(at) = running.iter().position(|one| one.id == id) {
             let mut running = running.swap_remove(at);
             running.check.end(&self.poller);
+            self.link.forget_tls(id);
             self.tell_check(&running.container, running.purpose, outcome);
         }
     }
@@ -413,6 +414,7 @@ impl Agent {
         for one in &mut checks.running {
             if one.container == *container {
                 one.check.give_up(&self.poller);
+                self.link.forget_tls(one.id);
             }
         }
         checks.running.retain(|one| one.container != *container);

@@ -183,6 +183,10 @@ impl Check {
         if self.deadline.is_none_or(|deadline| now < deadline) {
             return None;
         }
+        if self.tls().is_some_and(|socket| socket.waits_for_tls()) {
+            // The supervisor is being replaced, perhaps: the container did nothing wrong.
+            return Some(Outcome::Errored("nobody spoke TLS in time".to_owned()));
+        }
         Some(Outcome::Failed(match &mut self.work {
             Work::Exec(command) => command.timed_out(),
             Work::Http(http) => http.timed_out(),
@@ -212,3 +216,6 @@ impl Check {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

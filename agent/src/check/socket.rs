@@ -98,6 +98,11 @@ impl Socket {
         })
     }
 
+    /// Whether nobody has come to speak TLS.
+    pub fn waits_for_tls(&self) -> bool {
+        self.tls == Some(Tls::Asked)
+    }
+
     /// The other side will send no more over TLS.
     pub fn tls_ended(&mut self) {
         self.tls = Some(Tls::Ended);

@@ -210,3 +210,26 @@ fn repeated_warnings_do_not_pile_up() {
     }
     assert_eq!(link.events.len(), MAX_EVENTS);
 }
+
+#[test]
+fn attempts_that_are_over_are_not_reported_to_who_comes_late() {
+    let mut host = Host::new();
+    host.welcome(0);
+    for attempt in [1, 2] {
+        host.link.report(Event::TlsWanted {
+            attempt,
+            request: beluga_proto::bytes::Bytes(Vec::new()),
+            timeout_millis: None,
+        });
+    }
+    host.link.report(warning("kept"));
+    host.link.forget_tls(1);
+    let mut host = host.replace();
+    host.frames();
+    host.welcome(0);
+    let told: Vec<AgentFrame> = host.frames();
+    assert!(
+        matches!(&told[..], [AgentFrame::Event { seq: 2, event: Event::TlsWanted { attempt: 2, .. } }, last] if *last == event(3, "kept")),
+        "{told:?}"
+    );
+}

@@ -5,6 +5,7 @@ mod agent;
 mod copy;
 mod machine;
 mod samples;
+mod tls;
 
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;

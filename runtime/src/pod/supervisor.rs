@@ -7,7 +7,6 @@ use super::run_io::Runs;
 use super::server::{self, Call};
 use super::shares::Shares;
 use super::state::{Action, Input, Stage};
-use super::tls;
 use super::vm::{has_receipt, packet, sleep_until, vm_end};
 use super::{Now, now};
 use crate::api::ChangeRequest;
@@ -133,8 +132,6 @@ pub(super) struct Supervisor {
     pub(super) inbox: mpsc::UnboundedReceiver<Message>,
     pub(super) link_events: mpsc::Receiver<LinkEvent>,
     pub(super) unproved: Arc<Semaphore>,
-    /// For each connection on which TLS is spoken.
-    pub(super) tls: Arc<Semaphore>,
     pub(super) statuses: watch::Sender<PodStatus>,
     pub(super) control: Option<Control>,
     pub(super) machine: Option<Machine>,
@@ -195,7 +192,6 @@ impl Supervisor {
             inbox,
             link_events,
             unproved: Arc::new(Semaphore::new(MAX_UNPROVED_CONTROL)),
-            tls: Arc::new(Semaphore::new(tls::MAX_CONNECTIONS)),
             control: None,
             machine: None,
             exit_watch: None,

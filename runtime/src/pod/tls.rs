@@ -18,6 +18,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
@@ -28,8 +29,9 @@ use tokio_rustls::rustls::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// Most connections at once: what one costs is bounded, and so is all of it.
-pub(super) const MAX_CONNECTIONS: usize = 32;
+/// For each connection, at most 32 at once: what one costs is bounded, and so is all of
+/// it. A process has one pod.
+static CONNECTIONS: Semaphore = Semaphore::const_new(32);
 
 /// Longest that one may take, whatever the agent says.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -41,7 +43,7 @@ impl Supervisor {
     /// Speaks TLS for an attempt, beside everything else.
     pub(super) fn speak_tls(&self, attempt: u32, request: Vec<u8>, timeout_millis: Option<u64>) {
         let link = self.link.clone();
-        let Ok(permit) = Arc::clone(&self.tls).try_acquire_owned() else {
+        let Ok(permit) = CONNECTIONS.try_acquire() else {
             let why = "too many connections with TLS at once".to_owned();
             drop(link.request(answer(attempt, Vec::new(), Some(why))));
             return;

@@ -334,12 +334,6 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         let Value::List(items) = &self.node.value else {
             let hint = match &self.node.value {
-                // What items are is not known here: of objects, the next error would say that.
-                Value::Scalar(scalar)
-                    if !scalar.is_null() && self.node.path.ends_with(".ports") =>
-                {
-                    Some(format!("written [{{containerPort: {}}}]", scalar.text))
-                }
                 Value::Scalar(scalar) if !scalar.is_null() => {
                     Some(format!("a list of one is written [{:?}]", scalar.text))
                 }
