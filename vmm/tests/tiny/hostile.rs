@@ -7,40 +7,20 @@
 //! not end by itself in another way, take more memory than a machine has, touch
 //! the disk's file beside its extent, or keep another machine from its work.
 
+use super::outside::{MEMORY, Outside, survive};
 use super::payload::{CODE, Code};
-use super::sys;
-use super::vm::{Vm, empty_disk, file, inherit, kvm_or_skip, skip};
-use beluga_proto::control::ControlRequest;
-use beluga_proto::vm::{
-    Extent, JailConfig, MacAddress, NetConfig, ShareConfig, VmConfig, VsockConfig,
-};
+use super::vm::{Vm, kvm_or_skip, skip};
 use beluga_proto::{ExitCause, STAMP_PORT, Stamp};
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use std::fs::File;
-use std::net::Ipv4Addr;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
 /// Guests of one run.
 const ATTACKS: u64 = 200;
 /// Stores of one guest.
 const STORES: usize = 2200;
-/// How long a guest may go on: what a device writes may have hit its code.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Memory of the machine, in MiB, as the configuration has it.
-const MEMORY: u32 = 32;
-/// What the process may have beside that, at its peak.
-const OWN_MIB: u64 = 16;
-const MOST_MIB: u64 = MEMORY as u64 + OWN_MIB;
 /// Where the list of stores begins.
 const TABLE: u32 = 0x100;
-/// Who the VMM becomes.
-const USER: u32 = 0x7001_0203;
 /// Disk, network, share, vsock, random numbers, balloon.
-const DEVICES: u64 = 6;
-/// What stands in the disk's file before its extent and behind it.
-const GUARD: [u8; 4096] = [0xa5; 4096];
+pub const DEVICES: u64 = 6;
 
 /// A generator of numbers (xorshift64*): the same for each run of a seed.
 struct Random(u64);
@@ -105,23 +85,24 @@ const fn buffer(device: u32) -> u32 {
 }
 
 /// A list of stores under construction.
-struct Attack {
+pub struct Attack {
     random: Random,
     device: u32,
     stores: Vec<(u32, u32)>,
 }
 
 impl Attack {
-    fn of_seed(seed: u64) -> Vec<(u32, u32)> {
+    /// The first stores of the list that is made from this number.
+    pub fn of_seed(seed: u64, count: usize) -> Vec<(u32, u32)> {
         let mut attack = Self {
             random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             device: 0,
             stores: Vec::new(),
         };
-        while attack.stores.len() < STORES {
+        while attack.stores.len() < count {
             attack.step();
         }
-        attack.stores.truncate(STORES);
+        attack.stores.truncate(count);
         attack.stores
     }
 
@@ -271,126 +252,6 @@ fn guest(stores: &[(u32, u32)]) -> Code {
     code.raw(&vec![0; gap]).raw(&bytes)
 }
 
-/// What is outside of the machine.
-struct Outside {
-    disk: File,
-    tap: Option<OwnedFd>,
-    /// Ends of a share's server that nobody reads.
-    servers: Vec<OwnedFd>,
-}
-
-impl Outside {
-    fn make() -> Self {
-        let content = [GUARD, [0; 4096], GUARD].concat();
-        let network = sys::enter_own_network();
-        let tap = network.and_then(|()| sys::tap(Ipv4Addr::new(192, 168, 9, 1)));
-        Self {
-            disk: file(&content),
-            tap: tap.ok(),
-            servers: Vec::new(),
-        }
-    }
-
-    /// A machine with all devices, in its jail.
-    fn all_devices(&mut self, config: &mut VmConfig) {
-        config.disks = vec![empty_disk("a")];
-        config.disks[0].discard = true;
-        config.disks[0].flush = true;
-        config.disks[0].extents = vec![Extent {
-            fd: inherit(&self.disk),
-            offset: GUARD.len() as u64,
-            length: 4096,
-        }];
-        if let Some(tap) = &self.tap {
-            config.nets = vec![NetConfig {
-                id: "eth0".to_owned(),
-                tap: inherit(tap),
-                mac: MacAddress([2, 0, 0, 0, 0, 1]),
-                mtu: 1500,
-                limits: None,
-            }];
-        }
-        let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
-        let (ours, server) =
-            rustix::net::socketpair(family, kind, SocketFlags::CLOEXEC, None).unwrap();
-        config.shares = vec![ShareConfig {
-            tag: "share".to_owned(),
-            server: inherit(&ours),
-        }];
-        self.servers = vec![ours, server];
-        config.vsock = Some(VsockConfig { guest_cid: 3 });
-        config.rng = true;
-        config.balloon = true;
-        config.memory_mib = MEMORY;
-        config.jail = sys::is_root().then_some(JailConfig { user: Some(USER) });
-    }
-
-    fn is_unharmed(&self) {
-        let mut there = [0; 4096];
-        for offset in [0, 2 * GUARD.len() as u64] {
-            self.disk.read_exact_at(&mut there, offset).unwrap();
-            assert_eq!(there, GUARD, "beside the extent");
-        }
-        assert_eq!(self.disk.metadata().unwrap().len(), 3 * GUARD.len() as u64);
-    }
-}
-
-/// The most memory that the process has had, in MiB; `None` when it is gone.
-fn peak(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib >> 10)
-}
-
-/// What the process is, and which mappings have the memory.
-fn account_of(pid: u32) -> String {
-    let read = |name| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-    read("status") + &read("smaps")
-}
-
-/// Runs one to its end; whether it came there by itself.
-fn attack(seed: u64, outside: &mut Outside) -> bool {
-    let stores = Attack::of_seed(seed);
-    let mut vm = Vm::boot(guest(&stores), |config| outside.all_devices(config));
-    let (begun, mut most, mut account) = (Instant::now(), 0, String::new());
-    while !vm.has_ended() && begun.elapsed() < PATIENCE {
-        most = most.max(peak(vm.pid()).unwrap_or_default());
-        if most > MOST_MIB && account.is_empty() {
-            account = account_of(vm.pid());
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    let stopped = !vm.has_ended();
-    if stopped {
-        // Its code is gone; the VMM is not.
-        let mut supervisor = vm.connect();
-        drop(supervisor.status());
-        supervisor.call(ControlRequest::Stop).unwrap();
-    }
-    let (status, record) = vm.end();
-    let detail = format!(
-        "seed {seed}: {status}, {:?}, {}",
-        record.cause, record.detail
-    );
-    assert!(matches!(status.code(), Some(0 | 1)), "{detail}");
-    let ends = [
-        ExitCause::GuestEnded,
-        ExitCause::GuestCrashed,
-        ExitCause::TripleFault,
-        ExitCause::KvmError,
-    ];
-    let expected = if stopped {
-        &[ExitCause::Stopped][..]
-    } else {
-        &ends
-    };
-    assert!(expected.contains(&record.cause), "{detail}");
-    assert!(most <= MOST_MIB, "{most} MiB, {detail}\n{account}");
-    outside.is_unharmed();
-    record.cause == ExitCause::GuestEnded
-}
-
 #[test]
 fn no_guest_harms_its_vmm_the_host_or_a_neighbour() {
     const NAME: &str = "no_guest_harms_its_vmm_the_host_or_a_neighbour";
@@ -408,7 +269,9 @@ fn no_guest_harms_its_vmm_the_host_or_a_neighbour() {
     supervisor.wait_for_console("up");
     let mut whole = 0;
     for seed in 0..ATTACKS {
-        whole += u64::from(attack(seed, &mut outside));
+        let stores = Attack::of_seed(seed, STORES);
+        let record = survive(&format!("seed {seed}"), guest(&stores), 1, &mut outside);
+        whole += u64::from(record.cause == ExitCause::GuestEnded);
         let asked = Instant::now();
         assert_eq!(supervisor.status().console, "up");
         assert!(asked.elapsed() < Duration::from_secs(2), "seed {seed}");

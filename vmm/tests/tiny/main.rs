@@ -4,8 +4,10 @@
 
 mod hostile;
 mod jail;
+mod outside;
 mod payload;
 mod saved;
+mod storms;
 mod sys;
 mod vm;
 
