@@ -5,6 +5,7 @@ mod access;
 mod build;
 mod cri;
 mod cut_short;
+mod failing;
 mod faults;
 mod kept;
 mod pull;
