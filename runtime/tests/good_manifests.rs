@@ -144,10 +144,16 @@ fn what_is_no_yaml_is_told_where_it_is_though_others_were_read_on() {
 #[test]
 fn what_a_cluster_prints_is_taken() {
     let document = one(
-        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  uid: 1\n  resourceVersion: \"7\"\n  creationTimestamp: \"2024-01-01T00:00:00Z\"\n  deletionTimestamp: \"2024-01-01T00:00:09Z\"\n  deletionGracePeriodSeconds: 9\n  generation: 2\n  selfLink: /api\n  managedFields: [{manager: kubectl, operation: Apply, apiVersion: v1, time: \"2024-01-01T00:00:00Z\", fieldsType: FieldsV1, fieldsV1: {\"f:spec\": {}}, subresource: status}]\nspec:\n  dnsPolicy: ClusterFirst\n  enableServiceLinks: true\n  schedulerName: default-scheduler\n  securityContext: {}\n  containers:\n  - name: a\n    image: b\n    resources: {}\n    terminationMessagePath: /dev/termination-log\n    terminationMessagePolicy: File\nstatus: {phase: Running}\n"
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  uid: 1\n  resourceVersion: \"7\"\n  creationTimestamp: \"2024-01-01T00:00:00Z\"\n  deletionTimestamp: \"2024-01-01T00:00:09Z\"\n  deletionGracePeriodSeconds: 9\n  generation: 2\n  selfLink: /api\n  managedFields: [{manager: kubectl, operation: Apply, apiVersion: v1, time: \"2024-01-01T00:00:00Z\", fieldsType: FieldsV1, fieldsV1: {\"f:spec\": {}}, subresource: status}]\nspec:\n  dnsPolicy: ClusterFirst\n  enableServiceLinks: true\n  schedulerName: default-scheduler\n  securityContext: {}\n  containers:\n  - name: a\n    image: b\n    resources: {}\n    terminationMessagePath: /dev/termination-log\n    terminationMessagePolicy: File\n    volumeMounts:\n    - {name: own, mountPath: /own}\n    - {name: kube-api-access-x7k2p, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}\n  volumes:\n  - {name: own, emptyDir: {}}\n  - name: kube-api-access-x7k2p\n    projected:\n      defaultMode: 420\n      sources:\n      - serviceAccountToken: {expirationSeconds: 3607, path: token}\n      - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}\n      - downwardAPI: {items: [{path: namespace, fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}}]}\nstatus: {phase: Running}\n"
             .replace("uid: 1", "uid: x").as_str(),
     );
-    assert_eq!(document.warnings.len(), 1);
+    assert_eq!(document.warnings.len(), 2, "{:?}", document.warnings);
+    let spec = document.spec;
+    assert_eq!(
+        (spec.volumes.len(), spec.containers[0].mounts.len()),
+        (1, 1)
+    );
+    assert!(document.references.is_empty());
 }
 
 #[test]

@@ -126,10 +126,8 @@ fn the_other_kinds_have_their_own_rules() {
     let ordinals = db.ordinals.as_ref().unwrap();
     assert_eq!((ordinals.first, ordinals.in_order), (5, true));
     assert_eq!(ordinals.claims, ["data"]);
-    assert_eq!(
-        db.template.warnings,
-        ["without a cluster these fields have no effect: spec.serviceName"]
-    );
+    assert_eq!(ordinals.service.as_deref(), Some("db"));
+    assert!(db.template.warnings.is_empty());
     let daemon = deployment("").replace("Deployment", "DaemonSet");
     let daemon = read(&daemon).unwrap();
     let one_less = Update::Rolling {

@@ -146,6 +146,7 @@ apiVersion: apps/v1
 kind: StatefulSet
 metadata: {name: set}
 spec:
+  serviceName: sets
   persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete}
   selector: {matchLabels: {app: set}}
   template:
@@ -160,6 +161,20 @@ spec:
 ";
 
 #[test]
+fn b32_a_dry_run_shows_the_first_pod_as_it_will_be() {
+    let ran = shared().feed(["run", "--dry-run", "-f", "-"], SET.as_bytes());
+    let ran = ran.ok().says("# statefulset.apps/set: one pod");
+    ran.says("  name: set-0").says("hostname: set-0").says("data-set-0.img");
+    let none = SET.replace("serviceName", "replicas: 0\n  serviceName");
+    let ran = shared().feed(["run", "--dry-run", "-f", "-"], none.as_bytes());
+    assert_eq!(ran.ok().out, "# statefulset.apps/set: no pods\n");
+    let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: dry}}";
+    let ran = shared().feed(["apply", "--dry-run", "-f", "-"], map.as_bytes());
+    assert_eq!(ran.ok().out, "# configmap/dry created (dry run)\n");
+    shared().run(["get", "configmap", "dry"]).exits(1);
+}
+
+#[test]
 fn b32_a_numbered_pod_keeps_its_name_and_its_claim() {
     apply(shared(), SET);
     let runs = |count: usize| {
@@ -170,6 +185,8 @@ fn b32_a_numbered_pod_keeps_its_name_and_its_claim() {
     };
     runs(1);
     shared().run(["get", "pvc", "data-set-0"]).ok().says("16Mi");
+    let name = "set-0.sets.default.svc.cluster.local";
+    shared().run(["exec", "set-0", "--", "nslookup", name]).ok();
     shared().run(["delete", "pod", "set-0"]).ok();
     assert_eq!(apply(shared(), SET), "statefulset.apps/set unchanged\n");
     runs(2);

@@ -4,8 +4,8 @@ use super::change::{self, Changed, PATIENCE};
 use super::dry::Dry;
 use super::ensure::Mode;
 use super::host_path::{self, Allowed};
-use super::run::{document_name, dry_run};
-use super::{CliError, doctor, exit, manifest, objects, workloads};
+use super::run::document_name;
+use super::{CliError, doctor, exit, manifest, objects, plans, together, workloads};
 use crate::engine::{self, EngineError, PodView, StartRequest};
 use crate::settings::Settings;
 use crate::spec::Document;
@@ -39,6 +39,7 @@ pub struct Args {
 pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     let settings = &args.allowed.settings(settings)?;
     let (read, mut resolved) = objects::read(settings, &args.files, args.namespace.as_deref())?;
+    together::admit(&read)?;
     let present = engine::list(settings).await?;
     for document in &read.pods {
         if existing(&present, document).is_none() {
@@ -58,8 +59,8 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if args.dry.is_run() {
         host_path::admit(settings, read.documents())?;
-        let documents = read.documents().into_iter().zip(&resolved);
-        dry_run(settings, documents, &images)?;
+        plans::show_objects(settings, &read.objects)?;
+        plans::show(settings, &read, &resolved, &images)?;
         return Ok(exit::OK);
     }
     let of_workloads = resolved.split_off(read.pods.len());

@@ -77,20 +77,29 @@ pub fn keep(
     fresh: &[ConfigObject],
     tell: impl Fn(&ConfigObject, Applied),
 ) -> Result<(), CliError> {
-    let opens = fresh.iter().any(|one| one.kind == ObjectKind::Policy);
-    if opens && settings.tenant.is_some() {
+    admit(settings, fresh)?;
+    for object in fresh {
+        tell(object, objects::apply(settings, object)?);
+    }
+    if opens(fresh) {
+        policy::enforce(settings).map_err(engine::EngineError::from)?;
+    }
+    Ok(())
+}
+
+/// Errors where an object of a manifest may not be kept.
+pub fn admit(settings: &Settings, fresh: &[ConfigObject]) -> Result<(), CliError> {
+    if opens(fresh) && settings.tenant.is_some() {
         return Err(UsageError::PolicyOfTenant.into());
     }
     for object in fresh {
         objects::admit(settings, object)?;
     }
-    for object in fresh {
-        tell(object, objects::apply(settings, object)?);
-    }
-    if opens {
-        policy::enforce(settings).map_err(engine::EngineError::from)?;
-    }
     Ok(())
+}
+
+fn opens(fresh: &[ConfigObject]) -> bool {
+    fresh.iter().any(|one| one.kind == ObjectKind::Policy)
 }
 
 /// Brings the volumes of running pods in line with these objects, whether they

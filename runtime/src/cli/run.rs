@@ -9,7 +9,7 @@ use super::error::{StartError, UsageError};
 use super::foreground::{self, Options};
 use super::host_path::{self, Allowed};
 use super::workloads::{self, Chosen};
-use super::{CliError, doctor, exit, manifest, objects, style, terminal, yaml};
+use super::{CliError, doctor, exit, manifest, objects, plans, style, terminal, together};
 use crate::engine::{self, StartRequest, StopRequest};
 use crate::plan::{ImageFacts, Objects};
 use crate::settings::Settings;
@@ -95,6 +95,7 @@ pub async fn run(settings: &Settings, mut args: Args) -> Result<u8, CliError> {
     for document in &read.pods {
         document.can_be_created()?;
     }
+    together::admit(&read)?;
     host_path::admit(settings, read.documents())?;
     let resolved = objects::resolve(settings, &read)?;
     let begun = Instant::now();
@@ -111,8 +112,7 @@ pub async fn run(settings: &Settings, mut args: Args) -> Result<u8, CliError> {
     let images = manifest::images(settings, &wanted, &read.objects)?;
     let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if args.dry.is_run() {
-        let documents = read.documents().into_iter().zip(&resolved);
-        dry_run(settings, documents, &images)?;
+        plans::show(settings, &read, &resolved, &images)?;
         return Ok(exit::OK);
     }
     make_room(settings, &args, &read.pods).await?;
@@ -214,22 +214,6 @@ async fn bring_up(
         workloads::forget_empty(settings, &chosen).await?;
     }
     ended
-}
-
-/// Prints the plan of each pod.
-pub fn dry_run<'d>(
-    settings: &Settings,
-    documents: impl Iterator<Item = (&'d Document, &'d Objects)>,
-    images: &BTreeMap<String, ImageFacts>,
-) -> Result<(), CliError> {
-    for (at, (document, objects)) in documents.enumerate() {
-        if at > 0 {
-            say!("---");
-        }
-        let plan = engine::preview(settings, &document.spec, images, objects)?;
-        put!("{}", yaml(&plan)?);
-    }
-    Ok(())
 }
 
 /// The name of a document's pod, when it is not generated.

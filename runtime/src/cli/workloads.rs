@@ -24,13 +24,8 @@ pub fn admit(
     for (workload, objects) in workloads {
         workload.template.can_be_created()?;
         host_path::admit(settings, [&workload.template])?;
-        // The claims of numbered pods are made with them.
-        if workload
-            .ordinals
-            .as_ref()
-            .is_none_or(|one| one.claims.is_empty())
-        {
-            engine::preview(settings, &workload.template.spec, images, objects)?;
+        if let Some((pod, objects)) = workload::first(settings, workload, objects)? {
+            engine::preview(settings, &pod.spec, images, &objects)?;
         }
     }
     Ok(())

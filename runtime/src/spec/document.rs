@@ -2,8 +2,8 @@
 
 use super::check::Check;
 use super::{
-    Issue, ManifestError, PodSpec, Position, Reference, Resources, below, defaults, ephemeral, pod,
-    sysctl,
+    Issue, ManifestError, PodSpec, Position, Reference, Resources, below, cluster, defaults,
+    ephemeral, pod, sysctl,
 };
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,6 +73,7 @@ impl Document {
 
 /// Converts the pod that the check stands at. The warnings stay in the check.
 pub(super) fn pod_document(mut pod: Pod, check: &mut Check<'_>) -> Document {
+    cluster::without_token(&mut pod, check);
     let always_pulled = always_pulled(&pod);
     defaults::apply(&mut pod);
     let spec = pod::convert(&pod, check);

@@ -10,6 +10,7 @@
 
 mod check;
 mod claim;
+mod cluster;
 mod config;
 mod container;
 mod decode;
@@ -33,6 +34,7 @@ mod network;
 mod object;
 mod place;
 mod pod;
+mod podman;
 mod policy;
 mod ports;
 mod probe;

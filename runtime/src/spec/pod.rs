@@ -8,8 +8,8 @@ use super::check::Check;
 use super::types::{Dns, HostAlias, PodName, PodSpec, Resources, RestartPolicy};
 use super::yaml::join;
 use super::{
-    container, dns, ephemeral, limits, mac, meta, names, network, ports, resources, security,
-    volume,
+    container, dns, ephemeral, limits, mac, meta, names, network, podman, ports, resources,
+    security, volume,
 };
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -109,6 +109,7 @@ fn identity(metadata: &ObjectMeta, check: &mut Check<'_>, out: &mut PodSpec) {
     check.shape("metadata.namespace", &out.namespace, names::label);
     (out.labels, out.annotations) = meta::labels(metadata, check);
     mac::apparmor_annotations(&out.annotations, check);
+    podman::annotations(&out.annotations, check);
     check.ignore(
         "metadata",
         &[

@@ -392,8 +392,8 @@ fn take_name(settings: &Settings, record: &Record) -> Result<(), StoreError> {
     std::fs::create_dir_all(directory).map_err(PathError::on("make", directory))?;
     // A dot cannot be in a name's last place, so this is nobody's name file.
     let temporary = directory.join(".new");
-    std::fs::write(&temporary, record.uid.as_str()).map_err(PathError::on("write", &temporary))?;
-    Ok(std::fs::rename(&temporary, &path).map_err(PathError::on("write", &path))?)
+    let uid = record.uid.as_str().as_bytes();
+    Ok(atomic::replace_by_way_of(&temporary, &path, uid).map_err(PathError::on("write", &path))?)
 }
 
 fn names_lock(settings: &Settings) -> Result<FileLock, StoreError> {

@@ -87,6 +87,7 @@ pub fn pod(
             if let Some(metadata) = pod["metadata"].as_object_mut() {
                 metadata.remove("generateName");
             }
+            name_in_service(workload, &mut pod, &own);
             labels[POD_NAME] = json!(own);
             labels[POD_INDEX] = json!(ordinal.to_string());
             pod["metadata"]["name"] = json!(own);
@@ -113,6 +114,22 @@ pub fn pod(
         name,
         spec::parse(&shown(workload), &pod.to_string()),
     )
+}
+
+/// A numbered pod is known by its own name, in the domain of its service.
+fn name_in_service(workload: &Workload, pod: &mut Value, own: &str) {
+    // A name with dots, or a long one, is nobody's hostname.
+    if own.contains('.') || own.len() > 63 {
+        return;
+    }
+    pod["spec"]["hostname"] = json!(own);
+    let service = workload
+        .ordinals
+        .as_ref()
+        .and_then(|one| one.service.as_ref());
+    if let Some(service) = service {
+        pod["spec"]["subdomain"] = json!(service);
+    }
 }
 
 /// What an indexed job's pod knows its number by.

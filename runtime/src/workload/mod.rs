@@ -8,6 +8,7 @@
 //! ```
 
 mod carry;
+mod first;
 pub mod job;
 mod kept;
 mod members;
@@ -15,6 +16,7 @@ mod plan;
 mod status;
 
 pub use carry::{Ground, end_all, trim_claims};
+pub use first::{first, pods_at_once};
 pub use kept::{Kept, apply, delete, list, lock, read};
 pub use members::{members, of};
 pub use plan::{Member, Shape, Step, step};

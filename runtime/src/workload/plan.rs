@@ -279,6 +279,7 @@ mod tests {
     #[test]
     fn numbered_pods_come_and_go_in_order() {
         let ordinals = |in_order, partition| Ordinals {
+            service: None,
             first: 0,
             in_order,
             partition,

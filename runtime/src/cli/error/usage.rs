@@ -48,6 +48,24 @@ pub enum UsageError {
     /// A manifest of objects alone.
     #[error("there is no pod to run in the manifest; `beluga apply` keeps objects alone")]
     NoPodToRun,
+    /// Pods that could not run side by side.
+    #[error("{} the host's port {port}/{transport}", those_who_want(pods))]
+    PortTwice {
+        /// Which; twice the same where it is a workload with several pods.
+        pods: [String; 2],
+        /// The port.
+        port: u16,
+        /// Its transport.
+        transport: crate::spec::Transport,
+    },
+    /// Two documents with one name.
+    #[error("{name} stands in {} and in {}", files[0], files[1])]
+    NameTwice {
+        /// What it is, and its name.
+        name: String,
+        /// Where.
+        files: [String; 2],
+    },
     /// A way to print what is not printed.
     #[error("-o is for --dry-run")]
     OutputWithoutDryRun,
@@ -188,5 +206,13 @@ impl UsageError {
             value: value.to_owned(),
             why: why.into(),
         }
+    }
+}
+
+fn those_who_want([one, other]: &[String; 2]) -> String {
+    if one == other {
+        format!("the pods of {one} all want")
+    } else {
+        format!("{one} and {other} both want")
     }
 }

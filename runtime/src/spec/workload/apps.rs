@@ -224,7 +224,7 @@ pub fn stateful_set(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
         replicas: count,
         revision_history_limit,
         selector,
-        service_name,
+        service_name: _,
         template,
         update_strategy,
         volume_claim_templates,
@@ -235,10 +235,7 @@ pub fn stateful_set(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
     );
     check.ignore(
         "spec",
-        &[
-            ("revisionHistoryLimit", revision_history_limit.is_some()),
-            ("serviceName", service_name.is_some()),
-        ],
+        &[("revisionHistoryLimit", revision_history_limit.is_some())],
     );
     let strategy = update_strategy.as_ref();
     let update = check.choice(
@@ -324,6 +321,24 @@ fn ordinals(spec: &apps::StatefulSetSpec, check: &mut Check<'_>) -> Ordinals {
         "whenScaled",
         retention.and_then(|one| one.when_scaled.as_ref()),
     );
+    let claims = claim_templates(spec, check);
+    let service = spec.service_name.clone().filter(|name| !name.is_empty());
+    if let Some(service) = &service {
+        check.shape("spec.serviceName", service, names::label);
+    }
+    Ordinals {
+        service,
+        first,
+        in_order,
+        partition,
+        claims,
+        delete_claims,
+        trim_claims,
+    }
+}
+
+/// The names of the claims that each pod has for itself.
+fn claim_templates(spec: &apps::StatefulSetSpec, check: &mut Check<'_>) -> Vec<String> {
     let mut claims = Vec::new();
     for (at, one) in spec.volume_claim_templates.iter().flatten().enumerate() {
         let path = format!("spec.volumeClaimTemplates[{at}]");
@@ -337,14 +352,7 @@ fn ordinals(spec: &apps::StatefulSetSpec, check: &mut Check<'_>) -> Ordinals {
         check.enter("");
         claims.push(name);
     }
-    Ordinals {
-        first,
-        in_order,
-        partition,
-        claims,
-        delete_claims,
-        trim_claims,
-    }
+    claims
 }
 
 fn strategy_of(

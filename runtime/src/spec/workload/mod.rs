@@ -46,6 +46,8 @@ pub enum Update {
 /// Pods that are told apart by a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ordinals {
+    /// The domain that its pods are in, each by its own name.
+    pub service: Option<String>,
     /// The first number.
     pub first: u32,
     /// Each waits until the one before it is ready.
