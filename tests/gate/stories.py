@@ -45,7 +45,7 @@ TAKES = {"shared_image::two_pods_of_one_image_have_it_once": 300,
 # The others by module: seconds of the lab host that one of them costs. Those of a pod
 # that they share cost little, those that boot pods of their own or load them much.
 MODULES = {"change": 12, "cli": 5, "config": 10, "conformance": 1, "cp": 6, "crashes": 20, "cri": 5, "ends": 5,
-           "exec": 15, "fidelity": 30, "guest": 12, "hung": 20, "jobs": 40, "killed": 60, "leftovers": 15,
+           "exec": 15, "failing": 60, "fidelity": 30, "guest": 12, "hung": 20, "jobs": 40, "killed": 60, "leftovers": 15,
            "lifecycle": 25, "logical_host": 6, "network": 40, "networks": 30, "patterns": 35, "policy": 45,
            "port_forward": 40, "privilege": 4, "probes": 15, "refusals": 5, "restarts": 20, "roots": 20, "share": 12,
            "shim": 60, "storage": 6, "verbs": 6, "workloads": 50}

@@ -36,9 +36,11 @@ pub fn each_call<T>(
     mut judge: impl FnMut(&T, &Failed),
 ) -> usize {
     let trace = NamedTempFile::new().expect("a file");
-    let whole = traced(&command().1, &trace, &["-e", &format!("trace={CALLS}")]);
+    let (given, whole) = command();
+    let ran = traced(&whole, &trace, &["-e", &format!("trace={CALLS}")]);
     let (counts, mut failed) = (counts(&text(&trace)), 0);
-    whole.ok();
+    let call = "none".to_owned();
+    judge(&given, &Failed { call, ran });
     for (call, count) in counts {
         for at in (1..=count).step_by(stride) {
             let error = ERRORS[failed % ERRORS.len()];

@@ -43,7 +43,7 @@ pub fn a_start_is_cut_short(killed: Killed, skipped: u32, is_whole: bool) {
 }
 
 /// Nothing is left but what can be deleted, and then nothing at all.
-fn is_finished_or_undone(beluga: &Beluga, before: &Host, when: &str) {
+pub fn is_finished_or_undone(beluga: &Beluga, before: &Host, when: &str) {
     // A supervisor whose command was killed may be about to end itself.
     eventually(when, || {
         beluga.run(["gc"]).ok();

@@ -12,6 +12,7 @@ mod crashes;
 mod cri;
 mod ends;
 mod exec;
+mod failing;
 mod fidelity;
 mod guest;
 mod host_fields;

@@ -72,6 +72,11 @@ fn a_clock_that_was_set_wrong_is_right_again_within_a_minute() {
 }
 
 #[test]
+fn a_start_fails_at_each_of_its_calls() {
+    crate::failing::a_start_fails_at_each_call(1);
+}
+
+#[test]
 fn a_start_and_a_deletion_are_cut_short_at_every_step() {
     crate::killed::a_start_is_cut_short(crate::killed::Killed::Command, 0, true);
     crate::killed::a_start_is_cut_short(crate::killed::Killed::Supervisor, 0, true);

@@ -164,7 +164,9 @@ spec:
 fn b32_a_dry_run_shows_the_first_pod_as_it_will_be() {
     let ran = shared().feed(["run", "--dry-run", "-f", "-"], SET.as_bytes());
     let ran = ran.ok().says("# statefulset.apps/set: one pod");
-    ran.says("  name: set-0").says("hostname: set-0").says("data-set-0.img");
+    ran.says("  name: set-0")
+        .says("hostname: set-0")
+        .says("data-set-0.img");
     let none = SET.replace("serviceName", "replicas: 0\n  serviceName");
     let ran = shared().feed(["run", "--dry-run", "-f", "-"], none.as_bytes());
     assert_eq!(ran.ok().out, "# statefulset.apps/set: no pods\n");
