@@ -28,6 +28,26 @@ impl Objects {
     pub fn insert(&mut self, object: ConfigObject) {
         self.0.insert((object.kind, object.name.clone()), object);
     }
+
+    /// The same to be shown: of each value of a Secret only how long it is.
+    #[must_use]
+    pub fn veiled(&self) -> Self {
+        let mut veiled = self.clone();
+        let all = veiled.0.values_mut();
+        for secret in all.filter(|object| object.kind == ObjectKind::Secret) {
+            for value in secret.text.values_mut() {
+                *value = veil(value.len());
+            }
+            for value in secret.binary.values_mut() {
+                value.0 = veil(value.0.len()).into_bytes();
+            }
+        }
+        veiled
+    }
+}
+
+fn veil(length: usize) -> String {
+    format!("*** ({length} bytes)")
 }
 
 /// All that a pod can be told.

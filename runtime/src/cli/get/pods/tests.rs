@@ -128,6 +128,20 @@ fn the_status_column_is_the_one_of_kubectl() {
     leaving.status.deleted = Some(1);
     assert_eq!(status(&leaving), "Terminating");
     assert_eq!(ready(&leaving), "2/2");
+    for states in [
+        [good(), ended(143, "Error"), good()],
+        [good(), good(), good()],
+        [
+            ended(137, "Error"),
+            waiting("PodInitializing"),
+            waiting("PodInitializing"),
+        ],
+    ] {
+        let mut stopped = pod(Failed, states);
+        stopped.status.deleted = Some(1);
+        stopped.status.reason = Some("Stopped".into());
+        assert_eq!(status(&stopped), "Stopped");
+    }
 }
 
 #[test]
