@@ -237,7 +237,11 @@ async fn of_workloads(
     let mut errors = Vec::new();
     for one in chosen {
         let (kind, name) = (one.kind, one.name.clone());
-        let ending = || Some(format!("{kind}/{name}: its pods are stopping (--force kills at once)"));
+        let ending = || {
+            Some(format!(
+                "{kind}/{name}: its pods are stopping (--force kills at once)"
+            ))
+        };
         let deleted = patience::told(ending, workloads::delete(settings, one, grace));
         match deleted.await {
             Ok(true) => {}

@@ -276,7 +276,9 @@ fn nearest(image: &str, mut names: Vec<String>) -> Option<String> {
     let tagged = || {
         // Another tag of it is nearer than another word of as many letters.
         let (repository, _) = image.rsplit_once(':')?;
-        let mut all = names.iter().filter_map(|name| Some((name.rsplit_once(':')?.0, *name)));
+        let mut all = names
+            .iter()
+            .filter_map(|name| Some((name.rsplit_once(':')?.0, *name)));
         all.find(|(of, _)| *of == repository).map(|(_, name)| name)
     };
     tagged().or(found).map(str::to_owned)
@@ -288,7 +290,11 @@ mod tests {
 
     #[test]
     fn an_image_that_was_nearly_named_is_found() {
-        let here = || ["busybox:latest", "nginx:1.27", "reg.lan/team/app:2"].map(str::to_owned).to_vec();
+        let here = || {
+            ["busybox:latest", "nginx:1.27", "reg.lan/team/app:2"]
+                .map(str::to_owned)
+                .to_vec()
+        };
         for (image, near) in [
             ("busybx", Some("busybox")),
             ("busybox:latst", None),

@@ -10,11 +10,7 @@ use crate::store::status::{EventKind, PodEvent};
 use serde_json::{Value, json};
 
 /// Prints the events of all pods of a scope.
-pub async fn run(
-    settings: &Settings,
-    scope: &Scope,
-    show: &Show,
-) -> Result<u8, CliError> {
+pub async fn run(settings: &Settings, scope: &Scope, show: &Show) -> Result<u8, CliError> {
     let no_headers = show.no_headers;
     let pods = pods::all(settings, scope).await?;
     let mut events: Vec<(&PodView, &PodEvent)> = pods

@@ -16,7 +16,15 @@ const VERBS: &[(&[&str], &str)] = &[
          beluga restart ends pods and runs them again",
     ),
     (
-        &["cluster-info", "info", "node", "nodes", "config", "context", "machine"],
+        &[
+            "cluster-info",
+            "info",
+            "node",
+            "nodes",
+            "config",
+            "context",
+            "machine",
+        ],
         "there is no cluster and no daemon: beluga doctor looks at this host, beluga version says \
          what is installed",
     ),
@@ -25,7 +33,10 @@ const VERBS: &[(&[&str], &str)] = &[
         "docs/fields.md lists what manifests may say; beluga get pods, deployments, jobs, \
          configmaps, secrets, persistentvolumeclaims, networkpolicies, events",
     ),
-    (&["kill"], "beluga stop -t 0 POD, or beluga delete pod NAME --force"),
+    (
+        &["kill"],
+        "beluga stop -t 0 POD, or beluga delete pod NAME --force",
+    ),
     (
         &["pause", "unpause"],
         "beluga stop POD and beluga start POD; a pod of the shim can be paused with ctr",
@@ -60,8 +71,14 @@ const VERBS: &[(&[&str], &str)] = &[
         "beluga build makes an image of a directory, beluga cp copies out of a pod, and beluga \
          save and load move images",
     ),
-    (&["rename"], "a pod keeps its name: delete it and run it under another"),
-    (&["search"], "registries are searched in their own pages; beluga pull NAME fetches"),
+    (
+        &["rename"],
+        "a pod keeps its name: delete it and run it under another",
+    ),
+    (
+        &["search"],
+        "registries are searched in their own pages; beluga pull NAME fetches",
+    ),
     (
         &["cordon", "uncordon", "drain", "taint"],
         "this host is the only node: beluga stop --all ends its pods",
@@ -91,7 +108,14 @@ const FLAGS: &[(&[&str], &str)] = &[
         "a pod's machine has none of this host's devices",
     ),
     (
-        &["--pid", "--ipc", "--uts", "--userns", "--cgroupns", "--cgroup-parent"],
+        &[
+            "--pid",
+            "--ipc",
+            "--uts",
+            "--userns",
+            "--cgroupns",
+            "--cgroup-parent",
+        ],
         "a pod has a kernel of its own, and no namespace of this host's",
     ),
     (
@@ -100,11 +124,21 @@ const FLAGS: &[(&[&str], &str)] = &[
          prints one to begin with",
     ),
     (
-        &["--cpu-shares", "--cpu-quota", "--cpu-period", "--cpuset-cpus"],
+        &[
+            "--cpu-shares",
+            "--cpu-quota",
+            "--cpu-period",
+            "--cpuset-cpus",
+        ],
         "--cpus is the limit; resources.requests.cpu of a manifest is the share",
     ),
     (
-        &["--memory-swap", "--memory-swappiness", "--memory-reservation", "--oom-kill-disable"],
+        &[
+            "--memory-swap",
+            "--memory-swappiness",
+            "--memory-reservation",
+            "--oom-kill-disable",
+        ],
         "-m is the limit, and a pod's machine has no swap",
     ),
     (

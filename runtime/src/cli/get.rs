@@ -16,8 +16,8 @@ use super::{CliError, events, exit, object, objects, workloads, yaml};
 use crate::engine::{self, PodView};
 use crate::settings::Settings;
 use format::Formats;
-use sort::SortBy;
 use serde_json::Value;
+use sort::SortBy;
 
 /// Arguments of `get`.
 #[derive(Debug, clap::Args)]

@@ -22,11 +22,7 @@ pub async fn told<T>(what: impl FnOnce() -> Option<String>, work: impl Future<Ou
     while_waiting(SOON, tell, work).await
 }
 
-async fn while_waiting<T>(
-    soon: Duration,
-    news: impl FnOnce(),
-    work: impl Future<Output = T>,
-) -> T {
+async fn while_waiting<T>(soon: Duration, news: impl FnOnce(), work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     match tokio::time::timeout(soon, &mut work).await {
         Ok(done) => done,

@@ -85,7 +85,8 @@ impl Args {
 pub async fn run(settings: &Settings, mut args: Args) -> Result<u8, CliError> {
     let stays = !args.detach && !args.dry.is_run();
     args.arrange();
-    args.one.plain.tty = args.one.plain.tty && (!stays || terminal::is_to_be_had(args.one.plain.stdin));
+    args.one.plain.tty =
+        args.one.plain.tty && (!stays || terminal::is_to_be_had(args.one.plain.stdin));
     let mut settings = args.allowed.settings(settings)?;
     // Who writes a path on the command line means it.
     settings.host_paths.extend(args.one.host_places());

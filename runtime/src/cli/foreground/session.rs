@@ -149,7 +149,11 @@ impl Session {
 
     /// Whether a container has begun and the receipt is not whole.
     fn is_receipt_missing(&self) -> bool {
-        let is_whole = self.status.receipt.iter().any(|line| line.phase == "container");
+        let is_whole = self
+            .status
+            .receipt
+            .iter()
+            .any(|line| line.phase == "container");
         self.begun.is_some() && !is_whole && !self.status.phase.is_end()
     }
 
@@ -241,7 +245,9 @@ impl Session {
                 tell!("pod/{}: {}", self.pod.name, event.message);
             }
         }
-        let has_begun = |one: &ContainerStatus| one.id.is_some() && !matches!(one.state, ContainerState::Waiting { .. });
+        let has_begun = |one: &ContainerStatus| {
+            one.id.is_some() && !matches!(one.state, ContainerState::Waiting { .. })
+        };
         if self.status.phase != Phase::Pending || self.status.containers.iter().any(has_begun) {
             self.begun.get_or_insert_with(Instant::now);
         }
@@ -267,7 +273,11 @@ impl Session {
             return;
         }
         self.announced = true;
-        let complete = self.status.receipt.iter().any(|line| line.phase == "container");
+        let complete = self
+            .status
+            .receipt
+            .iter()
+            .any(|line| line.phase == "container");
         if !complete && self.status.phase == Phase::Failed {
             // It never came up: what follows is an error, no success.
             return;

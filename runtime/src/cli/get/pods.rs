@@ -114,7 +114,10 @@ fn restarts(pod: &PodView) -> String {
 pub fn status(pod: &PodView) -> String {
     let status = &pod.status;
     // Whatever its containers were at, and however they took it.
-    if status.phase.is_end() && status.deleted.is_some() && status.reason.as_deref() == Some(STOPPED) {
+    if status.phase.is_end()
+        && status.deleted.is_some()
+        && status.reason.as_deref() == Some(STOPPED)
+    {
         return STOPPED.to_owned();
     }
     let mut word = match &status.reason {

@@ -127,7 +127,11 @@ mod tests {
         assert_eq!(order("{.restarts}", &pods), [0, 2, 1]);
         let sizes = [json!({"s": "1Gi"}), json!({"s": "200Mi"}), json!({})];
         assert_eq!(order("s", &sizes), [2, 1, 0]);
-        let numbers = [json!({"s": "a007"}), json!({"s": "a7b"}), json!({"s": "a6"})];
+        let numbers = [
+            json!({"s": "a007"}),
+            json!({"s": "a7b"}),
+            json!({"s": "a6"}),
+        ];
         assert_eq!(order("s", &numbers), [2, 0, 1]);
         assert_eq!(order("s", &[]), [0; 0]);
     }

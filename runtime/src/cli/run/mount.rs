@@ -180,10 +180,16 @@ mod tests {
     fn what_is_no_mount_is_told_with_the_flag() {
         for (text, why) in [
             ("type=bind,target=/t", "type bind needs source="),
-            ("type=bind,source=none-x,target=/t", "./none-x: no such file"),
+            (
+                "type=bind,source=none-x,target=/t",
+                "./none-x: no such file",
+            ),
             ("type=volume,source=data", "type volume needs target="),
             ("type=volume,source=/x,target=/t", "that is type=bind"),
-            ("type=devpts,target=/t", "\"devpts\" is not one of the types"),
+            (
+                "type=devpts,target=/t",
+                "\"devpts\" is not one of the types",
+            ),
             ("type=bind,bind-propagation=shared", "is not one of type="),
             ("target=t", "\"t\" is no absolute path"),
         ] {

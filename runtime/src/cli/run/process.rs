@@ -65,10 +65,16 @@ impl Process {
             container["command"] = json!(entrypoint);
         }
         let security = self.security()?;
-        if security.as_object().is_some_and(|fields| !fields.is_empty()) {
+        if security
+            .as_object()
+            .is_some_and(|fields| !fields.is_empty())
+        {
             container["securityContext"] = security;
         }
-        let groups = self.group_add.iter().map(|text| number("--group-add", text));
+        let groups = self
+            .group_add
+            .iter()
+            .map(|text| number("--group-add", text));
         let groups = groups.collect::<Result<Vec<u32>, _>>()?;
         if !groups.is_empty() {
             spec["securityContext"]["supplementalGroups"] = json!(groups);
@@ -110,7 +116,9 @@ impl Process {
             // docker takes them in any case, and with the kernel's prefix.
             let names = names.iter().map(|name| {
                 let upper = name.to_ascii_uppercase();
-                upper.strip_prefix("CAP_").map_or(upper.clone(), str::to_owned)
+                upper
+                    .strip_prefix("CAP_")
+                    .map_or(upper.clone(), str::to_owned)
             });
             let names: Vec<String> = names.collect();
             if !names.is_empty() {

@@ -71,7 +71,10 @@ impl Surroundings {
 }
 
 /// `KEY=VALUE` of many.
-fn pairs<'t>(flag: &'static str, texts: &'t [String]) -> Result<Vec<(&'t str, &'t str)>, UsageError> {
+fn pairs<'t>(
+    flag: &'static str,
+    texts: &'t [String],
+) -> Result<Vec<(&'t str, &'t str)>, UsageError> {
     let pairs = texts.iter().map(|text| {
         text.split_once('=')
             .ok_or_else(|| UsageError::flag(flag, text, "it is written KEY=VALUE"))

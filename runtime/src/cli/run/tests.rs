@@ -360,7 +360,10 @@ fn what_makes_no_sense_is_refused() {
         (&["-f", "a.yaml", "--read-only"], "cannot be used with"),
         (&["-f", "a.yaml", "--tmpfs", "/t"], "cannot be used with"),
         (&["-f", "a.yaml", "--hostname", "h"], "cannot be used with"),
-        (&["-u", "www-data", "b"], "--user \"www-data\": a pod's users"),
+        (
+            &["-u", "www-data", "b"],
+            "--user \"www-data\": a pod's users",
+        ),
         (&["-u", "1:", "b"], "--user \"\": a pod's users"),
         (
             &["-u", "4294967295", "b"],
@@ -381,7 +384,10 @@ fn what_makes_no_sense_is_refused() {
         (&["--stop-signal", "9x", "b"], "--stop-signal: "),
         (&["--entrypoint", "", "b"], "--entrypoint \"\": the program"),
         (&["--entrypoint", "[sh]", "b"], "or a JSON list"),
-        (&["--entrypoint", "sh", "--command", "b"], "cannot be used with"),
+        (
+            &["--entrypoint", "sh", "--command", "b"],
+            "cannot be used with",
+        ),
         (
             &["--restart", "on-failure:3", "b"],
             "--restart \"on-failure:3\": a pod's containers",

@@ -95,11 +95,7 @@ impl Place {
                 }
                 (format!("tmpfs-{at}"), "emptyDir", source)
             }
-            Self::Image(image) => (
-                format!("image-{at}"),
-                "image",
-                json!({"reference": image}),
-            ),
+            Self::Image(image) => (format!("image-{at}"), "image", json!({"reference": image})),
         };
         let mut volume = json!({"name": name});
         volume[kind] = source;
