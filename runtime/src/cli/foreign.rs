@@ -56,8 +56,8 @@ const VERBS: &[(&[&str], &str)] = &[
     ),
     (
         &["login", "logout", "auth"],
-        "beluga reads ~/.docker/config.json, which docker login, podman login --compat-auth-file \
-         and skopeo login write; a pod's imagePullSecrets come before it",
+        "beluga reads ~/.docker/config.json, which docker login writes, and podman login \
+         --compat-auth-file; a pod's imagePullSecrets come before it",
     ),
     (
         &["port", "expose", "proxy"],
@@ -97,11 +97,12 @@ const FLAGS: &[(&[&str], &str)] = &[
     ),
     (
         &["--shm-size"],
-        "/dev/shm is as large as the pod's memory lets it be: -m",
+        "/dev/shm has 64 MiB; --tmpfs /dev/shm:size=SIZE puts another in its place",
     ),
     (
         &["--init"],
-        "the pod's machine has an init; spec.shareProcessNamespace of a manifest has it reap",
+        "a container's first process is its PID 1, as in Kubernetes; images bring tini where they \
+         need one",
     ),
     (
         &["--gpus", "--device", "--device-cgroup-rule"],

@@ -357,7 +357,16 @@ fn what_makes_no_sense_is_refused() {
         (&["busy box"], "a blank in it"),
         (&["-f", "a.yaml", "busybox"], "cannot be used with"),
         (&["-f", "a.yaml", "--name", "x"], "cannot be used with"),
-        (&["-f", "a.yaml", "--read-only"], "cannot be used with"),
+    ] {
+        let error = manifest(line).unwrap_err();
+        assert!(error.contains(said), "{line:?}: {error}");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_of_dockers_flags_is_refused() {
+    for (line, said) in [
+        (&["-f", "a.yaml", "--read-only"][..], "cannot be used with"),
         (&["-f", "a.yaml", "--tmpfs", "/t"], "cannot be used with"),
         (&["-f", "a.yaml", "--hostname", "h"], "cannot be used with"),
         (

@@ -128,6 +128,11 @@ fn the_status_column_is_the_one_of_kubectl() {
     leaving.status.deleted = Some(1);
     assert_eq!(status(&leaving), "Terminating");
     assert_eq!(ready(&leaving), "2/2");
+}
+
+#[test]
+fn a_pod_that_somebody_has_stopped_says_so_whatever_its_containers_were_at() {
+    let good = || ended(0, "Completed");
     for states in [
         [good(), ended(143, "Error"), good()],
         [good(), good(), good()],
@@ -137,7 +142,7 @@ fn the_status_column_is_the_one_of_kubectl() {
             waiting("PodInitializing"),
         ],
     ] {
-        let mut stopped = pod(Failed, states);
+        let mut stopped = pod(Phase::Failed, states);
         stopped.status.deleted = Some(1);
         stopped.status.reason = Some("Stopped".into());
         assert_eq!(status(&stopped), "Stopped");
