@@ -312,7 +312,9 @@ async fn make_room(
         let style = style::Style::stderr();
         let how = if has_ended { "had ended and " } else { "" };
         let line = format!("pod/{} {how}is replaced", pod.name);
-        tell!("{}", style.dim(&line));
+        if !args.quiet {
+            tell!("{}", style.dim(&line));
+        }
         let request = StopRequest {
             grace: has_ended.then_some(0),
             delete: true,

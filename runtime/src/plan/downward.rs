@@ -226,4 +226,22 @@ mod tests {
             "a=\"ä\"\nb=\"two\\nlines \\\"x\\\" \\\\ \\x01\""
         );
     }
+
+    #[test]
+    fn of_a_secret_only_its_length_is_shown() {
+        let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {p: hidden}\n\
+                    ---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\ndata: {p: seen}\n";
+        let mut objects = Objects::default();
+        for object in crate::spec::read("objects.yaml", text).unwrap().objects {
+            objects.insert(object);
+        }
+        let shown = format!("{:?}", objects.veiled());
+        assert!(
+            !shown.contains("hidden") && shown.contains("seen"),
+            "{shown}"
+        );
+        let veiled = objects.veiled();
+        let secret = veiled.get(ObjectKind::Secret, "s").unwrap();
+        assert_eq!(secret.binary["p"].0, b"*** (6 bytes)");
+    }
 }

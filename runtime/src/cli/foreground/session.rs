@@ -113,7 +113,7 @@ impl Session {
                 },
                 () = self.changes.wait(), if attached.is_none() => {}
                 // Without a receipt it goes on all the same.
-                () = tokio::time::sleep(RECEIPT_PATIENCE), if self.is_receipt_missing() => {}
+                () = tokio::time::sleep(RECEIPT_PATIENCE), if self.is_receipt_missing() && !self.announced => {}
                 _ = resized.recv(), if attached.is_some() => {
                     if let (Some((attached, ..)), Some(size)) = (&attached, terminal::size()) {
                         drop(attached.resize(size).await);
