@@ -117,7 +117,7 @@ fn a_plan_is_shown_without_what_secrets_say() {
     let text = pod.to_owned() + OBJECTS;
     let run = ["run", "--dry-run=client", "-f", "-"];
     let ran = beluga.feed(run, text.as_bytes()).ok();
-    ran.tells(&[
+    let ran = ran.tells(&[
         "PASS=*** (6 bytes)",
         "LINE=user=*** (6 bytes)",
         "COLOUR=blue",

@@ -112,7 +112,7 @@ fn run_of_an_image_is_a_pod_of_one_container() {
 fn flags_of_docker_and_podman_are_the_pods() {
     let ran = QUICK.clone();
     let none = "CapEff:\t0000000000000000";
-    ran.tells(&["x\nbox\n", " 64 ", none, "\n0\n"]);
+    let ran = ran.tells(&["x\nbox\n", " 64 ", none, "\n0\n"]);
     assert!(ran.err.contains("touch: /x: Read-only"), "{ran}");
     // And what -q keeps quiet.
     assert!(!ran.err.contains("started in"), "{ran}");
