@@ -75,7 +75,8 @@ fn told(mut error: clap::Error, words: &[OsString]) -> clap::Error {
         error.get(ContextKind::InvalidSubcommand),
         error.get(ContextKind::InvalidArg),
     ) {
-        (Some(ContextValue::String(word)), _) => foreign::verb(word),
+        // Below `image` and `network` words have a meaning of their own.
+        (Some(ContextValue::String(word)), _) if verb(words) == Some(word) => foreign::verb(word),
         (_, Some(ContextValue::String(word))) if verb(words) == Some("run") => {
             let is_near = error.get(ContextKind::SuggestedArg).is_some();
             foreign::flag_of_run(word).or((!is_near).then_some(BEHIND))
@@ -191,6 +192,9 @@ mod tests {
             assert!(error.contains("tip: ") && error.contains(ours), "{error}");
             assert!(!error.contains("similar"), "{error}");
         }
+        let words = arranged("beluga network edit".split(' ').map(OsString::from));
+        let error = told(Cli::try_parse_from(&words).unwrap_err(), &words);
+        assert!(!error.to_string().contains("tip: beluga get"), "{error}");
         // A flag that there is, in the wrong company, is no word of others.
         let words = arranged("beluga run -f x --read-only".split(' ').map(OsString::from));
         let error = told(Cli::try_parse_from(&words).unwrap_err(), &words);
