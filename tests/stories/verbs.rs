@@ -225,7 +225,7 @@ fn b03_stop_start_and_restart() {
 fn a_stopped_pod_is_still_told_of(pod: &Pod) {
     let uid = pod.field("/metadata/uid");
     let stopped = shared().types_on_terminal("stop again", SOON).ok();
-    let waits = "pod/again: stopping, 30 s at most (-t 0 kills at once)";
+    let waits = "pod/again: stopping, 2 s at most (-t 0 kills at once)";
     stopped.tells(&[waits, "pod/again stopped"]);
     let phase = pod.field("/status/phase");
     assert!(["Succeeded", "Failed"].contains(&phase.as_str()));
