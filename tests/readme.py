@@ -199,8 +199,9 @@ def run(command, environment):
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT, check=False)
         status, said = done.returncode, done.stdout.decode(errors="replace")
     print(f"$ {command.line}\n{said}", flush=True)
-    lines = iter(said.splitlines())
-    absent = [wanted for wanted in command.output if not any(wanted in line for line in lines)]
+    # Times and addresses are others each time.
+    lines = iter(stable(line) for line in said.splitlines())
+    absent = [wanted for wanted in command.output if not any(stable(wanted) in line for line in lines)]
     if status != command.status:
         return f"`{command.line}` ended with {status}, not {command.status}"
     return f"`{command.line}` did not print {absent[0]!r}" if absent else None

@@ -26,7 +26,7 @@ const CASES: &[(&str, &[&str])] = &[
     ),
     (
         "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: a\n    image: b\n    image: c\n",
-        &["8:5: the key \"image\" stands here a second time; first on line 7"],
+        &["8:5: spec.containers[0].image: stands here a second time; first on line 7"],
     ),
     (
         "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  zzzzzz: 1\n  containers:\n  - {name: a, image: b}\n",

@@ -113,7 +113,7 @@ fn errors_are_told_with_the_templates_path() {
         "15:22: spec.template.spec.restartPolicy: \"Never\": the pods of a Deployment are restarted Always",
         "16:30: spec.template.spec.activeDeadlineSeconds: the pods of a Deployment have no end",
         "17:20: spec.template.spec.hostNetwork: refused: a pod runs in a machine of its own and cannot share the host's",
-        "18:40: the key \"image\" stands here a second time; first on line 18",
+        "18:40: spec.template.spec.containers[0].image: stands here a second time; first on line 18",
         "18:50: spec.template.spec.containers[0].prots: unknown field (did you mean ports?)",
     ];
     assert_eq!(read(text).unwrap_err(), expected);

@@ -154,6 +154,7 @@ fn a_debug_container_comes_and_goes_beside_the_others() {
     listed.says("2/2");
     assert_eq!((pod.container("main"), pod.ip()), before);
     it_cannot_be_applied_to_another_pod();
+    it_is_no_difference_from_a_manifest(&pod);
 }
 
 fn it_sees_the_other_ones_processes_and_files(pod: &Pod) {
@@ -184,6 +185,15 @@ fn it_cannot_be_applied_to_another_pod() {
     let other = shared().apply(&shown.replace("looked", "another"));
     let why = "spec.ephemeralContainers: cannot be set on create";
     other.fails(1, why);
+}
+
+fn it_is_no_difference_from_a_manifest(pod: &Pod) {
+    let mut object = pod.object();
+    let fields = object["spec"].as_object_mut().expect("a spec");
+    fields.remove("ephemeralContainers");
+    fields.insert("hostname".to_owned(), "other".into());
+    let ran = shared().apply(&object.to_string());
+    ran.fails(1, "the manifest: spec.hostname cannot change");
 }
 
 /// Two containers whose limits are told by their cgroups.

@@ -108,6 +108,24 @@ fn delete_of_nothing_is_no_error_where_somebody_says_so() {
 }
 
 #[test]
+fn a_plan_is_shown_without_what_secrets_say() {
+    let beluga = Beluga::with_busybox();
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: shy}\nspec:\n  containers:\n  - name: main\n    \
+               image: busybox\n    env:\n    - {name: PASS, valueFrom: {secretKeyRef: {name: login, key: pass}}}\n    \
+               - {name: LINE, value: user=$(PASS)}\n    \
+               - {name: COLOUR, valueFrom: {configMapKeyRef: {name: settings, key: colour}}}\n---\n";
+    let text = pod.to_owned() + OBJECTS;
+    let run = ["run", "--dry-run=client", "-f", "-"];
+    let ran = beluga.feed(run, text.as_bytes()).ok();
+    let ran = ran.tells(&[
+        "PASS=*** (6 bytes)",
+        "LINE=user=*** (6 bytes)",
+        "COLOUR=blue",
+    ]);
+    assert!(!ran.out.contains("hidden"), "{ran}");
+}
+
+#[test]
 fn flags_of_run_are_refused_as_flags() {
     let beluga = Beluga::fresh();
     let ran = beluga

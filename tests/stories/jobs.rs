@@ -173,8 +173,12 @@ fn a_job_runs_until_its_completions_are_reached() {
 #[test]
 fn a_job_that_fails_says_so_in_the_foreground() {
     let manifest = job("regret", "echo regret; exit 7", "  backoffLimit: 0");
+    let map = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: regret}\n";
+    let manifest = manifest + map;
     let ran = shared().feed(["run", "--rm", "-f", "-"], manifest.as_bytes());
     ran.exits(7).says("regret");
     shared().types("get job regret").exits(1);
+    // What came with it goes with it.
+    shared().types("get cm regret").exits(1);
     assert!(pods(shared(), "regret").is_empty());
 }

@@ -84,14 +84,20 @@ fn a_dry_run_prints_the_plan_and_starts_nothing() {
     shown.ok().says("kind: Pod");
 }
 
+/// A parameter that the guest's kernel sets to 1.
+const SYSCTL: &str = "net.ipv4.tcp_syncookies=0";
+
 /// A pod of the command line, with a variable and a directory of the host; what came of it.
 static QUICK: LazyLock<Ran> = LazyLock::new(|| {
     let data = crate::share::place("share-line").join("data");
     let run = format!(
-        "run --rm --name quick -e GREETING=hello -v {}:/v:ro",
+        "run -q --rm --name quick -e GREETING=hello -v {}:/v:ro \
+         --hostname box --read-only --tmpfs /t:size=64k --cap-drop ALL --sysctl {SYSCTL}",
         data.display()
     );
-    let line = "cat /v/note; touch /v/x || echo $GREETING; exit 3";
+    let line = "cat /v/note; touch /v/x || echo $GREETING; \
+                touch /x /t/x; ls /t; hostname; df -k /t; grep CapEff /proc/self/status; \
+                cat /proc/sys/net/ipv4/tcp_syncookies; exit 3";
     // What stands behind the image is the command, flags and all.
     shared().types(&format!("{run} busybox sh -c '{line}'"))
 });
@@ -100,6 +106,16 @@ static QUICK: LazyLock<Ran> = LazyLock::new(|| {
 fn run_of_an_image_is_a_pod_of_one_container() {
     QUICK.clone().exits(3).says("hello");
     shared().types("get pod quick").exits(1);
+}
+
+#[test]
+fn flags_of_docker_and_podman_are_the_pods() {
+    let ran = QUICK.clone();
+    let none = "CapEff:\t0000000000000000";
+    let ran = ran.tells(&["x\nbox\n", " 64 ", none, "\n0\n"]);
+    assert!(ran.err.contains("touch: /x: Read-only"), "{ran}");
+    // And what -q keeps quiet.
+    assert!(!ran.err.contains("started in"), "{ran}");
 }
 
 #[test]

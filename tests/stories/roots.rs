@@ -67,7 +67,8 @@ fn at(beluga: &Beluga, line: &str) -> String {
 fn root_with_a_pod(number: u32) -> Beluga {
     let beluga = Beluga::with_busybox();
     let note = format!("'echo {number} > /n; sleep 600'");
-    at(&beluga, &format!("run -d --name=same busybox sh -c {note}"));
+    let run = format!("run -dq --rm --name=same busybox sh -c {note}");
+    assert_eq!(at(&beluga, &run), "same\n");
     beluga
 }
 
@@ -91,6 +92,8 @@ fn two_roots_without_a_state_keep_apart() {
         at(&first, line);
     }
     assert_eq!(at(&second, "exec same cat /n"), "2\n");
-    at(&second, "delete pod same --now");
+    // It was to be removed when it ends, whatever ends it.
+    at(&second, "stop -t 0 same");
+    assert_eq!(at(&second, "get pods -o name"), "");
     at(&second, "gc --check");
 }

@@ -211,7 +211,7 @@ fn attach_joins_a_containers_streams() {
 
 #[test]
 fn b03_stop_start_and_restart() {
-    let line = "echo up; trap 'exit 0' TERM; sleep 600 & wait";
+    let line = "echo up; trap 'sleep 2; exit 0' TERM; sleep 600 & wait";
     let labels = "{name: again, labels: {app: again}}";
     let text = one("again", "Always", line).replace("{name: again}", labels);
     let pod = shared().pod(&text);
@@ -229,11 +229,15 @@ fn b03_stop_start_and_restart() {
 
 fn a_stopped_pod_is_still_told_of(pod: &Pod) {
     let uid = pod.field("/metadata/uid");
-    let stopped = shared().types("stop again").ok();
-    stopped.says("pod/again stopped");
+    let stopped = shared().types_on_terminal("stop again", SOON).ok();
+    let waits = "pod/again: stopping, 2 s at most (-t 0 kills at once)";
+    stopped.tells(&[waits, "pod/again stopped"]);
     let phase = pod.field("/status/phase");
     assert!(["Succeeded", "Failed"].contains(&phase.as_str()));
-    assert_eq!(pod.logs("main"), "up\n");
+    shared().types("get pod again").ok().says(" Stopped ");
+    assert_eq!(pod.field("/status/reason"), "Stopped");
+    let logs = shared().types("logs -l app=again").ok();
+    logs.prints("up\n");
     assert_eq!(pod.field("/metadata/uid"), uid);
 }
 

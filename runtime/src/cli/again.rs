@@ -5,7 +5,7 @@
 use super::ensure::{self, Mode, Wanted};
 use super::error::UsageError;
 use super::pods::{self, Scope};
-use super::{CliError, exit, host_path};
+use super::{CliError, exit, host_path, patience};
 use crate::engine::{self, PodView, StartRequest, StopRequest, Update};
 use crate::settings::Settings;
 use crate::store::status::Phase;
@@ -101,7 +101,9 @@ async fn end(settings: &Settings, pod: &PodView, grace: Option<u32>) -> Result<(
         grace,
         delete: false,
     };
-    Ok(engine::stop(settings, &pod.uid, request).await?)
+    let ending = || patience::ending(std::iter::once(pod), grace, "-t 0");
+    let stopped = patience::told(ending, engine::stop(settings, &pod.uid, request));
+    Ok(stopped.await?)
 }
 
 /// A new pod in the place of one that has ended. What the new one needs is
@@ -122,6 +124,7 @@ async fn replace(settings: &Settings, pod: &PodView) -> Result<(), CliError> {
         spec: &spec,
         document: None,
         mode: Mode::Started,
+        is_quiet: false,
     };
     let images = ensure::images(settings, &[wanted], &[])?;
     let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -138,6 +141,7 @@ async fn replace(settings: &Settings, pod: &PodView) -> Result<(), CliError> {
         images,
         objects,
         image_nanos,
+        remove: false,
     };
     let mut started = engine::start(settings, request).await?;
     while let Some(Update::Status(status)) = started

@@ -55,7 +55,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     };
     let wanted = read.documents().into_iter();
     let wanted: Vec<_> = wanted.map(|document| (document, mode(document))).collect();
-    let images = manifest::images(settings, &wanted, &read.objects)?;
+    let images = manifest::images(settings, &wanted, (&read.objects, false))?;
     let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if args.dry.is_run() {
         host_path::admit(settings, read.documents())?;
@@ -95,6 +95,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
             images: images.clone(),
             objects,
             image_nanos,
+            remove: false,
         };
         match engine::start(settings, request).await {
             // Somebody else has applied it since we looked.

@@ -14,7 +14,7 @@ pub struct Args {
     #[arg(value_name = "POD")]
     pod: String,
     /// Namespace of the pod
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, default_value = pods::DEFAULT)]
     namespace: String,
     /// For programs, with each thread's list of system calls
     #[arg(short, long, value_enum)]

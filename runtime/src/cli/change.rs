@@ -67,7 +67,7 @@ pub fn admit(pod: &PodView, document: &Document) -> Result<spec::Difference, Cli
             None => Ok(found),
         };
     }
-    let manifest = super::apply::value(document);
+    let manifest = as_recorded(pod, document);
     Err(ChangeError::Differs {
         name: pod.name.clone(),
         fields: spec::fixed_paths(&pod.manifest, &manifest, SHOWN_PATHS),
@@ -127,11 +127,7 @@ fn change_of(
     patience: Duration,
 ) -> Result<ChangeOf, CliError> {
     let spec = as_it_is(pod, document);
-    let mut manifest = super::apply::value(document);
-    let looking = &pod.manifest["spec"]["ephemeralContainers"];
-    if document.spec.ephemeral_containers.is_empty() && !looking.is_null() {
-        manifest["spec"]["ephemeralContainers"] = looking.clone();
-    }
+    let manifest = as_recorded(pod, document);
     let mut changed = document.clone();
     // In a manifest that was made from the pod's own, every policy is written out.
     changed.always_pulled.clear();
@@ -147,13 +143,23 @@ fn change_of(
     changed.spec.ephemeral_containers.retain(is_changed);
     Ok(ChangeOf {
         manifest,
-        images: manifest::images(settings, &[(&changed, Mode::Started)], &[])?,
+        images: manifest::images(settings, &[(&changed, Mode::Started)], (&[], false))?,
         objects: crate::objects::of_pod(settings, &spec)?,
         spec,
         changes,
         restart: found.restarted,
         patience_seconds: u32::try_from(patience.as_secs()).unwrap_or(u32::MAX),
     })
+}
+
+/// A document's object with the containers that look at the pod's, which come and go by themselves.
+fn as_recorded(pod: &PodView, document: &Document) -> Value {
+    let mut manifest = super::apply::value(document);
+    let looking = &pod.manifest["spec"]["ephemeralContainers"];
+    if document.spec.ephemeral_containers.is_empty() && !looking.is_null() {
+        manifest["spec"]["ephemeralContainers"] = looking.clone();
+    }
+    manifest
 }
 
 /// A document's pod with what no manifest can say of a pod that is there.

@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(short, long)]
     container: Option<String>,
     /// Namespace of the pod
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, default_value = pods::DEFAULT)]
     namespace: String,
 }
 

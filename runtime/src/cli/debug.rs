@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(short, long)]
     quiet: bool,
     /// Namespace of the pod
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, default_value = pods::DEFAULT)]
     namespace: String,
     /// The command and its arguments, instead of the image's
     #[arg(last = true, value_name = "COMMAND")]
@@ -153,7 +153,7 @@ fn container(args: &Args, name: &str) -> Result<Value, CliError> {
     if !security.is_null() {
         container["securityContext"] = security;
     }
-    let env = env::objects(&args.env)?;
+    let env = env::objects(&args.env, &[])?;
     if !env.is_empty() {
         container["env"] = json!(env);
     }

@@ -3,7 +3,7 @@
 use super::error::UsageError;
 use super::pods::{self, Scope};
 use super::resource::{self, Asked, Kind};
-use super::{CliError, error, manifest, objects, workloads};
+use super::{CliError, error, manifest, objects, patience, workloads};
 use crate::engine::PodView;
 use crate::settings::Settings;
 use crate::spec::{Manifest, ObjectKind, PodName};
@@ -205,7 +205,10 @@ async fn of_pods(
     let absent = absent.filter(|one| !pods.iter().any(|pod| is(pod, one)));
     let mut errors: Vec<CliError> = absent.map(|(_, name)| Kind::Pod.absent(name)).collect();
     pods.retain(|pod| wanted.iter().any(|one| is(pod, one)));
-    for (name, ended) in end_all(settings, pods, grace).await {
+    let going = pods.clone();
+    let ending = || patience::ending(going.iter(), grace, "--force");
+    let ended = patience::told(ending, end_all(settings, pods, grace));
+    for (name, ended) in ended.await {
         match ended {
             Ok(()) => say!("pod \"{name}\" deleted"),
             Err(error) => errors.push(error.into()),
@@ -234,7 +237,13 @@ async fn of_workloads(
     let mut errors = Vec::new();
     for one in chosen {
         let (kind, name) = (one.kind, one.name.clone());
-        match workloads::delete(settings, one, grace).await {
+        let ending = || {
+            Some(format!(
+                "{kind}/{name}: its pods are stopping (--force kills at once)"
+            ))
+        };
+        let deleted = patience::told(ending, workloads::delete(settings, one, grace));
+        match deleted.await {
             Ok(true) => {}
             Ok(false) => errors.push(Kind::Workload(kind).absent(&name)),
             Err(error) => errors.push(error),

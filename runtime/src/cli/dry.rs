@@ -4,7 +4,8 @@
 /// that could be asked.
 #[derive(Debug, clap::Args)]
 pub struct Dry {
-    /// Print what would be done and do nothing
+    /// Do nothing and print what would be done: the plan of each pod of -f, with *** in place of
+    /// what Secrets say, or the manifest of a pod from an image
     #[arg(
         long,
         value_enum,

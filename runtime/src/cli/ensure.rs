@@ -10,7 +10,7 @@ use crate::engine;
 use crate::objects;
 use crate::plan::{ImageFacts, image_facts};
 use crate::settings::Settings;
-use crate::spec::{ConfigObject, Document, ObjectKind, PodSpec, PullPolicy};
+use crate::spec::{ConfigObject, Document, ObjectKind, PodSpec, PullPolicy, closest};
 use beluga_image::{Image, LoadError, PullOptions, Reference, Registry, Store};
 use std::collections::BTreeMap;
 
@@ -38,6 +38,8 @@ pub struct Wanted<'p> {
     pub document: Option<&'p Document>,
     /// For what.
     pub mode: Mode,
+    /// Nobody is told how a pull gets on.
+    pub is_quiet: bool,
 }
 
 /// What is to be done for an image.
@@ -97,7 +99,10 @@ pub fn images(
         let found = ground.found.into_iter();
         return Ok(found.map(|(name, (facts, _))| (name, facts)).collect());
     }
-    let images = ground.absent;
+    let mut images = std::mem::take(&mut ground.absent);
+    for image in &mut images {
+        image.near = ground.near(&image.image);
+    }
     Err(ImageError::Absent { images }.into())
 }
 
@@ -118,6 +123,7 @@ impl One<'_> {
             image: self.image.to_owned(),
             place: self.place(),
             is_never: self.policy == PullPolicy::Never,
+            near: None,
         }
     }
 
@@ -180,6 +186,13 @@ impl Ground<'_> {
         Ok(())
     }
 
+    /// The name of an image that is here and nearly called so.
+    fn near(&self, image: &str) -> Option<String> {
+        let images = self.store.list().unwrap_or_default();
+        let names = images.iter().flat_map(|image| &image.names);
+        nearest(image, names.map(Reference::familiar).collect())
+    }
+
     fn pull(&mut self, one: &One<'_>, name: &Reference) -> Result<Image, CliError> {
         let registry = match self.registry.take() {
             Some(known) => known,
@@ -187,12 +200,13 @@ impl Ground<'_> {
         };
         let own = self.with_secrets(&registry, one.pod.spec)?;
         self.registry = Some(registry);
-        let shown = Shown::of_news(name);
+        let shown = Shown::of_news(name, one.pod.is_quiet);
         let options = PullOptions::default();
         let pulled = pull::pull(&self.store, name, &own, &options, shown);
         let pulled = pulled.map_err(|source| ImageError::Pull {
             place: one.place(),
             image: one.image.to_owned(),
+            near: self.near(one.image),
             source: Box::<LoadError>::new(source),
         })?;
         Ok(pulled.image)
@@ -249,9 +263,50 @@ impl Ground<'_> {
     }
 }
 
+/// The nearest of some names of images, which people write without the tag `latest`.
+fn nearest(image: &str, mut names: Vec<String>) -> Option<String> {
+    for name in &mut names {
+        if let Some(bare) = name.strip_suffix(":latest") {
+            *name = bare.to_owned();
+        }
+    }
+    let image = image.strip_suffix(":latest").unwrap_or(image);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let found = closest(image, &names).map(|(_, name)| name);
+    let tagged = || {
+        // Another tag of it is nearer than another word of as many letters.
+        let (repository, _) = image.rsplit_once(':')?;
+        let mut all = names
+            .iter()
+            .filter_map(|name| Some((name.rsplit_once(':')?.0, *name)));
+        all.find(|(of, _)| *of == repository).map(|(_, name)| name)
+    };
+    tagged().or(found).map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_that_was_nearly_named_is_found() {
+        let here = || {
+            ["busybox:latest", "nginx:1.27", "reg.lan/team/app:2"]
+                .map(str::to_owned)
+                .to_vec()
+        };
+        for (image, near) in [
+            ("busybx", Some("busybox")),
+            ("busybox:latst", None),
+            ("ngnix:1.27", Some("nginx:1.27")),
+            ("nginx:1.28", Some("nginx:1.27")),
+            ("reg.lan/team/ap:2", Some("reg.lan/team/app:2")),
+            ("postgres", None),
+        ] {
+            assert_eq!(nearest(image, here()).as_deref(), near, "{image}");
+        }
+        assert_eq!(nearest("busybx", Vec::new()), None);
+    }
 
     #[test]
     fn policies_are_the_kubelets() {

@@ -3,6 +3,7 @@
 use super::CliError;
 use super::error::UsageError;
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
 /// `NAME=VALUE`, or `NAME` with its value here; none here is none there.
 pub fn variable(text: &str) -> Result<Option<(String, String)>, CliError> {
@@ -18,14 +19,44 @@ pub fn variable(text: &str) -> Result<Option<(String, String)>, CliError> {
     Ok(value.map(|value| (name.to_owned(), value)))
 }
 
-/// The same of many, as a container's manifest has them.
-pub fn objects(texts: &[String]) -> Result<Vec<Value>, CliError> {
-    let mut out = Vec::new();
-    for text in texts {
-        let variable = variable(text)?;
-        out.extend(variable.map(|(name, value)| json!({"name": name, "value": value})));
+/// The same of many, as a container's manifest has them; those of files first, and none of them
+/// that has another value here.
+pub fn objects(texts: &[String], files: &[PathBuf]) -> Result<Vec<Value>, CliError> {
+    let mut all = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(file).map_err(|source| CliError::read(file, source))?;
+        all.extend(of_file(file, &text)?);
     }
-    Ok(out)
+    for text in texts {
+        all.extend(variable(text)?);
+    }
+    let mut out: Vec<(String, String)> = Vec::new();
+    for (name, value) in all {
+        out.retain(|(before, _)| *before != name);
+        out.push((name, value));
+    }
+    let objects = out.into_iter();
+    let objects = objects.map(|(name, value)| json!({"name": name, "value": value}));
+    Ok(objects.collect())
+}
+
+/// A variable to a line, with comments and empty lines between, as docker reads it.
+fn of_file(file: &Path, text: &str) -> Result<Vec<(String, String)>, CliError> {
+    let mut found = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let name = line.split_once('=').map_or(line, |(name, _)| name);
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            let place = format!("{}:{}", file.display(), at + 1);
+            let why = format!("{line:?} is not NAME=VALUE, or NAME to take the value from here");
+            return Err(UsageError::flag("--env-file", &place, why).into());
+        }
+        found.extend(variable(line)?);
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -46,6 +77,21 @@ mod tests {
                 error.starts_with(&format!("--env {text:?}: the name is missing")),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn a_file_has_a_variable_to_a_line() {
+        let text = "# of the shop\n\nA=b=c # no comment\n  B= x\nBELUGA_NO_SUCH_VARIABLE\n";
+        let read = of_file(Path::new("shop.env"), text).unwrap();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(read, [pair("A", "b=c # no comment"), pair("B", " x")]);
+        for line in ["=x", "export A=b"] {
+            let text = format!("A=b\n{line}\n");
+            let error = of_file(Path::new("shop.env"), &text).unwrap_err();
+            let error = error.to_string();
+            let place = format!("--env-file \"shop.env:2\": {line:?} is not NAME=VALUE");
+            assert!(error.starts_with(&place), "{error}");
         }
     }
 }

@@ -270,6 +270,10 @@ impl CliError {
             Self::Read { path, source } => not_readable(path, source),
             Self::Image(error) => error.hint(),
             Self::NotFound { what: "pod", .. } => Some("beluga get pods -A".into()),
+            Self::NoType { near: None, .. } => Some(
+                "a manifest of another kind has no effect here: docs/fields.md lists what has"
+                    .into(),
+            ),
             Self::Change(ChangeError::Differs { name, .. }) => {
                 Some(format!("beluga delete pod {name}, then apply again"))
             }

@@ -1,6 +1,6 @@
 //! `beluga get events`: what happened to pods, the oldest first.
 
-use super::get::Output;
+use super::get::{Output, Show};
 use super::pods::{self, Scope};
 use super::table::Table;
 use super::{CliError, exit, time, yaml};
@@ -10,19 +10,20 @@ use crate::store::status::{EventKind, PodEvent};
 use serde_json::{Value, json};
 
 /// Prints the events of all pods of a scope.
-pub async fn run(
-    settings: &Settings,
-    scope: &Scope,
-    output: Option<&Output>,
-    no_headers: bool,
-) -> Result<u8, CliError> {
+pub async fn run(settings: &Settings, scope: &Scope, show: &Show) -> Result<u8, CliError> {
+    let no_headers = show.no_headers;
     let pods = pods::all(settings, scope).await?;
     let mut events: Vec<(&PodView, &PodEvent)> = pods
         .iter()
         .flat_map(|pod| pod.status.events.iter().map(move |event| (pod, event)))
         .collect();
     events.sort_by_key(|(_, event)| event.time);
-    match output {
+    if let Some(by) = &show.sort_by {
+        let list = list(&events);
+        let order = by.order(list["items"].as_array().map_or(&[], Vec::as_slice))?;
+        events = order.into_iter().map(|at| events[at]).collect();
+    }
+    match show.output.as_ref() {
         Some(Output::Json) => say!("{:#}", list(&events)),
         Some(Output::Yaml) => put!("{}", yaml(&list(&events))?),
         Some(Output::Name) => {

@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(short, long, value_name = "PATH")]
     workdir: Option<String>,
     /// Namespace of the pod
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, default_value = pods::DEFAULT)]
     namespace: String,
     /// The pod
     pod: String,

@@ -34,6 +34,8 @@ pub struct Options {
     pub interactive: bool,
     /// Its terminal is ours.
     pub tty: bool,
+    /// Nothing is said of how it gets on.
+    pub quiet: bool,
 }
 
 /// Starts all pods and stays with them, and with those that have been `begun`

@@ -2,6 +2,7 @@
 
 mod format;
 mod pods;
+mod sort;
 mod watch;
 
 pub use format::Output;
@@ -16,6 +17,7 @@ use crate::engine::{self, PodView};
 use crate::settings::Settings;
 use format::Formats;
 use serde_json::Value;
+use sort::SortBy;
 
 /// Arguments of `get`.
 #[derive(Debug, clap::Args)]
@@ -64,9 +66,12 @@ pub struct Show {
     /// A last column with the labels
     #[arg(long)]
     show_labels: bool,
-    /// Go on and print what changes
-    #[arg(short, long, conflicts_with = "output")]
+    /// Go on and print what changes; with -o only wide
+    #[arg(short, long)]
     watch: bool,
+    /// In the order of this field, like .metadata.creationTimestamp
+    #[arg(long, value_name = "PATH", value_parser = sort::read, conflicts_with = "watch")]
+    pub sort_by: Option<SortBy>,
     /// Exit code 0 when there is none of that name
     #[arg(long)]
     pub ignore_not_found: bool,
@@ -87,10 +92,7 @@ pub struct Found {
 /// Runs `get`.
 pub async fn get(settings: &Settings, args: Args) -> Result<u8, CliError> {
     if matches!(args.what[0].as_str(), "events" | "event" | "ev") {
-        let Show {
-            output, no_headers, ..
-        } = args.show;
-        return events::run(settings, &args.scope, output.as_ref(), no_headers).await;
+        return events::run(settings, &args.scope, &args.show).await;
     }
     let asked = resource::asked(&args.what)?;
     let asked = asked.ok_or_else(|| resource::unknown(&args.what[0]))?;
@@ -119,13 +121,18 @@ async fn show(
     show: &Show,
 ) -> Result<u8, CliError> {
     if show.watch {
+        let is_wide = match &show.output {
+            None => false,
+            Some(Output::Wide) => true,
+            Some(_) => return Err(UsageError::WatchedAsTable.into()),
+        };
         return match asked {
             [
                 Asked {
                     kind: Kind::Pod,
                     names,
                 },
-            ] => watch::pods(settings, scope, names, show.no_headers).await,
+            ] => watch::pods(settings, scope, names, (is_wide, show.no_headers)).await,
             _ => Err(UsageError::NotWatched.into()),
         };
     }
@@ -141,6 +148,9 @@ async fn show(
     }
     if show.show_labels {
         found.iter_mut().for_each(with_labels);
+    }
+    if let Some(by) = &show.sort_by {
+        by.sort(&mut found)?;
     }
     print(asked, &found, scope, show)?;
     let absent = asked.iter().zip(&found).flat_map(|(asked, found)| {

@@ -16,7 +16,7 @@ pub struct Args {
     #[arg(long)]
     overwrite: bool,
     /// Namespace of the pod
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, default_value = pods::DEFAULT)]
     namespace: String,
 }
 

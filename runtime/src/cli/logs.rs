@@ -1,21 +1,24 @@
 //! `beluga logs`.
 
 use super::output::{Printer, reader_gone};
-use super::pods;
+use super::pods::{self, Scope};
+use super::selector::Selector;
 use super::tailing::{Changes, Tailing};
-use super::{CliError, exit, time};
+use super::{CliError, exit, objects, time};
 use crate::engine::{self, EngineError, PodView, Update};
 use crate::logs;
 use crate::settings::Settings;
 use crate::store::status::{ContainerState, PodStatus};
 use std::io;
 use std::time::Duration;
+use tokio::task::LocalSet;
 
 /// Arguments of `logs`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The pod
-    pod: String,
+    #[arg(required_unless_present = "selector", conflicts_with = "selector")]
+    pod: Option<String>,
     /// The container; the first one when it is not named
     #[arg(id = "which")]
     named: Option<String>,
@@ -25,14 +28,9 @@ pub struct Args {
     /// Go on until the container ends
     #[arg(short, long)]
     follow: bool,
-    /// Only so many of the last lines
-    #[arg(
-        long,
-        value_name = "LINES",
-        default_value = "-1",
-        allow_hyphen_values = true
-    )]
-    tail: i64,
+    /// Only so many of the last lines; with -l 10 of each, and all with -1
+    #[arg(long, value_name = "LINES", allow_hyphen_values = true)]
+    tail: Option<i64>,
     /// The run before the present one
     #[arg(short, long, conflicts_with = "follow")]
     previous: bool,
@@ -51,8 +49,11 @@ pub struct Args {
     /// All containers, init containers first
     #[arg(long, conflicts_with_all = ["which", "container"])]
     all_containers: bool,
+    /// All pods with these labels, like app=web,tier!=db
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    selector: Option<Selector>,
     /// Namespace of the pod
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, default_value = pods::DEFAULT)]
     namespace: String,
 }
 
@@ -74,9 +75,61 @@ struct Stream {
     done: bool,
 }
 
+/// Lines of each pod of many, as kubectl has it.
+const TAIL_OF_MANY: i64 = 10;
+
 /// Runs the verb.
-pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
-    let pod = pods::one(settings, &args.namespace, &args.pod).await?;
+pub async fn run(settings: &Settings, mut args: Args) -> Result<u8, CliError> {
+    let Some(word) = args.pod.take() else {
+        return of_many(settings, args).await;
+    };
+    let pod = pods::one(settings, &args.namespace, &word).await?;
+    let mut streams = chosen(settings, &pod, &args)?;
+    // A reader that has seen enough, like `head`, is no error of ours.
+    match print(settings, &pod, &mut streams, args.follow).await {
+        Err(CliError::Io { source, .. }) if reader_gone(&source) => Ok(exit::OK),
+        other => other,
+    }
+}
+
+/// The logs of all pods with some labels: one behind the other or, followed, as they come.
+async fn of_many(settings: &Settings, mut args: Args) -> Result<u8, CliError> {
+    let scope = Scope {
+        namespace: args.namespace.clone(),
+        all_namespaces: false,
+        selector: args.selector.take(),
+    };
+    args.tail.get_or_insert(TAIL_OF_MANY);
+    let pods = pods::all(settings, &scope).await?;
+    if pods.is_empty() {
+        objects::tell_none(&scope);
+    }
+    let local = LocalSet::new();
+    let mut tasks = Vec::new();
+    for pod in pods {
+        let mut streams = chosen(settings, &pod, &args)?;
+        let (settings, follow) = (settings.clone(), args.follow);
+        let printed = async move { print(&settings, &pod, &mut streams, follow).await };
+        tasks.push(local.spawn_local(printed));
+    }
+    let all = local.run_until(async {
+        for task in tasks {
+            match task.await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(error),
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            }
+        }
+        Ok(exit::OK)
+    });
+    match all.await {
+        Err(CliError::Io { source, .. }) if reader_gone(&source) => Ok(exit::OK),
+        other => other,
+    }
+}
+
+/// The streams of the containers of a pod that are meant.
+fn chosen(settings: &Settings, pod: &PodView, args: &Args) -> Result<Vec<Stream>, CliError> {
     let named = args.container.as_deref().or(args.named.as_deref());
     let containers: Vec<String> = if args.all_containers {
         pod.spec
@@ -84,14 +137,9 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
             .map(|one| one.name.clone())
             .collect()
     } else {
-        vec![pods::container(&pod, named)?.to_owned()]
+        vec![pods::container(pod, named)?.to_owned()]
     };
-    let mut streams = streams(settings, &pod, &containers, &args)?;
-    // A reader that has seen enough, like `head`, is no error of ours.
-    match print(settings, &pod, &mut streams, args.follow).await {
-        Err(CliError::Io { source, .. }) if reader_gone(&source) => Ok(exit::OK),
-        other => other,
-    }
+    streams(settings, pod, &containers, args)
 }
 
 /// Prints all that a container which has ended said in its last run.
@@ -136,7 +184,7 @@ fn streams(
             })?;
         }
         let mut tailing = Tailing::new(directory, run);
-        if let Ok(count) = usize::try_from(args.tail) {
+        if let Ok(count) = usize::try_from(args.tail.unwrap_or(-1)) {
             let skipped = tailing.skip_to_last(count);
             skipped.map_err(|source| CliError::io("read the log", source))?;
         }

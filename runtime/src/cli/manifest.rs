@@ -134,11 +134,11 @@ fn fit(documents: &[&Document]) -> Result<(), ManifestError> {
 }
 
 /// The images of all documents' pods, or an error with the place of what is not to be had.
-/// `objects` are those of the same manifest.
+/// `objects` are those of the same manifest; without `is_quiet` pulls are told.
 pub fn images(
     settings: &Settings,
     documents: &[(&Document, Mode)],
-    objects: &[ConfigObject],
+    (objects, is_quiet): (&[ConfigObject], bool),
 ) -> Result<BTreeMap<String, ImageFacts>, CliError> {
     let all: Vec<&Document> = documents.iter().map(|(document, _)| *document).collect();
     fit(&all)?;
@@ -146,6 +146,7 @@ pub fn images(
         spec: &document.spec,
         document: Some(document),
         mode: *mode,
+        is_quiet,
     });
     ensure::images(settings, &wanted.collect::<Vec<_>>(), objects)
 }

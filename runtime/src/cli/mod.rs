@@ -34,6 +34,7 @@ mod events;
 mod exec;
 pub mod exit;
 mod foreground;
+mod foreign;
 mod gc;
 mod get;
 mod host_path;
@@ -50,6 +51,7 @@ mod objects;
 mod output;
 mod page;
 mod patch;
+mod patience;
 mod plans;
 mod pods;
 mod port_forward;
@@ -81,6 +83,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use style::Style;
 
+/// Where `--help` lists what every verb takes.
+const GLOBAL: &str = "Options of every command";
+
 /// Runs Kubernetes pods, each in a microVM of its own
 #[derive(Debug, Parser)]
 #[command(
@@ -93,10 +98,10 @@ use style::Style;
 )]
 pub struct Cli {
     /// Directory of images and pods [default: /var/lib/beluga, or BELUGA_ROOT]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     root: Option<PathBuf>,
     /// Directory of sockets and locks [default: /run/beluga, with another root /run/beluga-HASH; or BELUGA_STATE]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     state: Option<PathBuf>,
     /// Namespace, before the verb as well as behind it
     // The words are put in order first, so that the verb reads it.

@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long, value_parser = ["resize", "status"])]
     subresource: Option<String>,
     /// Namespace of the pod
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, default_value = pods::DEFAULT)]
     namespace: String,
     /// How long containers that are replaced may take until they are ready, like 2m
     #[arg(long, default_value = PATIENCE, value_parser = change::patience)]

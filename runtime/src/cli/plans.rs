@@ -5,7 +5,7 @@ use crate::engine;
 use crate::objects::{self as kept, Applied};
 use crate::plan::{ImageFacts, Objects};
 use crate::settings::Settings;
-use crate::spec::{ConfigObject, Manifest, Workload};
+use crate::spec::{ConfigObject, Document, Manifest, Workload};
 use crate::workload;
 use std::collections::BTreeMap;
 
@@ -26,18 +26,29 @@ pub fn show(
         }
     };
     for (document, objects) in read.pods.iter().zip(of_pods) {
-        let plan = engine::preview(settings, &document.spec, images, objects)?;
         begin();
-        put!("{}", yaml(&plan)?);
+        plan(settings, (document, objects), images)?;
     }
     for (workload, objects) in read.workloads.iter().zip(of_workloads) {
         begin();
         say!("# {}", how_many(workload));
         if let Some((pod, objects)) = workload::first(settings, workload, objects)? {
-            let plan = engine::preview(settings, &pod.spec, images, &objects)?;
-            put!("{}", yaml(&plan)?);
+            plan(settings, (&pod, &objects), images)?;
         }
     }
+    Ok(())
+}
+
+/// Prints the plan of one, without what Secrets say.
+fn plan(
+    settings: &Settings,
+    (document, objects): (&Document, &Objects),
+    images: &BTreeMap<String, ImageFacts>,
+) -> Result<(), CliError> {
+    // Whatever is wrong with what they really say is told first.
+    engine::preview(settings, &document.spec, images, objects)?;
+    let plan = engine::preview(settings, &document.spec, images, &objects.veiled())?;
+    put!("{}", yaml(&plan)?);
     Ok(())
 }
 

@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_value = "localhost")]
     address: Vec<String>,
     /// Namespace of the pod
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, default_value = pods::DEFAULT)]
     namespace: String,
     /// The pod: NAME, pod/NAME, or the first one of deployment/NAME
     pod: String,

@@ -67,6 +67,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
         let pulled = pulled.map_err(|source| ImageError::Pull {
             place: None,
             image: name.familiar(),
+            near: None,
             source: Box::new(source),
         })?;
         if args.quiet {
@@ -176,10 +177,10 @@ impl Shown {
     }
 
     /// The same for an image that a pod needs: only what has to come is told.
-    pub fn of_news(name: &Reference) -> Self {
+    pub fn of_news(name: &Reference, quiet: bool) -> Self {
         Self {
             only_news: true,
-            ..Self::new(name, false)
+            ..Self::new(name, quiet)
         }
     }
 

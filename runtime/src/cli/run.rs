@@ -1,6 +1,9 @@
 //! `beluga run`: pods from a manifest, or one container from an image.
 
 mod image;
+mod mount;
+mod process;
+mod surroundings;
 mod volume;
 
 use super::dry::{Dry, Form};
@@ -11,10 +14,12 @@ use super::host_path::{self, Allowed};
 use super::workloads::{self, Chosen};
 use super::{CliError, doctor, exit, manifest, objects, plans, style, terminal, together};
 use crate::engine::{self, StartRequest, StopRequest};
+use crate::objects::Applied;
 use crate::plan::{ImageFacts, Objects};
 use crate::settings::Settings;
-use crate::spec::{self, Document, Manifest, PodName};
+use crate::spec::{self, ConfigObject, Document, Manifest, ObjectKind, PodName};
 use image::One;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -44,8 +49,11 @@ pub struct Args {
     #[arg(short, long)]
     detach: bool,
     /// Delete the pods when they end
-    #[arg(long, conflicts_with = "detach")]
+    #[arg(long)]
     rm: bool,
+    /// No progress and no receipt; with -d nothing but the pods' names
+    #[arg(short, long)]
+    quiet: bool,
     /// The Jobs of CronJobs, once and now
     #[arg(long, requires = "files", conflicts_with = "image")]
     now: bool,
@@ -69,7 +77,7 @@ pub struct Args {
 impl Args {
     /// A pod from an image is told the namespace too.
     fn arrange(&mut self) {
-        self.one.namespace.clone_from(&self.namespace);
+        self.one.plain.namespace.clone_from(&self.namespace);
     }
 }
 
@@ -77,12 +85,13 @@ impl Args {
 pub async fn run(settings: &Settings, mut args: Args) -> Result<u8, CliError> {
     let stays = !args.detach && !args.dry.is_run();
     args.arrange();
-    args.one.tty = args.one.tty && (!stays || terminal::is_to_be_had(args.one.stdin));
+    args.one.plain.tty =
+        args.one.plain.tty && (!stays || terminal::is_to_be_had(args.one.plain.stdin));
     let mut settings = args.allowed.settings(settings)?;
     // Who writes a path on the command line means it.
     settings.host_paths.extend(args.one.host_places());
     let shut = settings.tenant.is_some_and(|tenant| !tenant.exec);
-    if shut && stays && (args.one.stdin || args.one.tty) {
+    if shut && stays && (args.one.plain.stdin || args.one.plain.tty) {
         return Err(UsageError::StdinOfTenant.into());
     }
     let settings = &settings;
@@ -91,6 +100,9 @@ pub async fn run(settings: &Settings, mut args: Args) -> Result<u8, CliError> {
     };
     if read.pods.is_empty() && read.workloads.is_empty() {
         return Err(UsageError::NoPodToRun.into());
+    }
+    if args.rm && args.detach && !read.workloads.is_empty() {
+        return Err(UsageError::NobodyToRemove.into());
     }
     for document in &read.pods {
         document.can_be_created()?;
@@ -109,7 +121,7 @@ pub async fn run(settings: &Settings, mut args: Args) -> Result<u8, CliError> {
         .into_iter()
         .map(|document| (document, mode));
     let wanted: Vec<_> = wanted.collect();
-    let images = manifest::images(settings, &wanted, &read.objects)?;
+    let images = manifest::images(settings, &wanted, (&read.objects, args.quiet))?;
     let image_nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if args.dry.is_run() {
         plans::show(settings, &read, &resolved, &images)?;
@@ -176,28 +188,61 @@ async fn bring_up(
     let workloads: Vec<_> = read.workloads.into_iter().zip(of_workloads).collect();
     workloads::admit(settings, &workloads, &images)?;
     doctor::must_run_guests()?;
-    objects::keep(settings, &read.objects, objects::tell_aside)?;
+    let made = RefCell::new(Vec::new());
+    objects::keep(settings, &read.objects, |object, applied| {
+        if !args.quiet {
+            objects::tell_aside(object, applied);
+        }
+        if applied == Applied::Created {
+            made.borrow_mut().push(object.clone());
+        }
+    })?;
     objects::update_pods(settings, &read.objects).await?;
+    let pods = read.pods.into_iter().zip(resolved).collect();
+    let ended = start_all(settings, args, (pods, workloads), (&images, image_nanos)).await;
+    // What shall outlive pods stays: claims, and what says who may reach whom.
+    let goes = |object: &ConfigObject| {
+        let is_told = [ObjectKind::ConfigMap, ObjectKind::Secret].contains(&object.kind);
+        is_told && args.rm && !args.detach
+    };
+    for object in made.into_inner().into_iter().filter(goes) {
+        objects::delete(settings, object.kind, (&object.namespace, &object.name))?;
+    }
+    ended
+}
+
+/// Pods and workloads, each with its objects.
+type Wanted = (Vec<(Document, Objects)>, Vec<(spec::Workload, Objects)>);
+
+/// The same once their objects are there.
+async fn start_all(
+    settings: &Settings,
+    args: &Args,
+    (pods, workloads): Wanted,
+    (images, image_nanos): (&BTreeMap<String, ImageFacts>, u64),
+) -> Result<u8, CliError> {
     let options = Options {
         detach: args.detach,
         remove: args.rm,
-        interactive: args.one.stdin || args.one.tty,
-        tty: args.one.tty,
+        interactive: args.one.plain.stdin || args.one.plain.tty,
+        tty: args.one.plain.tty,
+        quiet: args.quiet,
     };
-    let requests = read.pods.into_iter().zip(resolved);
-    let requests = requests.map(|(document, objects)| StartRequest {
+    let requests = pods.into_iter().map(|(document, objects)| StartRequest {
         manifest: super::apply::value(&document),
         spec: document.spec,
         images: images.clone(),
         objects,
         image_nanos,
+        // Who stays with a pod removes it when its last line is printed.
+        remove: args.rm && args.detach,
     });
     let is_job = |one: &(spec::Workload, _)| one.0.job.is_some();
     let (jobs, workloads): (Vec<_>, Vec<_>) = workloads.into_iter().partition(is_job);
     let chosen: Vec<_> = workloads.iter().map(|(one, _)| Chosen::of(one)).collect();
     let mut begun = Vec::new();
     for (workload, objects) in workloads {
-        let given = (&images, objects, image_nanos);
+        let given = (images, objects, image_nanos);
         begun.extend(workloads::begin(settings, workload, given).await?);
     }
     let jobs = async {
@@ -249,7 +294,9 @@ async fn make_room(
         let style = style::Style::stderr();
         let how = if has_ended { "had ended and " } else { "" };
         let line = format!("pod/{} {how}is replaced", pod.name);
-        tell!("{}", style.dim(&line));
+        if !args.quiet {
+            tell!("{}", style.dim(&line));
+        }
         let request = StopRequest {
             grace: has_ended.then_some(0),
             delete: true,

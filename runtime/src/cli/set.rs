@@ -28,7 +28,7 @@ struct ImageArgs {
     #[arg(required = true, value_name = "POD CONTAINER=IMAGE")]
     words: Vec<String>,
     /// Namespace of the pod
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, default_value = pods::DEFAULT)]
     namespace: String,
     /// How long the new containers may take until they are ready, like 2m
     #[arg(long, default_value = PATIENCE, value_parser = change::patience)]

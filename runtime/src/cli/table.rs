@@ -30,6 +30,14 @@ impl Table {
         }
     }
 
+    /// Puts the rows below the head into the order of these places.
+    pub fn arrange(&mut self, order: &[usize]) {
+        let rows = order.iter().filter_map(|at| self.rows.get(at + 1)).cloned();
+        let rows: Vec<_> = rows.collect();
+        self.rows.truncate(1);
+        self.rows.extend(rows);
+    }
+
     /// The lines, each with `indent` blanks before it.
     pub fn lines(&self, indent: usize) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);

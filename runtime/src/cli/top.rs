@@ -22,8 +22,24 @@ const MACHINE: &str = "(machine)";
 /// What is not there to be told: a container's share of the host, a machine's PIDs.
 const NOTHING: &str = "-";
 
+/// What the columns are.
+const COLUMNS: &str = "\
+Columns:
+  CPU(cores)     CPU time that containers used over half a second; 1000m is one CPU
+  MEMORY(bytes)  working set of containers: without file pages that were not used lately
+  LIMIT          the machine's memory; of a container its limit
+  HOST           memory of this host that VMM, supervisor and servers of host files hold
+  OVERHEAD       HOST without MEMORY: the guest's kernel and cache, agent, VMM and supervisor
+With --containers also:
+  PIDS           processes and threads
+  WRITABLE       what it has written to its own file system
+  READ, WRITTEN  what it has read from disks and written to them
+  RECEIVED, SENT what the pod has received and sent; containers share its cards
+(machine) is the line of the pod's machine as a whole.";
+
 /// Arguments of `top`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = COLUMNS)]
 pub struct Args {
     /// `pod`, `pod NAME…` or `pod/NAME…`
     #[arg(value_name = "TYPE [NAME]")]

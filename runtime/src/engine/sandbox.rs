@@ -74,6 +74,7 @@ pub async fn run(settings: &Settings, spec: PodSpec) -> Result<PodView, EngineEr
             images: BTreeMap::new(),
             objects: Objects::default(),
             image_nanos: 0,
+            remove: false,
         },
     )
     .await?;

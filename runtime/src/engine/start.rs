@@ -34,6 +34,8 @@ pub struct StartRequest {
     pub objects: Objects,
     /// What finding the images took, in nanoseconds.
     pub image_nanos: u64,
+    /// Nothing of it is kept when it has ended, whoever is there then.
+    pub remove: bool,
 }
 
 /// A pod that is being started.
@@ -108,7 +110,8 @@ fn make(
         spec: request.spec,
         plan,
     };
-    let record = Record::new(&definition, boot_id, state);
+    let mut record = Record::new(&definition, boot_id, state);
+    record.delete = request.remove;
     // No other pod may come to hold its claims between the look and the record.
     let _claims = claims::take(settings, &definition.spec)?;
     let _room = store::room::admit(settings, &definition.spec)?;

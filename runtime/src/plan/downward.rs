@@ -28,6 +28,26 @@ impl Objects {
     pub fn insert(&mut self, object: ConfigObject) {
         self.0.insert((object.kind, object.name.clone()), object);
     }
+
+    /// The same to be shown: of each value of a Secret only how long it is.
+    #[must_use]
+    pub fn veiled(&self) -> Self {
+        let mut veiled = self.clone();
+        let all = veiled.0.values_mut();
+        for secret in all.filter(|object| object.kind == ObjectKind::Secret) {
+            for value in secret.text.values_mut() {
+                *value = veil(value.len());
+            }
+            for value in secret.binary.values_mut() {
+                value.0 = veil(value.0.len()).into_bytes();
+            }
+        }
+        veiled
+    }
+}
+
+fn veil(length: usize) -> String {
+    format!("*** ({length} bytes)")
 }
 
 /// All that a pod can be told.
@@ -205,5 +225,23 @@ mod tests {
             lines(&map),
             "a=\"ä\"\nb=\"two\\nlines \\\"x\\\" \\\\ \\x01\""
         );
+    }
+
+    #[test]
+    fn of_a_secret_only_its_length_is_shown() {
+        let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {p: hidden}\n\
+                    ---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\ndata: {p: seen}\n";
+        let mut objects = Objects::default();
+        for object in crate::spec::read("objects.yaml", text).unwrap().objects {
+            objects.insert(object);
+        }
+        let shown = format!("{:?}", objects.veiled());
+        assert!(
+            !shown.contains("hidden") && shown.contains("seen"),
+            "{shown}"
+        );
+        let veiled = objects.veiled();
+        let secret = veiled.get(ObjectKind::Secret, "s").unwrap();
+        assert_eq!(secret.binary["p"].0, b"*** (6 bytes)");
     }
 }

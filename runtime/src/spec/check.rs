@@ -5,7 +5,7 @@ use super::issue::{Issue, Position};
 use super::object::ObjectKind;
 use super::quantity::Quantity;
 use super::schema::closest;
-use super::yaml::{Node, join};
+use super::yaml::{Node, Value, join};
 use std::collections::BTreeSet;
 
 /// Collects what a check of one document finds.
@@ -59,6 +59,13 @@ impl<'a> Check<'a> {
     pub fn position(&self, path: &str) -> (Position, String) {
         let path = self.full(path);
         (self.document.locate(&path).report_at(), path)
+    }
+
+    /// Whether the manifest has something at `path`, wrong or not.
+    pub fn is_written(&self, path: &str) -> bool {
+        let path = self.full(path);
+        let found = self.document.locate(&path);
+        found.path == path && !matches!(&found.value, Value::Scalar(scalar) if scalar.is_null())
     }
 
     /// The same as text: `9:12: spec.containers[0].image`.

@@ -325,9 +325,10 @@ fn kind(tree: &Node, issues: &mut Vec<Issue>) -> Option<Kind> {
                 if CLUSTER_KINDS.contains(&kind) {
                     return Some(Kind::OfACluster(issue));
                 }
-                if let Some((_, meant)) = schema::closest(kind, &KINDS) {
-                    issue.hint = Some(format!("did you mean {meant}?"));
-                }
+                issue.hint = Some(match schema::closest(kind, &KINDS) {
+                    Some((_, meant)) => format!("did you mean {meant}?"),
+                    None => "what only a cluster knows is to be left out".to_owned(),
+                });
                 issues.push(issue);
                 return None;
             }

@@ -234,6 +234,7 @@ fn http(
     let url = if is_tls { "https" } else { "http" };
     let target = format!("http-get {url}://{shown_host}:{}{slash}{page}", shown(port));
     let headers = headers(path, http_headers.as_deref().unwrap_or_default(), check);
+    needs_port(path, check)?;
     let port = self::port(&join(path, "port"), port, owner, check)?;
     let path = escaped(&format!("{slash}{page}"));
     let handler = Handler::Http {
@@ -288,6 +289,7 @@ fn tcp(
         shown(port)
     );
     let host = self::host(&join(path, "host"), host.as_deref(), check);
+    needs_port(path, check)?;
     let port = self::port(&join(path, "port"), port, owner, check)?;
     Some((Handler::Tcp { host, port }, target))
 }
@@ -295,6 +297,7 @@ fn tcp(
 fn grpc(path: &str, grpc: &core::GRPCAction, check: &mut Check<'_>) -> Option<(Handler, String)> {
     let core::GRPCAction { port, service } = grpc;
     let service = service.clone().unwrap_or_default();
+    needs_port(path, check)?;
     let port = number(&join(path, "port"), i64::from(*port), check)?;
     let target = format!("grpc <pod>:{port} {service}");
     Some((Handler::Grpc { port, service }, target))
@@ -318,6 +321,16 @@ fn shown(port: &IntOrString) -> String {
         IntOrString::Int(number) => number.to_string(),
         IntOrString::String(name) => name.clone(),
     }
+}
+
+/// The type has a number where the manifest has none: 0, which nobody has written.
+fn needs_port(path: &str, check: &mut Check<'_>) -> Option<()> {
+    let path = join(path, "port");
+    if check.is_written(&path) {
+        return Some(());
+    }
+    check.wrong(&path, "required: the port to connect to");
+    None
 }
 
 fn number(path: &str, port: i64, check: &mut Check<'_>) -> Option<u16> {

@@ -19,6 +19,9 @@ const MAX_DEPTH: usize = 64;
 /// anchors and aliases of a text may copy in all: many documents are no way around it.
 const MAX_WEIGHT: usize = 32 << 20;
 
+/// Characters of a key that a path shows.
+const MAX_SHOWN_KEY: usize = 80;
+
 /// What a node weighs beside its text.
 const NODE_WEIGHT: usize = 128;
 
@@ -121,6 +124,11 @@ impl Node {
     }
 }
 
+/// What is shown of a key: it may be as long as the manifest.
+fn clipped(key: &str) -> String {
+    key.chars().take(MAX_SHOWN_KEY).collect()
+}
+
 /// The path of the field `key` of the object at `path`.
 pub fn join(path: &str, key: &str) -> String {
     let simple = !key.is_empty()
@@ -130,7 +138,7 @@ pub fn join(path: &str, key: &str) -> String {
     match (path.is_empty(), simple) {
         (true, true) => key.to_owned(),
         (false, true) => format!("{path}.{key}"),
-        (_, false) => format!("{path}[{}]", key.chars().take(80).collect::<String>()),
+        (_, false) => format!("{path}[{}]", clipped(key)),
     }
 }
 
@@ -187,6 +195,7 @@ fn read(text: &str, issues: &mut Vec<Issue>) -> Result<Vec<Node>, Issue> {
         anchors: BTreeMap::new(),
         weight: 0,
         copied: 0,
+        trail: Vec::new(),
         issues,
     };
     let mut found = Vec::new();
@@ -232,7 +241,15 @@ struct Builder<'text, 'issues> {
     weight: usize,
     /// Of what was written once and stands in several places, in the whole text.
     copied: usize,
+    /// How the present value is reached, from the top of the document.
+    trail: Vec<Step>,
     issues: &'issues mut Vec<Issue>,
+}
+
+/// A step on the way to a value.
+enum Step {
+    Item(usize),
+    Key(String),
 }
 
 impl<'text> Builder<'text, '_> {
@@ -303,7 +320,11 @@ impl<'text> Builder<'text, '_> {
         loop {
             match self.next()? {
                 (Event::SequenceEnd, _) => return Ok(Value::List(items)),
-                (event, span) => items.push(self.node(event, span, depth + 1)?),
+                (event, span) => {
+                    self.trail.push(Step::Item(items.len()));
+                    items.push(self.node(event, span, depth + 1)?);
+                    self.trail.pop();
+                }
             }
         }
     }
@@ -323,18 +344,17 @@ impl<'text> Builder<'text, '_> {
             };
             self.weigh(key.len(), at)?;
             let (event, span) = self.next()?;
+            self.trail.push(Step::Key(clipped(&key)));
             let mut node = self.node(event, span, depth + 1)?;
+            self.trail.pop();
             node.key_at = Some(at);
             if key == "<<" && plain {
                 merge(node, &mut merged)?;
             } else if let Some(first) = seen.get(&key) {
                 self.issues.push(Issue {
                     at,
-                    path: String::new(),
-                    message: format!(
-                        "the key {key:?} stands here a second time; first on line {}",
-                        first.line
-                    ),
+                    path: self.path(&key),
+                    message: format!("stands here a second time; first on line {}", first.line),
                     hint: None,
                 });
             } else {
@@ -349,6 +369,16 @@ impl<'text> Builder<'text, '_> {
             }
         }
         Ok(Value::Object(entries))
+    }
+
+    /// The path of the field `key` of the object that is read.
+    fn path(&self, key: &str) -> String {
+        let steps = self.trail.iter();
+        let above = steps.fold(String::new(), |path, step| match step {
+            Step::Item(at) => format!("{path}[{at}]"),
+            Step::Key(key) => join(&path, key),
+        });
+        join(&above, &clipped(key))
     }
 
     fn copy(&mut self, more: usize, at: Position) -> Result<(), Issue> {

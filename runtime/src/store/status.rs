@@ -47,6 +47,9 @@ impl std::fmt::Display for Phase {
 /// Reason of a pod whose machine did not come up in time.
 pub const BOOT_TIMEOUT: &str = "BootTimeout";
 
+/// Reason of a pod that ended because somebody wanted it to.
+pub const STOPPED: &str = "Stopped";
+
 /// A pod as it is now.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodStatus {

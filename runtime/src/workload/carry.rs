@@ -135,6 +135,7 @@ impl Ground<'_> {
             images: self.images.clone(),
             objects: given,
             image_nanos: self.image_nanos,
+            remove: false,
         };
         Ok(engine::start(self.settings, request).await?)
     }

@@ -28,7 +28,11 @@ fn a_type_that_is_none_is_an_error_with_the_one_that_was_meant() {
     beluga.refuses(
         &["get", "foo"],
         1,
-        &["\"foo\", only pods, deployments, ", " and events"],
+        &[
+            "\"foo\", only pods, deployments, ",
+            " and events",
+            "docs/fields.md",
+        ],
     );
     beluga.refuses(
         &["logs", "service/web"],
@@ -260,4 +264,123 @@ fn formats_of_images_are_fields_of_a_template() {
     assert_eq!(out, "made:1\n");
     let (_, out, _) = beluga.run(&["images", "--format", r"table {{.Tag}}\t{{.Repository}}"]);
     assert_eq!(out, "TAG   REPOSITORY\n1     made\n");
+}
+
+#[test]
+fn words_of_kubectl_and_docker_are_told_in_ours() {
+    let beluga = Instance::new("foreign");
+    for (words, ours) in [
+        (&["create", "-f", "x.yaml"][..], "beluga apply -f FILE"),
+        (&["scale", "deploy/web", "--replicas=2"], "spec.replicas"),
+        (&["cluster-info"], "beluga doctor"),
+        (&["api-resources"], "docs/fields.md"),
+        (
+            &["run", "--gpus", "all", "x"],
+            "none of this host's devices",
+        ),
+    ] {
+        beluga.refuses(words, 2, &["tip: ", ours]);
+    }
+    beluga.refuses(&["delte", "pod", "x"], 2, &["'delete'"]);
+}
+
+#[test]
+fn help_keeps_apart_what_every_command_takes() {
+    let beluga = Instance::new("help");
+    let help = beluga.run(&["run", "--help"]).1;
+    let (own, every) = help.split_once("Options of every command:").unwrap();
+    assert!(own.contains("--entrypoint") && !own.contains("--root"));
+    assert!(every.contains("--root <DIR>") && every.contains("--state <DIR>"));
+    let top = beluga.run(&["top", "--help"]).1;
+    for column in ["CPU(cores)", "HOST", "OVERHEAD", "WRITABLE", "(machine)"] {
+        assert!(top.contains(&format!("\n  {column}")) || top.contains(&format!("\n{column}")));
+    }
+}
+
+#[test]
+fn flags_of_docker_are_fields_of_the_manifest() {
+    let beluga = Instance::new("docker");
+    let file = beluga.write("shop.env", "# of the shop\nCOLOUR=blue\n");
+    let words = "run --dry-run -d --rm --read-only --user 33:33 --cap-drop ALL --tmpfs /tmp \
+                 --env-file FILE -l app=shop --restart unless-stopped --entrypoint sh --hostname shop \
+                 --mount type=volume,src=data,dst=/data shop -- -c id";
+    let words = words.replace("FILE", &file);
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let (code, text, err) = beluga.run(&words);
+    assert_eq!(code, 0, "{err}");
+    for part in [
+        "readOnlyRootFilesystem: true",
+        "runAsUser: 33",
+        "medium: Memory",
+        "value: blue",
+        "restartPolicy: Always",
+        "hostname: shop",
+        "claimName: data",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // What it shows is a manifest.
+    let file = beluga.write(
+        "shop.yaml",
+        &text.replace("image: shop", "image: shop\n    imagePullPolicy: Never"),
+    );
+    let absent = "Container image \"shop\" is not present";
+    beluga.refuses(&["apply", "-f", &file], 1, &[absent]);
+}
+
+#[test]
+fn an_image_that_was_nearly_named_is_told() {
+    let beluga = Instance::new("near");
+    std::fs::create_dir(beluga.directory.join("tree")).unwrap();
+    assert_eq!(beluga.run(&["build", "-t", "busybox", "tree"]).0, 0);
+    let run = ["run", "--pull=never", "busybx"];
+    beluga.refuses(&run, 1, &["pull policy of Never (did you mean busybox?)"]);
+    let run = ["run", "--pull=never", "postgres"];
+    let (_, _, err) = beluga.run(&run);
+    assert!(!err.contains("did you mean"), "{err}");
+    beluga.refuses(
+        &["pull", "busybox@sha256:12ab"],
+        1,
+        &["sha256: and 64 lower-case hexadecimal digits", "try: "],
+    );
+}
+
+#[test]
+fn objects_are_listed_in_the_order_of_a_field() {
+    let beluga = Instance::new("sort");
+    let map = |name: &str, size: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{size: {size}}}\n"
+        )
+    };
+    let text = map("a-10", "1Gi") + &map("a-9", "20Mi") + &map("b", "3Mi");
+    let file = beluga.write("maps.yaml", &text);
+    assert_eq!(beluga.run(&["apply", "-f", &file]).0, 0);
+    let by = |path: &str| {
+        beluga
+            .run(&["get", "cm", "-o", "name", "--sort-by", path])
+            .1
+    };
+    assert_eq!(
+        by(".data.size"),
+        "configmap/b\nconfigmap/a-9\nconfigmap/a-10\n"
+    );
+    assert_eq!(
+        by("{.metadata.name}"),
+        "configmap/a-9\nconfigmap/a-10\nconfigmap/b\n"
+    );
+    let table = beluga
+        .run(&["get", "cm", "--no-headers", "--sort-by=.data.size"])
+        .1;
+    let names: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert_eq!(names, ["b", "a-9", "a-10"]);
+    beluga.refuses(
+        &["get", "cm", "--sort-by", ".data.length"],
+        2,
+        &["--sort-by \".data.length\": none of what is listed has such a field"],
+    );
+    beluga.refuses(&["get", "pods", "-w", "-o", "json"], 2, &["with -o wide"]);
 }

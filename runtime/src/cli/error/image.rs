@@ -59,6 +59,8 @@ pub enum ImageError {
         place: Option<String>,
         /// Its name.
         image: String,
+        /// An image that is here and nearly called so.
+        near: Option<String>,
         /// Why.
         #[source]
         source: Box<LoadError>,
@@ -133,9 +135,18 @@ impl ImageError {
                     "beluga delete pod {users}; --force is for pods that have ended"
                 ));
             }
+            Self::Reference(ReferenceError::Digest { .. }) => {
+                "NAME@sha256:… with all 64 digits: `beluga images -o json` and a registry's page \
+                 tell them; `beluga inspect` and `rmi` take the beginning of an image's ID"
+            }
             Self::Load { source, .. } => return not_loadable(source),
             Self::Pull { .. } if self.is_interrupted() => {
                 "pull again: what has come is kept for a week"
+            }
+            Self::Pull {
+                near: Some(near), ..
+            } => {
+                return Some(format!("{near}, which is here, if you meant that"));
             }
             Self::Pull { .. } => {
                 "`beluga images` lists what is here, and `beluga load -i FILE` needs no registry"
@@ -187,6 +198,8 @@ pub struct AbsentImage {
     pub place: Option<String>,
     /// It may not be fetched, whatever happens.
     pub is_never: bool,
+    /// An image that is here and nearly called so.
+    pub near: Option<String>,
 }
 
 fn absent(images: &[AbsentImage]) -> String {
@@ -195,14 +208,17 @@ fn absent(images: &[AbsentImage]) -> String {
         .map(|one| {
             let place = one.place.as_ref().map(|place| format!("{place}: "));
             let place = place.unwrap_or_default();
+            let near = one.near.as_ref();
+            let near = near.map(|near| format!(" (did you mean {near}?)"));
+            let near = near.unwrap_or_default();
             if one.is_never {
                 // The kubelet's sentence.
                 format!(
-                    "{place}Container image {:?} is not present with pull policy of Never",
+                    "{place}Container image {:?} is not present with pull policy of Never{near}",
                     one.image
                 )
             } else {
-                format!("{place}the image {:?} is not present", one.image)
+                format!("{place}the image {:?} is not present{near}", one.image)
             }
         })
         .collect();

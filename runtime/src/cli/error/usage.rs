@@ -45,6 +45,9 @@ pub enum UsageError {
         "which pod? Say an image, as in `beluga run IMAGE`, or a manifest, as in `beluga run -f FILE`"
     )]
     NothingToRun,
+    /// Pods that come and go, and nobody who sees the last of them.
+    #[error("-d with --rm is for pods; deployments and jobs go with `beluga delete -f FILE`")]
+    NobodyToRemove,
     /// A manifest of objects alone.
     #[error("there is no pod to run in the manifest; `beluga apply` keeps objects alone")]
     NoPodToRun,
@@ -69,6 +72,9 @@ pub enum UsageError {
     /// A way to print what is not printed.
     #[error("-o is for --dry-run")]
     OutputWithoutDryRun,
+    /// What changes is told as lines.
+    #[error("-w prints lines of a table: with -o wide, or without -o")]
+    WatchedAsTable,
     /// One of the few that can be watched was not asked for.
     #[error("only pods can be watched")]
     NotWatched,

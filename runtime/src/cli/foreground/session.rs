@@ -9,7 +9,7 @@ use crate::cli::{CliError, exit, time};
 use crate::engine::{self, AttachRequest, PodView, Remote, Starting, StopRequest, Update, Watch};
 use crate::logs;
 use crate::settings::Settings;
-use crate::store::status::{DISK_STALLED, Phase, PodStatus};
+use crate::store::status::{ContainerState, ContainerStatus, DISK_STALLED, Phase, PodStatus};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -41,8 +41,8 @@ pub(super) struct Session {
     /// When the last stall of a disk was that was told.
     stall: u64,
     announced: bool,
-    /// When the first container was seen to run.
-    running: Option<Instant>,
+    /// When the first container was seen to have begun.
+    begun: Option<Instant>,
 }
 
 impl Session {
@@ -85,7 +85,7 @@ impl Session {
             shown: 0,
             stall: 0,
             announced: false,
-            running: None,
+            begun: None,
         }
     }
 
@@ -112,6 +112,8 @@ impl Session {
                     Ok(None) | Err(_) => {}
                 },
                 () = self.changes.wait(), if attached.is_none() => {}
+                // Without a receipt it goes on all the same.
+                () = tokio::time::sleep(RECEIPT_PATIENCE), if self.is_receipt_missing() && !self.announced => {}
                 _ = resized.recv(), if attached.is_some() => {
                     if let (Some((attached, ..)), Some(size)) = (&attached, terminal::size()) {
                         drop(attached.resize(size).await);
@@ -130,7 +132,8 @@ impl Session {
                 let failure = end::failure(&self.pod, &self.status, !self.options.remove);
                 return failure.map_or(Ok(exit::OK), |error| Err(error.into()));
             }
-            if attached.is_none() && !self.options.detach {
+            // Where the time went is told before the first line that the pod prints.
+            if attached.is_none() && !self.options.detach && !self.is_receipt_awaited() {
                 self.print()?;
             }
         }
@@ -142,6 +145,25 @@ impl Session {
             drop(raw);
         }
         self.ended(stopping).await
+    }
+
+    /// Whether a container has begun and the receipt is not whole.
+    fn is_receipt_missing(&self) -> bool {
+        let is_whole = self
+            .status
+            .receipt
+            .iter()
+            .any(|line| line.phase == "container");
+        self.begun.is_some() && !is_whole && !self.status.phase.is_end()
+    }
+
+    /// Whether the rest of the receipt may still come: a moment after the first container has
+    /// begun, and before that for sure.
+    fn is_receipt_awaited(&self) -> bool {
+        match self.begun {
+            Some(begun) => self.is_receipt_missing() && begun.elapsed() < RECEIPT_PATIENCE,
+            None => !self.status.phase.is_end(),
+        }
     }
 
     /// Looks at the pod once more when its supervisor has gone. Gives back
@@ -223,7 +245,13 @@ impl Session {
                 tell!("pod/{}: {}", self.pod.name, event.message);
             }
         }
-        let quiet = self.options.tty && self.options.interactive;
+        let has_begun = |one: &ContainerStatus| {
+            one.id.is_some() && !matches!(one.state, ContainerState::Waiting { .. })
+        };
+        if self.status.phase != Phase::Pending || self.status.containers.iter().any(has_begun) {
+            self.begun.get_or_insert_with(Instant::now);
+        }
+        let quiet = self.options.quiet || (self.options.tty && self.options.interactive);
         let style = Style::stderr();
         let whose = if self.is_one_of_several {
             format!("pod/{} ", self.pod.name)
@@ -241,17 +269,15 @@ impl Session {
         if self.announced || self.status.phase == Phase::Pending {
             return;
         }
-        // The receipt is complete a moment after the first container runs.
-        let since = *self.running.get_or_insert_with(Instant::now);
+        if self.is_receipt_awaited() {
+            return;
+        }
+        self.announced = true;
         let complete = self
             .status
             .receipt
             .iter()
             .any(|line| line.phase == "container");
-        if !complete && !self.status.phase.is_end() && since.elapsed() < RECEIPT_PATIENCE {
-            return;
-        }
-        self.announced = true;
         if !complete && self.status.phase == Phase::Failed {
             // It never came up: what follows is an error, no success.
             return;
@@ -264,7 +290,9 @@ impl Session {
             time::short(total),
             address.unwrap_or_default()
         );
-        if self.options.detach {
+        if self.options.detach && self.options.quiet {
+            say!("{}", self.pod.name);
+        } else if self.options.detach {
             say!("{line}");
         } else if !quiet && !self.status.receipt.is_empty() {
             tell!("{}", style.dim(&line));

@@ -6,7 +6,7 @@ use crate::cli::time;
 use crate::engine::PodView;
 use crate::machine;
 use crate::plan::ContainerKind;
-use crate::store::status::{ContainerState, ContainerStatus, PodStatus};
+use crate::store::status::{ContainerState, ContainerStatus, PodStatus, STOPPED};
 
 /// A table of pods.
 pub fn table(pods: &[PodView], scope: &Scope, wide: bool) -> Table {
@@ -113,6 +113,13 @@ fn restarts(pod: &PodView) -> String {
 /// The STATUS column: the most telling word about a pod, by kubectl's rules.
 pub fn status(pod: &PodView) -> String {
     let status = &pod.status;
+    // Whatever its containers were at, and however they took it.
+    if status.phase.is_end()
+        && status.deleted.is_some()
+        && status.reason.as_deref() == Some(STOPPED)
+    {
+        return STOPPED.to_owned();
+    }
     let mut word = match &status.reason {
         // These words are Beluga's own: who knows kubectl's needs the phase with them.
         Some(reason) if is_machines(reason, status) => format!("{}:{reason}", status.phase),

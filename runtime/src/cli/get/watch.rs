@@ -16,7 +16,7 @@ pub async fn pods(
     settings: &Settings,
     scope: &Scope,
     names: &[String],
-    mut no_headers: bool,
+    (is_wide, mut no_headers): (bool, bool),
 ) -> Result<u8, CliError> {
     let changes = Changes::new();
     let mut before: Vec<PodView> = Vec::new();
@@ -37,9 +37,9 @@ pub async fn pods(
             return Err(CliError::NotFound { what: "pod", name });
         }
         is_first = false;
-        let news = news(&before, &now, scope);
+        let news = news(&before, &now, scope, is_wide);
         if !news.is_empty() {
-            let lines = table(&news, scope, false).lines(0);
+            let lines = table(&news, scope, is_wide).lines(0);
             for line in lines.iter().skip(usize::from(no_headers)) {
                 say!("{line}");
             }
@@ -62,13 +62,16 @@ pub async fn pods(
 
 /// The pods whose lines are others than before, then those that are gone, as they were last: so
 /// kubectl tells that one was deleted.
-fn news(before: &[PodView], now: &[PodView], scope: &Scope) -> Vec<PodView> {
+fn news(before: &[PodView], now: &[PodView], scope: &Scope, is_wide: bool) -> Vec<PodView> {
     let line = |pod: &PodView| {
         let mut cells = cells(pod, scope, false);
         // Nobody wants a line for each second: no age, nor one of the last restart.
         cells.pop();
         let restarts = cells.pop().unwrap_or_default();
         cells.extend(restarts.split(' ').next().map(str::to_owned));
+        if is_wide {
+            cells.extend(pod.status.ips.first().map(ToString::to_string));
+        }
         cells
     };
     let is_in = |all: &[PodView], pod: &PodView| all.iter().any(|one| one.uid == pod.uid);

@@ -13,7 +13,7 @@ pub struct Args {
     #[arg(long = "type", value_enum, value_name = "TYPE")]
     kind: Option<Kind>,
     /// Namespace of pods
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, default_value = pods::DEFAULT)]
     namespace: String,
     /// Names, or beginnings of images' identifiers
     #[arg(required = true, value_name = "NAME")]

@@ -1,17 +1,35 @@
 //! A pod of one container, from an image and flags: podman's `run IMAGE`, and kubectl's
 //! `run NAME --image=IMAGE`.
 
-use super::volume::{self, Volumes};
+use super::process::Process;
+use super::surroundings::{self, Surroundings};
+use super::volume::{Mounted, Volumes};
 use crate::cli::error::UsageError;
 use crate::cli::{CliError, env, manifest, object, publish, yaml};
 use crate::spec::{self, ConfigObject, Document, ManifestError};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// What only a pod from an image takes.
 #[derive(Debug, clap::Args)]
-#[group(id = "one", conflicts_with = "files", multiple = true)]
+#[group(skip)]
 pub struct One {
+    /// The others.
+    #[command(flatten)]
+    pub plain: Plain,
+    #[command(flatten)]
+    mounted: Mounted,
+    #[command(flatten)]
+    surroundings: Surroundings,
+    #[command(flatten)]
+    process: Process,
+}
+
+/// The flags that need no words of their own.
+// A group of clap's has the flags of its struct only if no other is flattened into it.
+#[derive(Debug, clap::Args)]
+#[group(id = "one", conflicts_with = "files", multiple = true)]
+pub struct Plain {
     /// Hand standard input over
     #[arg(short = 'i', long)]
     pub stdin: bool,
@@ -26,7 +44,7 @@ pub struct One {
         conflicts_with = "name"
     )]
     pub of_image: Option<String>,
-    /// COMMAND is the command, not the image's arguments
+    /// COMMAND is the program with its arguments, not the arguments of the image's
     #[arg(long = "command")]
     pub is_command: bool,
     /// Labels of the pod
@@ -47,14 +65,14 @@ pub struct One {
     /// NAME=VALUE, or NAME to take the value from here
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
-    /// A volume that outlives the pod (`NAME:PATH`, a claim), one that does not (`PATH`), or a directory or file of the host (`/DIR:PATH`)
-    #[arg(short, long, value_name = "[NAME:|/DIR:]PATH[:ro]")]
-    pub volume: Vec<String>,
+    /// A file with NAME=VALUE or NAME on each line, for what --env does not name
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
     /// A port of the container at one of this host; without one of this host at any free one
     #[arg(short, long, value_name = "[[IP:]HOST:]PORT[/udp]")]
     pub publish: Vec<String>,
     /// default, none for a pod with its loopback only, or cni:NAME; several with commas
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, alias = "net", value_name = "NAME")]
     pub network: Option<String>,
     /// Limit, like 500m or 2
     #[arg(long)]
@@ -66,13 +84,10 @@ pub struct One {
     #[arg(short, long, value_name = "PATH")]
     pub workdir: Option<String>,
     /// Always, IfNotPresent or Never
-    #[arg(long, value_name = "POLICY")]
+    #[arg(long, visible_alias = "pull", value_name = "POLICY")]
     pub image_pull_policy: Option<String>,
-    /// All rights inside the pod's machine
-    #[arg(long)]
-    pub privileged: bool,
     /// Always, OnFailure or Never
-    #[arg(long, default_value = "Never")]
+    #[arg(long, value_name = "POLICY", default_value = "Never")]
     pub restart: String,
 }
 
@@ -91,7 +106,7 @@ pub struct Meant {
 impl One {
     /// The pod. What is wrong with it is said of the flags.
     pub fn pod(&self, image: &str, command: &[String]) -> Result<Meant, CliError> {
-        let volumes = Volumes::read(&self.volume, self.namespace.as_deref())?;
+        let volumes = Volumes::read(&self.mounted, self.plain.namespace.as_deref())?;
         let claims = volumes.objects()?;
         let mut object = pod(image, command, self, &volumes)?;
         let mut text = yaml(&object)?;
@@ -113,7 +128,7 @@ impl One {
 
     /// The places on the host that its volumes name.
     pub fn host_places(&self) -> Vec<PathBuf> {
-        volume::host_places(&self.volume)
+        self.mounted.host_places()
     }
 }
 
@@ -140,9 +155,22 @@ fn flag(path: &str) -> &str {
         ("resources.limits.cpu", "--cpus"),
         ("metadata.namespace", "--namespace"),
         ("metadata.name", "--name"),
-        ("metadata.annotations", "--network"),
+        ("metadata.annotations[beluga/network]", "--network"),
+        ("metadata.annotations", "--annotation"),
         ("metadata.labels", "--labels"),
         ("spec.restartPolicy", "--restart"),
+        ("spec.hostname", "--hostname"),
+        ("spec.hostAliases", "--add-host"),
+        ("spec.dnsConfig.nameservers", "--dns"),
+        ("spec.dnsConfig.searches", "--dns-search"),
+        ("spec.securityContext.sysctls", "--sysctl"),
+        ("spec.securityContext.supplementalGroups", "--group-add"),
+        ("spec.terminationGracePeriodSeconds", "--stop-timeout"),
+        ("lifecycle.stopSignal", "--stop-signal"),
+        ("securityContext.runAs", "--user"),
+        ("securityContext.capabilities.add", "--cap-add"),
+        ("securityContext.capabilities.drop", "--cap-drop"),
+        ("securityContext.privileged", "--privileged"),
         ("spec.volumes", "--volume"),
         ("volumeMounts", "--volume"),
         ("workingDir", "--workdir"),
@@ -161,36 +189,60 @@ fn flag(path: &str) -> &str {
 
 /// The pod that a command line means.
 fn pod(word: &str, command: &[String], one: &One, volumes: &Volumes) -> Result<Value, CliError> {
-    let mut object = json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": metadata(word, one)?,
-        "spec": {"restartPolicy": one.restart},
-    });
+    let plain = &one.plain;
+    let mut metadata = metadata(word, plain)?;
+    let mut spec = json!({"restartPolicy": restart_policy(&plain.restart)?});
     if !volumes.volumes.is_empty() {
-        object["spec"]["volumes"] = json!(volumes.volumes);
+        spec["volumes"] = json!(volumes.volumes);
     }
-    let mut container = container(word, command, one)?;
+    let mut container = container(word, plain)?;
     if !volumes.mounts.is_empty() {
         container["volumeMounts"] = json!(volumes.mounts);
     }
-    object["spec"]["containers"] = json!([container]);
-    Ok(object)
+    one.surroundings.write(&mut metadata, &mut spec)?;
+    one.process
+        .write((&mut spec, &mut container), (command, plain.is_command))?;
+    spec["containers"] = json!([container]);
+    Ok(json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": spec,
+    }))
 }
 
-fn metadata(word: &str, one: &One) -> Result<Value, CliError> {
+/// The policy of a word of Kubernetes or of docker.
+fn restart_policy(word: &str) -> Result<&str, UsageError> {
+    Ok(match word {
+        "no" => "Never",
+        "on-failure" => "OnFailure",
+        // With docker the one is for those that somebody has stopped; no daemon starts them here.
+        "always" | "unless-stopped" => "Always",
+        word if word.starts_with("on-failure:") => {
+            let why = "a pod's containers are restarted without end; a Job has a backoffLimit";
+            return Err(UsageError::flag("--restart", word, why));
+        }
+        word => word,
+    })
+}
+
+/// The same of `--pull`.
+fn pull_policy(word: &str) -> &str {
+    match word {
+        "always" | "newer" => "Always",
+        "missing" => "IfNotPresent",
+        "never" => "Never",
+        word => word,
+    }
+}
+
+fn metadata(word: &str, one: &Plain) -> Result<Value, CliError> {
     let mut metadata = match (&one.of_image, &one.name) {
         (Some(_), _) => json!({"name": word}),
         (None, Some(name)) => json!({"name": name}),
         (None, None) => json!({"generateName": format!("{}-", container_name(word))}),
     };
-    let mut labels = Map::new();
-    for text in &one.labels {
-        let (key, value) = text
-            .split_once('=')
-            .ok_or_else(|| UsageError::flag("--labels", text, "it is written KEY=VALUE"))?;
-        labels.insert(key.to_owned(), json!(value));
-    }
+    let mut labels = surroundings::labels(&one.labels)?;
     // As kubectl has it.
     if one.of_image.is_some() && labels.is_empty() {
         labels.insert("run".to_owned(), json!(word));
@@ -207,16 +259,11 @@ fn metadata(word: &str, one: &One) -> Result<Value, CliError> {
     Ok(metadata)
 }
 
-fn container(word: &str, command: &[String], one: &One) -> Result<Value, CliError> {
+fn container(word: &str, one: &Plain) -> Result<Value, CliError> {
     let mut container = match &one.of_image {
         Some(image) => json!({"name": word, "image": image}),
         None => json!({"name": container_name(word), "image": word}),
     };
-    // As kubectl run has it: what follows -- are the arguments.
-    if !command.is_empty() {
-        let field = if one.is_command { "command" } else { "args" };
-        container[field] = json!(command);
-    }
     for (key, set) in [
         ("stdin", one.stdin),
         ("stdinOnce", one.stdin),
@@ -226,16 +273,13 @@ fn container(word: &str, command: &[String], one: &One) -> Result<Value, CliErro
             container[key] = json!(true);
         }
     }
-    if one.privileged {
-        container["securityContext"] = json!({"privileged": true});
-    }
     if let Some(policy) = &one.image_pull_policy {
-        container["imagePullPolicy"] = json!(policy);
+        container["imagePullPolicy"] = json!(pull_policy(policy));
     }
     if let Some(workdir) = &one.workdir {
         container["workingDir"] = json!(workdir);
     }
-    let env = env::objects(&one.env)?;
+    let env = env::objects(&one.env, &one.env_file)?;
     if !env.is_empty() {
         container["env"] = json!(env);
     }

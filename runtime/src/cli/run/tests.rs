@@ -1,6 +1,8 @@
 use super::super::{Cli, Verb};
 use clap::Parser as _;
 
+mod flags;
+
 fn manifest(line: &[&str]) -> Result<String, String> {
     let words = ["beluga", "run"].iter().chain(line);
     let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
@@ -212,7 +214,6 @@ fn what_makes_no_sense_is_refused() {
         (&["busy box"], "a blank in it"),
         (&["-f", "a.yaml", "busybox"], "cannot be used with"),
         (&["-f", "a.yaml", "--name", "x"], "cannot be used with"),
-        (&["--rm", "-d", "busybox"], "cannot be used with"),
     ] {
         let error = manifest(line).unwrap_err();
         assert!(error.contains(said), "{line:?}: {error}");

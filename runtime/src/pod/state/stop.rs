@@ -4,7 +4,7 @@ use super::super::container::Hook;
 use super::life::LEAST_WINDOW;
 use super::{Action, Now, PodState, Run, SIGKILL, Slot, Stage};
 use crate::plan::ContainerKind;
-use crate::store::status::{ContainerState, EventKind, Termination, UNKNOWN};
+use crate::store::status::{ContainerState, EventKind, STOPPED, Termination, UNKNOWN};
 use std::time::Duration;
 
 /// How long after SIGKILL a container may take to be reported as ended before
@@ -16,7 +16,7 @@ impl PodState {
         self.status.deleted.get_or_insert(now.unix);
         match &mut self.stage {
             Stage::Booting => {
-                self.status.reason = Some("Deleted".to_owned());
+                self.status.reason = Some(STOPPED.to_owned());
                 self.stage = Stage::Over;
             }
             Stage::Over => {}
@@ -91,6 +91,11 @@ impl PodState {
         if !self.slots.iter().any(Slot::is_alive) || (killed && kill_at <= now.boot) {
             self.stage = Stage::Over;
             self.give_up_on_the_living(now);
+            // How its containers ended then says little: by the signal that it was asked to
+            // end with.
+            if self.status.deleted.is_some() && self.status.reason.is_none() {
+                self.status.reason = Some(STOPPED.to_owned());
+            }
             actions.push(Action::EndVm);
             return;
         }

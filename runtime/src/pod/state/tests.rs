@@ -138,6 +138,7 @@ fn stopping_signals_apps_together_and_sidecars_last_in_reverse() {
     assert_eq!(pod.exited("s2", 143), ["signal s1 15"]);
     assert_eq!(pod.exited("s1", 143), ["end"]);
     assert_eq!(pod.phase(), Phase::Succeeded);
+    assert_eq!(pod.state.status.reason.as_deref(), Some("Stopped"));
 }
 
 #[test]
@@ -196,6 +197,7 @@ fn sidecars_are_stopped_when_the_apps_have_ended_for_good() {
         Phase::Succeeded,
         "a sidecar's end says nothing"
     );
+    assert_eq!(pod.state.status.reason, None, "nobody has stopped it");
 }
 
 #[test]

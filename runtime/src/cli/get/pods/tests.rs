@@ -131,6 +131,25 @@ fn the_status_column_is_the_one_of_kubectl() {
 }
 
 #[test]
+fn a_pod_that_somebody_has_stopped_says_so_whatever_its_containers_were_at() {
+    let good = || ended(0, "Completed");
+    for states in [
+        [good(), ended(143, "Error"), good()],
+        [good(), good(), good()],
+        [
+            ended(137, "Error"),
+            waiting("PodInitializing"),
+            waiting("PodInitializing"),
+        ],
+    ] {
+        let mut stopped = pod(Phase::Failed, states);
+        stopped.status.deleted = Some(1);
+        stopped.status.reason = Some("Stopped".into());
+        assert_eq!(status(&stopped), "Stopped");
+    }
+}
+
+#[test]
 fn a_machine_that_ended_is_told_with_the_phase_and_a_kubelets_reason_as_it_is() {
     let mut pod = pod(
         Phase::Failed,
