@@ -59,6 +59,7 @@ def caches(tally):
         quiet(["cargo", "install", "cargo-deny", "--version", DENY_VERSION, "--locked", "-q", "--root",
                CACHE / "tools"])
     tally.check("the guest kernel", run(["rootfs/build.sh", "kernel"])[0] == 0)
+    tally.check("containerd 1.7 and 2.x", run(["tests/containerds.sh"])[0] == 0)
     if not quiet(["tests/lab/lab.sh", "--able"]):
         tally.check("the lab host", run(["tests/lab/prepare.sh"])[0] == 0)
 

@@ -7,7 +7,7 @@ use crate::pods::{self, SandboxNote, nanos};
 use beluga_runtime::engine::{PodView, sandbox};
 use beluga_runtime::settings::Settings;
 use beluga_runtime::spec::{
-    ContainerPort, Dns, HostPort, NETWORK, PodSpec, Resources, Sandbox, label,
+    ContainerPort, Dns, HostPort, NETWORK, PodSpec, Resources, Sandbox, label, parent_cgroup,
 };
 use beluga_runtime::store::status::Phase;
 use k8s_cri::v1 as cri;
@@ -85,31 +85,11 @@ pub fn spec(
     Ok(spec)
 }
 
-/// Where the pod's cgroup is to be. The slices of systemd have their parents in
-/// their names: `a-b.slice` lies in `a.slice`.
 fn cgroup(parent: &str) -> Result<Option<PathBuf>, CallError> {
-    let parent = parent.trim_matches('/');
-    if parent.is_empty() {
-        return Ok(None);
-    }
-    let is_plain = |part: &str| !part.is_empty() && part != "." && part != "..";
-    if !parent.split('/').all(is_plain) {
-        return Err(CallError::Invalid {
-            field: "cgroup_parent",
-            why: format!("{parent:?} is no path of a cgroup"),
-        });
-    }
-    let Some(slice) = parent
-        .strip_suffix(".slice")
-        .filter(|name| !name.contains('/'))
-    else {
-        return Ok(Some(parent.into()));
-    };
-    let ends = slice.match_indices('-').map(|(at, _)| at);
-    let parents = ends
-        .chain([slice.len()])
-        .map(|end| format!("{}.slice", &slice[..end]));
-    Ok(Some(parents.collect()))
+    parent_cgroup(parent).map_err(|error| CallError::Invalid {
+        field: "cgroup_parent",
+        why: error.to_string(),
+    })
 }
 
 /// A name for the engine: unique, and telling to people.

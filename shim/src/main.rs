@@ -9,7 +9,8 @@
 //! asks about a task and nothing of the pod, which is its supervisor's.
 //!
 //! containerd runs the program three times: `start` leaves a server behind and
-//! prints its socket; the server; `delete` clears up when the server is gone.
+//! prints its socket; the server; `delete` clears up when the server is gone. With `-info`
+//! containerd 2 asks what it can do.
 //!
 //! One thread does everything: a supervisor is started with descriptors that no
 //! other child may inherit.
@@ -21,6 +22,7 @@ mod error;
 mod events;
 mod execs;
 mod follow;
+mod info;
 mod launch;
 mod oci;
 mod options;
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Action::Start => launch::start(&options),
         Action::Serve => serve::serve(options),
         Action::Delete => cleanup::delete(&options),
+        Action::Info => info::print(),
         Action::Version => {
             println!("containerd-shim-beluga-v2 {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -1,6 +1,7 @@
 //! A bundle's config.json becomes the engine's: each field is honoured, or refused
 //! by its name, or the guest has its own of it.
 
+mod cgroup;
 mod mount;
 #[cfg(test)]
 mod tests;
@@ -109,7 +110,7 @@ pub fn pod(settings: &Settings, spec: &Spec, note: &Note) -> Result<PodSpec, Shi
         ports: Vec::new(),
         mounts: sandbox::mounts_directory(settings),
         netns: network.and_then(|one| one.path().clone()),
-        cgroup_parent: None,
+        cgroup_parent: cgroup::parent(&linux, note)?,
     };
     let name = annotation(spec, SANDBOX_NAME).unwrap_or(&note.task);
     let namespace = annotation(spec, SANDBOX_NAMESPACE).unwrap_or(&note.namespace);
@@ -188,16 +189,18 @@ fn pids(spec: &Spec) -> Option<&LinuxNamespace> {
     namespaces(spec).find(|one| one.typ() == LinuxNamespaceType::Pid)
 }
 
-/// Errors for a container that is to see another one's processes: whose they are is
-/// said by a process of the host, and all of a pod are one there.
-pub fn refuse_shared_processes(spec: &Spec) -> Result<(), ShimError> {
-    match pids(spec).and_then(|one| one.path().as_ref()) {
-        Some(_) => Err(refused(
-            "shareProcessNamespace, or a container's target",
-            "which processes a container is to see is not told in words of the pod's machine",
-        )),
-        None => Ok(()),
-    }
+/// Whether a container is to see another one's processes, or all of the pod's.
+pub fn joins_processes(spec: &Spec) -> bool {
+    pids(spec).is_some_and(|one| one.path().is_some())
+}
+
+/// Whose they are is said by a process of the host, and all of a pod are one there: of
+/// several containers, none is known.
+pub fn processes_refused() -> ShimError {
+    refused(
+        "shareProcessNamespace, or the target of a container among several",
+        "which processes a container is to see is not told in words of the pod's machine",
+    )
 }
 
 /// Limits of the whole pod, as the CRI plugin writes them on the sandbox.

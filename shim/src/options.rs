@@ -14,6 +14,8 @@ pub enum Action {
     Serve,
     /// Say the version.
     Version,
+    /// Say what it can do, to containerd.
+    Info,
 }
 
 /// All of it.
@@ -72,6 +74,10 @@ impl Options {
                     options.action = Action::Version;
                     continue;
                 }
+                "info" => {
+                    options.action = Action::Info;
+                    continue;
+                }
                 "namespace" => &mut options.namespace,
                 "id" => &mut options.id,
                 "socket" => &mut options.socket,
@@ -106,6 +112,7 @@ mod tests {
         assert_eq!((&*options.namespace, &*options.id), ("k8s.io", "a"));
         assert_eq!(read("--id=b").unwrap().id, "b");
         assert_eq!(read("-v").unwrap().action, Action::Version);
+        assert_eq!(read("-info").unwrap().action, Action::Info);
     }
 
     #[test]

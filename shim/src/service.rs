@@ -192,11 +192,13 @@ impl Shim {
                     Kind::Member { .. } => self.made()?.guest_processes,
                     Kind::Sandbox | Kind::Alone => oci::sees_guest(spec),
                 };
-                if !sees_guest {
-                    oci::refuse_shared_processes(spec)?;
-                }
                 let streams = (stdio.terminal, !stdio.stdin.is_empty(), stdio::fifos(stdio));
-                Some(oci::container(spec, id, &root::path(bundle), streams)?)
+                let mut wanted = oci::container(spec, id, &root::path(bundle), streams)?;
+                if !sees_guest && oci::joins_processes(spec) {
+                    let only = self.table(|table| table.only_one().map(oci::container_name));
+                    wanted.container.target = Some(only.ok_or_else(oci::processes_refused)?);
+                }
+                Some(wanted)
             }
         };
         if !matches!(kind, Kind::Member { .. }) {

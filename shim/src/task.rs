@@ -163,6 +163,14 @@ impl Table {
         })
     }
 
+    /// The container that runs, where it is the only one.
+    pub fn only_one(&self) -> Option<&str> {
+        let is_container = |task: &Task| task.kind != Kind::Sandbox && task.own.is_running();
+        let mut running = self.tasks.iter().filter(|(_, task)| is_container(task));
+        let (only, others) = (running.next(), running.next());
+        only.filter(|_| others.is_none()).map(|(id, _)| id.as_str())
+    }
+
     /// How a process is.
     pub fn state(&mut self, id: &str, exec: &str) -> Result<StateResponse, ShimError> {
         let bundle = self.task(id)?.bundle.display().to_string();

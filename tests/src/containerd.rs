@@ -2,13 +2,13 @@
 
 use crate::cri::{Client, ImageSpec, ImageStatusRequest};
 use crate::{Beluga, Ran, SOON, eventually, image, run, run_with_input};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use tempfile::TempDir;
 
 /// The name under which containerd finds the shim.
-const RUNTIME: &str = "io.containerd.beluga.v2";
+pub const RUNTIME: &str = "io.containerd.beluga.v2";
 
 /// What busybox is called once its archive is imported.
 pub const BUSYBOX: &str = "docker.io/library/busybox:latest";
@@ -16,20 +16,26 @@ pub const BUSYBOX: &str = "docker.io/library/busybox:latest";
 /// The CRI plugin's namespace.
 const KUBERNETES: &str = "k8s.io";
 
-/// Its set-up, as docs/containerd.md has it, and a network of its own. `@` is where
-/// containerd lies. Without runc's entry, the default handler's, the plugin does not
-/// start: who names handlers names all of them.
+/// What a user is told to configure, which is what is configured here.
+const DOCUMENT: &str = include_str!("../../docs/containerd.md");
+
+/// What the plugin is told besides: an image that is there, and a network of its own.
+/// `@` is where containerd lies.
 const CRI: &str = r#"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "docker.io/library/busybox:latest"
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
-    conf_dir = "@/net.d"
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.beluga]
-    runtime_type = "io.containerd.beluga.v2"
-    privileged_without_host_devices = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+  bin_dir = "/usr/lib/cni"
+  conf_dir = "@/net.d"
+"#;
+
+/// The same for 2.x.
+const CRI_2: &str = r#"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "docker.io/library/busybox:latest"
+[plugins."io.containerd.cri.v1.runtime".cni]
+  bin_dirs = ["/usr/lib/cni"]
+  conf_dir = "@/net.d"
 "#;
 
 /// A line to the host for each pod, with nothing that stays.
@@ -42,35 +48,89 @@ const NETWORK: &str = r#"{
   ]
 }"#;
 
+/// MiB that a machine costs beside its containers, as the document's RuntimeClass says.
+#[must_use]
+pub fn overhead_mib() -> u64 {
+    let after = DOCUMENT.split("podFixed: {memory: ").nth(1);
+    let figure = after.and_then(|text| text.split("Mi").next()?.parse().ok());
+    figure.expect("the document says it")
+}
+
+/// Whose containerd: Debian's of a release, as tests/containerds.sh has fetched those that
+/// are not this machine's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// 1.6, which is installed.
+    Bookworm,
+    /// 1.7.
+    Trixie,
+    /// 2.x.
+    Forky,
+}
+
+impl Release {
+    /// containerd or one of its companions.
+    fn program(self, name: &str) -> PathBuf {
+        let suite = match self {
+            Self::Bookworm => return PathBuf::from(name),
+            Self::Trixie => "trixie",
+            Self::Forky => "forky",
+        };
+        let cache = std::env::var_os("BELUGA_CACHE").unwrap_or("/var/cache/beluga".into());
+        let place = Path::new(&cache).join("containerd").join(suite);
+        place.join("usr/bin").join(name)
+    }
+
+    /// The version of its configuration's syntax.
+    fn syntax(self) -> u32 {
+        match self {
+            Self::Bookworm | Self::Trixie => 2,
+            Self::Forky => 3,
+        }
+    }
+
+    /// What the document says for it, and what only stories need.
+    fn cri(self) -> String {
+        let heading = format!("version = {}\n", self.syntax());
+        let mut shown = DOCUMENT.split("```toml\n").skip(1);
+        let shown = shown.find_map(|block| block.strip_prefix(&heading)?.split("```").next());
+        let more = if self.syntax() == 3 { CRI_2 } else { CRI };
+        format!("{}{more}", shown.expect("the document shows it"))
+    }
+}
+
 /// Debian's containerd with a root, a state and a configuration of its own, and
 /// busybox in it; ended when it is dropped.
 #[derive(Debug)]
 pub struct Containerd {
     place: TempDir,
     child: Mutex<Child>,
+    release: Release,
     /// Where its pods are on record.
     pub beluga: Beluga,
 }
 
 impl Containerd {
-    /// Starts one and imports busybox. `more` stands at the end of its configuration.
+    /// Starts one and imports busybox. `more` is said of its plugins.
     #[must_use]
-    pub fn start(more: &str) -> Self {
+    pub fn start(release: Release, more: &str) -> Self {
         // overlayfs does not lie on overlayfs, which a lab host's root is.
         let place = tempfile::Builder::new().prefix("ctd-").tempdir_in("/run");
         let place = place.expect("a place in /run");
         let at = place.path().display();
         let config = format!(
-            "version = 2\nroot = \"{at}/root\"\nstate = \"{at}/state\"\n{more}\n\
-             [grpc]\n  address = \"{at}/c.sock\"\n[ttrpc]\n  address = \"{at}/c.sock.ttrpc\"\n"
+            "version = {}\nroot = \"{at}/root\"\nstate = \"{at}/state\"\n{more}\n\
+             [grpc]\n  address = \"{at}/c.sock\"\n[ttrpc]\n  address = \"{at}/c.sock.ttrpc\"\n",
+            release.syntax()
         );
         let config = config.replace('@', &at.to_string());
         std::fs::write(place.path().join("config.toml"), config).expect("a file");
         let beluga = Beluga::fresh();
-        let child = Mutex::new(spawn(place.path(), &beluga));
+        let child = Mutex::new(spawn(release, place.path(), &beluga));
         let containerd = Self {
             place,
             child,
+            release,
             beluga,
         };
         containerd.answers();
@@ -81,8 +141,8 @@ impl Containerd {
 
     /// One with the CRI plugin, and a client that speaks to it like a kubelet.
     #[must_use]
-    pub fn with_cri() -> (Self, Client) {
-        let containerd = Self::start(CRI);
+    pub fn with_cri(release: Release) -> (Self, Client) {
+        let containerd = Self::start(release, &release.cri());
         let place = containerd.place.path();
         let network = NETWORK.replace('@', &place.display().to_string());
         std::fs::create_dir_all(place.join("net.d")).expect("a directory");
@@ -117,7 +177,7 @@ impl Containerd {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         child.kill().expect("it is ours");
         child.wait().expect("it has ended");
-        *child = spawn(self.place.path(), &self.beluga);
+        *child = spawn(self.release, self.place.path(), &self.beluga);
         drop(child);
         self.answers();
     }
@@ -129,7 +189,7 @@ impl Containerd {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("ctr");
+        let mut command = Command::new(self.release.program("ctr"));
         command.arg("-a").arg(self.place.path().join("c.sock"));
         command.args(args);
         command
@@ -147,7 +207,12 @@ impl Containerd {
 
     /// `ctr run` of busybox with the shim; `more` are its options.
     pub fn run(&self, more: &[&str], name: &str, line: &str) -> Ran {
-        let before = ["run", "--runtime", RUNTIME];
+        self.run_in("default", more, name, line)
+    }
+
+    /// The same in a namespace of containerd.
+    pub fn run_in(&self, namespace: &str, more: &[&str], name: &str, line: &str) -> Ran {
+        let before = ["-n", namespace, "run", "--runtime", RUNTIME];
         let after = [BUSYBOX, name, "/bin/sh", "-c", line];
         self.ctr(&[&before[..], more, &after[..]].concat())
     }
@@ -208,10 +273,10 @@ impl Drop for Containerd {
     }
 }
 
-fn spawn(place: &Path, beluga: &Beluga) -> Child {
+fn spawn(release: Release, place: &Path, beluga: &Beluga) -> Child {
     let log = std::fs::File::options();
     let log = { log }.create(true).append(true).open(place.join("log"));
-    Command::new("containerd")
+    Command::new(release.program("containerd"))
         .arg("-c")
         .arg(place.join("config.toml"))
         .env("BELUGA_ROOT", beluga.root())
@@ -220,5 +285,5 @@ fn spawn(place: &Path, beluga: &Beluga) -> Child {
         .stdout(Stdio::null())
         .stderr(log.expect("a file"))
         .spawn()
-        .expect("containerd is installed")
+        .expect("containerd is there")
 }

@@ -3,7 +3,7 @@
 
 mod cri;
 
-use beluga_tests::containerd::Containerd;
+use beluga_tests::containerd::{Containerd, RUNTIME, Release};
 use beluga_tests::eventually;
 
 /// Runs until it is told to end, which it does at once.
@@ -11,7 +11,7 @@ const WAITS: &str = "trap 'exit 9' TERM; while :; do sleep 1 & wait; done";
 
 #[test]
 fn ctr_runs_a_container_to_its_end_and_leaves_nothing() {
-    let containerd = Containerd::start("");
+    let containerd = Containerd::start(Release::Bookworm, "");
     let line = "echo out; echo err >&2; touch /x && ls /; exit 37";
     let ran = containerd.run(&["--rm"], "ends", line).exits(37);
     assert!(
@@ -28,8 +28,16 @@ fn ctr_runs_a_container_to_its_end_and_leaves_nothing() {
 }
 
 #[test]
+fn containerd_2_is_told_what_the_runtime_can_do() {
+    let containerd = Containerd::start(Release::Forky, "");
+    let asked = ["plugins", "inspect-runtime", "--runtime", RUNTIME];
+    let told = containerd.ctr(&asked).ok();
+    told.tells(&["\"Version\"", "\"mountOptions\"", "\"rro\""]);
+}
+
+#[test]
 fn a_task_is_asked_things_while_it_runs() {
-    let containerd = Containerd::start("");
+    let containerd = Containerd::start(Release::Bookworm, "");
     containerd.run(&["-d"], "waits", WAITS).ok();
     containerd.until("waits", "RUNNING");
     commands_run_in_it(&containerd);

@@ -66,7 +66,7 @@ pub use object::{ConfigObject, MAX_DATA, OPAQUE, ObjectKind};
 pub use policy::{Allowed, Labels, Network, Peer, Policy, PortName, PortRange, is_within};
 pub use ports::{HostPort, Published, Transport};
 pub use quantity::{Bytes, Quantity, QuantityError};
-pub use sandbox::{Fifos, Guest, SHARED, Sandbox};
+pub use sandbox::{Fifos, Guest, NoCgroup, SHARED, Sandbox, parent_cgroup};
 pub use schema::closest;
 pub use schema::{FieldKind, fields, fields_of};
 pub use sysctl::{forbidden_sysctl, is_allowed_sysctl, sysctl_pattern, sysctl_patterns};

@@ -65,6 +65,36 @@ pub struct Fifos {
     pub stderr: Option<PathBuf>,
 }
 
+/// What is said where the path of a cgroup is wanted, and is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no path of a cgroup")]
+pub struct NoCgroup(pub String);
+
+/// Where the cgroup lies that is named as the parent of a pod's: by its path, or as a
+/// slice of systemd. Slices have their parents in their names: `a-b.slice` lies in
+/// `a.slice`. Nothing is the top of all, which is no parent of a pod's.
+pub fn parent_cgroup(named: &str) -> Result<Option<PathBuf>, NoCgroup> {
+    let parent = named.trim_matches('/');
+    if parent.is_empty() || parent == "-.slice" {
+        return Ok(None);
+    }
+    let is_plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+    if !parent.split('/').all(is_plain) {
+        return Err(NoCgroup(parent.to_owned()));
+    }
+    let Some(slice) = parent
+        .strip_suffix(".slice")
+        .filter(|name| !name.contains('/'))
+    else {
+        return Ok(Some(parent.into()));
+    };
+    let ends = slice.match_indices('-').map(|(at, _)| at);
+    let parents = ends
+        .chain([slice.len()])
+        .map(|end| format!("{}.slice", &slice[..end]));
+    Ok(Some(parents.collect()))
+}
+
 impl PodSpec {
     /// A sandbox without containers, in the pod network, of the usual size.
     #[must_use]

@@ -68,11 +68,13 @@ pub(super) fn mount(mount: &Mount, sandbox: Option<&str>) -> Result<Option<HostM
             why: format!("{} is no absolute path", source.display()),
         });
     }
+    // Since containerd 2, `rro` is asked for by name; what is read-only is always so.
+    let read_only = has_option(mount, "ro") || has_option(mount, "rro");
     Ok(Some(HostMount {
         source,
         destination,
-        read_only: has_option(mount, "ro"),
-        recursive: has_option(mount, "ro"),
+        read_only,
+        recursive: read_only,
         follows_host: false,
     }))
 }
@@ -80,6 +82,21 @@ pub(super) fn mount(mount: &Mount, sandbox: Option<&str>) -> Result<Option<HostM
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_read_only_is_so_below_as_well() {
+        let made = |options: &[&str]| {
+            let text = serde_json::json!({
+                "type": "bind", "source": "/data", "destination": "/data", "options": options,
+            });
+            let mount: Mount = serde_json::from_value(text).unwrap();
+            let mounted = super::mount(&mount, None).unwrap().unwrap();
+            (mounted.read_only, mounted.recursive)
+        };
+        assert_eq!(made(&["rbind", "rw"]), (false, false));
+        assert_eq!(made(&["rbind", "rprivate", "ro"]), (true, true));
+        assert_eq!(made(&["rbind", "rprivate", "rro"]), (true, true));
+    }
 
     #[test]
     fn a_volume_is_mounted_where_the_guest_has_its_own_too() {

@@ -1,17 +1,18 @@
 //! Pods of containerd's CRI plugin in microVMs, asked for as a kubelet does.
 
 use crate::network::page;
-use beluga_tests::containerd::Containerd;
+use beluga_tests::containerd::{Containerd, Release, overhead_mib};
 use beluga_tests::cri::{
     Client, ContainerConfig, ContainerState, ContainerStats, ContainerStatsFilter,
     ContainerStatsRequest, DnsConfig, HugepageLimit, LinuxContainerConfig, LinuxContainerResources,
     LinuxContainerSecurityContext, ListContainerStatsRequest, ListContainersRequest, Mount,
-    NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxState, SecurityProfile,
-    UpdateContainerResourcesRequest, busybox, security_profile::ProfileType,
+    NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxState, PodSandboxStatsRequest,
+    SecurityProfile, UpdateContainerResourcesRequest, busybox, security_profile::ProfileType,
 };
 use beluga_tests::eventually;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// A server with a last message, which ends when it is told to.
 const SERVES: &str = "trap 'echo ended; echo bye >/dev/termination-log; exit 7' TERM
@@ -34,6 +35,51 @@ fn limits(mib: i64) -> LinuxContainerResources {
     }
 }
 
+/// The pod's cgroup; other stories have theirs beside it.
+fn group(cri: &Client) -> String {
+    let logs = cri.logs("web");
+    let place = logs.ancestors().nth(2).and_then(Path::file_name);
+    let place = place.expect("a directory of the story's own");
+    format!("/kubepods/burstable/pod{}", place.to_string_lossy())
+}
+
+fn group_path(cri: &Client) -> PathBuf {
+    Path::new("/sys/fs/cgroup").join(group(cri).trim_start_matches('/'))
+}
+
+/// A kubelet makes the pod's cgroup, and limits it to what was asked for and the overhead.
+fn a_kubelet_makes_its_cgroup(cri: &Client) {
+    let path = group_path(cri);
+    fs::create_dir_all(&path).expect("a cgroup");
+    let above: Vec<&Path> = path.ancestors().skip(1).take(3).collect();
+    for group in above.into_iter().rev() {
+        fs::write(group.join("cgroup.subtree_control"), "+memory +cpu +pids").expect("enabled");
+    }
+    let most = (224 + overhead_mib()) << 20;
+    fs::write(path.join("memory.max"), most.to_string()).expect("limited");
+}
+
+fn it_is_accounted_for_where_its_kubelet_looks(cri: &Client, sandbox: &str) {
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let groups = fs::read_dir(group_path(cri)).expect("its cgroup").flatten();
+    let procs = groups
+        .map(|one| read(one.path().join("cgroup.procs")))
+        .collect::<String>();
+    let name = |pid: &str| read(Path::new("/proc").join(pid).join("comm"));
+    let names: String = procs.lines().map(name).collect();
+    for process in ["beluga-vmm", "beluga-share"] {
+        assert!(names.contains(process), "{names}");
+    }
+    let request = PodSandboxStatsRequest {
+        pod_sandbox_id: sandbox.to_owned(),
+    };
+    let told = cri.call(async { cri.runtime().pod_sandbox_stats(request).await });
+    let told = told.expect("stats").stats.and_then(|stats| stats.linux);
+    let memory = told.and_then(|linux| linux.memory?.usage_bytes);
+    // No machine has less.
+    assert!(memory.expect("its memory").value > 16 << 20, "{memory:?}");
+}
+
 /// A pod as a kubelet writes it.
 fn pod(cri: &Client) -> PodSandboxConfig {
     let words = |text: &str| vec![text.to_owned()];
@@ -45,7 +91,7 @@ fn pod(cri: &Client) -> PodSandboxConfig {
         options: words("ndots:5"),
     });
     let linux = config.linux.get_or_insert_default();
-    linux.cgroup_parent = "/kubepods/burstable/podweb".to_owned();
+    linux.cgroup_parent = group(cri);
     linux.resources = Some(limits(224));
     let low = "net.ipv4.ip_unprivileged_port_start".to_owned();
     linux.sysctls = [(low, "0".to_owned())].into();
@@ -80,21 +126,51 @@ fn container(cri: &Client, name: &str, line: &str, mib: i64) -> ContainerConfig 
 
 #[test]
 fn a_pod_of_the_cri_plugin_is_a_machine_and_leaves_nothing() {
-    let (containerd, cri) = Containerd::with_cri();
+    a_pod_lives_and_leaves_nothing(Release::Bookworm);
+}
+
+#[test]
+fn such_is_a_pod_of_containerd_1_7() {
+    a_pod_lives_and_leaves_nothing(Release::Trixie);
+}
+
+#[test]
+fn such_is_a_pod_of_containerd_2() {
+    a_pod_lives_and_leaves_nothing(Release::Forky);
+}
+
+/// They have the same addresses, and one looks whether anything of the host's is left.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn a_pod_lives_and_leaves_nothing(release: Release) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (containerd, cri) = Containerd::with_cri(release);
     what_is_the_hosts_is_refused(&cri);
+    a_kubelet_makes_its_cgroup(&cri);
     let sandbox = cri.run(pod(&cri)).expect("it runs");
+    it_is_accounted_for_where_its_kubelet_looks(&cri, &sandbox);
     let volume = containerd.place().join("volume");
     let served = serve(&cri, &sandbox, &volume);
     it_is_as_it_was_asked_for(&cri, &sandbox, &served);
-    neighbours_share_localhost_and_not_their_processes(&cri, &sandbox);
-    commands_answer_in_it(&cri, &served);
-    what_it_uses_is_told(&cri, &served, 64);
-    its_limits_change(&cri, &served);
-    the_end_for_memory_has_its_reason(&cri, &sandbox);
+    others_run_beside_it(&containerd, &cri, (&sandbox, &served));
+    what_it_uses_is_told_and_bounded(&cri, (&sandbox, &served));
     a_new_containerd_finds_it(&containerd, &cri, (&sandbox, &served));
     it_ends_as_it_is_told(&cri, &served, &volume);
     the_sandbox_ends(&cri, &sandbox);
     nothing_is_left(&containerd, &cri);
+}
+
+fn others_run_beside_it(containerd: &Containerd, cri: &Client, (sandbox, served): (&str, &str)) {
+    a_debugger_sees_the_processes_of_the_only_container(cri, sandbox, served);
+    neighbours_share_localhost_and_not_their_processes(cri, sandbox);
+    commands_answer_in_it(cri, served);
+    ctr_runs_in_it_too(containerd, sandbox);
+}
+
+fn what_it_uses_is_told_and_bounded(cri: &Client, (sandbox, served): (&str, &str)) {
+    what_it_uses_is_told(cri, served, 64);
+    its_limits_change(cri, served);
+    the_end_for_memory_has_its_reason(cri, sandbox);
 }
 
 fn what_is_the_hosts_is_refused(cri: &Client) {
@@ -151,18 +227,33 @@ fn it_is_as_it_was_asked_for(cri: &Client, sandbox: &str, served: &str) {
     assert_eq!(status.state(), ContainerState::ContainerRunning);
 }
 
+/// A container that is to see processes which are not its own.
+fn looking(cri: &Client, name: &str, pid: NamespaceMode, target: &str) -> ContainerConfig {
+    let mut config = container(cri, name, "sleep 1000", 32);
+    let linux = config.linux.get_or_insert_default();
+    let security = linux.security_context.get_or_insert_default();
+    security.namespace_options = Some(NamespaceOption {
+        pid: pid.into(),
+        target_id: target.to_owned(),
+        ..NamespaceOption::default()
+    });
+    config
+}
+
+fn a_debugger_sees_the_processes_of_the_only_container(cri: &Client, sandbox: &str, served: &str) {
+    let config = looking(cri, "debugger", NamespaceMode::Target, served);
+    let debugger = cri.container(sandbox, config);
+    assert!(cri.sh(&debugger, "ps").contains("httpd"));
+    cri.stop(&debugger, 0);
+    cri.remove(&debugger);
+}
+
 fn neighbours_share_localhost_and_not_their_processes(cri: &Client, sandbox: &str) {
     let client = cri.container(sandbox, container(cri, "client", "sleep 1000", 32));
     let got = "wget -qO- http://127.0.0.1/; hostname; ls /dev/shm";
     assert_eq!(cri.sh(&client, got), "served\nweb-0");
     assert!(!cri.sh(&client, "ps").contains("httpd"));
-    let mut config = container(cri, "nosy", "true", 32);
-    let security = config
-        .linux
-        .as_mut()
-        .and_then(|linux| linux.security_context.as_mut());
-    let namespaces = security.and_then(|one| one.namespace_options.as_mut());
-    namespaces.expect("they are given").pid = NamespaceMode::Pod.into();
+    let config = looking(cri, "nosy", NamespaceMode::Pod, "");
     let nosy = cri.create(sandbox, config).expect("created");
     let error = cri.begin(&nosy).expect_err("it cannot see others");
     let message = error.message();
@@ -186,6 +277,16 @@ fn commands_answer_in_it(cri: &Client, id: &str) {
     eventually("no process is left", || {
         (!cri.sh(id, "ps").contains("sleep 4321")).then_some(())
     });
+}
+
+/// Each release has a `ctr` of its own.
+fn ctr_runs_in_it_too(containerd: &Containerd, sandbox: &str) {
+    let of = format!("io.kubernetes.cri.sandbox-id={sandbox}");
+    let member = "io.kubernetes.cri.container-type=container";
+    let more = ["--rm", "--annotation", member, "--annotation", &of];
+    let line = "hostname; echo err >&2; exit 37";
+    let ran = containerd.run_in("k8s.io", &more, "aside", line).exits(37);
+    ran.says("web-0").complains("err");
 }
 
 fn what_it_uses_is_told(cri: &Client, id: &str, limit_mib: u64) {
@@ -284,6 +385,7 @@ fn the_sandbox_ends(cri: &Client, sandbox: &str) {
     let status = cri.sandbox_status(sandbox);
     assert_eq!(status.state(), PodSandboxState::SandboxNotready);
     cri.remove_sandbox(sandbox);
+    fs::remove_dir(group_path(cri)).expect("its cgroup is empty");
 }
 
 fn nothing_is_left(containerd: &Containerd, cri: &Client) {
