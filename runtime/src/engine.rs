@@ -153,6 +153,7 @@ impl EngineError {
             | Self::ChangedMeanwhile { .. }
             | Self::RolledBack { .. } => FaultCode::FailedPrecondition,
             Self::Policy(_) => FaultCode::Internal,
+            Self::Host(HostError::Ordinary(_)) => FaultCode::InvalidArgument,
             Self::Host(HostError::Network(
                 network::NetworkError::Port(_) | network::NetworkError::Exists { .. },
             )) => FaultCode::AlreadyExists,
@@ -197,6 +198,7 @@ impl EngineError {
                 | network::NetworkError::Used { .. }
                 | network::NetworkError::Refused { .. },
             )) => None,
+            Self::Host(HostError::Ordinary(error)) => error.hint(),
             // Others' plugins have their own words.
             Self::Host(HostError::Cni(_)) => None,
             Self::Settings(_) | Self::Host(_) => Some("beluga doctor".to_owned()),

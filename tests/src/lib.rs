@@ -12,6 +12,7 @@ mod command;
 pub mod containerd;
 pub mod cri;
 mod doomed;
+pub mod ordinary;
 mod pod;
 pub mod registry;
 pub mod stream;

@@ -34,6 +34,7 @@ mod readme;
 mod refusals;
 mod registry;
 mod restarts;
+mod rootless;
 mod roots;
 mod share;
 mod shared_image;
