@@ -26,7 +26,7 @@ pub use start::{StartRequest, Starting, fits, preview, start};
 pub use stop::stop;
 
 use crate::api::client::{self, ClientError};
-use crate::host::{HostError, network, process};
+use crate::host::{HostError, network, pasta, process};
 use crate::plan::{self, Objects, Plan, PlanError};
 use crate::policy::PolicyError;
 use crate::settings::{Settings, SettingsError};
@@ -394,7 +394,7 @@ pub async fn watch(settings: &Settings, uid: &PodUid) -> Result<Watch, EngineErr
 pub struct Usage {
     /// By the guest's own account.
     pub guest: PodStats,
-    /// Memory of VMM, supervisor and servers of host files that the host holds for it, in bytes;
+    /// Memory of VMM, supervisor, servers of host files and pasta that the host holds for it, in bytes;
     /// shared pages count by their share.
     pub host_bytes: u64,
 }
@@ -408,6 +408,8 @@ pub async fn usage(settings: &Settings, uid: &PodUid) -> Result<Usage, EngineErr
         let shares = record.shares.iter().map(|share| share.process);
         record.vmm.into_iter().chain(shares)
     });
+    let plan = store::read_plan(settings, uid)?;
+    let helpers = helpers.chain(plan.and_then(|one| pasta::of(&one.plan)));
     let helpers: u64 = helpers.map(|one| process::resident_bytes(one.pid)).sum();
     Ok(Usage {
         guest,

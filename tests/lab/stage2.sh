@@ -44,7 +44,7 @@ echo always >/sys/kernel/mm/transparent_hugepage/enabled
 # Only a panic is told; at 0 not even that.
 echo 1 >/proc/sys/kernel/printk
 # As udev makes them on Debian: pods of ordinary users take both.
-chgrp kvm /dev/kvm 2>/dev/null || chgrp 104 /dev/kvm
+chgrp kvm /dev/kvm 2>/dev/null || chgrp 4710 /dev/kvm
 chmod 660 /dev/kvm
 hostname lab
 ip link set lo up

@@ -10,6 +10,14 @@ use tempfile::TempDir;
 /// Nobody's number on the machines that run this.
 pub const USER: u32 = 4711;
 
+/// Further users that are this one's to give to pods.
+pub const FURTHER: std::ops::Range<u32> = 700_000..765_536;
+
+/// What it is called, and what it has, in a mount namespace: the machine's own files
+/// stay as they are.
+const AS_USER: &str = r#"for name in passwd subuid subgid; do
+    mount --bind "$OWN/$name" /etc/$name || exit; done; exec setpriv "$@""#;
+
 /// The user. What it runs goes on in a network namespace that stands for a host's
 /// network: other stories have this host's own.
 #[derive(Debug)]
@@ -20,7 +28,7 @@ pub struct Ordinary {
 
 impl Ordinary {
     /// A user with empty directories.
-    pub fn new() -> Self {
+    pub fn fresh() -> Self {
         let own = tempfile::tempdir().expect("a place in /tmp");
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(own.path(), open).expect("it is ours");
@@ -30,6 +38,16 @@ impl Ordinary {
             std::os::unix::fs::chown(&path, Some(USER), Some(USER)).expect("we are root");
         }
         std::fs::write(own.path().join("index.html"), "outside\n").expect("it is ours");
+        let passwd = std::fs::read_to_string("/etc/passwd").expect("it is there");
+        let passwd = format!("{passwd}ordinary:x:{USER}:{USER}::/nonexistent:/bin/sh\n");
+        let further = format!("ordinary:{}:{}\n", FURTHER.start, FURTHER.len());
+        for (name, text) in [
+            ("passwd", &passwd),
+            ("subuid", &further),
+            ("subgid", &further),
+        ] {
+            std::fs::write(own.path().join(name), text).expect("it is ours");
+        }
         let group = std::fs::metadata("/dev/kvm").expect("the device").gid();
         let user = Self { own, group };
         user.make_network();
@@ -64,11 +82,13 @@ impl Ordinary {
         let (user, group) = (format!("--reuid={USER}"), self.group);
         let mut command = Command::new("nsenter");
         command
-            .args(["--net=/run/netns/ordinary", "setpriv", &user])
+            .args(["--net=/run/netns/ordinary", "unshare", "--mount"])
+            .args(["sh", "-c", AS_USER, "sh", &user])
             .args([&format!("--regid={USER}"), &format!("--groups={group}")])
             .arg("beluga")
             .args(words)
             .current_dir("/")
+            .env("OWN", self.own.path())
             .env("HOME", self.own.path().join("home"))
             .env("XDG_RUNTIME_DIR", self.own.path().join("run"));
         for variable in ["BELUGA_ROOT", "BELUGA_STATE", "XDG_DATA_HOME"] {
@@ -93,10 +113,11 @@ impl Ordinary {
     /// Asserts that none of the user's processes is there any more, nor a socket.
     #[track_caller]
     pub fn has_nothing_left(&self) {
-        let of_user = format!("{USER}");
         eventually("no process of the user", || {
-            let found = run(Command::new("pgrep").args(["-l", "-u", &of_user]), SOON);
-            (found.code == 1).then_some(())
+            let all = run(Command::new("ps").args(["-eo", "uid="]), SOON).ok();
+            let is_its = |user: u32| user == USER || FURTHER.contains(&user);
+            let mut users = all.out.split_whitespace().flat_map(str::parse);
+            (!users.any(is_its)).then_some(())
         });
         let left = entries(&self.sockets());
         assert!(left.is_empty(), "{left:?}");

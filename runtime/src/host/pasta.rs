@@ -10,8 +10,9 @@
 
 use super::process::{self, POD_VARIABLE};
 use crate::path_error::PathError;
-use crate::plan::{Card, Carried, CarriedDns, PastaPlan};
+use crate::plan::{Card, Carried, CarriedDns, PastaPlan, Plan};
 use crate::settings::Settings;
+use crate::store::ProcessRef;
 use crate::sys::netns;
 use beluga_proto::PodUid;
 use beluga_proto::pod::{Address, Route};
@@ -185,15 +186,23 @@ fn said(log: &Path) -> Option<String> {
     Some(last.trim().chars().take(MAX_SAID).collect())
 }
 
+/// The process that carries a pod's network; `None` where none does.
+#[must_use]
+pub fn of(plan: &Plan) -> Option<ProcessRef> {
+    let carried = plan.identity.carried.as_ref()?;
+    running(carried.pasta.as_ref()?)
+}
+
+fn running(plan: &PastaPlan) -> Option<ProcessRef> {
+    let text = fs::read_to_string(pid_file(plan)).ok()?;
+    let found = process::identify(text.trim().parse().ok()?)?;
+    is_of(plan, found.pid).then_some(found)
+}
+
 /// Ends pasta and removes the namespace. What is gone already is no error.
 pub fn disconnect(plan: &PastaPlan) -> Result<(), PastaError> {
     let pid_file = pid_file(plan);
-    let text = fs::read_to_string(&pid_file).unwrap_or_default();
-    let found = text.trim().parse().ok().and_then(process::identify);
-    if let Some(process) = found
-        && let Some(pidfd) = process::open(process)
-        && is_of(plan, process.pid)
-    {
+    if let Some(pidfd) = running(plan).and_then(process::open) {
         process::kill(&pidfd).map_err(PathError::on("end the process of", &pid_file))?;
         let _ = process::wait_end(&pidfd, PATIENCE_MILLIS);
     }
