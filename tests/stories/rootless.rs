@@ -104,7 +104,7 @@ fn what_needs_root_is_named(user: &Ordinary) {
         "run --network cni busybox",
         "network create front",
     ] {
-        user.types(line).fails(1, "needs root");
+        user.types(line).fails(1, "root: an ordinary user's pod");
     }
     user.types("get pods -o name").ok().prints("");
 }
