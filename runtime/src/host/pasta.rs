@@ -126,8 +126,15 @@ pub fn connect(plan: &PastaPlan) -> Result<(), PastaError> {
     netns::make(netns).map_err(PathError::on("make the network namespace", netns))?;
     let log_path = log_file(plan);
     let log = fs::File::create(&log_path).map_err(PathError::on("make", &log_path))?;
-    let status = Command::new(PROGRAM)
-        .args(arguments(plan))
+    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments(plan));
+    if !has_way_out(&routes) {
+        // It will not begin without an interface to take for the way out, though
+        // nothing of that one is wanted.
+        command.args(["--interface", "lo"]);
+    }
+    let status = command
         .env(POD_VARIABLE, plan.pod.as_str())
         .current_dir("/")
         .stdin(Stdio::null())
@@ -179,11 +186,24 @@ fn arguments(plan: &PastaPlan) -> Vec<String> {
     plain.chain(valued).collect()
 }
 
+/// Whether a host's table of IPv4 routes (proc_net(5)) has one to everywhere.
+fn has_way_out(routes: &str) -> bool {
+    routes.lines().skip(1).any(|line| {
+        let mut words = line.split_ascii_whitespace();
+        words.nth(1) == Some("00000000") && words.nth(5) == Some("00000000")
+    })
+}
+
 /// What pasta said last, where it said anything.
 fn said(log: &Path) -> Option<String> {
-    let text = fs::read_to_string(log).ok()?;
-    let last = text.lines().rfind(|line| !line.trim().is_empty())?;
-    Some(last.trim().chars().take(MAX_SAID).collect())
+    last_of(&fs::read_to_string(log).ok()?)
+}
+
+/// The last line without the time and the word before it: `0.9096: ERROR:   Failed`.
+fn last_of(log: &str) -> Option<String> {
+    let last = log.lines().rfind(|line| !line.trim().is_empty())?;
+    let (_, message) = last.split_once("ERROR:").unwrap_or(("", last));
+    Some(message.trim().chars().take(MAX_SAID).collect())
 }
 
 /// The process that carries a pod's network; `None` where none does.
@@ -239,6 +259,23 @@ mod tests {
             ["c"]
         );
         assert!(searches("options ndots:2\n").is_empty());
+    }
+
+    #[test]
+    fn a_route_to_everywhere_is_a_way_out() {
+        let head = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\n";
+        let to_all = "wan\t00000000\tFE0200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n";
+        let to_one = "wan\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        assert!(!has_way_out(head) && !has_way_out(&format!("{head}{to_one}")));
+        assert!(has_way_out(&format!("{head}{to_one}{to_all}")));
+    }
+
+    #[test]
+    fn what_pasta_says_is_told_without_its_clock() {
+        let log = "pasta unknown version: pasta (286)\n0.9096: ERROR:   No such thing\n\n";
+        assert_eq!(last_of(log).as_deref(), Some("No such thing"));
+        assert_eq!(last_of("usage: pasta\n").as_deref(), Some("usage: pasta"));
+        assert_eq!(last_of(""), None);
     }
 
     #[test]
