@@ -16,7 +16,7 @@ declare -A packages=(
     # protobuf-compiler: the bindings of CRI are made from its definition.
     [product]="gcc libc6-dev protobuf-compiler e2fsprogs iproute2 nftables"
     # What only tests need: who else works with pods and images, and a registry between them.
-    [peers]="containernetworking-plugins iptables containerd|containerd.io docker-registry skopeo umoci buildah apache2-utils openssl strace"
+    [peers]="containernetworking-plugins iptables containerd|containerd.io docker-registry skopeo umoci buildah apache2-utils openssl strace passt uidmap"
     [images]="gcc libc6-dev python3 erofs-utils xz-utils zstd curl iputils-ping procps openssl"
 )
 

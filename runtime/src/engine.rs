@@ -26,7 +26,7 @@ pub use start::{StartRequest, Starting, fits, preview, start};
 pub use stop::stop;
 
 use crate::api::client::{self, ClientError};
-use crate::host::{HostError, network, process};
+use crate::host::{HostError, network, pasta, process};
 use crate::plan::{self, Objects, Plan, PlanError};
 use crate::policy::PolicyError;
 use crate::settings::{Settings, SettingsError};
@@ -153,6 +153,7 @@ impl EngineError {
             | Self::ChangedMeanwhile { .. }
             | Self::RolledBack { .. } => FaultCode::FailedPrecondition,
             Self::Policy(_) => FaultCode::Internal,
+            Self::Host(HostError::Ordinary(_)) => FaultCode::InvalidArgument,
             Self::Host(HostError::Network(
                 network::NetworkError::Port(_) | network::NetworkError::Exists { .. },
             )) => FaultCode::AlreadyExists,
@@ -197,6 +198,7 @@ impl EngineError {
                 | network::NetworkError::Used { .. }
                 | network::NetworkError::Refused { .. },
             )) => None,
+            Self::Host(HostError::Ordinary(error)) => error.hint(),
             // Others' plugins have their own words.
             Self::Host(HostError::Cni(_)) => None,
             Self::Settings(_) | Self::Host(_) => Some("beluga doctor".to_owned()),
@@ -392,7 +394,7 @@ pub async fn watch(settings: &Settings, uid: &PodUid) -> Result<Watch, EngineErr
 pub struct Usage {
     /// By the guest's own account.
     pub guest: PodStats,
-    /// Memory of VMM, supervisor and servers of host files that the host holds for it, in bytes;
+    /// Memory of VMM, supervisor, servers of host files and pasta that the host holds for it, in bytes;
     /// shared pages count by their share.
     pub host_bytes: u64,
 }
@@ -406,6 +408,8 @@ pub async fn usage(settings: &Settings, uid: &PodUid) -> Result<Usage, EngineErr
         let shares = record.shares.iter().map(|share| share.process);
         record.vmm.into_iter().chain(shares)
     });
+    let plan = store::read_plan(settings, uid)?;
+    let helpers = helpers.chain(plan.and_then(|one| pasta::of(&one.plan)));
     let helpers: u64 = helpers.map(|one| process::resident_bytes(one.pid)).sum();
     Ok(Usage {
         guest,

@@ -1,16 +1,19 @@
 //! Where everything is, and what can be tuned: paths, parts, time limits.
 
+mod defaults;
+
 use crate::logs::Limits;
 use crate::plan::{CniPlaces, Tenant};
 use crate::spec::sysctl_patterns;
 use beluga_proto::PodUid;
+use defaults::Defaults;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Default of `--root`.
+/// Root's default of `--root`.
 pub const DEFAULT_ROOT: &str = "/var/lib/beluga";
 
-/// Default of `--state`.
+/// Root's default of `--state`.
 pub const DEFAULT_STATE: &str = "/run/beluga";
 
 /// Why a part is not to be found.
@@ -57,6 +60,8 @@ const SECCOMP_DIR: &str = "/etc/beluga/seccomp";
 /// Paths of one installation, and its limits.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// They are not root's: what takes its rights cannot be had.
+    pub is_ordinary: bool,
     /// What stays over a reboot: images, records, logs.
     pub root: PathBuf,
     /// What does not: sockets.
@@ -159,14 +164,16 @@ impl Settings {
                 .unwrap_or_else(|| PathBuf::from(default));
             std::path::absolute(&path).unwrap_or(path)
         };
-        let root = absolute(root, "BELUGA_ROOT", DEFAULT_ROOT);
+        let defaults = Defaults::here();
+        let root = absolute(root, "BELUGA_ROOT", &defaults.root);
         // Two roots never share the sockets of their pods by accident.
-        let state_of_root = if root == Path::new(DEFAULT_ROOT) {
-            DEFAULT_STATE.to_owned()
+        let state_of_root = if root == Path::new(&defaults.root) {
+            defaults.state
         } else {
-            format!("{DEFAULT_STATE}-{}", short_hash(&root))
+            format!("{}-{}", defaults.state, short_hash(&root))
         };
         Ok(Self {
+            is_ordinary: defaults.is_ordinary,
             state: absolute(state, "BELUGA_STATE", &state_of_root),
             root,
             backoff: variable(

@@ -2,6 +2,7 @@
 
 pub mod netns;
 pub mod pidns;
+pub mod userns;
 
 use std::ffi::{c_int, c_short};
 use std::io;

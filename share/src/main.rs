@@ -33,12 +33,13 @@ fn run(options: Options) -> Result<(), ShareError> {
     let named = [options.socket.as_raw_fd(), options.root.as_raw_fd()];
     jail::close_all_but(named).map_err(ShareError::Jail)?;
     let descriptors = rights::raise_descriptor_limit();
+    let possible = rights::possible();
     // The server's own descriptor of it is gone into a table.
     let root = options.root.try_clone().map_err(ShareError::Jail)?;
     let server = Server::new(options.root, options.view, descriptors).map_err(ShareError::Root)?;
     jail::enter(root.as_fd(), options.view.single_file).map_err(ShareError::Jail)?;
     drop(root);
-    let rights = rights::drop_all_others().map_err(ShareError::Rights)?;
+    let rights = rights::drop_all_others(possible).map_err(ShareError::Rights)?;
     calls::limit()?;
     transport::serve(&options.socket, server.with_rights(rights)).map_err(ShareError::Socket)
 }

@@ -16,6 +16,9 @@ pub const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SETGID);
 
+/// How many users the host's own namespace has.
+const ALL_USERS: &str = "4294967295";
+
 /// Most descriptors that are asked for. Each file that a guest knows is one,
 /// and keeps about 1.5 KiB of the host's kernel, which the pod's cgroup pays.
 const DESCRIPTORS: u64 = 64 + (1 << 16);
@@ -45,22 +48,36 @@ pub fn raise_descriptor_limit() -> usize {
     usize::try_from(now).unwrap_or(usize::MAX)
 }
 
-/// Gives up for good every right but [`KEPT`], or but none where the process
-/// is not root.
-pub fn drop_all_others() -> Result<Rights, Errno> {
+/// What the process can have: in a namespace of users that knows a few only, root is
+/// an ordinary user. Asked before the process has shut itself in.
+#[must_use]
+pub fn possible() -> Rights {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let knows_all = map.split_whitespace().nth(2) == Some(ALL_USERS);
+    match rustix::process::geteuid().is_root() && knows_all {
+        true => Rights::Privileged,
+        false => Rights::Plain,
+    }
+}
+
+/// Gives up for good every right but [`KEPT`], or but none where it can have none.
+pub fn drop_all_others(possible: Rights) -> Result<Rights, Errno> {
     rustix::process::umask(rustix::fs::Mode::empty());
     rustix::thread::set_no_new_privs(true)?;
-    if !rustix::process::geteuid().is_root() {
-        return Ok(Rights::Plain);
-    }
+    let kept = match possible {
+        Rights::Privileged => KEPT,
+        Rights::Plain => CapabilitySet::empty(),
+    };
     let held = rustix::thread::capabilities(None)?.permitted;
-    if !held.contains(KEPT) {
+    if !held.contains(kept) {
         return Err(Errno::PERM);
     }
-    rustix::thread::set_thread_groups(&[])?;
+    if possible == Rights::Privileged {
+        rustix::thread::set_thread_groups(&[])?;
+    }
     for bit in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << bit);
-        if CapabilitySet::all().contains(one) && !KEPT.contains(one) {
+        if CapabilitySet::all().contains(one) && !kept.contains(one) {
             match rustix::thread::remove_capability_from_bounding_set(one) {
                 // A kernel older than the capability, or one without the right
                 // to shrink the set: nothing is executed any more anyway.
@@ -72,10 +89,10 @@ pub fn drop_all_others() -> Result<Rights, Errno> {
     rustix::thread::set_capabilities(
         None,
         CapabilitySets {
-            effective: KEPT,
-            permitted: KEPT,
+            effective: kept,
+            permitted: kept,
             inheritable: CapabilitySet::empty(),
         },
     )?;
-    Ok(Rights::Privileged)
+    Ok(possible)
 }

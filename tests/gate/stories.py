@@ -47,8 +47,8 @@ TAKES = {"shared_image::two_pods_of_one_image_have_it_once": 300,
 MODULES = {"change": 12, "cli": 5, "config": 10, "conformance": 1, "cp": 6, "crashes": 20, "cri": 5, "ends": 5,
            "exec": 15, "failing": 60, "fidelity": 30, "guest": 12, "hung": 20, "jobs": 40, "killed": 60, "leftovers": 15,
            "lifecycle": 25, "logical_host": 6, "network": 40, "networks": 30, "patterns": 35, "policy": 45,
-           "port_forward": 40, "privilege": 4, "probes": 15, "refusals": 5, "restarts": 20, "roots": 20, "share": 12,
-           "shim": 60, "storage": 6, "verbs": 6, "workloads": 50}
+           "port_forward": 40, "privilege": 4, "probes": 15, "refusals": 5, "restarts": 20, "rootless": 80, "roots": 20,
+           "share": 12, "shim": 60, "storage": 6, "verbs": 6, "workloads": 50}
 TAKES_MOSTLY = 10
 # Modules that look at a pod of another one, to save a boot.
 TOGETHER = {"storage": "logical_host", "privilege": "logical_host", "cp": "logical_host", "verbs": "exec"}

@@ -43,9 +43,13 @@ done
 echo always >/sys/kernel/mm/transparent_hugepage/enabled
 # Only a panic is told; at 0 not even that.
 echo 1 >/proc/sys/kernel/printk
+# As udev makes them on Debian: pods of ordinary users take both.
+chgrp kvm /dev/kvm 2>/dev/null || chgrp 4710 /dev/kvm
+chmod 660 /dev/kvm
 hostname lab
 ip link set lo up
 [ -c /dev/net/tun ] || { mkdir -p /dev/net && mknod /dev/net/tun c 10 200; }
+chmod 666 /dev/net/tun
 [ -c /dev/fuse ] || mknod /dev/fuse c 10 229
 
 for port in /sys/class/virtio-ports/*; do

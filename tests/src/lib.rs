@@ -13,6 +13,7 @@ pub mod containerd;
 pub mod cri;
 mod doomed;
 pub mod failing;
+pub mod ordinary;
 mod pod;
 pub mod registry;
 pub mod stream;
@@ -20,7 +21,7 @@ pub mod stream;
 pub use command::{Ran, alone, kill, run, run_with_input, runs};
 pub use doomed::{Doomed, Host, Steps};
 pub use pod::{Beluga, Common, CommonPod, Lasting, Pod, image, shared};
-pub use stream::{own_kib, peak_kib, resident_kib, vmm_kib};
+pub use stream::{own_kib, peak_kib, resident_kib, status_number, vmm_kib};
 
 use std::time::{Duration, Instant};
 

@@ -35,6 +35,7 @@ mod readme;
 mod refusals;
 mod registry;
 mod restarts;
+mod rootless;
 mod roots;
 mod share;
 mod shared_image;

@@ -1,5 +1,7 @@
 //! `beluga doctor`: whether this host can run pods, and what to do if not.
 
+mod ordinary;
+
 use super::error::StartError;
 use super::style::Style;
 use super::{CliError, exit, version};
@@ -51,7 +53,13 @@ impl Finding {
     reason = "every verb has the same shape for the dispatcher"
 )]
 pub fn run(settings: &Settings) -> Result<u8, CliError> {
-    let mut findings = vec![kvm(), rights(), cgroup(), tun(), mke2fs(), disk(settings)];
+    let mut findings = vec![kvm()];
+    if settings.is_ordinary {
+        findings.extend(ordinary::findings(settings));
+    } else {
+        findings.extend([rights(), cgroup(), tun()]);
+    }
+    findings.extend([mke2fs(), disk(settings)]);
     findings.extend(parts(settings));
     findings.extend(images(settings));
     let style = Style::stdout();
@@ -149,7 +157,10 @@ fn kvm() -> Finding {
             Grade::Bad,
             format!("not to be had: /dev/kvm cannot be opened: {error}"),
         )
-        .advise("run as root");
+        .advise(match rustix::process::geteuid().is_root() {
+            true => "run where root may open it",
+            false => "as root: usermod -aG kvm USER (and log in anew), or run as root",
+        });
     }
     match (cpu.virtualisation, cpu.guest) {
         (Some(kind), false) => Finding::new(NAME, Grade::Good, format!("hardware ({kind})")),
@@ -169,16 +180,7 @@ fn kvm() -> Finding {
 }
 
 fn rights() -> Finding {
-    if rustix::process::geteuid().is_root() {
-        Finding::new("rights", Grade::Good, "root")
-    } else {
-        Finding::new(
-            "rights",
-            Grade::Bad,
-            "not root: taps, bridges and cgroups cannot be made",
-        )
-        .advise("sudo beluga …")
-    }
+    Finding::new("rights", Grade::Good, "root")
 }
 
 fn cgroup() -> Finding {

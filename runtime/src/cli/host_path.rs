@@ -3,8 +3,9 @@
 
 use super::CliError;
 use super::error::UsageError;
-use crate::engine::PodView;
+use crate::engine::{EngineError, PodView};
 use crate::host::share::prefix;
+use crate::host::{HostError, ordinary};
 use crate::plan::{HostStep, Tenant, is_allowed};
 use crate::settings::Settings;
 use crate::spec::{
@@ -86,12 +87,17 @@ impl Allowed {
     }
 }
 
-/// Refuses what nobody has allowed, with its place in the manifest.
+/// Refuses what nobody has allowed, with its place in the manifest, and what an ordinary
+/// user's pods cannot have.
 pub fn admit<'d>(
     settings: &Settings,
     documents: impl IntoIterator<Item = &'d Document>,
 ) -> Result<(), CliError> {
     for document in documents {
+        if settings.is_ordinary {
+            let admitted = ordinary::admit(settings, &document.spec);
+            admitted.map_err(|error| EngineError::from(HostError::from(error)))?;
+        }
         let places = document.volume_places.iter();
         let volumes = document.spec.volumes.iter().zip(places);
         let mut issues: Vec<Issue> = volumes

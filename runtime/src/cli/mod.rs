@@ -97,10 +97,10 @@ const GLOBAL: &str = "Options of every command";
     args_override_self = true
 )]
 pub struct Cli {
-    /// Directory of images and pods [default: /var/lib/beluga, or BELUGA_ROOT]
+    /// Directory of images and pods [default: /var/lib/beluga, an ordinary user's ~/.local/share/beluga; or BELUGA_ROOT]
     #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     root: Option<PathBuf>,
-    /// Directory of sockets and locks [default: /run/beluga, with another root /run/beluga-HASH; or BELUGA_STATE]
+    /// Directory of sockets and locks [default: /run/beluga, an ordinary user's $XDG_RUNTIME_DIR/beluga, with another root with -HASH behind it; or BELUGA_STATE]
     #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     state: Option<PathBuf>,
     /// Namespace, before the verb as well as behind it

@@ -4,6 +4,7 @@ use super::table::Table;
 use super::{CliError, exit};
 use crate::engine::EngineError;
 use crate::host::network::{self, Net, NetworkError, WantedNetwork, definition};
+use crate::host::ordinary::OrdinaryError;
 use crate::host::{self, HostError};
 use crate::plan::Beyond;
 use crate::settings::Settings;
@@ -99,6 +100,11 @@ fn route(text: &str) -> Result<(Network, IpAddr), String> {
 pub fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
     let refused = |error: NetworkError| EngineError::from(HostError::from(error));
     match &args.verb {
+        Verb::Create(Create { name, .. }) if settings.is_ordinary => {
+            let name = name.clone();
+            let refused = HostError::from(OrdinaryError::Network { name });
+            return Err(EngineError::from(refused).into());
+        }
         Verb::Create(wanted) => {
             let made = network::definition::create(settings, wanted.wanted(), now());
             say!("{}", made.map_err(refused)?.name);

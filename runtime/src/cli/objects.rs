@@ -9,6 +9,8 @@ use super::pods::Scope;
 use super::style::Style;
 use super::{CliError, manifest};
 use crate::engine;
+use crate::host::HostError;
+use crate::host::ordinary::OrdinaryError;
 use crate::objects::{self, Applied};
 use crate::plan::Objects;
 use crate::policy;
@@ -91,6 +93,10 @@ pub fn keep(
 pub fn admit(settings: &Settings, fresh: &[ConfigObject]) -> Result<(), CliError> {
     if opens(fresh) && settings.tenant.is_some() {
         return Err(UsageError::PolicyOfTenant.into());
+    }
+    if opens && settings.is_ordinary {
+        let refused = HostError::from(OrdinaryError::Policy);
+        return Err(engine::EngineError::from(refused).into());
     }
     for object in fresh {
         objects::admit(settings, object)?;

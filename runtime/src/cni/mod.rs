@@ -185,6 +185,7 @@ pub fn add(settings: &Settings, wanted: Wanted<'_>) -> Result<Held, CniError> {
         netns: record.netns,
         dns,
         cni: record.places,
+        pasta: None,
     };
     Ok(Held {
         carried,

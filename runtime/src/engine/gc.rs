@@ -177,9 +177,15 @@ impl Sweep<'_> {
 
     fn processes(&mut self, seen: &Seen) {
         let mut left = BTreeMap::new();
+        // Its sockets are here: it is this root's, though its directory was removed by
+        // hand. Another root's pods are another root's business.
+        let has_sockets = |uid: &PodUid| {
+            let mut names = seen.run_directories.iter().flat_map(|one| one.file_name());
+            names.any(|name| name == uid.as_str())
+        };
         for (uid, machine) in &seen.machines {
-            // Another root's pods are another root's business.
-            if self.known.all.contains(uid) || self.known.broken.contains(uid) {
+            let is_on_record = self.known.all.contains(uid) || self.known.broken.contains(uid);
+            if is_on_record || has_sockets(uid) {
                 left.insert(machine.pid, (uid.to_string(), *machine));
             }
         }

@@ -3,6 +3,7 @@
 use super::EngineError;
 use crate::api::client::{self, Watch};
 use crate::host::lock::FileLock;
+use crate::host::{HostError, ordinary};
 use crate::pod;
 use crate::settings::Settings;
 use crate::store::{self, Life};
@@ -45,6 +46,9 @@ pub(super) fn supervise(
         uid: uid.clone(),
         source,
     };
+    if settings.is_ordinary {
+        ordinary::own_state(settings).map_err(HostError::from)?;
+    }
     let run_dir = settings.run_dir(uid);
     std::fs::create_dir_all(&run_dir).map_err(error)?;
     let socket = crate::api::listen(&client::socket_path(settings, uid)).map_err(error)?;

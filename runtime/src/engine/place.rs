@@ -2,7 +2,7 @@
 
 use super::EngineError;
 use crate::cni;
-use crate::host::{self, HostError, carry, network};
+use crate::host::{self, HostError, carry, network, ordinary, pasta};
 use crate::plan::{self, Carried};
 use crate::settings::Settings;
 use crate::spec::PodSpec;
@@ -21,7 +21,7 @@ pub(super) struct Places {
 enum Others {
     Held(cni::Held),
     Previewed(Carried),
-    /// In a namespace that is not ours to take back.
+    /// In a namespace that is not ours to take back, or that the pod's supervisor makes.
     Handed(Carried),
 }
 
@@ -43,6 +43,13 @@ pub(super) fn claim(
     (name, spec): (&str, &PodSpec),
 ) -> Result<Places, EngineError> {
     let mut places = Places::default();
+    if settings.is_ordinary {
+        let places = of_ordinary(settings, uid, spec)?;
+        if places.others.is_some() {
+            ordinary::can_have_network().map_err(HostError::from)?;
+        }
+        return Ok(places);
+    }
     if let Some(native) = spec.native_network() {
         let wanted = network::Wanted {
             network: native.to_owned(),
@@ -74,6 +81,9 @@ pub(super) fn preview(
     (name, spec): (&str, &PodSpec),
 ) -> Result<Places, EngineError> {
     let mut places = Places::default();
+    if settings.is_ordinary {
+        return of_ordinary(settings, uid, spec);
+    }
     if let Some(native) = spec.native_network() {
         let previewed = network::preview(settings, native, &host::boot_id());
         places.native = Some(previewed.map_err(HostError::from)?);
@@ -83,6 +93,16 @@ pub(super) fn preview(
         places.others = Some(Others::Previewed(previewed.map_err(HostError::from)?));
     }
     Ok(places)
+}
+
+/// The place of an ordinary user's pod, which nobody shares and nobody claims.
+fn of_ordinary(settings: &Settings, uid: &PodUid, spec: &PodSpec) -> Result<Places, EngineError> {
+    ordinary::admit(settings, spec).map_err(HostError::from)?;
+    let network = spec.native_network();
+    Ok(Places {
+        native: None,
+        others: network.map(|_| Others::Handed(pasta::place(settings, uid))),
+    })
 }
 
 /// Gives a pod's places back. What cannot be given back is `gc`'s to find.

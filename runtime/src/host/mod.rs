@@ -12,6 +12,8 @@ pub mod mounts;
 pub mod netlink;
 pub mod network;
 mod nft;
+pub mod ordinary;
+pub mod pasta;
 pub mod policy;
 pub mod ports;
 pub mod process;
@@ -36,6 +38,12 @@ pub enum HostError {
     /// The network.
     #[error(transparent)]
     Network(#[from] network::NetworkError),
+    /// What an ordinary user's pods cannot have.
+    #[error(transparent)]
+    Ordinary(#[from] ordinary::OrdinaryError),
+    /// An ordinary user's network.
+    #[error(transparent)]
+    Pasta(#[from] pasta::PastaError),
     /// A card that others have made.
     #[error(transparent)]
     Carry(#[from] carry::CarryError),
@@ -119,6 +127,7 @@ pub fn apply(settings: &Settings, step: &HostStep, made: &mut Made) -> Result<Gu
         | HostStep::Tap { .. }
         | HostStep::Guard { .. }
         | HostStep::Publish { .. }
+        | HostStep::Pasta(_)
         | HostStep::Carry { .. } => made.taps.extend(apply_network(settings, step)?),
         HostStep::Cgroup(plan) => match cgroup::create(plan) {
             Ok(missing) => {
@@ -171,6 +180,7 @@ fn apply_network(
             let tap = network::add_tap(name, bridge, *mtu)?;
             return Ok(Some((name.clone(), tap)));
         }
+        HostStep::Pasta(plan) => pasta::connect(plan)?,
         HostStep::Carry {
             netns,
             card,
@@ -230,6 +240,7 @@ fn undo(step: &HostStep) -> Result<(), HostError> {
         // Shared: goes with the last address, in `release`.
         HostStep::Bridge { .. } => Ok(()),
         HostStep::Tap { name, .. } => Ok(network::remove_interface(name)?),
+        HostStep::Pasta(plan) => Ok(pasta::disconnect(plan)?),
         // Goes with its namespace, in `release`.
         HostStep::Carry { .. } => Ok(()),
         HostStep::Guard { tap, .. } => Ok(rules::remove(Family::Device, tap)?),

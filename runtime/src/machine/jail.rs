@@ -1,8 +1,10 @@
 //! Whom the VMM becomes.
 
+use crate::sys::userns;
 use beluga_proto::PodUid;
 use beluga_proto::vm::JailConfig;
 use rustix::thread::CapabilitySet;
+use std::ops::Range;
 
 /// First user of pods: behind those that systemd gives to containers, and below
 /// what old programs take for a negative number.
@@ -12,26 +14,35 @@ const FIRST_USER: u32 = 0x7000_0000;
 const USERS: u32 = 0x0fff_fff0;
 
 /// The jail of a pod's VMM. Its user is the pod's own, where this process may
-/// become another.
+/// become another: in an ordinary user's namespace it is one of those that the user
+/// was given, where that is so.
 #[must_use]
 pub fn of(uid: &PodUid) -> JailConfig {
     let needed = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::SETPCAP;
     let held = rustix::thread::capabilities(None);
     let may = held.is_ok_and(|held| held.effective.contains(needed));
     JailConfig {
-        user: may.then(|| user(uid)),
+        user: may.then(|| user(uid, &userns::others())).flatten(),
     }
 }
 
 /// A pod's user: a number from its UID, of which two pods have the same one time
-/// in 268 million. It owns no file and is in no database.
+/// in 268 million. It owns no file and is in no database. Where there are fewer
+/// `others`, it is one of them; `None` where there is none.
 #[must_use]
-pub fn user(uid: &PodUid) -> u32 {
+pub fn user(uid: &PodUid, others: &Range<u32>) -> Option<u32> {
     // FNV-1a.
     let hash = uid.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     });
-    FIRST_USER + hash % USERS
+    let own = FIRST_USER + hash % USERS;
+    if others.contains(&own) {
+        return Some(own);
+    }
+    let count = u32::try_from(others.len())
+        .ok()
+        .filter(|count| *count > 0)?;
+    Some(others.start + hash % count)
 }
 
 #[cfg(test)]
@@ -41,7 +52,7 @@ mod tests {
     #[test]
     fn each_pod_has_a_user_of_its_own() {
         let users: std::collections::BTreeSet<u32> = (0..=255)
-            .map(|byte| user(&PodUid::from_random([byte; 16])))
+            .filter_map(|byte| user(&PodUid::from_random([byte; 16]), &(1..u32::MAX)))
             .collect();
         assert_eq!(users.len(), 256);
         assert!(
@@ -49,5 +60,12 @@ mod tests {
                 .iter()
                 .all(|user| (0x7000_0000..0x8000_0000).contains(user))
         );
+    }
+
+    #[test]
+    fn of_few_users_a_pod_has_one() {
+        let of = |others| user(&PodUid::from_random([7; 16]), &others);
+        assert!(of(1..65_537).is_some_and(|user| (1..65_537).contains(&user)));
+        assert_eq!(of(1..1), None);
     }
 }

@@ -2,6 +2,7 @@
 //! plugin, or whoever hands such a namespace over.
 
 use super::types::HostStep;
+use beluga_proto::PodUid;
 use beluga_proto::pod::{Address, Interface, Route};
 use beluga_proto::vm::MacAddress;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,31 @@ pub struct Carried {
     /// Where the networks' plugins and configurations are.
     #[serde(default)]
     pub cni: CniPlaces,
+    /// What connects the namespace, where it is an ordinary user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pasta: Option<PastaPlan>,
+}
+
+/// A network namespace with one card, behind which a process of its user carries what
+/// comes out to sockets of the host: pasta, of the project passt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastaPlan {
+    /// Whose it is.
+    pub pod: PodUid,
+    /// The namespace's file; what else the process needs lies beside it.
+    pub netns: PathBuf,
+    /// The card's name.
+    pub card: String,
+    /// Its address.
+    pub mac: MacAddress,
+    /// Largest packet in bytes.
+    pub mtu: u16,
+    /// Its IP address.
+    pub address: Address,
+    /// Where the way out is.
+    pub gateway: IpAddr,
+    /// Where the host's name servers answer.
+    pub resolver: IpAddr,
 }
 
 /// A card as it is in its namespace; the guest has one that is the same.
@@ -73,16 +99,18 @@ impl Carried {
         })
     }
 
-    /// Steps that lead its cards to taps.
+    /// Steps that lead its cards to taps, behind the one that makes them where that
+    /// is ours to do.
     pub(super) fn steps(&self) -> impl Iterator<Item = HostStep> {
-        self.cards.iter().map(|card| HostStep::Carry {
+        let made = self.pasta.iter().cloned().map(HostStep::Pasta);
+        made.chain(self.cards.iter().map(|card| HostStep::Carry {
             netns: self.netns.clone(),
             card: card.name.clone(),
             tap: card.tap.clone(),
             mac: card.mac,
             mtu: card.mtu,
             addresses: card.ips().collect(),
-        })
+        }))
     }
 }
 

@@ -219,11 +219,17 @@ pub fn without_resolver(spec: &PodSpec, host: &HostFacts, identity: &Identity) -
     // Without a network there is nothing to find.
     let is_asked_for = spec.dns.cluster && !identity.addresses().is_empty();
     if is_asked_for && identity.network.is_none() {
+        let carried = identity.carried.as_ref();
+        let of = match carried.is_some_and(|all| all.pasta.is_some()) {
+            true => "an ordinary user",
+            false => "a CNI network",
+        };
         return Some(Warning {
             reason: "MissingClusterDNS".into(),
-            message: "Pods of a CNI network are not found by name. Falling back from \
-                      \"ClusterFirst\" to the \"Default\" policy."
-                .into(),
+            message: format!(
+                "Pods of {of} are not found by name. Falling back from \
+                 \"ClusterFirst\" to the \"Default\" policy."
+            ),
         });
     }
     (is_asked_for && !has_one).then(|| Warning {

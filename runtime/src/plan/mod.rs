@@ -26,7 +26,7 @@ mod types;
 mod volume_images;
 
 pub use beyond::Beyond;
-pub use carried::{Card, Carried, CarriedDns, CniPlaces};
+pub use carried::{Card, Carried, CarriedDns, CniPlaces, PastaPlan};
 pub use change::{Changes, Difference, amend, difference, with_layers_of};
 pub use claims::MAX_CLAIMS;
 pub use container::root_entry;

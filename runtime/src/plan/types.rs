@@ -1,7 +1,7 @@
 //! [`Plan`] and what goes into one.
 
 use super::beyond::Beyond;
-use super::carried::Carried;
+use super::carried::{Carried, PastaPlan};
 use super::tenant::Tenant;
 use crate::spec::{Fifos, Hooks, HostPathKind, Published, Resources, RestartPolicy, RestartRule};
 use beluga_proto::agent::LayerExtent;
@@ -280,6 +280,8 @@ pub enum HostStep {
         /// Its addresses.
         addresses: Vec<IpAddr>,
     },
+    /// A network namespace of an ordinary user, with a card.
+    Pasta(PastaPlan),
     /// A card of a network namespace, led to a tap beside it.
     Carry {
         /// The namespace.

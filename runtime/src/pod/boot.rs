@@ -44,6 +44,7 @@ pub(super) fn boot(settings: &Settings, plan: &Plan) -> Result<Booted, Superviso
             HostStep::Bridge { .. }
             | HostStep::Tap { .. }
             | HostStep::Guard { .. }
+            | HostStep::Pasta(_)
             | HostStep::Carry { .. }
             | HostStep::Publish { .. } => "net",
             HostStep::Scratch { .. } | HostStep::Disk(_) => "disk",

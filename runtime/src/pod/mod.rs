@@ -106,6 +106,10 @@ pub fn supervise_main<S: AsRef<OsStr>>(args: &[S]) -> ExitCode {
     };
     // Its own session: no terminal's signals reach it.
     let _ = rustix::process::setsid();
+    if let Err(error) = start.settle() {
+        tell!("cannot make a namespace of users: {error}");
+        // What needs none of it runs all the same, and the rest says so by name.
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -135,6 +139,15 @@ struct Start {
 }
 
 impl Start {
+    /// An ordinary user's pod is made in a namespace of users. Whoever takes the pod
+    /// over stays outside: from there it may do with it what its maker may.
+    fn settle(&self) -> std::io::Result<()> {
+        match self.settings.is_ordinary && self.is_first {
+            true => crate::sys::userns::enter(),
+            false => Ok(()),
+        }
+    }
+
     fn parse(args: &[OsString]) -> Option<Self> {
         let [uid, root, state, lock, socket, task] = args else {
             return None;

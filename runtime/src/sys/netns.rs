@@ -24,8 +24,10 @@ pub fn make(path: &Path) -> io::Result<()> {
 /// Lets go of a namespace and removes its file. One that is not there is no error.
 pub fn remove(path: &Path) -> io::Result<()> {
     match rustix::mount::unmount(path, UnmountFlags::DETACH) {
-        // Not mounted, or not there at all.
-        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+        // Not mounted, or not there at all; or mounted by an ordinary user's supervisor,
+        // where only that one sees it: with the file it goes there too.
+        Ok(())
+        | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT | rustix::io::Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
     match std::fs::remove_file(path) {
@@ -49,7 +51,8 @@ pub fn within<T: Send, E: From<io::Error> + Send>(
     })
 }
 
-fn on_a_thread<T: Send, E: From<io::Error> + Send>(
+/// Does something that changes the calling thread for good.
+pub(super) fn on_a_thread<T: Send, E: From<io::Error> + Send>(
     work: impl FnOnce() -> Result<T, E> + Send,
 ) -> Result<T, E> {
     std::thread::scope(|scope| {
