@@ -94,7 +94,7 @@ pub fn admit(settings: &Settings, fresh: &[ConfigObject]) -> Result<(), CliError
     if opens(fresh) && settings.tenant.is_some() {
         return Err(UsageError::PolicyOfTenant.into());
     }
-    if opens && settings.is_ordinary {
+    if opens(fresh) && settings.is_ordinary {
         let refused = HostError::from(OrdinaryError::Policy);
         return Err(engine::EngineError::from(refused).into());
     }
