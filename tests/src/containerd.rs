@@ -89,6 +89,17 @@ impl Release {
         }
     }
 
+    /// What is the host's own, where nothing is said of it: two would want the same socket,
+    /// and the later one ends.
+    fn apart(self) -> &'static str {
+        match self {
+            Self::Bookworm | Self::Trixie => "",
+            Self::Forky => {
+                "[plugins.\"io.containerd.nri.v1.nri\"]\n  socket_path = \"@/nri.sock\"\n"
+            }
+        }
+    }
+
     /// What the document says for it, and what only stories need.
     fn cri(self) -> String {
         let heading = format!("version = {}\n", self.syntax());
@@ -120,8 +131,9 @@ impl Containerd {
         let at = place.path().display();
         let config = format!(
             "version = {}\nroot = \"{at}/root\"\nstate = \"{at}/state\"\n{more}\n\
-             [grpc]\n  address = \"{at}/c.sock\"\n[ttrpc]\n  address = \"{at}/c.sock.ttrpc\"\n",
-            release.syntax()
+             [grpc]\n  address = \"{at}/c.sock\"\n[ttrpc]\n  address = \"{at}/c.sock.ttrpc\"\n{}",
+            release.syntax(),
+            release.apart()
         );
         let config = config.replace('@', &at.to_string());
         std::fs::write(place.path().join("config.toml"), config).expect("a file");
