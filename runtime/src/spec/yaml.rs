@@ -22,6 +22,12 @@ const MAX_WEIGHT: usize = 32 << 20;
 /// Characters of a key that a path shows.
 const MAX_SHOWN_KEY: usize = 80;
 
+/// Longest key that is a name of something.
+const MAX_NAME: usize = 253;
+
+/// How long a path may get before it is not continued.
+const MAX_SHOWN_PATH: usize = 256;
+
 /// What a node weighs beside its text.
 const NODE_WEIGHT: usize = 128;
 
@@ -111,7 +117,10 @@ impl Node {
             Value::Scalar(_) => {}
             Value::List(items) => {
                 for (index, item) in items.iter_mut().enumerate() {
-                    item.assign_paths(format!("{path}[{index}]"));
+                    item.assign_paths(match path.len() {
+                        0..=MAX_SHOWN_PATH => format!("{path}[{index}]"),
+                        _ => path.clone(),
+                    });
                 }
             }
             Value::Object(entries) => {
@@ -129,8 +138,13 @@ fn clipped(key: &str) -> String {
     key.chars().take(MAX_SHOWN_KEY).collect()
 }
 
-/// The path of the field `key` of the object at `path`.
+/// The path of the field `key` of the object at `path`. Every node of a tree has one,
+/// so that none may be as long as the manifest: it ends where it is long enough.
 pub fn join(path: &str, key: &str) -> String {
+    if path.len() > MAX_SHOWN_PATH {
+        return path.to_owned();
+    }
+    let key = key.get(..MAX_NAME).unwrap_or(key);
     let simple = !key.is_empty()
         && key
             .bytes()
@@ -462,4 +476,30 @@ fn refuse_tag(tag: Option<&Tag>, core: &str, at: Position) -> Result<(), Issue> 
 fn unknown_tag(tag: &Tag, at: Position) -> Issue {
     let name: String = tag.suffix.chars().take(80).collect();
     syntax(at, format!("the YAML tag {name:?} means nothing here"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_path_is_as_long_as_the_keys_that_lead_there() {
+        let key = "k".repeat(1000);
+        let text = format!(
+            "{}[a, b]{}",
+            format!("{{{key}: ").repeat(50),
+            "}".repeat(50)
+        );
+        let tree = documents(&text, &mut Vec::new()).unwrap().remove(0);
+        let mut here = &tree;
+        while let Value::Object(entries) = &here.value {
+            here = &entries[0].1;
+            assert!(
+                here.path.len() <= MAX_SHOWN_PATH + 1 + MAX_NAME,
+                "{}",
+                here.path.len()
+            );
+        }
+        assert!(matches!(&here.value, Value::List(items) if items[1].path == here.path));
+    }
 }
