@@ -38,6 +38,24 @@ impl fmt::Debug for Credential {
     }
 }
 
+/// A credential, and where it comes from.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub credential: Credential,
+    from: String,
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.credential {
+            Credential::Password { user, .. } => write!(f, "{user:?} from {}", self.from),
+            Credential::Identity(_) | Credential::Token(_) => {
+                write!(f, "a token from {}", self.from)
+            }
+        }
+    }
+}
+
 /// Why credentials cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -90,14 +108,20 @@ pub enum CredentialError {
 /// Everything that may hold credentials, in the order in which it is asked.
 #[derive(Debug, Clone, Default)]
 pub struct Keyring {
-    secrets: Vec<Config>,
-    config: Config,
+    configs: Vec<Config>,
+    /// How many of them are secrets: those come first.
+    secrets: usize,
+    /// Where was looked, whatever was there.
+    places: Vec<String>,
 }
 
 /// docker's configuration, as far as it is about credentials.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Config {
+    /// A file, or a secret.
+    #[serde(skip)]
+    name: String,
     #[serde(default)]
     auths: BTreeMap<String, Entry>,
     #[serde(default)]
@@ -122,15 +146,17 @@ impl fmt::Debug for Entry {
 }
 
 impl Keyring {
-    /// What docker's configuration in `file` holds; nothing when there is none.
-    pub fn of_docker(file: &Path) -> Result<Self, CredentialError> {
+    /// Adds what a file holds that docker or podman has written; nothing when there is none.
+    pub fn add_file(&mut self, file: &Path) -> Result<(), CredentialError> {
+        let name = file.display().to_string();
+        self.places.push(name.clone());
         let read = |source| CredentialError::Read {
             path: file.to_owned(),
             source,
         };
         let opened = match std::fs::File::open(file) {
             Ok(opened) => opened,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(read(error)),
         };
         let mut text = Vec::new();
@@ -138,10 +164,14 @@ impl Keyring {
             .take(MAX_CONFIG)
             .read_to_end(&mut text)
             .map_err(read)?;
-        Ok(Keyring {
-            secrets: Vec::new(),
-            config: parse(&file.display().to_string(), &text)?,
-        })
+        let config: Config = parse(&name, &text)?;
+        self.configs.push(Config { name, ..config });
+        Ok(())
+    }
+
+    /// Where was looked for credentials.
+    pub(super) fn places(&self) -> &[String] {
+        &self.places
     }
 
     /// Adds a Secret of the type `kubernetes.io/dockerconfigjson`.
@@ -151,21 +181,29 @@ impl Keyring {
         json: &[u8],
     ) -> Result<(), CredentialError> {
         let Config { auths, .. } = parse(name, json)?;
-        self.secrets.push(Config {
-            auths,
-            ..Config::default()
-        });
+        self.add_secret(name, auths);
         Ok(())
     }
 
     /// Adds a Secret of the older type `kubernetes.io/dockercfg`.
     pub fn add_dockercfg(&mut self, name: &str, json: &[u8]) -> Result<(), CredentialError> {
         let auths = parse(name, json)?;
-        self.secrets.push(Config {
+        self.add_secret(name, auths);
+        Ok(())
+    }
+
+    /// Before the files of whoever runs this, and behind the secrets that are there.
+    fn add_secret(&mut self, name: &str, auths: BTreeMap<String, Entry>) {
+        let at = self.secrets;
+        self.secrets += 1;
+        self.places.insert(at, name.to_owned());
+        let name = name.to_owned();
+        let secret = Config {
+            name,
             auths,
             ..Config::default()
-        });
-        Ok(())
+        };
+        self.configs.insert(at, secret);
     }
 
     /// Whatever may open a repository, the likeliest first.
@@ -173,13 +211,18 @@ impl Keyring {
         &self,
         registry: &str,
         repository: &str,
-    ) -> Result<Vec<Credential>, CredentialError> {
-        let mut found = Vec::new();
-        for config in self.secrets.iter().chain([&self.config]) {
+    ) -> Result<Vec<Known>, CredentialError> {
+        let mut found: Vec<Known> = Vec::new();
+        for config in &self.configs {
+            let of_file = config.matching(registry, repository);
+            let of_file = of_file.into_iter().map(|credential| Known {
+                credential,
+                from: config.name.clone(),
+            });
             found.extend(config.helper_credential(registry)?);
-            found.extend(config.matching(registry, repository));
+            found.extend(of_file);
         }
-        found.dedup();
+        found.dedup_by(|one, other| one.credential == other.credential);
         Ok(found)
     }
 }
@@ -192,7 +235,7 @@ fn parse<T: serde::de::DeserializeOwned>(name: &str, json: &[u8]) -> Result<T, C
 }
 
 impl Config {
-    fn helper_credential(&self, registry: &str) -> Result<Option<Credential>, CredentialError> {
+    fn helper_credential(&self, registry: &str) -> Result<Option<Known>, CredentialError> {
         let is_hub = registry == "docker.io";
         let server = if is_hub { HUB_KEY } else { registry };
         let own = self.cred_helpers.get(server).or_else(|| {
@@ -201,7 +244,13 @@ impl Config {
             found.map(|(_, helper)| helper)
         });
         match own.or(self.creds_store.as_ref()) {
-            Some(helper) if !helper.is_empty() => ask_helper(helper, server),
+            Some(helper) if !helper.is_empty() => {
+                let found = ask_helper(helper, server)?;
+                Ok(found.map(|credential| Known {
+                    credential,
+                    from: format!("docker-credential-{helper}"),
+                }))
+            }
             _ => Ok(None),
         }
     }
@@ -366,15 +415,15 @@ fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>, Credential
 mod tests {
     use super::*;
 
-    fn name(credential: &Credential) -> &str {
-        match credential {
+    fn name(known: &Known) -> &str {
+        match &known.credential {
             Credential::Password { user, .. } => user,
             Credential::Identity(_) => "<identity>",
             Credential::Token(_) => "<token>",
         }
     }
 
-    fn user(found: &[Credential]) -> Vec<&str> {
+    fn user(found: &[Known]) -> Vec<&str> {
         found.iter().map(name).collect()
     }
 
@@ -411,7 +460,12 @@ mod tests {
             ));
             let found = ring.lookup("docker.io", "library/nginx").unwrap();
             let (user, password) = ("u".to_owned(), "p:w".to_owned());
-            assert_eq!(found, [Credential::Password { user, password }], "{key}");
+            let credential = Credential::Password { user, password };
+            assert!(
+                found.len() == 1 && found[0].credential == credential,
+                "{key}"
+            );
+            assert_eq!(found[0].to_string(), "\"u\" from secret");
         }
     }
 

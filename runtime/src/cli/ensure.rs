@@ -121,6 +121,11 @@ impl One<'_> {
         }
     }
 
+    /// Whether what is damaged is pulled again.
+    fn is_mended(&self) -> bool {
+        self.pod.mode == Mode::Started && self.policy != PullPolicy::Never
+    }
+
     /// File, line, column and field; a command line has none.
     fn place(&self) -> Option<String> {
         let document = self.pod.document?;
@@ -152,7 +157,11 @@ impl Ground<'_> {
         {
             return Ok(());
         }
-        let here = self.held.resolve(&name)?;
+        let here = match self.held.resolve(&name) {
+            // A pull mends it, where one is allowed.
+            Err(error) if error.is_damage() && one.is_mended() => None,
+            here => here?,
+        };
         let is_explicit = one
             .pod
             .document

@@ -1,5 +1,6 @@
 //! [`ImageError`]: what goes wrong with images.
 
+use super::registry;
 use beluga_image::{
     BuildError, CredentialError, LoadError, PushError, ReferenceError, RemoveError, SaveError,
     StoreError, TagError, TarError,
@@ -135,10 +136,18 @@ impl ImageError {
             }
             Self::Load { source, .. } => return not_loadable(source),
             Self::Pull { .. } if self.is_interrupted() => {
-                "pull again: what has come is kept for a week"
+                "pull again: what has come is kept for a week; `beluga prune -a` gives it back"
             }
-            Self::Pull { .. } => {
-                "`beluga images` lists what is here, and `beluga load -i FILE` needs no registry"
+            Self::Pull { source, .. } => {
+                return Some(registry::of_pull(source).unwrap_or_else(|| {
+                    "`beluga images` lists what is here, and `beluga load -i FILE` needs no \
+                     registry"
+                        .to_owned()
+                }));
+            }
+            Self::Push { source, .. } => return registry::of_push(source),
+            Self::Store(error) if error.is_damage() => {
+                "`beluga images` names what is damaged: pull or load it again, or `beluga rmi` it"
             }
             Self::Recipe { path } => {
                 let directory = path
@@ -168,6 +177,13 @@ fn not_loadable(error: &LoadError) -> Option<String> {
             source: TarError::Truncated { .. },
             ..
         } => "the file is not whole: make it or fetch it once more",
+        LoadError::Packed { path, how } => {
+            let tool = match *how {
+                "bzip2" => "bzip2",
+                _ => "xz",
+            };
+            return Some(format!("{tool} -dc {} | beluga load", path.display()));
+        }
         LoadError::UnknownFormat { .. } | LoadError::Archive { .. } => {
             "`docker save -o FILE IMAGE` or `skopeo copy docker://IMAGE oci-archive:FILE` makes one"
         }

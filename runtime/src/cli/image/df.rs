@@ -40,7 +40,10 @@ struct Row {
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
     let store = images::to_read(settings)?;
-    let usage = store.map_or(Ok(Usage::default()), |store| store.usage())?;
+    let usage = store
+        .as_ref()
+        .map_or(Ok(Usage::default()), |store| store.usage())?;
+    let broken = store.map_or(Ok(Vec::new()), |store| store.broken())?;
     let users = engine::image_users(settings, false).await?;
     let rows = [
         of_images(&usage, &users),
@@ -61,6 +64,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
             }
         }
     }
+    broken.iter().for_each(images::tell_broken);
     Ok(exit::OK)
 }
 
