@@ -48,7 +48,7 @@ pub use pull::{PullOptions, PullProgress, PulledImage};
 pub use push::{Arrival, PushError, PushOptions, PushProgress, PushedImage};
 pub use reference::{Reference, ReferenceError};
 pub use registry::{
-    CredentialError, Distrust, HostsError, Keyring, Registry, RegistryError, Tried,
+    CredentialError, Distrust, HostsError, Keyring, Login, Registry, RegistryError, Tried, forget,
 };
 pub use save::{SaveError, SaveFormat, SaveImage};
 pub use store::{

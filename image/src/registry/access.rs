@@ -100,10 +100,12 @@ impl Endpoint {
                 credential,
             ) => {
                 let own = format!("repository:{}:pull", self.repository);
-                let one = [scope.as_deref().unwrap_or(&own)];
+                // A login is for no repository.
+                let own = (!self.repository.is_empty()).then_some(own.as_str());
+                let one: Vec<&str> = scope.as_deref().or(own).into_iter().collect();
                 let own: Vec<&str> = self.scopes.iter().map(String::as_str).collect();
-                let scopes = if own.is_empty() { &one[..] } else { &own };
-                self.token(realm, service.as_deref(), scopes, credential)
+                let scopes = if own.is_empty() { one } else { own };
+                self.token(realm, service.as_deref(), &scopes, credential)
                     .map(Some)
             }
             (Challenge::Other(scheme), _) => Err(RegistryError::Challenge {

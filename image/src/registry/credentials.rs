@@ -2,22 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use super::helper;
+use super::login::Login;
+
 /// Under what docker keeps the credentials of Docker Hub.
-const HUB_KEY: &str = "https://index.docker.io/v1/";
+pub(super) const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// What the keys of Docker Hub come down to.
 const HUB_HOSTS: [&str; 3] = ["index.docker.io", "docker.io", "registry-1.docker.io"];
 const MAX_CONFIG: u64 = 4 << 20;
-const MAX_ANSWER: u64 = 64 << 10;
-/// What a helper says that knows no such registry.
-const NOT_FOUND: &str = "credentials not found in native keychain";
 
 /// One way to say who asks. Never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -63,6 +62,15 @@ pub enum CredentialError {
     /// docker's configuration cannot be read.
     #[error("cannot read {path}", path = .path.display())]
     Read {
+        /// `config.json`.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// docker's configuration cannot be written.
+    #[error("cannot write {path}", path = .path.display())]
+    Write {
         /// `config.json`.
         path: PathBuf,
         /// What the system said.
@@ -169,6 +177,19 @@ impl Keyring {
         Ok(())
     }
 
+    /// Adds what somebody has just typed.
+    pub(super) fn add_login(&mut self, login: &Login<'_>) {
+        let entry = Entry {
+            username: Some(login.user.to_owned()),
+            password: Some(login.password.to_owned()),
+            ..Entry::default()
+        };
+        self.add_secret(
+            "this login",
+            BTreeMap::from([(login.registry.to_owned(), entry)]),
+        );
+    }
+
     /// Where was looked for credentials.
     pub(super) fn places(&self) -> &[String] {
         &self.places
@@ -227,7 +248,10 @@ impl Keyring {
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(name: &str, json: &[u8]) -> Result<T, CredentialError> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(
+    name: &str,
+    json: &[u8],
+) -> Result<T, CredentialError> {
     serde_json::from_slice(json).map_err(|source| CredentialError::Malformed {
         name: name.to_owned(),
         source,
@@ -245,7 +269,7 @@ impl Config {
         });
         match own.or(self.creds_store.as_ref()) {
             Some(helper) if !helper.is_empty() => {
-                let found = ask_helper(helper, server)?;
+                let found = helper::ask(helper, server)?;
                 Ok(found.map(|credential| Known {
                     credential,
                     from: format!("docker-credential-{helper}"),
@@ -353,62 +377,10 @@ impl Entry {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Answer {
-    #[serde(default)]
-    username: String,
-    #[serde(default)]
-    secret: String,
-}
-
-/// Runs `docker-credential-NAME get`; `None` when it knows nothing of the server.
-fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>, CredentialError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if !name.chars().all(plain) {
-        return Err(CredentialError::HelperName { name: name.into() });
-    }
-    let run = |source| CredentialError::Run {
-        name: name.to_owned(),
-        source,
-    };
-    let mut child = Command::new(format!("docker-credential-{name}"))
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(run)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read what it is asked says so itself.
-        let _ = stdin.write_all(server.as_bytes());
-    }
-    let mut said = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout
-            .take(MAX_ANSWER)
-            .read_to_end(&mut said)
-            .map_err(run)?;
-    }
-    let ended = child.wait().map_err(run)?;
-    let text = String::from_utf8_lossy(&said).trim().to_owned();
-    if !ended.success() {
-        if text.contains(NOT_FOUND) {
-            return Ok(None);
-        }
-        return Err(CredentialError::Helper {
-            name: name.to_owned(),
-            server: server.to_owned(),
-            said: text.lines().next().unwrap_or("nothing").to_owned(),
-        });
-    }
-    let answer: Answer = parse(&format!("the answer of docker-credential-{name}"), &said)?;
-    Ok(Some(match answer.username.as_str() {
-        "<token>" => Credential::Identity(answer.secret),
-        user => Credential::Password {
-            user: user.to_owned(),
-            password: answer.secret,
-        },
-    }))
+/// Whether a key of `auths` is this registry's own.
+pub(super) fn is_key_of(key: &str, registry: &str) -> bool {
+    let (host, path) = host_of(key);
+    path.is_empty() && (host == registry || (registry == "docker.io" && HUB_HOSTS.contains(&host)))
 }
 
 #[cfg(test)]
@@ -485,9 +457,9 @@ mod tests {
 
     #[test]
     fn a_helper_is_a_name_and_no_path() {
-        let error = ask_helper("../../bin/sh", "r").unwrap_err();
+        let error = helper::ask("../../bin/sh", "r").unwrap_err();
         assert!(matches!(error, CredentialError::HelperName { .. }));
-        let error = ask_helper("no-such-helper", "r").unwrap_err();
+        let error = helper::ask("no-such-helper", "r").unwrap_err();
         assert!(matches!(error, CredentialError::Run { .. }));
     }
 }

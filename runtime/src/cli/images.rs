@@ -83,8 +83,9 @@ pub fn to_some(settings: &Settings, image: impl Fn() -> String) -> Result<Store,
 
 /// Runs `images`.
 pub fn list(settings: &Settings, args: &ListArgs) -> Result<u8, CliError> {
-    let (images, broken) = match to_read(settings)? {
-        Some(store) => chosen(&store, args)?,
+    let store = to_read(settings)?;
+    let (images, broken) = match &store {
+        Some(store) => chosen(store, args)?,
         None => (Vec::new(), Vec::new()),
     };
     match &args.output {
@@ -107,8 +108,28 @@ pub fn list(settings: &Settings, args: &ListArgs) -> Result<u8, CliError> {
         }
         Some(Format::Wide) | None => table(&images, &broken, args),
     }
-    broken.iter().for_each(tell_broken);
+    if let Some(store) = &store {
+        tell_damage(store, &broken)?;
+    }
     Ok(exit::OK)
+}
+
+/// Says what cannot be used of the store, and what mends that.
+pub fn tell_damage(store: &Store, broken: &[Broken]) -> Result<(), CliError> {
+    broken.iter().for_each(tell_broken);
+    for lost in store.lost_names()? {
+        let style = Style::stderr();
+        let warning = style.warn("warning:");
+        tell!(
+            "{warning} {} says no more which name it was",
+            lost.display()
+        );
+        tell!(
+            "  {} pull or load the image of that name again; `beluga prune` removes the file",
+            style.dim("try:")
+        );
+    }
+    Ok(())
 }
 
 /// The images that are to be listed, each with the names that are meant.
@@ -125,8 +146,7 @@ fn chosen(store: &Store, args: &ListArgs) -> Result<(Vec<Image>, Vec<Broken>), C
     Ok((images, broken))
 }
 
-/// Says that an image cannot be used, and what mends that.
-pub fn tell_broken(broken: &Broken) {
+fn tell_broken(broken: &Broken) {
     let style = Style::stderr();
     let name = broken.names.first().or(broken.digests.first());
     let id = broken.id.unwrap_or(broken.manifest_digest).short();
@@ -227,7 +247,7 @@ fn rows(images: &[Image], broken: &[Broken], args: &ListArgs) -> Vec<Row> {
                 tag,
                 id: id(image.id, args),
                 created_at: image.config.created.clone().unwrap_or_default(),
-                created: created(image),
+                created: since(image.config.created.as_deref()),
                 size: megabytes(image.size),
             };
             rows.push(Row {
@@ -289,9 +309,9 @@ fn digest(digests: &[Reference], repository: &str, manifest: Digest) -> String {
     known.unwrap_or_else(|| manifest.to_string())
 }
 
-fn created(image: &Image) -> String {
-    let at = image.config.created.as_deref().unwrap_or_default();
-    match at.parse::<jiff::Timestamp>() {
+/// `3d ago`, of a time as an image says it.
+pub fn since(at: Option<&str>) -> String {
+    match at.unwrap_or_default().parse::<jiff::Timestamp>() {
         // Some builders write the year 1, or one to come: nobody knows then.
         Ok(at) if (0..=time::now().into()).contains(&at.as_nanosecond()) => {
             let nanos = u64::try_from(at.as_nanosecond()).unwrap_or(0);

@@ -2,8 +2,8 @@
 
 use super::registry;
 use beluga_image::{
-    BuildError, CredentialError, LoadError, PushError, ReferenceError, RemoveError, SaveError,
-    StoreError, TagError, TarError,
+    BuildError, CredentialError, LoadError, PushError, ReferenceError, RegistryError, RemoveError,
+    SaveError, StoreError, TagError, TarError,
 };
 
 use std::path::PathBuf;
@@ -89,6 +89,15 @@ pub enum ImageError {
         /// The Dockerfile.
         path: PathBuf,
     },
+    /// A password that a registry does not take, or a registry that takes none.
+    #[error("cannot log in to {registry}")]
+    Login {
+        /// Its name.
+        registry: String,
+        /// Why.
+        #[source]
+        source: Box<RegistryError>,
+    },
     /// Credentials that cannot be read.
     #[error("{name} cannot be used for registries")]
     Credentials {
@@ -146,6 +155,7 @@ impl ImageError {
                 }));
             }
             Self::Push { source, .. } => return registry::of_push(source),
+            Self::Login { source, .. } => return registry::of_login(source),
             Self::Store(error) if error.is_damage() => {
                 "`beluga images` names what is damaged: pull or load it again, or `beluga rmi` it"
             }

@@ -26,6 +26,16 @@ pub(super) fn of_push(error: &PushError) -> Option<String> {
     }
 }
 
+/// What to do about a login that fails.
+pub(super) fn of_login(error: &RegistryError) -> Option<String> {
+    match error {
+        RegistryError::Refused { tried: Some(_), .. } => {
+            Some("try it again with the right name and password; many registries want a token in its place".to_owned())
+        }
+        error => of(error),
+    }
+}
+
 fn of(error: &RegistryError) -> Option<String> {
     match error {
         RegistryError::NoHost { errors } => errors.iter().rev().find_map(of),
@@ -73,20 +83,15 @@ fn of_certificate(host: &str, why: &Distrust) -> String {
 }
 
 fn of_credentials(tried: &Tried) -> String {
-    let account = tried.account();
-    let login = match account {
+    let login = match tried.account() {
         // Docker's own registry needs no name.
-        "docker.io" => "docker login".to_owned(),
-        account => format!("docker login {account}"),
+        "docker.io" => "beluga login".to_owned(),
+        account => format!("beluga login {account}"),
     };
-    let podman = format!("podman login {account}");
     match tried {
         Tried::Nothing { .. } => {
-            format!("`{login}` or `{podman}`: both write credentials where they are found")
+            format!("`{login}`; docker's and podman's logins count as well")
         }
-        _ => format!(
-            "look whether the user may have this image; `{login}` or `{podman}` writes other \
-             credentials"
-        ),
+        _ => format!("look whether the user may have this image, or `{login}` as another one"),
     }
 }

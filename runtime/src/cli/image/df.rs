@@ -43,7 +43,6 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
     let usage = store
         .as_ref()
         .map_or(Ok(Usage::default()), |store| store.usage())?;
-    let broken = store.map_or(Ok(Vec::new()), |store| store.broken())?;
     let users = engine::image_users(settings, false).await?;
     let rows = [
         of_images(&usage, &users),
@@ -58,13 +57,18 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
             if usage.unfinished > 0 {
                 say!("\nUnfinished pulls: {}", megabytes(usage.unfinished));
             }
+            if usage.damaged > 0 {
+                say!("\nDamaged images: {}", megabytes(usage.damaged));
+            }
             if args.verbose {
                 say!("\nImages:\n");
                 each(&usage, &users);
             }
         }
     }
-    broken.iter().for_each(images::tell_broken);
+    if let Some(store) = &store {
+        images::tell_damage(store, &store.broken()?)?;
+    }
     Ok(exit::OK)
 }
 
