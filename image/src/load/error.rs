@@ -237,7 +237,7 @@ pub enum LoadError {
         layer: Digest,
         /// What the registry says.
         #[source]
-        source: RegistryError,
+        source: Box<RegistryError>,
     },
     /// What a host of a registry has given for a layer.
     #[error("registry {host} gives something else than was asked for")]

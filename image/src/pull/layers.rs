@@ -174,6 +174,7 @@ impl Work<'_> {
             LoadError::Registry(source @ RegistryError::Refused { code: 404, .. })
                 if self.pull.foreign.contains(&layer) =>
             {
+                let source = Box::new(source);
                 LoadError::Foreign { layer, source }
             }
             error => error,

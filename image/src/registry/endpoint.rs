@@ -229,14 +229,14 @@ impl Endpoint {
         let account = self.account.clone();
         let tried = match &self.access().credentials {
             None => None,
-            Some(known) if known.is_empty() => Some(Tried::Nothing {
+            Some(known) if known.is_empty() => Some(Box::new(Tried::Nothing {
                 account,
                 places: keyring.places().to_vec(),
-            }),
-            Some(known) => Some(Tried::Refused {
+            })),
+            Some(known) => Some(Box::new(Tried::Refused {
                 account,
                 users: known.iter().map(ToString::to_string).collect(),
-            }),
+            })),
         };
         RegistryError::Refused {
             host,

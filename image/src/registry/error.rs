@@ -89,7 +89,7 @@ pub enum RegistryError {
         code: u16,
         /// With which credentials, when it is about them.
         #[source]
-        tried: Option<Tried>,
+        tried: Option<Box<Tried>>,
     },
     /// Each of several hosts failed.
     #[error("no host has it: {}",

@@ -148,6 +148,13 @@ impl Store {
         Ok(lost)
     }
 
+    /// The digest of the configuration, from the documents where the record has lost it: by it
+    /// pods know an image.
+    pub(super) fn id_of(&self, broken: &Broken) -> Option<Digest> {
+        let found = || self.record_of(broken.manifest_digest);
+        broken.id.or_else(|| found().map(|record| record.config))
+    }
+
     fn record_of(&self, manifest: Digest) -> Option<ImageRecord> {
         let read = |digest: Digest| {
             let bytes = fs::read(self.blob_path(digest)).ok()?;
@@ -172,7 +179,10 @@ impl Store {
     /// Takes away a blob whose contents are not those of its digest, so that the next pull or load
     /// brings it anew. Whether it went: somebody else may have mended it.
     pub(crate) fn forget_damaged(&self, digest: Digest) -> Result<bool, StoreError> {
-        let _lock = self.lock(|| ())?;
+        // Whoever changes the store may take long; what is damaged is found again.
+        let Some(_lock) = self.try_lock()? else {
+            return Ok(false);
+        };
         let path = self.blob_path(digest);
         if is_whole(&path, digest).map_err(StoreError::io("read", &path))? {
             return Ok(false);
@@ -212,10 +222,10 @@ impl From<Image> for Doomed {
     }
 }
 
-impl From<Broken> for Doomed {
-    fn from(broken: Broken) -> Self {
+impl Doomed {
+    pub(super) fn of_broken(store: &Store, broken: Broken) -> Self {
         Doomed {
-            id: broken.id.unwrap_or(broken.manifest_digest),
+            id: store.id_of(&broken).unwrap_or(broken.manifest_digest),
             manifest: broken.manifest_digest,
             names: broken.names,
             digests: broken.digests,

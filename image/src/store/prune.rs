@@ -49,9 +49,10 @@ impl Removal<'_> {
         which: Unused,
         in_use: &BTreeMap<Digest, Vec<String>>,
     ) -> Result<Vec<Broken>, StoreError> {
-        let mut broken = self.store.broken()?;
+        let (held, mut broken) = (self.held()?, self.store.broken()?);
         broken.retain(|one| {
-            let is_used = one.id.is_some_and(|id| in_use.contains_key(&id));
+            let id = self.store.id_of(one);
+            let is_used = id.is_some_and(|id| in_use.contains_key(&id) || held.contains(&id));
             !is_used && (which == Unused::All || one.names.is_empty())
         });
         Ok(broken)

@@ -84,7 +84,10 @@ impl Removal<'_> {
         };
         let image = match unless_damaged(store.find(target))? {
             Some(image) => Some(Doomed::from(image)),
-            None => store.find_broken(target)?.map(Doomed::from),
+            None => {
+                let broken = store.find_broken(target)?;
+                broken.map(|broken| Doomed::of_broken(store, broken))
+            }
         };
         let image = image.ok_or_else(absent)?;
         let name = named(target, &image);

@@ -45,7 +45,7 @@ fn of(error: &RegistryError) -> Option<String> {
             tried: Some(tried), ..
         } => Some(of_credentials(tried)),
         RegistryError::Elsewhere { target, .. } => Some(format!(
-            "let this host reach {target}: registries keep layers elsewhere than their documents"
+            "let this host reach {target}: a registry has more addresses than its own"
         )),
         RegistryError::Proxy { host, .. } => Some(format!(
             "look at HTTPS_PROXY and HTTP_PROXY; NO_PROXY={host} goes past the proxy"
