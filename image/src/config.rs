@@ -3,51 +3,9 @@
 use std::collections::BTreeMap;
 
 use oci_spec::image::ImageConfiguration;
-use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, DigestError};
-
-/// Operating system and processor, in Go's words: `linux/amd64`, `linux/arm64/v8`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Platform {
-    /// `linux`.
-    pub os: String,
-    /// `amd64`, `arm64`, …
-    pub architecture: String,
-    /// `v8`, where the image says so. Shown, not compared.
-    pub variant: Option<String>,
-}
-
-impl Platform {
-    /// Linux on this machine's processor: what a guest here can run.
-    pub fn host() -> Self {
-        let architecture = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
-        Platform {
-            os: "linux".into(),
-            architecture: architecture.into(),
-            variant: None,
-        }
-    }
-
-    /// Whether an image for `self` runs on `other`.
-    pub fn runs_on(&self, other: &Platform) -> bool {
-        self.os == other.os && self.architecture == other.architecture
-    }
-}
-
-impl std::fmt::Display for Platform {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        match &self.variant {
-            Some(variant) => write!(f, "/{variant}"),
-            None => Ok(()),
-        }
-    }
-}
+use crate::platform::Platform;
 
 /// The defaults that an image gives to its containers.
 #[derive(Debug, Clone, PartialEq, Eq)]

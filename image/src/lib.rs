@@ -24,7 +24,9 @@ mod cancel;
 mod config;
 mod digest;
 mod erofs;
+mod glob;
 mod load;
+mod platform;
 mod pull;
 mod push;
 mod reference;
@@ -35,18 +37,22 @@ mod tarfile;
 
 pub use build::{BuildError, BuildOptions, BuildProgress};
 pub use cancel::Cancel;
-pub use config::{ConfigError, ImageConfig, Platform};
+pub use config::{ConfigError, ImageConfig};
 pub use digest::{Digest, DigestError};
+pub use glob::Glob;
 pub use layer::LayerError;
 pub use layer::Limits;
 pub use load::{LoadError, LoadOptions, LoadedImage, Progress, Source};
+pub use platform::Platform;
 pub use pull::{PullOptions, PullProgress, PulledImage};
 pub use push::{Arrival, PushError, PushOptions, PushProgress, PushedImage};
 pub use reference::{Reference, ReferenceError};
-pub use registry::{CredentialError, HostsError, Keyring, Registry, RegistryError};
+pub use registry::{
+    CredentialError, Distrust, HostsError, Keyring, Login, Registry, RegistryError, Tried, forget,
+};
 pub use save::{SaveError, SaveFormat, SaveImage};
 pub use store::{
-    Damage, Details, Hold, Image, ImageUsage, Layer, Pruned, Removal, RemoveError, Removed, Store,
-    StoreError, TagError, Unused, Usage, allocated, footprint,
+    Broken, Damage, Details, Hold, Image, ImageUsage, Layer, Pruned, Removal, RemoveError, Removed,
+    Store, StoreError, TagError, Unused, Usage, allocated, footprint,
 };
 pub use tarfile::TarError;

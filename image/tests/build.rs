@@ -344,3 +344,53 @@ fn what_cannot_be_kept_is_named() {
     let absent = build(&store, &scratch.0.join("absent"), &options("app:1")).unwrap_err();
     assert!(matches!(absent, BuildError::Read { .. }), "{absent}");
 }
+
+/// The names in the layer of the only image that is built of a directory.
+fn packed(dir: &Path) -> Result<Vec<String>, BuildError> {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.0.join("store")).unwrap();
+    build(&store, dir, &options("app"))?;
+    let blobs = fs::read_dir(store.root().join("blobs/sha256")).unwrap();
+    let blobs = blobs.map(|blob| fs::read(blob.unwrap().path()).unwrap());
+    let layer = { blobs }
+        .find(|blob| blob.starts_with(&[0x1f, 0x8b]))
+        .unwrap();
+    let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(&layer[..]));
+    let names = tar.entries().unwrap().map(|entry| {
+        let path = entry.unwrap().path().unwrap().display().to_string();
+        path.trim_end_matches('/').to_owned()
+    });
+    Ok(names.collect())
+}
+
+#[test]
+fn what_dockerignore_names_stays_out() {
+    let scratch = Scratch::new();
+    for path in [
+        ".git/config",
+        "src/main",
+        "log/old/a",
+        "log/old/keep",
+        "README.md",
+    ] {
+        scratch.file(&format!("app/{path}"), b"x");
+    }
+    let dir = scratch.0.join("app");
+    scratch.file("app/.dockerignore", b".git\n**/*.md\nlog\n!log/old/keep\n");
+    let found = packed(&dir).unwrap();
+    let kept = [
+        ".dockerignore",
+        "log",
+        "log/old",
+        "log/old/keep",
+        "src",
+        "src/main",
+    ];
+    assert_eq!(found[1..], kept);
+    // Podman's name comes first.
+    scratch.file("app/.containerignore", b"*\n!src\n");
+    assert_eq!(packed(&dir).unwrap()[1..], ["src", "src/main"]);
+    scratch.file("app/.containerignore", b"[x\n");
+    let error = packed(&dir).unwrap_err();
+    assert!(error.to_string().contains("is no pattern"), "{error}");
+}

@@ -415,8 +415,12 @@ fn other_things_than_images_are_refused_by_their_type() {
         Answer::of(200, body).header("Content-Type", old)
     });
     assert!(said.contains(old), "{said}");
-    let said = refused(|_| Answer::of(200, b"<html>"));
-    assert!(said.contains("is malformed"), "{said}");
+    let said =
+        refused(|_| Answer::of(200, b"<html>").header("Content-Type", "text/html; charset=utf-8"));
+    assert!(
+        said.contains("is no document of an image, and comes as \"text/html\""),
+        "{said}"
+    );
     let said = refused(|_| Answer::of(401, b"").header("WWW-Authenticate", "Negotiate"));
     assert!(
         said.contains("asks for \"Negotiate\" authentication"),
@@ -426,4 +430,140 @@ fn other_things_than_images_are_refused_by_their_type() {
         pull(&store().1, &"127.0.0.1:1/app".parse().unwrap()),
         Err(LoadError::Registry(error)) if error.is_passing()
     ));
+}
+
+#[test]
+fn a_redirect_that_leads_nowhere_is_not_the_registrys_fault() {
+    let one = layer("one");
+    let path = blob_path(&one);
+    let layout = Layout::image("app:1", &[&one]);
+    let (_scratch, store) = store();
+    let fake = Fake::start(move |asked| match asked.path.contains(&path) {
+        true => Answer::of(307, b"").header("Location", "http://127.0.0.1:1/x"),
+        false => from_layout(&layout, asked),
+    });
+    let error = pull(&store, &fake.name("app:1")).unwrap_err();
+    let said = told(&error);
+    assert!(
+        said.contains("sends us to http://127.0.0.1:1, which cannot be reached"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_wait_of_hours_is_told_and_not_made() {
+    let begun = Instant::now();
+    let said = refused(|_| Answer::of(429, b"").header("Retry-After", "21600"));
+    assert!(said.contains("it wants to be asked again in 6 h"), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_wait_is_told_and_ends_with_the_pull() {
+    let (_scratch, store) = store();
+    let fake = Fake::start(|_| Answer::of(503, b"").header("Retry-After", "25"));
+    let options = PullOptions::default();
+    let (registry, mut waits) = (Registry::default(), Vec::new());
+    let begun = Instant::now();
+    let error = store
+        .pull(&fake.name("app:1"), &registry, &options, &mut |step| {
+            if let PullProgress::Busy { host, wait } = step {
+                waits.push((host, wait));
+                options.cancel.cancel();
+            }
+        })
+        .unwrap_err();
+    assert!(matches!(error, LoadError::Cancelled), "{error}");
+    assert_eq!(waits, [(fake.address.clone(), Duration::from_secs(25))]);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_refusal_says_with_which_credentials_was_asked() {
+    let basic = |_: &Asked| Answer::of(401, b"").header("WWW-Authenticate", "Basic realm=\"x\"");
+    let (scratch, store) = store();
+    let fake = Fake::start(basic);
+    let mut keyring = Keyring::default();
+    let file = scratch.0.join("auth.json");
+    keyring.add_file(&file).unwrap();
+    let error = pull_as(&store, &fake.name("app:1"), keyring).unwrap_err();
+    let (said, file) = (told(&error), file.display());
+    let nothing = format!("there are no credentials for {} in {file}", fake.address);
+    assert!(said.contains(&nothing), "{said}");
+    let auth = json!({"auths": {&fake.address: {"username": "joe", "password": "x"}}});
+    let file = scratch.file("auth.json", auth.to_string().as_bytes());
+    let mut keyring = Keyring::default();
+    keyring.add_file(&file).unwrap();
+    let error = pull_as(&store, &fake.name("app:1"), keyring).unwrap_err();
+    let said = told(&error);
+    let refused = format!(
+        "does not take the credentials of \"joe\" from {}",
+        file.display()
+    );
+    assert!(said.contains(&refused), "{said}");
+}
+
+#[test]
+fn a_disk_that_is_gone_is_made_again_and_a_damaged_layer_fetched_again() {
+    let (_scratch, store) = store();
+    let tar = layer("one");
+    let packed = gzip(&tar);
+    let mut layout = Layout::default();
+    let gzipped = "application/vnd.oci.image.layer.v1.tar+gzip";
+    let manifest = layout.add(&config("amd64", &[&tar]), &[(gzipped, packed.clone())]);
+    layout.name(manifest, "app:1");
+    let fake = Fake::of(&layout);
+    let name = fake.name("app:1");
+    let image = pull(&store, &name).unwrap().image;
+    let disk = &image.layers[0].path;
+    fs::remove_file(disk).unwrap();
+    assert!(store.resolve(&name).is_err());
+    assert_eq!(pull(&store, &name).unwrap().fetched, 0);
+    assert!(disk.exists());
+    // Both: the blob has its length, and is not what it was.
+    let blob = store
+        .root()
+        .join(format!("blobs/sha256/{}", Digest::of(&packed).hex()));
+    let mut spoilt = packed.clone();
+    spoilt[20] ^= 1;
+    fs::write(&blob, spoilt).unwrap();
+    fs::remove_file(disk).unwrap();
+    assert_eq!(pull(&store, &name).unwrap().fetched, packed.len() as u64);
+    assert_eq!(fs::read(&blob).unwrap(), packed);
+}
+
+#[test]
+fn what_a_dead_pull_has_left_goes_with_everything_that_is_unused() {
+    let (_scratch, store) = store();
+    let (one, tar) = (layer("one"), large(9));
+    let layout = Layout::image("app:1", &[&one, &tar]);
+    let path = blob_path(&tar);
+    let fake = Fake::start(move |asked| {
+        let mut answer = from_layout(&layout, asked);
+        if asked.path.contains(&path) {
+            answer.cut = (asked.from == 0).then_some(250_000);
+            answer.status = if asked.from == 0 { 200 } else { 503 };
+        }
+        answer
+    });
+    let options = PullOptions::default();
+    let ended = store.pull(
+        &fake.name("app:1"),
+        &Registry::default(),
+        &options,
+        &mut |step| {
+            if matches!(step, PullProgress::LayerBroke { .. }) {
+                options.cancel.cancel();
+            }
+        },
+    );
+    assert!(matches!(ended, Err(LoadError::Cancelled)));
+    assert!(store.usage().unwrap().unfinished > 250_000);
+    let nobody = std::collections::BTreeMap::new();
+    let prune = |which| store.removal().unwrap().prune(which, &nobody).unwrap();
+    prune(beluga_image::Unused::Untagged);
+    assert!(store.usage().unwrap().unfinished > 250_000);
+    let pruned = prune(beluga_image::Unused::All);
+    assert!(pruned.freed > 250_000, "{}", pruned.freed);
+    assert_eq!(kept(&store), []);
 }

@@ -208,3 +208,91 @@ fn a_full_disk() {
         assert_eq!(contents(&root), before);
     }
 }
+
+#[test]
+fn what_is_damaged_costs_its_image_and_is_mended_by_another_load() {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.0.join("store")).unwrap();
+    let source = |name: &str| {
+        let layout = Layout::image(&format!("{name}:1"), &[&layer(name)]);
+        layout.directory(&scratch, name)
+    };
+    let image = load(&store, &source("app")).unwrap()[0].image.clone();
+    load(&store, &source("other")).unwrap();
+    let record = format!("images/{}.json", image.manifest_digest.hex());
+    let config = format!("blobs/sha256/{}", image.id.hex());
+    let disk = image.layers[0].path.clone();
+    for file in [disk, store.root().join(record), store.root().join(config)] {
+        fs::write(&file, "").unwrap();
+        if file.extension().is_some_and(|end| end == "erofs") {
+            fs::remove_file(&file).unwrap();
+        }
+        let listed = store.list().unwrap();
+        assert_eq!(listed.len(), 1, "{}", file.display());
+        assert_eq!(listed[0].names, [reference("other:1")]);
+        let broken = store.broken().unwrap();
+        assert_eq!(broken.len(), 1, "{}", file.display());
+        assert_eq!(broken[0].names, [reference("app:1")]);
+        assert_eq!(store.usage().unwrap().images.len(), 1);
+        assert_eq!(store.check().unwrap().len(), 1, "{}", file.display());
+        // What belongs to it is not swept with something else.
+        let before = contents(store.root()).len();
+        store
+            .removal()
+            .unwrap()
+            .prune(Unused::Untagged, &BTreeMap::new())
+            .unwrap();
+        assert_eq!(contents(store.root()).len(), before);
+        assert_eq!(load(&store, &source("app")).unwrap()[0].image.id, image.id);
+        assert_eq!(store.broken().unwrap(), []);
+        assert_eq!(store.check().unwrap(), []);
+    }
+}
+
+#[test]
+fn what_is_damaged_can_be_removed() {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.0.join("store")).unwrap();
+    let empty = contents(store.root());
+    let source = Layout::image("app:1", &[&layer("one")]).directory(&scratch, "app");
+    let nobody = BTreeMap::new();
+    for target in ["app:1", "id", "manifest", "prune"] {
+        let image = load(&store, &source).unwrap()[0].image.clone();
+        let record = format!("images/{}.json", image.manifest_digest.hex());
+        match target {
+            "id" => fs::remove_file(&image.layers[0].path).unwrap(),
+            _ => fs::write(store.root().join(record), "{").unwrap(),
+        }
+        let removed = match target {
+            "id" => store.remove(&image.id.short(), &nobody).map(drop),
+            "manifest" => store
+                .remove(&image.manifest_digest.short(), &nobody)
+                .map(drop),
+            "prune" => {
+                let pruned = store
+                    .removal()
+                    .unwrap()
+                    .prune(Unused::All, &nobody)
+                    .unwrap();
+                assert_eq!(pruned.broken.len(), 1);
+                Ok(())
+            }
+            name => store.remove(name, &nobody).map(drop),
+        };
+        removed.unwrap();
+        assert_eq!(contents(store.root()), empty, "{target}");
+    }
+    // A name that nobody can read any more goes as well.
+    load(&store, &source).unwrap();
+    let names = fs::read_dir(store.root().join("names")).unwrap();
+    for name in names {
+        fs::write(name.unwrap().path(), "?").unwrap();
+    }
+    assert_eq!(store.lost_names().unwrap().len(), 1);
+    store
+        .removal()
+        .unwrap()
+        .prune(Unused::All, &nobody)
+        .unwrap();
+    assert_eq!(contents(store.root()), empty);
+}

@@ -139,6 +139,80 @@ fn an_index_of_platforms() {
 }
 
 #[test]
+fn a_program_for_a_newer_processor_is_no_offer() {
+    let list = |manifests| {
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});
+        index.to_string().into_bytes()
+    };
+    let (one, two) = (layer("one"), layer("two"));
+    let mut layout = Layout::default();
+    let mut newer = layout.add(&config("amd64", &[&one]), &[(LAYER, one)]);
+    newer["platform"] = json!({"os": "linux", "architecture": "amd64", "variant": "v4"});
+    let mut plain = layout.add(&config("amd64", &[&two]), &[(LAYER, two)]);
+    plain["platform"] = json!({"os": "linux", "architecture": "x86_64"});
+    let mut only = layout.clone();
+    let index = list(json!([newer, plain]));
+    layout.blob(&index);
+    layout.name(descriptor(INDEX, &index), "app:2");
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.0.join("store")).unwrap();
+    let loaded = load(&store, &layout.directory(&scratch, "variants")).unwrap();
+    let digest = loaded[0].image.manifest_digest.to_string();
+    assert_eq!(plain["digest"], digest);
+    let index = list(json!([newer]));
+    only.blob(&index);
+    only.name(descriptor(INDEX, &index), "app:3");
+    assert_eq!(
+        refused(&only).to_string(),
+        "the image is for linux/amd64/v4, and linux/amd64 is wanted"
+    );
+}
+
+#[test]
+fn a_document_that_could_be_two_images_is_refused() {
+    let one = layer("one");
+    let mut layout = Layout::default();
+    let manifest = layout.add(&config("amd64", &[&one]), &[(LAYER, one)]);
+    let digest = manifest["digest"].as_str().unwrap();
+    let file = format!("blobs/sha256/{}", digest.replace("sha256:", ""));
+    let (_, bytes) = layout.files.iter().find(|(name, _)| *name == file).unwrap();
+    let mut both: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+    let other = json!([{"mediaType": INDEX, "digest": digest, "size": bytes.len()}]);
+    both["manifests"] = other;
+    let both = both.to_string().into_bytes();
+    for kind in [manifest["mediaType"].as_str().unwrap(), INDEX] {
+        let mut layout = layout.clone();
+        layout.blob(&both);
+        layout.name(descriptor(kind, &both), "app:1");
+        assert!(matches!(refused(&layout), LoadError::Ambiguous { .. }));
+    }
+    // A manifest that is led to as an index.
+    let mut called = manifest.clone();
+    called["mediaType"] = json!(INDEX);
+    layout.name(called, "app:1");
+    assert!(matches!(refused(&layout), LoadError::Ambiguous { .. }));
+}
+
+#[test]
+fn an_archive_without_a_name_gets_none_and_a_name_that_moves_is_told() {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.0.join("store")).unwrap();
+    let first = Layout::image("nginx:latest", &[&layer("one")]).directory(&scratch, "first");
+    let old = load(&store, &first).unwrap().remove(0);
+    assert_eq!(old.moved, []);
+    let mut unnamed = Layout::image("x:1", &[&layer("two")]);
+    for manifest in &mut unnamed.manifests {
+        manifest.as_object_mut().unwrap().remove("annotations");
+    }
+    let loaded = load(&store, &unnamed.directory(&scratch, "nginx")).unwrap();
+    assert_eq!(loaded[0].names, []);
+    let newer = Layout::image("nginx:latest", &[&layer("three")]).directory(&scratch, "newer");
+    let loaded = load(&store, &newer).unwrap();
+    assert_eq!(loaded[0].moved, [(reference("nginx"), old.image.id)]);
+    assert_eq!(load(&store, &newer).unwrap()[0].moved, []);
+}
+
+#[test]
 fn a_foreign_image_without_an_index() {
     let one = layer("one");
     let mut layout = Layout::default();

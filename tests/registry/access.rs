@@ -15,7 +15,10 @@ fn a_password_is_found_where_docker_keeps_it() {
     registry.push("busybox", "busybox", "");
     let (puller, name) = (Puller::new(), registry.name("busybox"));
     let asked = puller.run(&["pull", &name]).exits(1);
-    asked.complains("401 Unauthorized: UNAUTHORIZED: authentication required");
+    asked
+        .complains("401 Unauthorized: UNAUTHORIZED: authentication required")
+        .complains("there are no credentials for")
+        .complains("beluga login");
     let login = |auth: &str| {
         let address = &registry.address;
         let text = format!("{{\"auths\":{{\"{address}\":{{\"auth\":\"{auth}\"}}}}}}");
@@ -26,9 +29,64 @@ fn a_password_is_found_where_docker_keeps_it() {
     puller
         .run(&["pull", &name])
         .exits(1)
-        .complains("UNAUTHORIZED");
+        .complains("does not take the credentials of \"user\" from");
     login("dXNlcjpwYXNz");
     puller.run(&["pull", &name]).ok();
+}
+
+#[test]
+fn a_login_is_tried_kept_and_forgotten() {
+    let registry = Registry::start(PASSWORD);
+    registry.push("busybox", "busybox", "");
+    let (puller, name) = (Puller::new(), registry.name("busybox"));
+    let login =
+        |password: &str| puller.run(&["login", "-u", "user", "-p", password, &registry.address]);
+    login("wrong").exits(1).complains("cannot log in to");
+    puller.run(&["pull", &name]).exits(1);
+    login("pass").ok().says("Login Succeeded");
+    puller.run(&["pull", &name]).ok();
+    puller
+        .run(&["logout", &registry.address])
+        .ok()
+        .says("Removed");
+    puller.run(&["pull", &name]).exits(1);
+}
+
+#[test]
+fn a_password_is_found_where_podman_keeps_it() {
+    let registry = Registry::start(PASSWORD);
+    registry.push("busybox", "busybox", "");
+    let (puller, name) = (Puller::new(), registry.name("busybox"));
+    let text = format!(
+        "{{\"auths\":{{\"{}\":{{\"auth\":\"dXNlcjpwYXNz\"}}}}}}",
+        registry.address
+    );
+    puller.write("containers/auth.json", &text);
+    // Docker's file is no obstacle, even where it says nothing that can be read.
+    puller.write("config.json", "{");
+    let pulled = puller.run(&["pull", &name]).ok();
+    pulled.complains("config.json is no docker configuration");
+}
+
+#[test]
+fn a_self_signed_certificate_is_trusted_where_it_is_named() {
+    let registry = Registry::self_signed();
+    registry.push("busybox", "busybox", "");
+    let (puller, name) = (Puller::new(), registry.name("busybox"));
+    let unknown = puller.run(&["pull", &name]).exits(1);
+    unknown.complains("its certificate is self-signed, and not known here");
+    let certificate = fs::read_to_string(registry.place().join("ca.crt")).expect("one");
+    puller.write(
+        &format!("certs.d/{}/ca.crt", registry.address),
+        &certificate,
+    );
+    puller.run(&["pull", &name]).ok();
+    // For its own name only.
+    let other = name.replace("localhost", "127.0.0.1");
+    let address = registry.address.replace("localhost", "127.0.0.1");
+    puller.write(&format!("certs.d/{address}/ca.crt"), &certificate);
+    let refused = puller.run(&["pull", &other]).exits(1);
+    refused.complains("its certificate is for localhost, and not for 127.0.0.1");
 }
 
 #[test]
@@ -69,7 +127,8 @@ fn a_private_authority_is_trusted_where_it_is_named() {
     puller
         .run(&["pull", &name])
         .exits(1)
-        .complains("UnknownIssuer");
+        .complains("comes from an authority that is not known here")
+        .complains("hosts.toml");
     let certificate = fs::read_to_string(registry.place().join("ca.crt")).expect("one");
     let dir = format!("certs.d/{}_", registry.address.replace(':', "_"));
     puller.write(&format!("{dir}/ca.crt"), &certificate);

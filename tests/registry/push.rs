@@ -76,7 +76,7 @@ fn a_push_has_a_password_and_an_authority() {
     puller.run(&["load", "-i", &image("busybox")]).ok();
     let name = registry.name("team/busybox");
     let unknown = puller.run(&["push", "busybox", &name]).exits(1);
-    unknown.complains("UnknownIssuer");
+    unknown.complains("comes from an authority that is not known here");
     let certificate = fs::read_to_string(registry.place().join("ca.crt")).expect("one");
     puller.write("certs.d/localhost/ca.crt", "");
     let dir = format!("certs.d/{}_", registry.address.replace(':', "_"));
@@ -130,6 +130,9 @@ fn what_cannot_be_pushed_is_told() {
     .ok();
     let damaged = puller.run(&["push", "busybox", &name]).exits(1);
     damaged.complains("is damaged").complains(largest.text());
+    // What was damaged is gone, so that a load brings it anew.
+    puller.run(&["load", "-i", &image("busybox")]).ok();
+    puller.run(&["save", "-o", "/dev/null", "busybox"]).ok();
     assert_eq!(registry.requests("PUT", "/manifests/").len(), 0);
     registry.stop();
     let gone = puller.run(&["push", "busybox", &name]).exits(1);

@@ -115,6 +115,9 @@ fn a_damaged_store_gives_no_archive() {
         refused
             .complains("is damaged")
             .complains(&blob.display().to_string());
+        // It says to load the image again, and that helps.
+        puller.run(&["load", "-i", &image("busybox")]).ok();
+        puller.run(&["save", "-o", "/dev/null", "busybox"]).ok();
         let left = sh(&format!("ls {}", puller.home.path().display()));
         assert_eq!(left.ok().text(), "", "nothing half-written");
     }
@@ -130,6 +133,60 @@ fn a_damaged_store_gives_no_archive() {
         .run(&["tag", "busybox", &name])
         .exits(1)
         .complains("digest reference");
+}
+
+#[test]
+fn one_damaged_image_costs_itself_and_a_pull_mends_it() {
+    let registry = Registry::start(Wants::default());
+    registry.push("busybox", "busybox", "");
+    let (puller, name) = (Puller::new(), registry.name("busybox"));
+    puller.run(&["pull", &name]).ok();
+    puller.run(&["load", "-i", &image("nginx")]).ok();
+    let images = puller.beluga.root().join("images");
+    let digest = puller.run(&["images", &name, "--format", "{{.Digest}}"]);
+    let record = digest.ok().text().replace("sha256:", "");
+    let wanted = puller.run(&[
+        "inspect",
+        "--type",
+        "image",
+        "-f",
+        "{{index .RootFS.Layers 0}}",
+        &name,
+    ]);
+    let disk = wanted.ok().text().replace("sha256:", "");
+    for (how, file) in [
+        ("rm", format!("layers/{disk}.erofs")),
+        ("truncate -s 0", format!("images/{record}.json")),
+    ] {
+        sh(&format!("{how} {}", images.join(file).display())).ok();
+        for verb in ["images", "df"] {
+            let shown = puller.run(&[verb]).ok();
+            shown.complains(&format!("the image {name}:latest is damaged"));
+        }
+        puller.run(&["images"]).ok().says("nginx").says("<damaged>");
+        puller.run(&["pull", &name]).ok();
+        assert_eq!(puller.run(&["images"]).ok().err, "");
+    }
+}
+
+#[test]
+fn a_name_is_listed_alone_and_patterns_and_filters_mean_what_dockers_do() {
+    let puller = Puller::new();
+    puller.run(&["load", "-i", &image("busybox")]).ok();
+    puller.run(&["tag", "busybox", "a:1", "b:2"]).ok();
+    let names = |words: &[&str]| {
+        let format = ["--format", "{{.Repository}}:{{.Tag}}"];
+        let ran = puller.run(&[&["images"], words, &format].concat()).ok();
+        ran.out.replace('\n', " ")
+    };
+    assert_eq!(names(&["busybox"]), "busybox:latest ");
+    assert_eq!(names(&["busy*"]), "busybox:latest ");
+    assert_eq!(names(&["-f", "reference=*:2"]), "b:2 ");
+    assert_eq!(names(&["-f", "dangling=true"]), "");
+    assert_eq!(names(&[]), "a:1 b:2 busybox:latest ");
+    puller.run(&["image", "exists", "a:1"]).ok();
+    puller.run(&["image", "exists", "a:2"]).exits(1);
+    puller.run(&["history", "busybox"]).ok().says("CREATED BY");
 }
 
 #[test]

@@ -43,6 +43,16 @@ pub struct Wants {
 impl Registry {
     /// One without anything in it.
     pub fn start(wants: Wants) -> Self {
+        Self::certified(wants, certificates)
+    }
+
+    /// One with a certificate that is its own authority, as docker's manual makes it: `ca.crt`.
+    pub fn self_signed() -> Self {
+        let (password, tls) = (false, true);
+        Self::certified(Wants { password, tls }, own_certificate)
+    }
+
+    fn certified(wants: Wants, certificates: impl Fn(&Path)) -> Self {
         let work = TempDir::new().expect("a directory");
         let (dir, mut more) = (work.path(), String::new());
         if wants.tls {
@@ -206,6 +216,16 @@ fn certificates(dir: &Path) {
     run(&mut command, SOON).ok();
 }
 
+/// A server's certificate that has signed itself.
+fn own_certificate(dir: &Path) {
+    let script = "cd \"$0\" && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 \
+        -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+        -keyout server.key -out server.crt && cp server.crt ca.crt";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(dir);
+    run(&mut command, SOON).ok();
+}
+
 /// Runs a line of shell.
 pub fn sh(line: &str) -> Ran {
     run(Command::new("sh").args(["-c", line]), SOON)
@@ -245,6 +265,7 @@ impl Puller {
         let mut command = self.beluga.command(words.iter().copied());
         command
             .env("DOCKER_CONFIG", self.home.path())
+            .env("XDG_RUNTIME_DIR", self.home.path())
             .env("BELUGA_CERTS_DIR", self.home.path().join("certs.d"));
         command
     }

@@ -25,6 +25,16 @@ pub enum BuildError {
         /// The file.
         path: PathBuf,
     },
+    /// A line of `.dockerignore` that says nothing.
+    #[error("{path}:{line}: {pattern:?} is no pattern", path = .path.display())]
+    Pattern {
+        /// The file.
+        path: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+        /// As it is there.
+        pattern: String,
+    },
     /// A name that means something else in a layer.
     #[error("{path}: in an image a name that begins with .wh. hides another file",
         path = .path.display())]

@@ -5,6 +5,7 @@
 //! of a stranger's is refused here.
 
 mod error;
+mod ignore;
 mod pack;
 mod walk;
 
@@ -26,6 +27,7 @@ use crate::load::{LoadOptions, LoadedImage};
 use crate::reference::Reference;
 use crate::store::{Store, StoreError, commit};
 pub use error::BuildError;
+use ignore::Ignore;
 use pack::{Hashed, Pack, PackError};
 use walk::Walk;
 
@@ -178,7 +180,7 @@ impl Build<'_> {
         let gzip = GzBuilder::new().operating_system(255);
         let gzip: GzEncoder<_> = gzip.write(Hashed::new(out), Compression::default());
         let mut pack = Pack::new(Hashed::new(gzip), self.options, progress);
-        let mut walk = Walk::new(dir, self.options.limits.max_entries)?;
+        let mut walk = Walk::new(dir, Ignore::of(dir)?, self.options.limits.max_entries)?;
         while let Some(found) = walk.next()? {
             pack.add(&found).map_err(failed)?;
         }

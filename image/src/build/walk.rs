@@ -14,6 +14,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::BuildError;
+use super::ignore::Ignore;
 use crate::tarfile::Xattr;
 
 /// The most that Linux gives: XATTR_LIST_MAX and XATTR_SIZE_MAX.
@@ -29,6 +30,11 @@ pub(super) struct Walk {
     shown: PathBuf,
     /// Paths below the root that are still to be visited, the next one last.
     left: Vec<Vec<u8>>,
+    ignore: Ignore,
+    /// Directories that stay out unless something below them is kept, from the top.
+    out: Vec<Found>,
+    /// What comes before anything else is looked at, the next one last.
+    ready: Vec<Found>,
     max_entries: u64,
     listed: u64,
 }
@@ -44,23 +50,58 @@ pub(super) struct Found {
 }
 
 impl Walk {
-    pub(super) fn new(dir: &Path, max_entries: u64) -> Result<Self, BuildError> {
+    pub(super) fn new(dir: &Path, ignore: Ignore, max_entries: u64) -> Result<Self, BuildError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(dir, flags, Mode::empty()).map_err(unreadable(dir))?;
         Ok(Walk {
             root,
             shown: dir.to_owned(),
             left: vec![Vec::new()],
+            ignore,
+            out: Vec::new(),
+            ready: Vec::new(),
             max_entries,
             listed: 0,
         })
     }
 
-    /// The next file. What a directory holds comes right after it.
+    /// The next file that is kept. What a directory holds comes right after it.
     pub(super) fn next(&mut self) -> Result<Option<Found>, BuildError> {
-        let Some(path) = self.left.pop() else {
-            return Ok(None);
-        };
+        loop {
+            if let Some(ready) = self.ready.pop() {
+                return Ok(Some(ready));
+            }
+            let Some(path) = self.left.pop() else {
+                return Ok(None);
+            };
+            let is_out = self.ignore.is_out(&path);
+            if is_out && !self.ignore.keeps_some() {
+                continue;
+            }
+            let found = self.look(path)?;
+            let is_below = |dir: &Found| {
+                let rest = found.path.strip_prefix(&dir.path[..]);
+                rest.is_some_and(|rest| rest.starts_with(b"/"))
+            };
+            while self.out.last().is_some_and(|dir| !is_below(dir)) {
+                self.out.pop();
+            }
+            if found.is(libc_type::DIRECTORY) {
+                self.list(&found)?;
+            }
+            match (is_out, found.is(libc_type::DIRECTORY)) {
+                (true, true) => self.out.push(found),
+                (true, false) => {}
+                // What is kept needs the directories on its way.
+                (false, _) => {
+                    self.ready.push(found);
+                    self.ready.extend(self.out.drain(..).rev());
+                }
+            }
+        }
+    }
+
+    fn look(&self, path: Vec<u8>) -> Result<Found, BuildError> {
         let name = Path::new(std::ffi::OsStr::from_bytes(&path));
         let shown = match path.is_empty() {
             true => self.shown.clone(),
@@ -72,16 +113,12 @@ impl Walk {
         let fd = rustix::fs::openat2(&self.root, below, flags, Mode::empty(), resolve)
             .map_err(unreadable(&shown))?;
         let stat = rustix::fs::fstat(&fd).map_err(unreadable(&shown))?;
-        let found = Found {
+        Ok(Found {
             path,
             shown,
             stat,
             fd,
-        };
-        if found.is(libc_type::DIRECTORY) {
-            self.list(&found)?;
-        }
-        Ok(Some(found))
+        })
     }
 
     fn list(&mut self, directory: &Found) -> Result<(), BuildError> {

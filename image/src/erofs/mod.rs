@@ -20,7 +20,9 @@ mod xattr;
 
 pub(crate) use data::DataWriter;
 pub(crate) use image::finish;
-pub(crate) use xattr::{check as check_xattrs, is_storable as is_storable_xattr};
+pub(crate) use xattr::{
+    check as check_xattrs, is_long as is_long_xattr, is_storable as is_storable_xattr,
+};
 
 /// What the kernel maps at once on x86-64; other page sizes read it as well.
 pub(crate) const BLOCK_SIZE: usize = 4096;

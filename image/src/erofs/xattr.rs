@@ -37,6 +37,12 @@ pub(crate) fn is_storable(name: &[u8]) -> bool {
     split(name).is_some()
 }
 
+/// Whether a name would have a place if it were shorter.
+pub(crate) fn is_long(name: &[u8]) -> bool {
+    let is_known = PREFIXES.iter().any(|(_, prefix)| name.starts_with(prefix));
+    name.len() > MAX_NAME && is_known
+}
+
 /// Whether the attributes fit into an inode; if not, the first that does not.
 pub(crate) fn check(xattrs: &[Xattr]) -> Result<(), &Xattr> {
     let mut total = HEADER;

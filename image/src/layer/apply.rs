@@ -7,7 +7,7 @@ use super::path::{self, components};
 use super::tree::{Attributes, Body, Inode, InodeId, Tree, Walk};
 use super::{LayerError, Limits};
 use crate::erofs::{self, DataWriter};
-use crate::tarfile::{Entry, Kind, Reader};
+use crate::tarfile::{Entry, Kind, Reader, Xattr};
 
 /// A file of this name hides the rest of its name in the layers below.
 const WHITEOUT: &[u8] = b".wh.";
@@ -88,6 +88,13 @@ impl<'a, O: Write + Seek, S: Read + Write + Seek> Builder<'a, O, S> {
     /// What the entry says about owner, mode, time and attributes; counts what stays in memory.
     fn attributes(&mut self, entry: &mut Entry, whole: &[u8]) -> Result<Attributes, LayerError> {
         let mut xattrs = std::mem::take(&mut entry.xattrs);
+        let is_long = |(name, _): &&Xattr| erofs::is_long_xattr(name);
+        if let Some((name, _)) = xattrs.iter().find(is_long) {
+            return Err(LayerError::XattrTooLong {
+                entry: LayerError::shown(whole),
+                name: LayerError::shown(name),
+            });
+        }
         xattrs.retain(|(name, _)| {
             erofs::is_storable_xattr(name)
                 && !OVERLAY_XATTRS

@@ -13,6 +13,22 @@ use crate::layer::Limits;
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
+/// 0x184D2A50 to 0x184D2A5F.
+const SKIPPED: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
+
+/// Ways to pack a file that are not read, by their first bytes.
+const OTHERS: [(&[u8], &str); 2] = [
+    (&[0xfd, b'7', b'z', b'X', b'Z', 0], "xz"),
+    (b"BZh", "bzip2"),
+];
+
+/// How a file is packed that is not read, if it is.
+pub(super) fn other(source: &mut impl BufRead) -> io::Result<Option<&'static str>> {
+    let head = source.fill_buf()?;
+    let found = OTHERS.iter().find(|(magic, _)| head.starts_with(magic));
+    Ok(found.map(|(_, how)| *how))
+}
+
 /// How a layer is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compression {
@@ -24,9 +40,12 @@ pub(crate) enum Compression {
 impl Compression {
     pub(super) fn of(source: &mut impl BufRead) -> io::Result<Self> {
         let head = source.fill_buf()?;
+        // A frame to be skipped may come first (RFC 8878, 3.1.2): pzstd writes such.
+        let is_skipped =
+            head.len() >= 4 && head[0] & 0xf0 == SKIPPED[0] && head[1..4] == SKIPPED[1..];
         Ok(if head.starts_with(GZIP) {
             Compression::Gzip
-        } else if head.starts_with(ZSTD) {
+        } else if head.starts_with(ZSTD) || is_skipped {
             Compression::Zstd
         } else {
             Compression::None

@@ -3,9 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::config::{ConfigError, Platform};
+use crate::config::ConfigError;
 use crate::digest::Digest;
 use crate::layer::LayerError;
+use crate::platform::Platform;
 use crate::registry::RegistryError;
 use crate::store::StoreError;
 use crate::tarfile::TarError;
@@ -211,6 +212,42 @@ pub enum LoadError {
         /// As it says, or as the registry does.
         media_type: String,
     },
+    /// A document that could be taken for two images.
+    #[error("{digest} is not clearly a manifest or an index: {why}")]
+    Ambiguous {
+        /// The document.
+        digest: Digest,
+        /// How.
+        why: &'static str,
+    },
+    /// A file that was packed in a way that is not read.
+    #[error("{path} is packed with {how}, which is not read", path = .path.display())]
+    Packed {
+        /// The source.
+        path: PathBuf,
+        /// `xz`, `bzip2`.
+        how: &'static str,
+    },
+    /// A layer that its registry does not have, because it is to be had elsewhere only.
+    #[error(
+        "layer {layer} is a foreign one: its manifest names an address for it, which is not followed"
+    )]
+    Foreign {
+        /// The layer.
+        layer: Digest,
+        /// What the registry says.
+        #[source]
+        source: Box<RegistryError>,
+    },
+    /// What a host of a registry has given for a layer.
+    #[error("registry {host} gives something else than was asked for")]
+    Given {
+        /// The registry, or a mirror.
+        host: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<LoadError>,
+    },
     /// Somebody wanted it to stop.
     #[error("interrupted")]
     Cancelled,
@@ -229,6 +266,8 @@ impl LoadError {
         match self {
             Self::Registry(error) => error.is_passing(),
             Self::Cancelled => true,
+            Self::Foreign { source, .. } => source.is_passing(),
+            Self::Given { source, .. } => source.is_passing(),
             _ => false,
         }
     }

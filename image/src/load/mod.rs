@@ -4,6 +4,7 @@ mod archive;
 pub(crate) mod candidate;
 mod decompress;
 mod docker;
+pub(crate) mod document;
 mod error;
 pub(crate) mod layer_blob;
 pub(crate) mod oci;
@@ -16,9 +17,9 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::cancel::Cancel;
-use crate::config::Platform;
 use crate::digest::Digest;
 use crate::layer::Limits;
+use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::{Image, Store, StoreError};
 
@@ -94,6 +95,8 @@ pub enum Progress {
 pub struct LoadedImage {
     /// The names it was given by this load; empty when the source names it not.
     pub names: Vec<Reference>,
+    /// Names of these that another image had, and that image's identifier.
+    pub moved: Vec<(Reference, Digest)>,
     /// The image, with these and its older names.
     pub image: Image,
 }

@@ -7,9 +7,10 @@ use serde::de::DeserializeOwned;
 
 use super::archive::Archive;
 use super::candidate::{Blob, Candidate, Expected, names};
+use super::document::{Kind, kind};
 use super::{LoadError, MAX_DOCUMENT};
-use crate::config::Platform;
 use crate::digest::Digest;
+use crate::platform::Platform;
 use crate::reference::Reference;
 
 /// An index may list indexes; none in use nests deeper than two.
@@ -18,10 +19,8 @@ const CONTAINERD_NAME: &str = "io.containerd.image.name";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Marks a manifest that says something about another image (provenance, SBOM).
 const ATTESTATION: &str = "vnd.docker.reference.type";
-const INDEX_TYPES: [&str; 2] = [
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-];
+/// Behind every offer for a platform that is named.
+const UNNAMED: u32 = u32::MAX;
 
 /// Where manifests and indexes come from: a layout, or a registry.
 pub(crate) trait Documents {
@@ -50,7 +49,7 @@ pub(super) fn candidates(
     let mut found = Vec::new();
     let mut chosen: Vec<(Expected, Vec<Reference>)> = Vec::new();
     for descriptor in index.manifests() {
-        let Some(manifest) = choose(archive, descriptor, wanted, &mut found, 0)? else {
+        let Some((manifest, _)) = choose(archive, descriptor, wanted, &mut found, 0)? else {
             continue;
         };
         let names = descriptor_names(descriptor, archive.path());
@@ -74,15 +73,15 @@ pub(super) fn candidates(
         .collect()
 }
 
-/// The manifest that `descriptor` means on this platform: itself, or one out of an index. Other
-/// platforms on offer are added to `found`.
+/// The manifest that `descriptor` means on this platform, and how far off it is: itself, or one out
+/// of an index. Other platforms on offer are added to `found`.
 fn choose(
     source: &impl Documents,
     descriptor: &Descriptor,
     wanted: &Platform,
     found: &mut Vec<Platform>,
     depth: usize,
-) -> Result<Option<Expected>, LoadError> {
+) -> Result<Option<(Expected, u32)>, LoadError> {
     let blob = expected(descriptor, "index.json")?;
     if is_index(descriptor) {
         if depth >= MAX_DEPTH {
@@ -91,6 +90,7 @@ fn choose(
             });
         }
         let document = source.document(blob)?;
+        kind(&document, blob.digest, descriptor.media_type().as_ref())?;
         let index: ImageIndex = parse(&blob.digest.to_string(), &document)?;
         return choose_of(source, &index, wanted, found, depth + 1);
     }
@@ -99,34 +99,41 @@ fn choose(
         return Ok(None);
     }
     let Some(platform) = descriptor.platform() else {
-        return Ok(Some(blob));
+        return Ok(Some((blob, UNNAMED)));
     };
     let platform = Platform {
         os: platform.os().to_string(),
         architecture: platform.architecture().to_string(),
         variant: platform.variant().clone(),
     };
-    if platform.runs_on(wanted) {
-        return Ok(Some(blob));
+    if let Some(distance) = platform.distance(wanted) {
+        return Ok(Some((blob, distance)));
     }
     found.push(platform);
     Ok(None)
 }
 
-/// The first manifest in an index that is for this platform.
+/// The manifest in an index that is the nearest to this platform, the first of several.
 fn choose_of(
     source: &impl Documents,
     index: &ImageIndex,
     wanted: &Platform,
     found: &mut Vec<Platform>,
     depth: usize,
-) -> Result<Option<Expected>, LoadError> {
+) -> Result<Option<(Expected, u32)>, LoadError> {
+    let mut best: Option<(Expected, u32)> = None;
     for inner in index.manifests() {
-        if let Some(manifest) = choose(source, inner, wanted, found, depth)? {
-            return Ok(Some(manifest));
+        let offer = choose(source, inner, wanted, found, depth)?;
+        if let Some(offer) = offer
+            && best.is_none_or(|best| offer.1 < best.1)
+        {
+            best = Some(offer);
+        }
+        if best.is_some_and(|(_, distance)| distance == 0) {
+            break;
         }
     }
-    Ok(None)
+    Ok(best)
 }
 
 /// The manifest for this platform in an index that was given by itself.
@@ -139,6 +146,7 @@ pub(crate) fn choose_in(
     let index: ImageIndex = parse(&digest.to_string(), document)?;
     let mut found = Vec::new();
     let chosen = choose_of(source, &index, wanted, &mut found, 1)?;
+    let chosen = chosen.map(|(manifest, _)| manifest);
     chosen.ok_or_else(|| LoadError::WrongPlatform {
         wanted: wanted.clone(),
         found,
@@ -146,7 +154,7 @@ pub(crate) fn choose_in(
 }
 
 fn is_index(descriptor: &Descriptor) -> bool {
-    INDEX_TYPES.contains(&descriptor.media_type().as_ref())
+    Kind::of_type(descriptor.media_type().as_ref()) == Some(Kind::Index)
 }
 
 fn candidate(
@@ -155,7 +163,11 @@ fn candidate(
     names: Vec<Reference>,
 ) -> Result<Candidate, LoadError> {
     let document = archive.document(manifest)?;
-    let Parts { config, layers } = parts(manifest.digest, &document)?;
+    if kind(&document, manifest.digest, "")? == Kind::Index {
+        let (digest, why) = (manifest.digest, "what leads to it says the other");
+        return Err(LoadError::Ambiguous { digest, why });
+    }
+    let Parts { config, layers, .. } = parts(manifest.digest, &document)?;
     let blob = |expected: Expected| Blob {
         file: file_name(expected.digest),
         expected: Some(expected),
@@ -173,6 +185,8 @@ pub(crate) struct Parts {
     pub config: Expected,
     /// Lowest first.
     pub layers: Vec<Expected>,
+    /// Those that may be elsewhere than in the registry.
+    pub foreign: Vec<Digest>,
 }
 
 /// Reads a manifest. Layers of a kind that cannot be read are refused.
@@ -197,11 +211,20 @@ pub(crate) fn parts(digest: Digest, document: &[u8]) -> Result<Parts, LoadError>
         .map(layer)
         .collect::<Result<_, _>>()?;
     let config = expected(parsed.config(), &name)?;
-    Ok(Parts { config, layers })
+    let foreign = parsed.layers().iter();
+    let foreign =
+        foreign.filter(|layer| layer.urls().as_ref().is_some_and(|urls| !urls.is_empty()));
+    let foreign = foreign.filter_map(|layer| layer.digest().to_string().parse().ok());
+    Ok(Parts {
+        config,
+        layers,
+        foreign: foreign.collect(),
+    })
 }
 
 /// Docker and containerd write the whole name; others a name or a bare tag, and then the source's
-/// own name stands before it: `busybox-oci` with `latest`, or `busybox.tar`.
+/// own name stands before it: `busybox-oci` with `latest`. What says nothing has no name: a file's
+/// must not decide what `image: nginx` means.
 fn descriptor_names(descriptor: &Descriptor, source: &Path) -> Vec<Reference> {
     let annotation = |key| {
         descriptor
@@ -212,7 +235,8 @@ fn descriptor_names(descriptor: &Descriptor, source: &Path) -> Vec<Reference> {
     let text = match (annotation(CONTAINERD_NAME), annotation(REF_NAME)) {
         (Some(name), _) => name.clone(),
         (None, Some(name)) if name.contains(['/', ':']) => name.clone(),
-        (None, tag) => {
+        (None, None) => return Vec::new(),
+        (None, Some(tag)) => {
             let file = source
                 .file_name()
                 .unwrap_or_default()
@@ -222,7 +246,7 @@ fn descriptor_names(descriptor: &Descriptor, source: &Path) -> Vec<Reference> {
             for ending in [".gz", ".zst", ".tgz", ".tar", ".oci"] {
                 stem = stem.strip_suffix(ending).unwrap_or(stem);
             }
-            format!("{stem}:{}", tag.map_or("latest", String::as_str))
+            format!("{stem}:{tag}")
         }
     };
     names([text.as_str()])

@@ -11,7 +11,7 @@ use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType, SCHEMA_VERSIO
 
 use super::archive::{Archive, Opened};
 use super::candidate::{Blob, Candidate, check_layers};
-use super::decompress::{Bounded, Compression};
+use super::decompress::{Bounded, Compression, other};
 use super::layer_blob::{Job, Stored};
 use super::parents;
 use super::{LoadError, LoadOptions, LoadedImage, MAX_DOCUMENT, Progress, Source, docker, oci};
@@ -73,7 +73,9 @@ impl Load<'_> {
                 let mut file = File::open(path).map_err(io)?;
                 // What is read of a pipe does not come again.
                 if is_seekable(&mut file) {
-                    let compression = Compression::of(&mut BufReader::new(&file)).map_err(io)?;
+                    let mut head = BufReader::new(&file);
+                    let compression = Compression::of(&mut head).map_err(io)?;
+                    known(path, other(&mut head).map_err(io)?)?;
                     file.rewind().map_err(io)?;
                     if compression == Compression::None {
                         return Archive::tar(path, file);
@@ -114,6 +116,7 @@ impl Load<'_> {
             },
         );
         let compression = Compression::of(&mut stream).map_err(read_error)?;
+        known(path, other(&mut stream).map_err(read_error)?)?;
         let limits = &self.options.limits;
         let max_tar_bytes = limits.max_tar_bytes.saturating_mul(ARCHIVE_FACTOR);
         let limits = Limits {
@@ -219,19 +222,29 @@ impl Load<'_> {
             &record.layers,
         )?;
         self.store.write_record(self.scratch, &record)?;
+        let mut moved = Vec::new();
         for name in &names {
+            let before = self.store.bearer(name, manifest_digest);
+            let before = before.filter(|before| *before != id);
+            moved.extend(before.map(|before| (name.clone(), before)));
             self.store.write_name(self.scratch, name, manifest_digest)?;
         }
-        self.loaded(manifest_digest, names)
+        self.loaded(manifest_digest, names, moved)
     }
 
-    fn loaded(&self, manifest: Digest, names: Vec<Reference>) -> Result<LoadedImage, LoadError> {
+    fn loaded(
+        &self,
+        manifest: Digest,
+        names: Vec<Reference>,
+        moved: Vec<(Reference, Digest)>,
+    ) -> Result<LoadedImage, LoadError> {
         let image = self.store.image(manifest)?;
         let missing = || LoadError::Missing {
             name: manifest.to_string(),
         };
         Ok(LoadedImage {
             names,
+            moved,
             image: image.ok_or_else(missing)?,
         })
     }
@@ -356,6 +369,12 @@ fn written_manifest(config: &[u8], layers: &[(Stored, Digest)]) -> Vec<u8> {
         .build()
         .expect("every required field is given");
     serde_json::to_vec(&manifest).expect("no map with keys other than text")
+}
+
+/// Errors when a file is packed in a way that is not read.
+fn known(path: &Path, other: Option<&'static str>) -> Result<(), LoadError> {
+    let path = path.to_owned();
+    other.map_or(Ok(()), |how| Err(LoadError::Packed { path, how }))
 }
 
 fn is_seekable(file: &mut File) -> bool {

@@ -3,27 +3,20 @@
 use std::cell::Cell;
 use std::fs;
 
-use super::kind;
-use crate::config::Platform;
 use crate::digest::Digest;
 use crate::load::LoadError;
 use crate::load::candidate::Expected;
+use crate::load::document::{Kind, kind};
 use crate::load::oci;
+use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::registry::{Client, Document};
+use crate::registry::{Client, Document, RegistryError};
 use crate::store::Store;
 
 /// Indexes within indexes, and what they lead to: none in use comes near.
 const MAX_DOCUMENTS: usize = 32;
 /// The longest of them.
 const MAX_LENGTH: u64 = 4 << 20;
-
-/// What a document is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Index,
-    Manifest,
-}
 
 pub(super) struct Documents<'a> {
     store: &'a Store,
@@ -55,16 +48,28 @@ impl<'a> Documents<'a> {
         platform: &Platform,
     ) -> Result<(Digest, Manifest), LoadError> {
         let digest = top.digest;
-        if kind(&top.bytes, digest, &top.media_type)? == Kind::Manifest {
+        let top_kind = match kind(&top.bytes, digest, &top.media_type) {
+            // A page of some other server: the address may be wrong.
+            Err(LoadError::Document { source, .. }) => {
+                let error = RegistryError::NoDocument {
+                    host: top.host,
+                    what: format!("what it gives for {}", self.name.familiar()),
+                    media_type: top.media_type,
+                    source,
+                };
+                return Err(error.into());
+            }
+            found => found?,
+        };
+        if top_kind == Kind::Manifest {
             let bytes = top.bytes;
             return Ok((digest, Manifest { digest, bytes }));
         }
         let chosen = oci::choose_in(self, digest, &top.bytes, platform)?;
         let bytes = oci::Documents::document(self, chosen)?;
-        if kind(&bytes, chosen.digest, "an index")? == Kind::Index {
-            return Err(LoadError::IndexTooDeep {
-                digest: chosen.digest,
-            });
+        if kind(&bytes, chosen.digest, "")? == Kind::Index {
+            let (digest, why) = (chosen.digest, "what leads to it says the other");
+            return Err(LoadError::Ambiguous { digest, why });
         }
         let digest_of_manifest = chosen.digest;
         let manifest = Manifest {

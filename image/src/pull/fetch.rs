@@ -36,6 +36,8 @@ pub(super) struct Fetch<'a> {
     attempts: u32,
     /// Bytes that came over the network.
     pub fetched: u64,
+    /// Who has given the last of it.
+    pub host: Option<String>,
     failure: Option<LoadError>,
 }
 
@@ -68,6 +70,7 @@ impl<'a> Fetch<'a> {
             body: None,
             attempts: 0,
             fetched: 0,
+            host: None,
             failure: None,
         })
     }
@@ -142,11 +145,14 @@ impl<'a> Fetch<'a> {
     fn open(&mut self) -> Result<(), LoadError> {
         let blob = match self.client.blob(self.blob.digest, self.at) {
             Ok(blob) => blob,
-            Err(error) if error.is_passing() && self.attempts < MAX_ATTEMPTS => {
+            Err(error)
+                if error.is_passing() && !error.is_for_later() && self.attempts < MAX_ATTEMPTS =>
+            {
                 return self.wait(error.to_string());
             }
             Err(error) => return Err(error.into()),
         };
+        self.host = Some(blob.host.clone());
         if let Some(actual) = blob.total.filter(|total| *total != self.blob.size) {
             let Expected { digest, size } = self.blob;
             return Err(LoadError::WrongSize {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::Sender;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -14,6 +14,7 @@ use crate::digest::Digest;
 use crate::load::candidate::Expected;
 use crate::load::layer_blob::Job;
 use crate::load::{LoadError, Progress};
+use crate::registry::RegistryError;
 use crate::store::{Ingest, StoreError, commit};
 
 /// What the threads of a pull share.
@@ -48,10 +49,7 @@ struct Done {
 }
 
 /// Gets every layer that the store does not have; the bytes fetched.
-pub(super) fn all(
-    pull: &Pull<'_>,
-    progress: &mut dyn FnMut(PullProgress),
-) -> Result<u64, LoadError> {
+pub(super) fn all(pull: &Pull<'_>, told: &Sender<PullProgress>) -> Result<u64, LoadError> {
     // An image may have a layer twice: the empty one.
     let mut seen = BTreeSet::new();
     let mut left = pull.layers.clone();
@@ -65,7 +63,6 @@ pub(super) fn all(
         done: Mutex::default(),
         unpacked: AtomicU64::new(0),
     };
-    let (told, tell) = channel();
     thread::scope(|scope| {
         for _ in 0..threads {
             let told = told.clone();
@@ -76,8 +73,6 @@ pub(super) fn all(
                 work.fail(error.into());
             }
         }
-        drop(told);
-        tell.into_iter().for_each(progress);
     });
     let done = work
         .done
@@ -170,6 +165,20 @@ impl Work<'_> {
             Ok(_) => {}
         }
         got.map(Some)
+            .map_err(|error| self.of_layer(error, blob.digest))
+    }
+
+    /// Says more of what cannot be had.
+    fn of_layer(&self, error: LoadError, layer: Digest) -> LoadError {
+        match error {
+            LoadError::Registry(source @ RegistryError::Refused { code: 404, .. })
+                if self.pull.foreign.contains(&layer) =>
+            {
+                let source = Box::new(source);
+                LoadError::Foreign { layer, source }
+            }
+            error => error,
+        }
     }
 
     /// Fetches what is missing of a blob, and makes its disk. One that is there stays: pods may
@@ -202,8 +211,11 @@ impl Work<'_> {
         if store.has_blob(blob.digest, blob.size)
             && let Ok(stored) = File::open(&target)
         {
-            job.run_uncopied(stored, blob.size, &mut report)?;
-            return Ok(0);
+            match job.run_uncopied(stored, blob.size, &mut report) {
+                Ok(_) => return Ok(0),
+                Err(LoadError::WrongDigest { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         let mut fetched = 0;
         loop {
@@ -212,7 +224,7 @@ impl Work<'_> {
             let made = job.run_uncopied(&mut fetch, blob.size, &mut report);
             fetched += fetch.fetched;
             if let Some(failure) = fetch.failure() {
-                return Err(failure);
+                return Err(given(failure, fetch.host));
             }
             match made {
                 Ok(_) => break,
@@ -222,10 +234,25 @@ impl Work<'_> {
                 {
                     ingest.clear()?;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(given(error, fetch.host)),
             }
         }
         commit(&ingest.file, &ingest.path, &target)?;
         Ok(fetched)
+    }
+}
+
+/// Says who has given a blob that is not what was announced.
+fn given(error: LoadError, host: Option<String>) -> LoadError {
+    let is_blob = matches!(
+        error,
+        LoadError::WrongDigest { .. } | LoadError::WrongSize { .. } | LoadError::WrongDiffId { .. }
+    );
+    match host {
+        Some(host) if is_blob => LoadError::Given {
+            host,
+            source: Box::new(error),
+        },
+        _ => error,
     }
 }

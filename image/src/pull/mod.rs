@@ -6,19 +6,23 @@ mod fetch;
 mod layers;
 
 use std::fs;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::Duration;
 
 use crate::cancel::Cancel;
-use crate::config::{ImageConfig, Platform};
+use crate::config::ImageConfig;
 use crate::digest::Digest;
 use crate::layer::Limits;
 use crate::load::LoadError;
 use crate::load::candidate::{Expected, check_layers};
 use crate::load::oci::{self, Parts};
 use crate::load::parents;
+use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::registry::{Client, Registry};
+use crate::registry::{Client, Patience, Registry, Told};
 use crate::store::{Image, ImageRecord, LayerRecord, Lease, Store, StoreError, commit};
-use documents::{Documents, Kind};
+use documents::{Documents, Manifest};
 
 /// How to pull.
 #[derive(Debug, Clone)]
@@ -82,6 +86,13 @@ pub enum PullProgress {
         /// How it broke.
         why: String,
     },
+    /// A host is busy and wants to be left alone for a while.
+    Busy {
+        /// Which.
+        host: String,
+        /// When it is asked again.
+        wait: Duration,
+    },
     /// A layer is in the store.
     LayerDone {
         /// Its blob.
@@ -116,8 +127,44 @@ impl Store {
         options: &PullOptions,
         progress: &mut dyn FnMut(PullProgress),
     ) -> Result<PulledImage, LoadError> {
-        let client = Client::new(registry, name)?;
-        let documents = Documents::new(self, &client, name);
+        let patience = Patience::new(&options.cancel);
+        let client = Client::new(registry, name, &patience)?;
+        let found = told(self, &patience, progress, |_| {
+            self.look(&client, name, options)
+        });
+        if options.cancel.is_cancelled() {
+            // Whatever went wrong was a consequence.
+            return Err(LoadError::Cancelled);
+        }
+        let Looked {
+            digest,
+            manifest,
+            parts,
+            config,
+            diff_ids,
+        } = found?;
+        let pull = Pull {
+            store: self,
+            client: &client,
+            patience: &patience,
+            options,
+            name,
+            digest,
+            manifest: manifest.digest,
+            layers: parts.layers.iter().copied().zip(diff_ids).collect(),
+            foreign: &parts.foreign,
+        };
+        pull.run(&parts, [&manifest.bytes, &config], progress)
+    }
+
+    /// Reads an image's documents, and refuses what cannot be had or run.
+    fn look(
+        &self,
+        client: &Client,
+        name: &Reference,
+        options: &PullOptions,
+    ) -> Result<Looked, LoadError> {
+        let documents = Documents::new(self, client, name);
         let top = client.manifest(name)?;
         let (digest, manifest) = documents.choose(top, &options.platform)?;
         let parts = oci::parts(manifest.digest, &manifest.bytes)?;
@@ -139,23 +186,63 @@ impl Store {
                 diff_ids: diff_ids.len(),
             });
         }
-        let pull = Pull {
-            store: self,
-            client: &client,
-            options,
-            name,
+        Ok(Looked {
             digest,
-            manifest: manifest.digest,
-            layers: parts.layers.iter().copied().zip(diff_ids).collect(),
-        };
-        pull.run(&parts, [&manifest.bytes, &config], progress)
+            manifest,
+            parts,
+            config,
+            diff_ids,
+        })
     }
+}
+
+/// What a registry has for a name.
+struct Looked {
+    digest: Digest,
+    manifest: Manifest,
+    parts: Parts,
+    config: Vec<u8>,
+    diff_ids: Vec<Digest>,
+}
+
+/// Does work on another thread, while this one tells how far it is and of waits.
+fn told<T: Send>(
+    store: &Store,
+    patience: &Patience,
+    progress: &mut dyn FnMut(PullProgress),
+    work: impl FnOnce(Sender<PullProgress>) -> Result<T, LoadError> + Send,
+) -> Result<T, LoadError> {
+    let (told, tell) = channel();
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("pull".into());
+        let work = thread.spawn_scoped(scope, move || {
+            patience.tell(Some(busy(&told)));
+            let done = work(told);
+            // With the last of whom could tell something, the telling ends.
+            patience.tell(None);
+            done
+        });
+        let work = work.map_err(StoreError::io("begin a thread for", store.root()))?;
+        tell.into_iter().for_each(progress);
+        work.join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn busy(told: &Sender<PullProgress>) -> Told {
+    let told = told.clone();
+    Box::new(move |host, wait| {
+        let host = host.to_owned();
+        // Nobody may be listening any more.
+        let _ = told.send(PullProgress::Busy { host, wait });
+    })
 }
 
 /// One call of [`Store::pull`] that knows what to get.
 struct Pull<'a> {
     store: &'a Store,
     client: &'a Client,
+    patience: &'a Patience,
     options: &'a PullOptions,
     name: &'a Reference,
     /// What the registry has for the name.
@@ -163,6 +250,8 @@ struct Pull<'a> {
     manifest: Digest,
     /// Blob and diffID, lowest first.
     layers: Vec<(Expected, Digest)>,
+    /// Blobs that may be elsewhere than in the registry.
+    foreign: &'a [Digest],
 }
 
 impl Pull<'_> {
@@ -178,13 +267,16 @@ impl Pull<'_> {
             layers: parts.layers.len(),
             bytes: parts.layers.iter().map(|layer| layer.size).sum(),
         });
-        let before = store.resolve(self.name)?;
+        // One that is damaged is mended.
+        let before = store.resolve(self.name).ok().flatten();
         let was_present = before.is_some_and(|image| image.manifest_digest == self.manifest);
         let lock = store.lock(|| progress(PullProgress::Waiting))?;
         store.sweep_ingest()?;
-        store.lease(&lock, self.manifest, &self.lease(parts))?;
+        let lease = store.lease(&lock, self.manifest, &self.lease(parts))?;
         drop(lock);
-        let done = layers::all(self, progress);
+        let done = told(store, self.patience, progress, |told| {
+            layers::all(self, &told)
+        });
         let lock = store.lock(|| progress(PullProgress::Waiting))?;
         let finished = match done {
             Ok(fetched) => self
@@ -193,7 +285,7 @@ impl Pull<'_> {
             Err(error) => Err(error),
         };
         if !matches!(&finished, Err(error) if error.is_passing()) {
-            store.end_lease(self.manifest)?;
+            lease.end()?;
         }
         if matches!(&finished, Err(error) if !error.is_passing()) {
             let _ = store.drop_ingest(&self.lease(parts).blobs);
@@ -240,7 +332,7 @@ impl Pull<'_> {
         }
         for bytes in documents {
             let target = store.blob_path(Digest::of(bytes));
-            if target.exists() {
+            if fs::read(&target).is_ok_and(|found| found == bytes) {
                 continue;
             }
             let temporary = scratch.join("document");
@@ -268,59 +360,5 @@ impl Pull<'_> {
             name: self.manifest.to_string(),
         };
         store.image(self.manifest)?.ok_or_else(missing)
-    }
-}
-
-/// The kind of a document, from what is in it and what the registry calls it.
-fn kind(bytes: &[u8], digest: Digest, media_type: &str) -> Result<Kind, LoadError> {
-    #[derive(serde::Deserialize)]
-    struct Head {
-        #[serde(rename = "schemaVersion", default)]
-        schema_version: u32,
-        #[serde(rename = "mediaType", default)]
-        media_type: String,
-        manifests: Option<serde::de::IgnoredAny>,
-        layers: Option<serde::de::IgnoredAny>,
-        config: Option<serde::de::IgnoredAny>,
-    }
-    let head: Head = serde_json::from_slice(bytes).map_err(|source| LoadError::Document {
-        name: digest.to_string(),
-        source,
-    })?;
-    let is_index = head.manifests.is_some();
-    let is_manifest = head.layers.is_some() || head.config.is_some();
-    // One that can be read as both means something else to everyone (CVE-2021-41190).
-    match (head.schema_version, is_index, is_manifest) {
-        (2, true, false) => Ok(Kind::Index),
-        (2, false, true) => Ok(Kind::Manifest),
-        _ => {
-            let own = Some(head.media_type).filter(|own| !own.is_empty());
-            Err(LoadError::ManifestType {
-                digest,
-                media_type: own.unwrap_or_else(|| media_type.to_owned()),
-            })
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_document_is_one_thing() {
-        let found = |text: &str| kind(text.as_bytes(), Digest::of(b""), "as/said");
-        let index = r#"{"schemaVersion":2,"manifests":[]}"#;
-        assert!(matches!(found(index), Ok(Kind::Index)));
-        let manifest = r#"{"schemaVersion":2,"config":{},"layers":[]}"#;
-        assert!(matches!(found(manifest), Ok(Kind::Manifest)));
-        for text in [
-            r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#,
-            r#"{"schemaVersion":1,"fsLayers":[]}"#,
-            r#"{"schemaVersion":2}"#,
-        ] {
-            let error = found(text).err().map(|error| error.to_string());
-            assert!(error.is_some_and(|text| text.contains("as/said")));
-        }
     }
 }

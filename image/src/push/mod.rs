@@ -6,15 +6,17 @@ mod sent;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use crate::cancel::Cancel;
 use crate::digest::Digest;
 use crate::load::candidate::Expected;
 use crate::reference::Reference;
-use crate::registry::{Mount, Registry, RegistryError, Uploader};
+use crate::registry::{Mount, Patience, Registry, RegistryError, Uploader};
 use crate::save::{Documents, SaveError, digest_of};
 use crate::store::{Image, Store, StoreError};
 use sent::Sending;
@@ -81,6 +83,13 @@ pub enum PushProgress {
         /// How it broke.
         why: String,
     },
+    /// The registry is busy and wants to be left alone for a while.
+    Busy {
+        /// Which.
+        host: String,
+        /// When it is asked again.
+        wait: Duration,
+    },
     /// The registry has a layer.
     LayerDone {
         /// Its blob.
@@ -143,10 +152,12 @@ impl Store {
         let known: BTreeSet<&str> = blobs(&documents)
             .filter_map(|blob| sources.get(&blob.digest).map(String::as_str))
             .collect();
-        let uploader = Uploader::new(registry, name, known.into_iter())?;
+        let patience = Patience::new(&options.cancel);
+        let uploader = Uploader::new(registry, name, known.into_iter(), &patience)?;
         let push = Push {
             store: self,
             uploader: &uploader,
+            patience: &patience,
             sources: &sources,
             options,
         };
@@ -220,6 +231,7 @@ fn blobs(documents: &Documents) -> impl Iterator<Item = Expected> {
 struct Push<'a> {
     store: &'a Store,
     uploader: &'a Uploader,
+    patience: &'a Patience,
     sources: &'a BTreeMap<Digest, String>,
     options: &'a PushOptions,
 }
@@ -247,12 +259,26 @@ impl Push<'_> {
             error: None,
         });
         let (told, tell) = channel();
+        let (busy, working) = (told.clone(), AtomicUsize::new(threads));
+        self.patience.tell(Some(Box::new(move |host, wait| {
+            let host = host.to_owned();
+            let _ = busy.send(PushProgress::Busy { host, wait });
+        })));
         thread::scope(|scope| {
             for _ in 0..threads {
-                let (told, work) = (told.clone(), &work);
-                scope.spawn(move || self.run(work, &told));
+                let (told, work, working) = (told.clone(), &work, &working);
+                scope.spawn(move || {
+                    self.run(work, &told);
+                    // With the last of whom could tell something, the telling ends.
+                    if working.fetch_sub(1, Ordering::Relaxed) == 1 {
+                        self.patience.tell(None);
+                    }
+                });
             }
             drop(told);
+            if threads == 0 {
+                self.patience.tell(None);
+            }
             tell.into_iter().for_each(progress);
         });
         let work = work.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -305,7 +331,7 @@ impl Push<'_> {
             match self.send(&address, &file, blob, tell) {
                 Ok(()) => return Ok(Arrival::Sent),
                 // Whoever cannot be reached cannot be told either.
-                Err(PushError::Registry(error)) if error.is_passing() => {
+                Err(PushError::Registry(error)) if error.is_passing() && !error.is_for_later() => {
                     if attempts == MAX_ATTEMPTS {
                         return Err(error.into());
                     }

@@ -7,7 +7,7 @@ use ureq::http::header::AUTHORIZATION;
 
 use super::RegistryError;
 use super::auth::{self, Challenge, Token};
-use super::credentials::{Credential, Keyring};
+use super::credentials::{Credential, Keyring, Known};
 use super::endpoint::{Endpoint, body};
 use super::request::{is_safe, origin};
 
@@ -18,7 +18,7 @@ pub(super) struct Access {
     /// Something was given for this header.
     pub has_worked: bool,
     pub challenge: Option<Challenge>,
-    pub credentials: Option<Vec<Credential>>,
+    pub credentials: Option<Vec<Known>>,
     pub next: usize,
 }
 
@@ -52,14 +52,15 @@ impl Endpoint {
             Some(known) => known,
             None => self.credentials(keyring)?,
         };
+        self.access().credentials = Some(credentials.clone());
         let mut refused = None;
         // Without any it is still asked, as nobody.
         while at < credentials.len().max(1) {
-            match self.header(&challenge, credentials.get(at)) {
+            let known = credentials.get(at).map(|known| &known.credential);
+            match self.header(&challenge, known) {
                 Ok(Some(header)) => {
                     let mut access = self.access();
                     (access.header, access.next) = (Some(header.clone()), at);
-                    access.credentials = Some(credentials);
                     return Ok(Some(header));
                 }
                 Ok(None) => {}
@@ -71,7 +72,7 @@ impl Endpoint {
         refused.map_or(Ok(None), Err)
     }
 
-    fn credentials(&self, keyring: &Keyring) -> Result<Vec<Credential>, RegistryError> {
+    fn credentials(&self, keyring: &Keyring) -> Result<Vec<Known>, RegistryError> {
         let found = keyring.lookup(&self.account, &self.repository);
         found.map_err(|source| RegistryError::Credentials {
             registry: self.account.clone(),
@@ -99,14 +100,16 @@ impl Endpoint {
                 credential,
             ) => {
                 let own = format!("repository:{}:pull", self.repository);
-                let one = [scope.as_deref().unwrap_or(&own)];
+                // A login is for no repository.
+                let own = (!self.repository.is_empty()).then_some(own.as_str());
+                let one: Vec<&str> = scope.as_deref().or(own).into_iter().collect();
                 let own: Vec<&str> = self.scopes.iter().map(String::as_str).collect();
-                let scopes = if own.is_empty() { &one[..] } else { &own };
-                self.token(realm, service.as_deref(), scopes, credential)
+                let scopes = if own.is_empty() { one } else { own };
+                self.token(realm, service.as_deref(), &scopes, credential)
                     .map(Some)
             }
             (Challenge::Other(scheme), _) => Err(RegistryError::Challenge {
-                host: self.host.authority.clone(),
+                host: self.host.label(),
                 scheme: scheme.clone(),
             }),
         }
@@ -119,7 +122,7 @@ impl Endpoint {
         scopes: &[&str],
         credential: Option<&Credential>,
     ) -> Result<String, RegistryError> {
-        let host = || self.host.authority.clone();
+        let host = || self.host.label();
         let plain = self.scheme.get() == Some(&"http") && !realm.starts_with("https:");
         if !(plain || is_safe(realm)) {
             return Err(RegistryError::Location {
@@ -143,7 +146,7 @@ impl Endpoint {
                 get.call()
             }
         };
-        let response = sent.map_err(|source| self.unreachable(source))?;
+        let response = sent.map_err(|source| self.unreachable(&request.url, source))?;
         if response.status() != StatusCode::OK {
             return Err(self.refused(&format!("a token of {}", origin(realm)), response));
         }

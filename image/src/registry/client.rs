@@ -9,7 +9,7 @@ use ureq::{Body, BodyReader, http};
 use super::credentials::Keyring;
 use super::endpoint::Endpoint;
 use super::request::Ask;
-use super::{Registry, RegistryError, auth, hosts, tls};
+use super::{Patience, Registry, RegistryError, auth, hosts};
 use crate::digest::Digest;
 use crate::reference::Reference;
 
@@ -35,11 +35,15 @@ pub(crate) struct Document {
     pub digest: Digest,
     /// As the registry says; without parameters.
     pub media_type: String,
+    /// Who gave it.
+    pub host: String,
 }
 
 /// A blob on its way.
 pub(crate) struct Blob {
     pub reader: BodyReader<'static>,
+    /// Who gives it.
+    pub host: String,
     /// The byte it begins with: less than was asked for where a registry knows no ranges.
     pub from: u64,
     /// How long the whole is, where the registry says so.
@@ -47,17 +51,20 @@ pub(crate) struct Blob {
 }
 
 impl Client {
-    pub(crate) fn new(registry: &Registry, name: &Reference) -> Result<Self, RegistryError> {
+    pub(crate) fn new(
+        registry: &Registry,
+        name: &Reference,
+        patience: &Patience,
+    ) -> Result<Self, RegistryError> {
         let (host, repository) = (name.registry(), name.repository());
         let wrong = |source| RegistryError::Hosts {
             registry: host.to_owned(),
             source,
         };
-        let roots = tls::system();
         let found = hosts::hosts(host, &registry.certs_dirs).map_err(wrong)?;
         let endpoints = found
             .into_iter()
-            .map(|one| Endpoint::new(one, host, repository, &roots))
+            .map(|one| Endpoint::new(one, host, repository, patience))
             .collect::<Result<_, _>>()?;
         Ok(Client {
             registry: host.to_owned(),
@@ -107,6 +114,7 @@ impl Client {
             let response = endpoint.get(&ask, &self.keyring)?;
             let (from, total) = extent(&response);
             Ok(Blob {
+                host: endpoint.host.label(),
                 reader: response.into_body().into_reader(),
                 from,
                 total,
@@ -172,7 +180,7 @@ impl Client {
             ..Ask::get(&path, &what)
         };
         let response = endpoint.get(&ask, &self.keyring)?;
-        let host = endpoint.host.authority.clone();
+        let host = endpoint.host.label();
         let media_type = response.headers().get(CONTENT_TYPE);
         let media_type = media_type.and_then(|text| text.to_str().ok());
         let media_type = media_type.and_then(|text| text.split(';').next());
@@ -202,6 +210,7 @@ impl Client {
             bytes,
             digest,
             media_type,
+            host,
         })
     }
 

@@ -2,22 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use super::helper;
+use super::login::Login;
+
 /// Under what docker keeps the credentials of Docker Hub.
-const HUB_KEY: &str = "https://index.docker.io/v1/";
+pub(super) const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// What the keys of Docker Hub come down to.
 const HUB_HOSTS: [&str; 3] = ["index.docker.io", "docker.io", "registry-1.docker.io"];
 const MAX_CONFIG: u64 = 4 << 20;
-const MAX_ANSWER: u64 = 64 << 10;
-/// What a helper says that knows no such registry.
-const NOT_FOUND: &str = "credentials not found in native keychain";
 
 /// One way to say who asks. Never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,6 +37,24 @@ impl fmt::Debug for Credential {
     }
 }
 
+/// A credential, and where it comes from.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub credential: Credential,
+    from: String,
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.credential {
+            Credential::Password { user, .. } => write!(f, "{user:?} from {}", self.from),
+            Credential::Identity(_) | Credential::Token(_) => {
+                write!(f, "a token from {}", self.from)
+            }
+        }
+    }
+}
+
 /// Why credentials cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -45,6 +62,15 @@ pub enum CredentialError {
     /// docker's configuration cannot be read.
     #[error("cannot read {path}", path = .path.display())]
     Read {
+        /// `config.json`.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// docker's configuration cannot be written.
+    #[error("cannot write {path}", path = .path.display())]
+    Write {
         /// `config.json`.
         path: PathBuf,
         /// What the system said.
@@ -90,14 +116,20 @@ pub enum CredentialError {
 /// Everything that may hold credentials, in the order in which it is asked.
 #[derive(Debug, Clone, Default)]
 pub struct Keyring {
-    secrets: Vec<Config>,
-    config: Config,
+    configs: Vec<Config>,
+    /// How many of them are secrets: those come first.
+    secrets: usize,
+    /// Where was looked, whatever was there.
+    places: Vec<String>,
 }
 
 /// docker's configuration, as far as it is about credentials.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Config {
+    /// A file, or a secret.
+    #[serde(skip)]
+    name: String,
     #[serde(default)]
     auths: BTreeMap<String, Entry>,
     #[serde(default)]
@@ -122,15 +154,17 @@ impl fmt::Debug for Entry {
 }
 
 impl Keyring {
-    /// What docker's configuration in `file` holds; nothing when there is none.
-    pub fn of_docker(file: &Path) -> Result<Self, CredentialError> {
+    /// Adds what a file holds that docker or podman has written; nothing when there is none.
+    pub fn add_file(&mut self, file: &Path) -> Result<(), CredentialError> {
+        let name = file.display().to_string();
+        self.places.push(name.clone());
         let read = |source| CredentialError::Read {
             path: file.to_owned(),
             source,
         };
         let opened = match std::fs::File::open(file) {
             Ok(opened) => opened,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(read(error)),
         };
         let mut text = Vec::new();
@@ -138,10 +172,27 @@ impl Keyring {
             .take(MAX_CONFIG)
             .read_to_end(&mut text)
             .map_err(read)?;
-        Ok(Keyring {
-            secrets: Vec::new(),
-            config: parse(&file.display().to_string(), &text)?,
-        })
+        let config: Config = parse(&name, &text)?;
+        self.configs.push(Config { name, ..config });
+        Ok(())
+    }
+
+    /// Adds what somebody has just typed.
+    pub(super) fn add_login(&mut self, login: &Login<'_>) {
+        let entry = Entry {
+            username: Some(login.user.to_owned()),
+            password: Some(login.password.to_owned()),
+            ..Entry::default()
+        };
+        self.add_secret(
+            "this login",
+            BTreeMap::from([(login.registry.to_owned(), entry)]),
+        );
+    }
+
+    /// Where was looked for credentials.
+    pub(super) fn places(&self) -> &[String] {
+        &self.places
     }
 
     /// Adds a Secret of the type `kubernetes.io/dockerconfigjson`.
@@ -151,21 +202,29 @@ impl Keyring {
         json: &[u8],
     ) -> Result<(), CredentialError> {
         let Config { auths, .. } = parse(name, json)?;
-        self.secrets.push(Config {
-            auths,
-            ..Config::default()
-        });
+        self.add_secret(name, auths);
         Ok(())
     }
 
     /// Adds a Secret of the older type `kubernetes.io/dockercfg`.
     pub fn add_dockercfg(&mut self, name: &str, json: &[u8]) -> Result<(), CredentialError> {
         let auths = parse(name, json)?;
-        self.secrets.push(Config {
+        self.add_secret(name, auths);
+        Ok(())
+    }
+
+    /// Before the files of whoever runs this, and behind the secrets that are there.
+    fn add_secret(&mut self, name: &str, auths: BTreeMap<String, Entry>) {
+        let at = self.secrets;
+        self.secrets += 1;
+        self.places.insert(at, name.to_owned());
+        let name = name.to_owned();
+        let secret = Config {
+            name,
             auths,
             ..Config::default()
-        });
-        Ok(())
+        };
+        self.configs.insert(at, secret);
     }
 
     /// Whatever may open a repository, the likeliest first.
@@ -173,18 +232,26 @@ impl Keyring {
         &self,
         registry: &str,
         repository: &str,
-    ) -> Result<Vec<Credential>, CredentialError> {
-        let mut found = Vec::new();
-        for config in self.secrets.iter().chain([&self.config]) {
+    ) -> Result<Vec<Known>, CredentialError> {
+        let mut found: Vec<Known> = Vec::new();
+        for config in &self.configs {
+            let of_file = config.matching(registry, repository);
+            let of_file = of_file.into_iter().map(|credential| Known {
+                credential,
+                from: config.name.clone(),
+            });
             found.extend(config.helper_credential(registry)?);
-            found.extend(config.matching(registry, repository));
+            found.extend(of_file);
         }
-        found.dedup();
+        found.dedup_by(|one, other| one.credential == other.credential);
         Ok(found)
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(name: &str, json: &[u8]) -> Result<T, CredentialError> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(
+    name: &str,
+    json: &[u8],
+) -> Result<T, CredentialError> {
     serde_json::from_slice(json).map_err(|source| CredentialError::Malformed {
         name: name.to_owned(),
         source,
@@ -192,7 +259,7 @@ fn parse<T: serde::de::DeserializeOwned>(name: &str, json: &[u8]) -> Result<T, C
 }
 
 impl Config {
-    fn helper_credential(&self, registry: &str) -> Result<Option<Credential>, CredentialError> {
+    fn helper_credential(&self, registry: &str) -> Result<Option<Known>, CredentialError> {
         let is_hub = registry == "docker.io";
         let server = if is_hub { HUB_KEY } else { registry };
         let own = self.cred_helpers.get(server).or_else(|| {
@@ -201,7 +268,13 @@ impl Config {
             found.map(|(_, helper)| helper)
         });
         match own.or(self.creds_store.as_ref()) {
-            Some(helper) if !helper.is_empty() => ask_helper(helper, server),
+            Some(helper) if !helper.is_empty() => {
+                let found = helper::ask(helper, server)?;
+                Ok(found.map(|credential| Known {
+                    credential,
+                    from: format!("docker-credential-{helper}"),
+                }))
+            }
             _ => Ok(None),
         }
     }
@@ -304,77 +377,25 @@ impl Entry {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Answer {
-    #[serde(default)]
-    username: String,
-    #[serde(default)]
-    secret: String,
-}
-
-/// Runs `docker-credential-NAME get`; `None` when it knows nothing of the server.
-fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>, CredentialError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if !name.chars().all(plain) {
-        return Err(CredentialError::HelperName { name: name.into() });
-    }
-    let run = |source| CredentialError::Run {
-        name: name.to_owned(),
-        source,
-    };
-    let mut child = Command::new(format!("docker-credential-{name}"))
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(run)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read what it is asked says so itself.
-        let _ = stdin.write_all(server.as_bytes());
-    }
-    let mut said = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout
-            .take(MAX_ANSWER)
-            .read_to_end(&mut said)
-            .map_err(run)?;
-    }
-    let ended = child.wait().map_err(run)?;
-    let text = String::from_utf8_lossy(&said).trim().to_owned();
-    if !ended.success() {
-        if text.contains(NOT_FOUND) {
-            return Ok(None);
-        }
-        return Err(CredentialError::Helper {
-            name: name.to_owned(),
-            server: server.to_owned(),
-            said: text.lines().next().unwrap_or("nothing").to_owned(),
-        });
-    }
-    let answer: Answer = parse(&format!("the answer of docker-credential-{name}"), &said)?;
-    Ok(Some(match answer.username.as_str() {
-        "<token>" => Credential::Identity(answer.secret),
-        user => Credential::Password {
-            user: user.to_owned(),
-            password: answer.secret,
-        },
-    }))
+/// Whether a key of `auths` is this registry's own.
+pub(super) fn is_key_of(key: &str, registry: &str) -> bool {
+    let (host, path) = host_of(key);
+    path.is_empty() && (host == registry || (registry == "docker.io" && HUB_HOSTS.contains(&host)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn name(credential: &Credential) -> &str {
-        match credential {
+    fn name(known: &Known) -> &str {
+        match &known.credential {
             Credential::Password { user, .. } => user,
             Credential::Identity(_) => "<identity>",
             Credential::Token(_) => "<token>",
         }
     }
 
-    fn user(found: &[Credential]) -> Vec<&str> {
+    fn user(found: &[Known]) -> Vec<&str> {
         found.iter().map(name).collect()
     }
 
@@ -411,7 +432,12 @@ mod tests {
             ));
             let found = ring.lookup("docker.io", "library/nginx").unwrap();
             let (user, password) = ("u".to_owned(), "p:w".to_owned());
-            assert_eq!(found, [Credential::Password { user, password }], "{key}");
+            let credential = Credential::Password { user, password };
+            assert!(
+                found.len() == 1 && found[0].credential == credential,
+                "{key}"
+            );
+            assert_eq!(found[0].to_string(), "\"u\" from secret");
         }
     }
 
@@ -431,9 +457,9 @@ mod tests {
 
     #[test]
     fn a_helper_is_a_name_and_no_path() {
-        let error = ask_helper("../../bin/sh", "r").unwrap_err();
+        let error = helper::ask("../../bin/sh", "r").unwrap_err();
         assert!(matches!(error, CredentialError::HelperName { .. }));
-        let error = ask_helper("no-such-helper", "r").unwrap_err();
+        let error = helper::ask("no-such-helper", "r").unwrap_err();
         assert!(matches!(error, CredentialError::Run { .. }));
     }
 }

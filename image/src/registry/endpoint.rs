@@ -1,13 +1,11 @@
 //! One host that is asked: its connections, its redirects, and who it takes us for.
 
 use std::io::Read as _;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ureq::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use ureq::http::{HeaderName, HeaderValue, Response, StatusCode};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::RegistryError;
@@ -15,8 +13,10 @@ use super::access::Access;
 use super::auth::Challenge;
 use super::credentials::Keyring;
 use super::hosts::{Host, Scheme, is_local};
-use super::request::Ask;
-use super::tls;
+use super::patience::Patience;
+use super::request::{Ask, origin};
+use super::trust::Distrust;
+use super::{Tried, connect, tls};
 
 const CONNECT: Duration = Duration::from_secs(30);
 /// From the request to the head of the answer, and from one piece of it to the next.
@@ -41,6 +41,7 @@ pub(super) struct Endpoint {
     /// Under what its credentials are kept.
     pub(super) account: String,
     is_own: bool,
+    patience: Patience,
     access: Mutex<Access>,
     /// Held by whoever gets a token: the others would only get the same one.
     pub(super) turn: Mutex<()>,
@@ -51,17 +52,12 @@ impl Endpoint {
         host: Host,
         registry: &str,
         repository: &str,
-        roots: &Arc<Vec<Certificate<'static>>>,
+        patience: &Patience,
     ) -> Result<Self, RegistryError> {
         let headers = headers(&host)?;
         let local = is_local(&host.authority);
-        let config = TlsConfig::builder()
-            .root_certs(RootCerts::Specific(tls::roots(&host, roots)?))
-            .client_cert(tls::client(&host)?)
-            .disable_verification(host.skip_verify)
-            .build();
+        let tls = tls::config(&host)?;
         let mut agent = Agent::config_builder()
-            .tls_config(config)
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -85,7 +81,8 @@ impl Endpoint {
         Ok(Endpoint {
             account: account.to_owned(),
             is_own,
-            agent: agent.build().new_agent(),
+            agent: connect::agent(agent.build(), tls),
+            patience: patience.clone(),
             headers,
             scheme,
             repository: repository.to_owned(),
@@ -119,9 +116,13 @@ impl Endpoint {
                 }
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                     let challenge = challenge(&response);
-                    match self.answer(challenge, used.as_deref(), keyring)? {
+                    let answer = self.answer(challenge, used.as_deref(), keyring);
+                    match answer.map_err(|error| self.tried(error, keyring))? {
                         Some(header) => used = Some(header),
-                        None => return Err(self.refused(ask.what, response)),
+                        None => {
+                            let refused = self.refused(ask.what, response);
+                            return Err(self.tried(refused, keyring));
+                        }
                     }
                 }
                 StatusCode::TOO_MANY_REQUESTS
@@ -130,7 +131,13 @@ impl Endpoint {
                 | StatusCode::GATEWAY_TIMEOUT
                     if busy < MAX_BUSY =>
                 {
-                    thread::sleep(wait(&response, busy));
+                    let wait = wait(&response, busy);
+                    if wait > MAX_WAIT {
+                        return Err(self.busy(ask.what, response, wait));
+                    }
+                    if !self.patience.wait(&self.host.label(), wait) {
+                        return Err(self.refused(ask.what, response));
+                    }
                     busy += 1;
                 }
                 _ => return Err(self.refused(ask.what, response)),
@@ -154,36 +161,112 @@ impl Endpoint {
 
     pub(super) fn sensitive(&self, header: &str) -> Result<HeaderValue, RegistryError> {
         let mut value = HeaderValue::from_str(header).map_err(|_| RegistryError::Header {
-            host: self.host.authority.clone(),
+            host: self.host.label(),
             what: "its credential".into(),
         })?;
         value.set_sensitive(true);
         Ok(value)
     }
 
-    pub(super) fn unreachable(&self, source: ureq::Error) -> RegistryError {
-        let host = self.host.authority.clone();
-        match source {
-            ureq::Error::LargeResponseHeader(..) => RegistryError::TooLong {
+    /// Why nothing came from an address: the host's own, or one that it has sent us to.
+    pub(super) fn unreachable(&self, url: &str, source: ureq::Error) -> RegistryError {
+        let host = self.host.label();
+        if let ureq::Error::LargeResponseHeader(..) = source {
+            return RegistryError::TooLong {
                 host,
                 what: "the head of an answer".into(),
                 limit: MAX_HEAD as u64,
-            },
-            source => RegistryError::Unreachable {
-                host,
-                source: Box::new(source),
-            },
+            };
+        }
+        let target = origin(url);
+        let is_home = target.rsplit('/').next() == Some(self.host.authority.as_str());
+        if let Some(distrust) = handshake(&source).and_then(Distrust::of) {
+            return RegistryError::Untrusted {
+                host: if is_home { host } else { target.to_owned() },
+                source: distrust,
+            };
+        }
+        let source = Box::new(source);
+        if let Some(proxy) = self.proxy(url) {
+            return RegistryError::Proxy {
+                host: if is_home { host } else { target.to_owned() },
+                proxy,
+                source,
+            };
+        }
+        if is_home {
+            return RegistryError::Unreachable { host, source };
+        }
+        let target = target.to_owned();
+        RegistryError::Elsewhere {
+            host,
+            target,
+            source,
+        }
+    }
+
+    /// The proxy on the way to an address, without its password.
+    fn proxy(&self, url: &str) -> Option<String> {
+        let proxy = self.agent.config().proxy()?;
+        let uri = url.parse().ok()?;
+        let (host, port) = (proxy.host(), proxy.port());
+        (!proxy.is_no_proxy(&uri)).then(|| format!("{host}:{port}"))
+    }
+
+    /// Says of a refusal with which credentials was asked.
+    fn tried(&self, error: RegistryError, keyring: &Keyring) -> RegistryError {
+        let RegistryError::Refused {
+            host,
+            what,
+            status,
+            said,
+            code,
+            tried: None,
+        } = error
+        else {
+            return error;
+        };
+        let account = self.account.clone();
+        let tried = match &self.access().credentials {
+            None => None,
+            Some(known) if known.is_empty() => Some(Box::new(Tried::Nothing {
+                account,
+                places: keyring.places().to_vec(),
+            })),
+            Some(known) => Some(Box::new(Tried::Refused {
+                account,
+                users: known.iter().map(ToString::to_string).collect(),
+            })),
+        };
+        RegistryError::Refused {
+            host,
+            what,
+            status,
+            said,
+            code,
+            tried,
+        }
+    }
+
+    fn busy(&self, what: &str, response: Response<Body>, wait: Duration) -> RegistryError {
+        RegistryError::Busy {
+            host: self.host.label(),
+            what: what.to_owned(),
+            status: response.status().to_string(),
+            said: said(&body(response)),
+            wait,
         }
     }
 
     pub(super) fn refused(&self, what: &str, response: Response<Body>) -> RegistryError {
         let status = response.status();
         RegistryError::Refused {
-            host: self.host.authority.clone(),
+            host: self.host.label(),
             what: what.to_owned(),
             status: status.to_string(),
             code: status.as_u16(),
             said: said(&body(response)),
+            tried: None,
         }
     }
 }
@@ -212,8 +295,16 @@ fn challenge(response: &Response<Body>) -> Option<Challenge> {
 fn wait(response: &Response<Body>, busy: u32) -> Duration {
     let asked = response.headers().get(RETRY_AFTER);
     let asked = asked.and_then(|text| text.to_str().ok()?.parse().ok());
-    let wait = asked.map_or(Duration::from_secs(1 << busy), Duration::from_secs);
-    wait.min(MAX_WAIT)
+    asked.map_or(Duration::from_secs(1 << busy), Duration::from_secs)
+}
+
+/// What went wrong with TLS, if that is it.
+pub(super) fn handshake(error: &ureq::Error) -> Option<&rustls::Error> {
+    match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
+        _ => None,
+    }
 }
 
 pub(super) fn body(response: Response<Body>) -> Vec<u8> {

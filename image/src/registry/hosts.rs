@@ -33,6 +33,16 @@ pub(super) struct Host {
     pub dial_timeout: Option<Duration>,
 }
 
+impl Host {
+    /// What it is called in errors: several may share a name and a port.
+    pub(super) fn label(&self) -> String {
+        match self.path.as_str() {
+            "/v2" => self.authority.clone(),
+            path => format!("{}{path}", self.authority),
+        }
+    }
+}
+
 /// How a host is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scheme {

@@ -7,20 +7,28 @@
 mod access;
 mod auth;
 mod client;
+mod connect;
 mod credentials;
 mod endpoint;
 mod error;
+mod helper;
 mod hosts;
+mod login;
+mod patience;
 mod request;
 mod tls;
+mod trust;
 mod upload;
 
 use std::path::PathBuf;
 
 pub(crate) use client::{Blob, Client, Document};
 pub use credentials::{CredentialError, Keyring};
-pub use error::RegistryError;
+pub use error::{RegistryError, Tried};
 pub use hosts::HostsError;
+pub use login::{Login, forget};
+pub(crate) use patience::{Patience, Told};
+pub use trust::Distrust;
 pub(crate) use upload::{Mount, Uploader};
 
 /// How registries are reached.

@@ -7,7 +7,7 @@ use ureq::http::{Method, Request, Response};
 use ureq::{Body, SendBody};
 
 use super::RegistryError;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, handshake};
 use super::hosts::{Host, is_local};
 
 const MAX_REDIRECTS: usize = 5;
@@ -114,7 +114,7 @@ impl Endpoint {
             url = self.next(&url, &response)?;
         }
         Err(RegistryError::Redirects {
-            host: self.host.authority.clone(),
+            host: self.host.label(),
             limit: MAX_REDIRECTS,
         })
     }
@@ -158,7 +158,7 @@ impl Endpoint {
             let request = request.body(SendBody::none());
             self.agent.run(request.map_err(unusable)?)
         };
-        response.map_err(|source| self.unreachable(source))
+        response.map_err(|source| self.unreachable(url, source))
     }
 
     /// Where an answer sends us.
@@ -207,19 +207,14 @@ pub(super) fn is_safe(url: &str) -> bool {
 
 /// Whether a handshake failed because the other side speaks something else than TLS.
 fn is_no_tls(error: &ureq::Error) -> bool {
-    let is_other = |error: &rustls::Error| matches!(error, rustls::Error::InvalidMessage(_));
-    match error {
-        ureq::Error::Rustls(error) => is_other(error),
-        ureq::Error::Io(error) => {
-            let closed = matches!(
-                error.kind(),
-                ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
-            );
-            let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-            closed || inner.is_some_and(is_other)
-        }
+    let is_closed = match error {
+        ureq::Error::Io(error) => matches!(
+            error.kind(),
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
+        ),
         _ => false,
-    }
+    };
+    is_closed || matches!(handshake(error), Some(rustls::Error::InvalidMessage(_)))
 }
 
 #[cfg(test)]

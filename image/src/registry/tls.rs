@@ -5,70 +5,67 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use rustls::pki_types::PrivateKeyDer;
+use rustls::client::WantsClientCert;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject as _;
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, parse_pem};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ALL_VERSIONS, ClientConfig, ConfigBuilder};
 
 use super::RegistryError;
 use super::hosts::Host;
+use super::trust::{Blind, Trust};
 
-type Roots = Arc<Vec<Certificate<'static>>>;
+type Certificates = Vec<CertificateDer<'static>>;
 
 /// The authorities that this machine trusts.
-pub(super) fn system() -> Roots {
-    static KNOWN: OnceLock<Roots> = OnceLock::new();
-    let known = KNOWN.get_or_init(|| {
-        let found = rustls_native_certs::load_native_certs().certs;
-        let owned = found
-            .iter()
-            .map(|one| Certificate::from_der(one.as_ref()).to_owned());
-        Arc::new(owned.collect())
-    });
-    Arc::clone(known)
+fn system() -> &'static Certificates {
+    static KNOWN: OnceLock<Certificates> = OnceLock::new();
+    KNOWN.get_or_init(|| rustls_native_certs::load_native_certs().certs)
 }
 
-/// Those, and the host's own.
-pub(super) fn roots(host: &Host, system: &Roots) -> Result<Roots, RegistryError> {
-    if host.authorities.is_empty() {
-        return Ok(Arc::clone(system));
-    }
-    let mut all = system.to_vec();
+/// How TLS is spoken with a host.
+pub(super) fn config(host: &Host) -> Result<Arc<ClientConfig>, RegistryError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut own = Certificates::new();
     for path in &host.authorities {
-        all.extend(certificates(path)?);
+        own.extend(certificates(path)?);
     }
-    Ok(Arc::new(all))
+    let known = system().iter().chain(&own).map(AsRef::as_ref);
+    let trust: Arc<dyn ServerCertVerifier> = match Trust::new(known, &provider) {
+        Some(trust) if !host.skip_verify => Arc::new(trust),
+        None if !host.skip_verify => {
+            return Err(RegistryError::NoAuthority { host: host.label() });
+        }
+        _ => Arc::new(Blind(Arc::clone(&provider))),
+    };
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(ALL_VERSIONS)
+        .expect("the provider speaks all of them")
+        .dangerous()
+        .with_custom_certificate_verifier(trust);
+    shown(builder, host).map(Arc::new)
 }
 
-/// The certificate by which a host knows us, when it wants one.
-pub(super) fn client(host: &Host) -> Result<Option<ClientCert>, RegistryError> {
+/// With the certificate by which a host knows us, when it wants one.
+fn shown(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    host: &Host,
+) -> Result<ClientConfig, RegistryError> {
     let Some((file, key_file)) = &host.client else {
-        return Ok(None);
+        return Ok(builder.with_no_client_auth());
     };
     let chain = certificates(file)?;
     let path = key_file.as_ref().unwrap_or(file);
     let text = fs::read(path).map_err(unusable(path, "key"))?;
-    let key = PrivateKey::from_pem(&text).map_err(unusable(path, "key"))?;
-    check_pair(&chain, &text).map_err(unusable(path, "key"))?;
-    Ok(Some(ClientCert::new_with_certs(&chain, key)))
+    let key = PrivateKeyDer::from_pem_slice(&text).map_err(unusable(path, "key"))?;
+    let config = builder.with_client_auth_cert(chain, key);
+    config.map_err(unusable(path, "key"))
 }
 
-/// Errors when a key is another certificate's: a connection would only panic over it.
-fn check_pair(chain: &[Certificate<'_>], key: &[u8]) -> Result<(), rustls::Error> {
-    let unusable = |_| rustls::Error::General("it is no key in PEM".into());
-    let chain = chain.iter().map(|one| one.der().to_vec().into()).collect();
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(unusable)?;
-    let provider = rustls::crypto::ring::default_provider();
-    rustls::sign::CertifiedKey::from_der(chain, key, &provider).map(drop)
-}
-
-fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, RegistryError> {
+fn certificates(path: &Path) -> Result<Certificates, RegistryError> {
     let text = fs::read(path).map_err(unusable(path, "certificate"))?;
-    let mut found = Vec::new();
-    for item in parse_pem(&text) {
-        if let PemItem::Certificate(one) = item.map_err(unusable(path, "certificate"))? {
-            found.push(one);
-        }
-    }
+    let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Certificates, _>>();
+    let found = found.map_err(unusable(path, "certificate"))?;
     if found.is_empty() {
         let none = ureq::Error::Tls("there is none in it");
         return Err(unusable(path, "certificate")(none));

@@ -7,7 +7,7 @@ use ureq::http::{Method, StatusCode};
 use super::credentials::Keyring;
 use super::endpoint::Endpoint;
 use super::request::{Ask, Contents, ReadAt};
-use super::{Registry, RegistryError, auth, hosts, tls};
+use super::{Patience, Registry, RegistryError, auth, hosts};
 use crate::digest::Digest;
 use crate::reference::Reference;
 
@@ -35,6 +35,7 @@ impl Uploader {
         registry: &Registry,
         name: &Reference,
         sources: impl Iterator<Item = &'a str>,
+        patience: &Patience,
     ) -> Result<Self, RegistryError> {
         let (host, repository) = (name.registry(), name.repository());
         let found = hosts::hosts(host, &registry.certs_dirs);
@@ -49,7 +50,7 @@ impl Uploader {
                 action: "push",
             });
         };
-        let mut endpoint = Endpoint::new(chosen, host, repository, &tls::system())?;
+        let mut endpoint = Endpoint::new(chosen, host, repository, patience)?;
         endpoint.scopes = vec![format!("repository:{repository}:pull,push")];
         let sources = sources.map(|source| format!("repository:{source}:pull"));
         endpoint.scopes.extend(sources);

@@ -175,7 +175,11 @@ impl Store {
         Ok(())
     }
 
+    /// Says that a blob is damaged, and takes it away: a pull or a load looks only at what is not
+    /// there, or not whole.
     pub(crate) fn damaged(&self, digest: Digest) -> SaveError {
+        // What cannot be taken away is found again.
+        let _ = self.forget_damaged(digest);
         SaveError::Damaged {
             path: self.blob_path(digest),
         }

@@ -65,9 +65,29 @@ impl Store {
                 }
             }
         }
+        damages.extend(self.lost()?);
         // One file may be a layer twice.
         damages.iter_mut().for_each(|damage| damage.images.dedup());
         Ok(damages)
+    }
+
+    /// Records that say nothing any more.
+    fn lost(&self) -> Result<Vec<Damage>, StoreError> {
+        let broken = self.broken()?.into_iter();
+        let broken = broken.filter(|one| one.id.is_none()).map(|one| Damage {
+            path: self.record_path(one.manifest_digest),
+            what: "the record of an image cannot be read".to_owned(),
+            images: match one.names.first() {
+                None => vec![one.manifest_digest.to_string()],
+                Some(_) => one.names.iter().map(|name| name.familiar()).collect(),
+            },
+        });
+        let names = self.lost_names()?.into_iter().map(|path| Damage {
+            path,
+            what: "the record of a name cannot be read".to_owned(),
+            images: vec!["the image of that name".to_owned()],
+        });
+        Ok(broken.chain(names).collect())
     }
 
     /// The packed layers that a manifest names and that do not have their length.

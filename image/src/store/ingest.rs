@@ -1,6 +1,7 @@
 //! Blobs on their way into the store: `ingest/HEX` is what has come so far, locked by whoever
 //! fetches it and kept for the next one when that ends early; `ingest/HEX.work` is scratch.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -82,6 +83,24 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Removes what has come of blobs that nobody fetches, but for these; the bytes freed.
+    pub(super) fn drop_all_ingest_but(&self, wanted: &BTreeSet<Digest>) -> Result<u64, StoreError> {
+        let dir = self.root.join("ingest");
+        let mut freed = 0;
+        for entry in fs::read_dir(&dir).map_err(StoreError::io("list", &dir))? {
+            let path = entry.map_err(StoreError::io("list", &dir))?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            let Some(digest) = name.and_then(Digest::from_hex) else {
+                continue;
+            };
+            let is_free = File::open(&path).is_ok_and(|file| file.try_lock().is_ok());
+            if is_free && !wanted.contains(&digest) {
+                freed += files::remove_file(&path)?;
+            }
+        }
+        Ok(freed)
     }
 
     /// Removes what killed pulls have left: scratch at once, blobs when nobody came back for

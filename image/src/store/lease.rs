@@ -1,8 +1,8 @@
 //! What a pull has finished belongs to no image yet: a lease keeps it from being swept, while the
 //! pull runs, and for a while after one that was interrupted.
 
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,31 @@ pub(crate) struct Lease {
     pub layers: Vec<Digest>,
 }
 
+/// A lease in force; locked as long as its pull lives, by every pull of the image.
+pub(crate) struct Leased {
+    file: File,
+    path: PathBuf,
+}
+
+impl Leased {
+    /// Ends the lease: a record has taken its place, or nothing will come of it. Another pull of
+    /// the image may still want it. The caller holds the store's lock.
+    pub(crate) fn end(self) -> Result<(), StoreError> {
+        self.file
+            .unlock()
+            .map_err(StoreError::io("unlock", &self.path))?;
+        match is_held(&self.path) {
+            true => Ok(()),
+            false => files::remove_file(&self.path).map(drop),
+        }
+    }
+}
+
+/// Whether the pull of a lease is alive.
+fn is_held(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| file.try_lock().is_err())
+}
+
 impl Store {
     /// Keeps the parts of `manifest`'s image from now on. Under the lock: a sweep sees all of
     /// it or is over.
@@ -28,15 +53,32 @@ impl Store {
         lock: &Lock,
         manifest: Digest,
         lease: &Lease,
-    ) -> Result<(), StoreError> {
-        let scratch = self.scratch(lock)?;
-        record::write_json(&scratch, &self.lease_path(manifest), lease)?;
-        fs::remove_dir_all(&scratch).map_err(StoreError::io("remove", &scratch))
+    ) -> Result<Leased, StoreError> {
+        let path = self.lease_path(manifest);
+        // One that another pull holds says the same, and a new file would not be the locked one.
+        if !is_held(&path) {
+            let scratch = self.scratch(lock)?;
+            record::write_json(&scratch, &path, lease)?;
+            fs::remove_dir_all(&scratch).map_err(StoreError::io("remove", &scratch))?;
+        }
+        let file = File::open(&path).map_err(StoreError::io("open", &path))?;
+        file.lock_shared().map_err(StoreError::io("lock", &path))?;
+        Ok(Leased { file, path })
     }
 
-    /// Ends a lease: a record has taken its place, or nothing will come of it.
-    pub(crate) fn end_lease(&self, manifest: Digest) -> Result<(), StoreError> {
-        files::remove_file(&self.lease_path(manifest)).map(drop)
+    /// Ends the leases of pulls that are dead, and gives back what they have begun; the bytes
+    /// freed. What they have finished goes with the next sweep. The caller holds the lock.
+    pub(super) fn end_dead_leases(&self) -> Result<u64, StoreError> {
+        let dir = self.root.join("leases");
+        for entry in fs::read_dir(&dir).map_err(StoreError::io("list", &dir))? {
+            let path = entry.map_err(StoreError::io("list", &dir))?.path();
+            if !is_held(&path) {
+                files::remove_file(&path)?;
+            }
+        }
+        let wanted = self.leases()?;
+        let wanted = wanted.iter().flat_map(|lease| &lease.blobs);
+        self.drop_all_ingest_but(&wanted.copied().collect())
     }
 
     /// Every lease in force. The caller holds the lock; what has run out is removed.
@@ -47,8 +89,13 @@ impl Store {
             let path = entry.map_err(StoreError::io("list", &dir))?.path();
             if is_older(&path, LEASE) {
                 files::remove_file(&path)?;
-            } else if let Some(lease) = record::read_json(&path)? {
-                found.push(lease);
+                continue;
+            }
+            match record::read_json(&path) {
+                Ok(lease) => found.extend(lease),
+                // Whoever pulls writes it anew.
+                Err(StoreError::Record { .. }) => drop(files::remove_file(&path)?),
+                Err(error) => return Err(error),
             }
         }
         Ok(found)

@@ -15,6 +15,7 @@
 //! its blobs and layers. So whatever a reader finds is whole, and readers take no lock. What a
 //! crash leaves behind is reachable from no record and goes with the next sweep.
 
+mod broken;
 mod check;
 mod detail;
 mod files;
@@ -37,6 +38,8 @@ use crate::config::{ConfigError, ImageConfig};
 use crate::digest::Digest;
 use crate::reference::Reference;
 
+pub use broken::Broken;
+use broken::unless_damaged;
 pub use check::Damage;
 pub use detail::Details;
 pub(crate) use files::commit;
@@ -237,7 +240,8 @@ impl Store {
         }
     }
 
-    /// Every image, sorted by its first name, the nameless last.
+    /// Every image, sorted by its first name, the nameless last; without those that
+    /// [`Store::broken`] tells of.
     pub fn list(&self) -> Result<Vec<Image>, StoreError> {
         let mut names = BTreeMap::<Digest, Vec<Reference>>::new();
         for (name, manifest) in self.names()? {
@@ -246,7 +250,7 @@ impl Store {
         let mut images = Vec::new();
         for record in self.records()? {
             let names = names.remove(&record.manifest).unwrap_or_default();
-            images.extend(self.assemble_if_kept(record, names)?);
+            images.extend(unless_damaged(self.assemble_if_kept(record, names))?);
         }
         images.sort_by_cached_key(|image| (image.names.is_empty(), image.names.clone(), image.id));
         Ok(images)

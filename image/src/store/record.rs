@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError, files};
+use super::broken::unless_damaged;
+use super::{Store, StoreError, files as atomic};
 use crate::digest::Digest;
 use crate::reference::Reference;
 
@@ -31,7 +32,7 @@ pub(crate) struct LayerRecord {
 }
 
 #[derive(Serialize, Deserialize)]
-struct NameRecord {
+pub(super) struct NameRecord {
     name: Reference,
     manifest: Digest,
     /// A registry gave it this name, not somebody here.
@@ -101,9 +102,16 @@ impl Store {
         Ok(())
     }
 
+    /// The identifier of the image that has this name now, if it is another one.
+    pub(crate) fn bearer(&self, name: &Reference, other_than: Digest) -> Option<Digest> {
+        let manifest = self.read_name(name).ok().flatten()?;
+        let record = self.read_record(manifest).ok().flatten()?;
+        (manifest != other_than).then_some(record.config)
+    }
+
     /// Whether a name was given by a registry and not by somebody here.
     pub fn was_pulled(&self, name: &Reference) -> Result<bool, StoreError> {
-        let record = read_json::<NameRecord>(&self.name_path(name))?;
+        let record = unless_damaged(read_json::<NameRecord>(&self.name_path(name)))?;
         Ok(record.is_some_and(|record| record.pulled))
     }
 
@@ -112,7 +120,9 @@ impl Store {
     }
 
     pub(super) fn read_name(&self, name: &Reference) -> Result<Option<Digest>, StoreError> {
-        Ok(read_json::<NameRecord>(&self.name_path(name))?.map(|record| record.manifest))
+        // A name whose record is damaged is as good as none: a pull or a load gives it anew.
+        let record = unless_damaged(read_json::<NameRecord>(&self.name_path(name)))?;
+        Ok(record.map(|record| record.manifest))
     }
 
     pub(crate) fn records(&self) -> Result<Vec<ImageRecord>, StoreError> {
@@ -151,11 +161,11 @@ pub(super) fn write_json(
         source,
     })?;
     text.push(b'\n');
-    files::write(scratch, path, &text)
+    atomic::write(scratch, path, &text)
 }
 
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
-    let Some(bytes) = files::read(path)? else {
+    let Some(bytes) = atomic::read(path)? else {
         return Ok(None);
     };
     let record = serde_json::from_slice(&bytes);
@@ -165,12 +175,19 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, S
     })
 }
 
-/// Every record in `dir`. One that is removed meanwhile is left out.
+/// Every record in `dir` that can be read. One that is removed meanwhile is left out.
 fn read_all<T: DeserializeOwned>(dir: &Path) -> Result<Vec<T>, StoreError> {
     let mut records = Vec::new();
-    for entry in fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
-        let path = entry.map_err(StoreError::io("list", dir))?.path();
-        records.extend(read_json(&path)?);
+    for path in files(dir)? {
+        records.extend(unless_damaged(read_json(&path))?);
     }
     Ok(records)
+}
+
+pub(super) fn files(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let entries = fs::read_dir(dir).and_then(|entries| {
+        let paths = entries.map(|entry| Ok(entry?.path()));
+        paths.collect::<std::io::Result<Vec<PathBuf>>>()
+    });
+    entries.map_err(StoreError::io("list", dir))
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 
+use super::broken::{Doomed, unless_damaged};
 use super::hold::Removal;
-use super::{Image, Store, StoreError, files};
+use super::{Store, StoreError, files};
 use crate::digest::Digest;
 use crate::reference::Reference;
 
@@ -81,7 +82,14 @@ impl Removal<'_> {
         let absent = || RemoveError::Absent {
             target: target.to_owned(),
         };
-        let image = store.find(target)?.ok_or_else(absent)?;
+        let image = match unless_damaged(store.find(target))? {
+            Some(image) => Some(Doomed::from(image)),
+            None => {
+                let broken = store.find_broken(target)?;
+                broken.map(|broken| Doomed::of_broken(store, broken))
+            }
+        };
+        let image = image.ok_or_else(absent)?;
         let name = named(target, &image);
         let is_digest = name.as_ref().is_some_and(|name| name.digest().is_some());
         if name.is_none() && image.names.len() > 1 && !all_names {
@@ -121,7 +129,7 @@ impl Removal<'_> {
         let scratch = store.scratch(&self.lock)?;
         let mut freed = store.remove_names(&image.names)?;
         freed += store.remove_names(&image.digests)?;
-        freed += files::remove_file(&store.record_path(image.manifest_digest))?;
+        freed += files::remove_file(&store.record_path(image.manifest))?;
         files::sync_dir(&store.root.join("images"))?;
         freed += store.sweep_unreachable()?;
         fs::remove_dir_all(&scratch).map_err(StoreError::io("remove", &scratch))?;
@@ -147,7 +155,7 @@ impl Store {
     /// the lock.
     pub(crate) fn sweep_unreachable(&self) -> Result<u64, StoreError> {
         let (mut blobs, mut layers) = (BTreeSet::new(), BTreeSet::new());
-        for record in self.records()? {
+        for record in self.records()?.into_iter().chain(self.lost_records()?) {
             blobs.extend(record.blobs().map(|digest| OsString::from(digest.hex())));
             let disks = record.disks();
             layers.extend(disks.map(|disk| OsString::from(format!("{}.erofs", disk.hex()))));
@@ -177,7 +185,7 @@ impl Store {
 }
 
 /// The image's name that `target` spells, if it spells one and no id.
-fn named(target: &str, image: &Image) -> Option<Reference> {
+fn named(target: &str, image: &Doomed) -> Option<Reference> {
     let reference = target.parse::<Reference>().ok()?;
     let reference = match reference.digest() {
         Some(digest) => reference.with_digest(digest),

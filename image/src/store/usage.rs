@@ -33,6 +33,8 @@ pub struct Usage {
     pub images: Vec<ImageUsage>,
     /// All images together, what they share counted once.
     pub total: u64,
+    /// Images that cannot be used, as far as no other has their parts.
+    pub damaged: u64,
     /// Pulls that are under way or were interrupted, and whatever no image leads to.
     pub unfinished: u64,
     parts: BTreeMap<PathBuf, (u64, BTreeSet<Digest>)>,
@@ -87,9 +89,18 @@ impl Store {
             usage.images.push(found);
         }
         usage.total = usage.parts.values().map(|(size, _)| size).sum();
+        let mut damaged = BTreeSet::new();
+        for record in self.records()?.into_iter().chain(self.lost_records()?) {
+            damaged.extend(record.blobs().map(|blob| self.blob_path(blob)));
+            damaged.extend(record.disks().map(|disk| self.layer_path(disk)));
+        }
+        damaged.retain(|path| !usage.parts.contains_key(path));
+        usage.damaged = damaged.iter().map(|path| allocated(path)).sum();
         let every =
             ["blobs", "layers", "ingest", "tmp"].map(|part| allocated(&self.root.join(part)));
-        usage.unfinished = every.iter().sum::<u64>().saturating_sub(usage.total);
+        usage.unfinished = every.iter().sum::<u64>();
+        let known = usage.total + usage.damaged;
+        usage.unfinished = usage.unfinished.saturating_sub(known);
         Ok(usage)
     }
 }

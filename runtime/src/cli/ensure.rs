@@ -47,6 +47,8 @@ pub struct Wanted<'p> {
 enum Act {
     Use,
     Pull,
+    /// It would be pulled, and nothing is known of it.
+    Assume,
     Refuse,
 }
 
@@ -55,9 +57,13 @@ enum Act {
 /// registry, which knows nothing of it.
 fn act(policy: PullPolicy, mode: Mode, is_here: bool, is_asked: bool) -> Act {
     match (mode, policy) {
-        (Mode::Shown, _) | (_, PullPolicy::Never) => match is_here {
+        (_, PullPolicy::Never) => match is_here {
             true => Act::Use,
             false => Act::Refuse,
+        },
+        (Mode::Shown, _) => match is_here {
+            true => Act::Use,
+            false => Act::Assume,
         },
         (Mode::Started, PullPolicy::Always) if is_asked || !is_here => Act::Pull,
         _ if is_here => Act::Use,
@@ -127,6 +133,11 @@ impl One<'_> {
         }
     }
 
+    /// Whether what is damaged is pulled again.
+    fn is_mended(&self) -> bool {
+        self.pod.mode == Mode::Started && self.policy != PullPolicy::Never
+    }
+
     /// File, line, column and field; a command line has none.
     fn place(&self) -> Option<String> {
         let document = self.pod.document?;
@@ -158,7 +169,11 @@ impl Ground<'_> {
         {
             return Ok(());
         }
-        let here = self.held.resolve(&name)?;
+        let here = match self.held.resolve(&name) {
+            // A pull mends it, where one is allowed.
+            Err(error) if error.is_damage() && one.is_mended() => None,
+            here => here?,
+        };
         let is_explicit = one
             .pod
             .document
@@ -180,6 +195,14 @@ impl Ground<'_> {
                 }
                 let facts = (image_facts(&pulled), true);
                 self.found.insert(image.to_owned(), facts);
+            }
+            Act::Assume => {
+                let style = Style::stderr();
+                let note = style.warn("note:");
+                tell!(
+                    "{note} the image {image:?} is not here and would be pulled: what it says of its containers is not known"
+                );
+                self.found.insert(image.to_owned(), (unknown(), false));
             }
             Act::Refuse => self.absent.push(one.absent()),
         }
@@ -284,6 +307,15 @@ fn nearest(image: &str, mut names: Vec<String>) -> Option<String> {
     tagged().or(found).map(str::to_owned)
 }
 
+/// An image of which nothing is known, for a plan that is only shown.
+fn unknown() -> ImageFacts {
+    ImageFacts {
+        id: "<unknown>".to_owned(),
+        entrypoint: vec!["<of the image>".to_owned()],
+        ..ImageFacts::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,7 +342,7 @@ mod tests {
 
     #[test]
     fn policies_are_the_kubelets() {
-        use Act::{Pull, Refuse, Use};
+        use Act::{Assume, Pull, Refuse, Use};
         for (policy, here, absent) in [
             (PullPolicy::Always, Pull, Pull),
             (PullPolicy::IfNotPresent, Use, Pull),
@@ -319,7 +351,12 @@ mod tests {
             assert_eq!(act(policy, Mode::Started, true, true), here);
             assert_eq!(act(policy, Mode::Started, false, false), absent);
             assert_eq!(act(policy, Mode::Shown, true, true), Use);
-            assert_eq!(act(policy, Mode::Shown, false, true), Refuse);
+            let shown = if policy == PullPolicy::Never {
+                Refuse
+            } else {
+                Assume
+            };
+            assert_eq!(act(policy, Mode::Shown, false, true), shown);
             assert_eq!(act(policy, Mode::Kept, true, true), Use);
         }
         // A name that was given here.

@@ -2,6 +2,7 @@
 
 mod change;
 mod image;
+mod registry;
 mod start;
 mod state;
 mod usage;
@@ -19,7 +20,7 @@ use crate::engine::EngineError;
 use crate::objects::ObjectError;
 use crate::spec::{ManifestError, PodName, closest};
 use crate::workload::WorkloadError;
-use beluga_image::{ReferenceError, RemoveError, StoreError};
+use beluga_image::{ReferenceError, RemoveError, SaveError, StoreError};
 use std::io;
 use std::path::Path;
 
@@ -316,6 +317,17 @@ impl CliError {
             || crate::error_chain(self).contains("No space left on device")
     }
 
+    /// Whether it is what is written for the user that failed, and nothing that is kept here.
+    fn is_of_output(&self) -> bool {
+        match self {
+            Self::Io { .. } => true,
+            Self::Image(ImageError::Save { source, .. }) => {
+                matches!(**source, SaveError::Write(_))
+            }
+            _ => false,
+        }
+    }
+
     /// The same where a pod is started: a full disk is told with the pod's name.
     pub fn of_pod(self, name: &PodName) -> Self {
         let (PodName::Exact(name) | PodName::Generate(name)) = name;
@@ -339,6 +351,9 @@ impl CliError {
                 _ => "run it as root",
             };
             return Some(hint.to_owned());
+        }
+        if self.is_full() && self.is_of_output() {
+            return Some("what it writes to is full, and not the image store".to_owned());
         }
         self.is_full().then(|| {
             "`beluga df` shows what takes the space, `beluga prune` and `beluga delete pod` give \

@@ -3,11 +3,14 @@
 
 pub mod build;
 pub mod df;
+pub mod exists;
+pub mod history;
 pub mod inspect;
 pub mod prune;
 pub mod push;
 pub mod save;
 pub mod tag;
+mod template;
 
 use super::{CliError, images, pull};
 use crate::settings::Settings;
@@ -30,6 +33,10 @@ enum Verb {
     Ls(images::ListArgs),
     /// Show everything about images, as JSON
     Inspect(inspect::ImageArgs),
+    /// Show of which steps an image was made
+    History(history::Args),
+    /// Say by the exit code whether an image is here
+    Exists(exists::Args),
     /// Give an image a further name
     Tag(tag::Args),
     /// Write images to an archive
@@ -53,6 +60,8 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         Verb::Build(args) => build::run(settings, &args),
         Verb::Ls(args) => images::list(settings, &args),
         Verb::Inspect(args) => inspect::of_images(settings, &args),
+        Verb::History(args) => history::run(settings, &args),
+        Verb::Exists(args) => exists::run(settings, &args),
         Verb::Tag(args) => tag::run(settings, &args),
         Verb::Save(args) => save::run(settings, &args),
         Verb::Load(args) => images::load(settings, &args),

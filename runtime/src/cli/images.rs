@@ -1,22 +1,32 @@
-//! `beluga images`, `load` and `rmi`.
+//! `beluga images`; `load` and `rmi` lie in modules of it.
 
+mod load;
+mod remove;
 mod template;
+mod wanted;
 
-use super::error::{ImageError, UsageError};
+use super::error::ImageError;
+use super::style::Style;
 use super::table::Table;
-use super::{CliError, exit, interrupt, time, yaml};
-use crate::engine;
+use super::{CliError, exit, time, yaml};
 use crate::settings::Settings;
-use beluga_image::{Image, LoadOptions, Progress, Reference, Removed, Source, Store};
-use std::io::{IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use beluga_image::{Broken, Digest, Image, Reference, Store};
+pub use load::{LoadArgs, load};
+pub use remove::{RemoveArgs, remove};
 use template::{Line, Template};
+use wanted::{Filter, Wanted};
 
 /// Arguments of `images`.
 #[derive(Debug, clap::Args)]
 pub struct ListArgs {
-    /// Only this image: NAME, NAME:TAG or the beginning of an identifier
+    /// Only this: NAME, NAME:TAG, a pattern like 'team/*', or the beginning of an identifier
     image: Option<String>,
+    /// Only what passes: dangling=true, reference=PATTERN, label=KEY[=VALUE]; may be given again
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<Filter>,
+    /// All images, as they are listed anyway
+    #[arg(short, long, hide = true)]
+    all: bool,
     /// Only the identifiers
     #[arg(short, long)]
     quiet: bool,
@@ -56,31 +66,6 @@ impl Format {
     }
 }
 
-/// Arguments of `load`.
-#[derive(Debug, clap::Args)]
-pub struct LoadArgs {
-    /// An OCI layout (directory or tar) or a docker-archive; standard input without it
-    #[arg(short, long, value_name = "FILE")]
-    input: Option<PathBuf>,
-    /// A name for an archive of one image that has none, or another one
-    #[arg(short, long, value_name = "IMAGE")]
-    tag: Option<String>,
-    /// No progress
-    #[arg(short, long)]
-    quiet: bool,
-}
-
-/// Arguments of `rmi`.
-#[derive(Debug, clap::Args)]
-pub struct RemoveArgs {
-    /// Names, or beginnings of identifiers
-    #[arg(required = true, value_name = "IMAGE")]
-    images: Vec<String>,
-    /// All names of an identifier's image, and images of pods that have ended
-    #[arg(short, long)]
-    force: bool,
-}
-
 /// The image store for a command that only looks: none where nothing has been kept yet, since a
 /// look leaves nothing behind.
 pub fn to_read(settings: &Settings) -> Result<Option<Store>, CliError> {
@@ -99,51 +84,106 @@ pub fn to_some(settings: &Settings, image: impl Fn() -> String) -> Result<Store,
 /// Runs `images`.
 pub fn list(settings: &Settings, args: &ListArgs) -> Result<u8, CliError> {
     let store = to_read(settings)?;
-    let mut images = store.map_or(Ok(Vec::new()), |store| store.list())?;
-    if let Some(wanted) = &args.image {
-        images.retain(|image| is_called(image, wanted));
-    }
+    let (images, broken) = match &store {
+        Some(store) => chosen(store, args)?,
+        None => (Vec::new(), Vec::new()),
+    };
     match &args.output {
-        Some(Format::Template(template)) => template.print(&lines(&images, args)),
-        Some(Format::Json) => say!("{:#}", values(&images)),
-        Some(Format::Yaml) => put!("{}", yaml(&values(&images))?),
+        Some(Format::Template(template)) => {
+            let rows = rows(&images, &broken, args).into_iter();
+            template.print(&rows.map(|row| row.line).collect::<Vec<_>>());
+        }
+        Some(Format::Json) => say!("{:#}", values(&images, &broken)),
+        Some(Format::Yaml) => put!("{}", yaml(&values(&images, &broken))?),
         None if args.quiet => {
-            for image in &images {
-                say!("{}", id(image, args));
+            let ids = images.iter().map(|image| image.id);
+            let ids = ids.chain(
+                broken
+                    .iter()
+                    .map(|one| one.id.unwrap_or(one.manifest_digest)),
+            );
+            for one in ids {
+                say!("{}", id(one, args));
             }
         }
-        Some(Format::Wide) | None => table(&images, args),
+        Some(Format::Wide) | None => table(&images, &broken, args),
+    }
+    if let Some(store) = &store {
+        tell_damage(store, &broken)?;
     }
     Ok(exit::OK)
 }
 
-/// Whether an image is meant by a name with or without a tag, or by the
-/// beginning of its identifier.
-fn is_called(image: &Image, wanted: &str) -> bool {
-    let hex = image.id.to_string();
-    let hex = hex.rsplit(':').next().unwrap_or_default();
-    let bare = wanted.strip_prefix("sha256:").unwrap_or(wanted);
-    let tagged = wanted.parse::<Reference>().ok();
-    let is_named = image.names.iter().any(|name| {
-        let familiar = name.familiar();
-        tagged.as_ref() == Some(name)
-            || familiar
-                .rsplit_once(':')
-                .is_some_and(|(repository, _)| repository == wanted)
-    });
-    is_named || (bare.len() >= 3 && hex.starts_with(bare))
+/// Says what cannot be used of the store, and what mends that.
+pub fn tell_damage(store: &Store, broken: &[Broken]) -> Result<(), CliError> {
+    broken.iter().for_each(tell_broken);
+    for lost in store.lost_names()? {
+        let style = Style::stderr();
+        let warning = style.warn("warning:");
+        tell!(
+            "{warning} {} says no more which name it was",
+            lost.display()
+        );
+        tell!(
+            "  {} pull or load the image of that name again; `beluga prune` removes the file",
+            style.dim("try:")
+        );
+    }
+    Ok(())
 }
 
-fn values(images: &[Image]) -> serde_json::Value {
-    serde_json::Value::Array(images.iter().map(value).collect())
+/// The images that are to be listed, each with the names that are meant.
+fn chosen(store: &Store, args: &ListArgs) -> Result<(Vec<Image>, Vec<Broken>), CliError> {
+    let (mut images, mut broken) = (store.list()?, store.broken()?);
+    let wanted = args.image.as_deref().map(Wanted::read);
+    let filters: Vec<Filter> = wanted.map(Filter::Reference).into_iter().collect();
+    for filter in filters.iter().chain(&args.filter) {
+        let passed = images.into_iter().filter_map(|one| filter.of_image(one));
+        images = passed.collect();
+        let passed = broken.into_iter().filter_map(|one| filter.of_broken(one));
+        broken = passed.collect();
+    }
+    Ok((images, broken))
+}
+
+fn tell_broken(broken: &Broken) {
+    let style = Style::stderr();
+    let name = broken.names.first().or(broken.digests.first());
+    let id = broken.id.unwrap_or(broken.manifest_digest).short();
+    let name = name.map_or(id, Reference::familiar);
+    tell!(
+        "{} the image {name} is damaged: {}",
+        style.warn("warning:"),
+        broken.why
+    );
+    tell!(
+        "  {} pull or load it again, or `beluga rmi {name}`",
+        style.dim("try:")
+    );
+}
+
+fn values(images: &[Image], broken: &[Broken]) -> serde_json::Value {
+    let damaged = broken.iter().map(|one| {
+        let familiar = |names: &[Reference]| -> Vec<String> {
+            names.iter().map(ToString::to_string).collect()
+        };
+        serde_json::json!({
+            "id": one.id.map(|id| id.to_string()),
+            "repoTags": familiar(&one.names),
+            "repoDigests": familiar(&one.digests),
+            "digest": one.manifest_digest.to_string(),
+            "damaged": one.why,
+        })
+    });
+    serde_json::Value::Array(images.iter().map(value).chain(damaged).collect())
 }
 
 /// As docker: the whole identifier has its algorithm before it.
-fn id(image: &Image, args: &ListArgs) -> String {
+fn id(id: Digest, args: &ListArgs) -> String {
     if args.no_trunc {
-        image.id.to_string()
+        id.to_string()
     } else {
-        image.id.short()
+        id.short()
     }
 }
 
@@ -167,80 +207,117 @@ fn value(image: &Image) -> serde_json::Value {
     })
 }
 
-fn table(images: &[Image], args: &ListArgs) {
+/// An image under one of its names, as a line of the table.
+struct Row {
+    line: Line,
+    layers: String,
+    platform: String,
+}
+
+fn table(images: &[Image], broken: &[Broken], args: &ListArgs) {
     let wide = matches!(args.output, Some(Format::Wide));
     let mut heads = vec!["REPOSITORY", "TAG"];
     heads.extend((args.digests || wide).then_some("DIGEST"));
     heads.extend(["IMAGE ID", "CREATED", "SIZE"]);
     heads.extend(wide.then_some(["LAYERS", "PLATFORM"]).into_iter().flatten());
     let mut table = Table::new(&heads);
-    for (image, line) in named(images, args) {
+    for Row {
+        line,
+        layers,
+        platform,
+    } in rows(images, broken, args)
+    {
         let mut row = vec![line.repository, line.tag];
         row.extend((args.digests || wide).then_some(line.digest));
         row.extend([line.id, line.created, line.size]);
-        let layers = image.layers.len().to_string();
-        let more = [layers, image.config.platform.to_string()];
-        row.extend(wide.then_some(more).into_iter().flatten());
+        row.extend(wide.then_some([layers, platform]).into_iter().flatten());
         table.row(row);
     }
     table.print();
 }
 
-fn lines(images: &[Image], args: &ListArgs) -> Vec<Line> {
-    named(images, args).map(|(_, line)| line).collect()
-}
-
-/// Images under each of their names.
-fn named<'i>(images: &'i [Image], args: &'i ListArgs) -> impl Iterator<Item = (&'i Image, Line)> {
-    images.iter().flat_map(move |image| {
-        let mut names: Vec<String> = image.names.iter().map(Reference::familiar).collect();
-        if names.is_empty() {
-            // A registry knows it under a digest, and under no tag any more.
-            let repository = image.digests.first().map(Reference::familiar);
-            let repository = repository
-                .as_deref()
-                .and_then(|name| name.split('@').next());
-            names.push(format!("{}:<none>", repository.unwrap_or("<none>")));
-        }
-        let lines = names.into_iter().map(move |name| {
-            // A port of a registry has a slash behind it, a tag has none.
-            let (repository, tag) = match name.rsplit_once(':') {
-                Some((repository, tag)) if !tag.contains('/') => (repository, tag),
-                _ => (name.as_str(), "<none>"),
-            };
+/// Images under each of their names, the broken ones last.
+fn rows(images: &[Image], broken: &[Broken], args: &ListArgs) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for image in images {
+        for (repository, tag) in called(&image.names, &image.digests) {
             let line = Line {
-                digest: digest(image, repository),
-                repository: repository.to_owned(),
-                tag: tag.to_owned(),
-                id: id(image, args),
+                digest: digest(&image.digests, &repository, image.manifest_digest),
+                repository,
+                tag,
+                id: id(image.id, args),
                 created_at: image.config.created.clone().unwrap_or_default(),
-                created: created(image),
+                created: since(image.config.created.as_deref()),
                 size: megabytes(image.size),
             };
-            (image, line)
-        });
-        lines.collect::<Vec<_>>()
-    })
+            rows.push(Row {
+                line,
+                layers: image.layers.len().to_string(),
+                platform: image.config.platform.to_string(),
+            });
+        }
+    }
+    for one in broken {
+        for (repository, tag) in called(&one.names, &one.digests) {
+            let line = Line {
+                digest: digest(&one.digests, &repository, one.manifest_digest),
+                repository,
+                tag,
+                id: one.id.map_or("<unknown>".into(), |one| id(one, args)),
+                created_at: String::new(),
+                created: "<unknown>".into(),
+                size: "<damaged>".into(),
+            };
+            let (layers, platform) = (String::new(), String::new());
+            rows.push(Row {
+                line,
+                layers,
+                platform,
+            });
+        }
+    }
+    rows
+}
+
+/// Repository and tag of each name.
+fn called(names: &[Reference], digests: &[Reference]) -> Vec<(String, String)> {
+    let mut all: Vec<String> = names.iter().map(Reference::familiar).collect();
+    if all.is_empty() {
+        // A registry knows it under a digest, and under no tag any more.
+        let repository = digests.first().map(Reference::familiar);
+        let repository = repository.as_deref();
+        let repository = repository.and_then(|name| name.split('@').next());
+        all.push(format!("{}:<none>", repository.unwrap_or("<none>")));
+    }
+    let parts = all.iter().map(|name| {
+        // A port of a registry has a slash behind it, a tag has none.
+        match name.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => (repository.into(), tag.into()),
+            _ => (name.clone(), "<none>".to_owned()),
+        }
+    });
+    parts.collect()
 }
 
 /// What a registry has it under in this repository, which may be an index's digest, or its own.
-fn digest(image: &Image, repository: &str) -> String {
-    let mut known = image.digests.iter().map(Reference::familiar);
+fn digest(digests: &[Reference], repository: &str, manifest: Digest) -> String {
+    let mut known = digests.iter().map(Reference::familiar);
     let known = known.find_map(|name| {
         let digest = name.strip_prefix(repository)?.strip_prefix('@')?;
         Some(digest.to_owned())
     });
-    known.unwrap_or_else(|| image.manifest_digest.to_string())
+    known.unwrap_or_else(|| manifest.to_string())
 }
 
-fn created(image: &Image) -> String {
-    let at = image.config.created.as_deref().unwrap_or_default();
-    match at.parse::<jiff::Timestamp>() {
-        Ok(at) => {
+/// `3d ago`, of a time as an image says it.
+pub fn since(at: Option<&str>) -> String {
+    match at.unwrap_or_default().parse::<jiff::Timestamp>() {
+        // Some builders write the year 1, or one to come: nobody knows then.
+        Ok(at) if (0..=time::now().into()).contains(&at.as_nanosecond()) => {
             let nanos = u64::try_from(at.as_nanosecond()).unwrap_or(0);
             format!("{} ago", time::age(nanos))
         }
-        Err(_) => "<unknown>".into(),
+        _ => "<unknown>".into(),
     }
 }
 
@@ -255,110 +332,5 @@ pub fn megabytes(bytes: u64) -> String {
             bytes / 1_000_000_000,
             bytes / 10_000_000 % 100
         ),
-    }
-}
-
-/// Runs `load`.
-pub fn load(settings: &Settings, args: &LoadArgs) -> Result<u8, CliError> {
-    let store = Store::open(settings.images())?;
-    let tag = args
-        .tag
-        .as_deref()
-        .map(str::parse::<Reference>)
-        .transpose()?;
-    let options = LoadOptions {
-        tag,
-        ..LoadOptions::default()
-    };
-    let shown = !args.quiet && std::io::stderr().is_terminal();
-    let mut progress = |step: Progress| {
-        if shown {
-            show(step);
-        }
-    };
-    let mut stdin = std::io::stdin().lock();
-    let file = args.input.as_deref().filter(|file| *file != Path::new("-"));
-    let source = match file {
-        Some(file) => Source::Path(file),
-        None if std::io::stdin().is_terminal() => {
-            return Err(UsageError::which(
-                "image",
-                "Say -i FILE, or send the archive to standard input",
-            )
-            .into());
-        }
-        None => Source::Stream(&mut stdin),
-    };
-    let loaded = interrupt::during(&options.cancel, || {
-        store.load(source, &options, &mut progress)
-    });
-    let loaded = loaded
-        .map_err(|source| ImageError::Load {
-            file: file.map_or("standard input".into(), |file| file.display().to_string()),
-            source: Box::new(source),
-        })
-        .map_err(CliError::from);
-    if shown {
-        eprint!("\r\x1b[K");
-    }
-    for image in loaded? {
-        if image.names.is_empty() {
-            say!("Loaded image ID: {}", image.image.id);
-        }
-        for name in &image.names {
-            say!("Loaded image: {}", name.familiar());
-        }
-    }
-    Ok(exit::OK)
-}
-
-/// One line of progress, overwritten by the next.
-fn show(step: Progress) {
-    let line = match step {
-        Progress::Waiting => "waiting for another command that uses the image store".into(),
-        Progress::Spooling { done } => format!("reading {}", megabytes(done)),
-        Progress::Layer {
-            diff_id,
-            done,
-            total,
-        } => {
-            let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
-            format!("layer {} {percent} %", diff_id.short())
-        }
-        Progress::LayerDone { diff_id, reused } => {
-            let how = if reused { "is there already" } else { "done" };
-            format!("layer {} {how}", diff_id.short())
-        }
-        _ => return,
-    };
-    eprint!("\r\x1b[K{line}");
-    drop(std::io::stderr().flush());
-}
-
-/// Runs `rmi`.
-pub async fn remove(settings: &Settings, args: &RemoveArgs) -> Result<u8, CliError> {
-    let first = || args.images.first().cloned().unwrap_or_default();
-    let store = to_some(settings, first)?;
-    // The right to remove comes first: a pod that begins meanwhile is seen, or waits.
-    let removal = store.removal()?;
-    let in_use = engine::image_users(settings, args.force).await?;
-    let mut first_error = None;
-    for image in &args.images {
-        match removal.remove(image, &in_use, args.force) {
-            Ok(removed) => tell_removed(&removed),
-            // The first is told last, where all errors are told.
-            Err(error) if first_error.is_none() => first_error = Some(error),
-            Err(error) => tell!("error: {error}"),
-        }
-    }
-    first_error.map_or(Ok(exit::OK), |error| Err(error.into()))
-}
-
-fn tell_removed(removed: &Removed) {
-    for name in &removed.untagged {
-        say!("Untagged: {}", name.familiar());
-    }
-    if let Some(id) = removed.deleted {
-        say!("Deleted: {id} ({} freed)", megabytes(removed.freed));
     }
 }

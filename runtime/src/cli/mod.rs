@@ -43,6 +43,7 @@ mod images;
 mod interrupt;
 mod jsonpath;
 mod label;
+mod login;
 mod logs;
 mod manifest;
 mod network;
@@ -168,10 +169,16 @@ enum Verb {
     Pull(pull::Args),
     /// Give an image to a registry
     Push(image::push::Args),
+    /// Keep a password for a registry, where docker keeps it
+    Login(login::Args),
+    /// Forget a registry's password
+    Logout(login::LogoutArgs),
     /// Load images from an archive
     Load(images::LoadArgs),
     /// Write images to an archive
     Save(image::save::Args),
+    /// Show of which steps an image was made
+    History(image::history::Args),
     /// Give an image a further name
     Tag(image::tag::Args),
     /// Remove images
@@ -254,8 +261,11 @@ async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {
         Verb::Build(args) => image::build::run(settings, &args),
         Verb::Pull(args) => pull::run(settings, &args),
         Verb::Push(args) => image::push::run(settings, &args),
+        Verb::Login(args) => login::run(settings, &args),
+        Verb::Logout(args) => login::logout(&args),
         Verb::Load(args) => images::load(settings, &args),
         Verb::Save(args) => image::save::run(settings, &args),
+        Verb::History(args) => image::history::run(settings, &args),
         Verb::Tag(args) => image::tag::run(settings, &args),
         Verb::Prune(args) => image::prune::run(settings, &args).await,
         Verb::Df(args) => image::df::run(settings, &args).await,

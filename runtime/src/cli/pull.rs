@@ -1,13 +1,15 @@
 //! `beluga pull`, and how a pull is shown wherever one happens.
 
 use super::images::megabytes;
+use super::style::Style;
 use super::{CliError, error::ImageError, exit, interrupt, terminal};
 use crate::settings::Settings;
 use beluga_image::{
-    Digest, Keyring, LoadError, Platform, PullOptions, PullProgress, PulledImage, Reference,
-    Registry, Store,
+    CredentialError, Digest, Keyring, LoadError, Platform, PullOptions, PullProgress, PulledImage,
+    Reference, Registry, Store,
 };
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -36,20 +38,7 @@ pub struct Args {
 
 /// Reads `OS/ARCH` or `OS/ARCH/VARIANT`.
 pub fn platform(text: &str) -> Result<Platform, String> {
-    let parts: Vec<&str> = text.split('/').collect();
-    let (os, architecture, variant) = match parts.as_slice() {
-        [os, architecture] => (*os, *architecture, None),
-        [os, architecture, variant] => (*os, *architecture, Some((*variant).to_owned())),
-        _ => return Err("it is written OS/ARCH, like linux/amd64".into()),
-    };
-    if os.is_empty() || architecture.is_empty() {
-        return Err("it is written OS/ARCH, like linux/amd64".into());
-    }
-    Ok(Platform {
-        os: os.to_owned(),
-        architecture: architecture.to_owned(),
-        variant,
-    })
+    text.parse().map_err(str::to_owned)
 }
 
 /// Runs `pull`.
@@ -92,28 +81,55 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
 
 /// How registries are reached, with the credentials of whoever runs this.
 pub fn registry(settings: &Settings) -> Result<Registry, CliError> {
-    let file = docker_config();
-    let keyring = match &file {
-        Some(file) => Keyring::of_docker(file).map_err(|source| ImageError::Credentials {
-            name: file.display().to_string(),
-            source,
-        })?,
-        None => Keyring::default(),
-    };
+    let mut keyring = Keyring::default();
+    for file in credential_files() {
+        match keyring.add_file(&file) {
+            // As docker: most images need none.
+            Err(error @ CredentialError::Malformed { .. }) => {
+                let cause = error.source().map(ToString::to_string);
+                let warning = Style::stderr().warn("warning:");
+                tell!("{warning} {error}: {}", cause.unwrap_or_default());
+            }
+            added => added.map_err(|source| ImageError::Credentials {
+                name: file.display().to_string(),
+                source,
+            })?,
+        }
+    }
     Ok(Registry {
         certs_dirs: settings.certs_dirs.clone(),
         keyring,
     })
 }
 
+fn given(name: &str) -> Option<PathBuf> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    value.map(PathBuf::from)
+}
+
 /// `config.json` in `$DOCKER_CONFIG` or `~/.docker`.
-fn docker_config() -> Option<PathBuf> {
-    let given = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let dir = match given("DOCKER_CONFIG") {
-        Some(dir) => PathBuf::from(dir),
-        None => PathBuf::from(given("HOME")?).join(".docker"),
+pub fn docker_config() -> Option<PathBuf> {
+    let dir = given("DOCKER_CONFIG").or_else(|| Some(given("HOME")?.join(".docker")));
+    Some(dir?.join("config.json"))
+}
+
+/// Where docker and podman write credentials, in the order in which they are tried. Those of
+/// podman, buildah and skopeo lie as containers-auth.json(5) says.
+fn credential_files() -> Vec<PathBuf> {
+    let run = given("XDG_RUNTIME_DIR").unwrap_or_else(|| {
+        let user = rustix::process::geteuid().as_raw();
+        PathBuf::from(format!("/run/containers/{user}"))
+    });
+    let run = match run.starts_with("/run/containers") {
+        true => run,
+        false => run.join("containers"),
     };
-    Some(dir.join("config.json"))
+    let all = [
+        given("REGISTRY_AUTH_FILE"),
+        docker_config(),
+        Some(run.join("auth.json")),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// Pulls one image and shows how far it is.
@@ -209,6 +225,13 @@ impl Shown {
                 self.parts.insert(blob, (total, true));
                 self.reused += if reused { total } else { 0 };
             }
+            PullProgress::Busy { host, wait } if self.how == How::Bar => {
+                // It stays there until something comes.
+                let secs = wait.as_secs();
+                eprint!("\r\x1b[Kregistry {host} is busy: the next try is in {secs} s");
+                drop(std::io::stderr().flush());
+                return;
+            }
             _ => {}
         }
         let due = self.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW);
@@ -230,6 +253,10 @@ impl Shown {
             }
             PullProgress::Resolved { layers, bytes, .. } => {
                 tell!("{name}: {layers} layers, {}", megabytes(*bytes));
+            }
+            PullProgress::Busy { host, wait } => {
+                let secs = wait.as_secs();
+                tell!("{name}: registry {host} is busy: the next try is in {secs} s");
             }
             PullProgress::LayerWaits { blob } => {
                 tell!("{name}: layer {}: another command pulls it", blob.short());
@@ -307,17 +334,6 @@ fn gauge(percent: u64, room: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_platform_has_two_or_three_parts() {
-        assert_eq!(
-            platform("linux/arm64/v8").map(|found| found.to_string()),
-            Ok("linux/arm64/v8".into())
-        );
-        for text in ["linux", "linux/", "/amd64", "a/b/c/d"] {
-            assert!(platform(text).is_err(), "{text}");
-        }
-    }
 
     /// A pull of which a quarter has come.
     fn begun(name: &str) -> Shown {

@@ -1,8 +1,9 @@
 //! [`ImageError`]: what goes wrong with images.
 
+use super::registry;
 use beluga_image::{
-    BuildError, CredentialError, LoadError, PushError, ReferenceError, RemoveError, SaveError,
-    StoreError, TagError, TarError,
+    BuildError, CredentialError, LoadError, PushError, ReferenceError, RegistryError, RemoveError,
+    SaveError, StoreError, TagError, TarError,
 };
 
 use std::path::PathBuf;
@@ -90,6 +91,15 @@ pub enum ImageError {
         /// The Dockerfile.
         path: PathBuf,
     },
+    /// A password that a registry does not take, or a registry that takes none.
+    #[error("cannot log in to {registry}")]
+    Login {
+        /// Its name.
+        registry: String,
+        /// Why.
+        #[source]
+        source: Box<RegistryError>,
+    },
     /// Credentials that cannot be read.
     #[error("{name} cannot be used for registries")]
     Credentials {
@@ -141,15 +151,24 @@ impl ImageError {
             }
             Self::Load { source, .. } => return not_loadable(source),
             Self::Pull { .. } if self.is_interrupted() => {
-                "pull again: what has come is kept for a week"
+                "pull again: what has come is kept for a week; `beluga prune -a` gives it back"
             }
             Self::Pull {
                 near: Some(near), ..
             } => {
                 return Some(format!("{near}, which is here, if you meant that"));
             }
-            Self::Pull { .. } => {
-                "`beluga images` lists what is here, and `beluga load -i FILE` needs no registry"
+            Self::Pull { source, .. } => {
+                return Some(registry::of_pull(source).unwrap_or_else(|| {
+                    "`beluga images` lists what is here, and `beluga load -i FILE` needs no \
+                     registry"
+                        .to_owned()
+                }));
+            }
+            Self::Push { source, .. } => return registry::of_push(source),
+            Self::Login { source, .. } => return registry::of_login(source),
+            Self::Store(error) if error.is_damage() => {
+                "`beluga images` names what is damaged: pull or load it again, or `beluga rmi` it"
             }
             Self::Recipe { path } => {
                 let directory = path
@@ -179,6 +198,13 @@ fn not_loadable(error: &LoadError) -> Option<String> {
             source: TarError::Truncated { .. },
             ..
         } => "the file is not whole: make it or fetch it once more",
+        LoadError::Packed { path, how } => {
+            let tool = match *how {
+                "bzip2" => "bzip2",
+                _ => "xz",
+            };
+            return Some(format!("{tool} -dc {} | beluga load", path.display()));
+        }
         LoadError::UnknownFormat { .. } | LoadError::Archive { .. } => {
             "`docker save -o FILE IMAGE` or `skopeo copy docker://IMAGE oci-archive:FILE` makes one"
         }

@@ -40,7 +40,9 @@ struct Row {
 /// Runs the verb.
 pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
     let store = images::to_read(settings)?;
-    let usage = store.map_or(Ok(Usage::default()), |store| store.usage())?;
+    let usage = store
+        .as_ref()
+        .map_or(Ok(Usage::default()), |store| store.usage())?;
     let users = engine::image_users(settings, false).await?;
     let rows = [
         of_images(&usage, &users),
@@ -55,11 +57,17 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
             if usage.unfinished > 0 {
                 say!("\nUnfinished pulls: {}", megabytes(usage.unfinished));
             }
+            if usage.damaged > 0 {
+                say!("\nDamaged images: {}", megabytes(usage.damaged));
+            }
             if args.verbose {
                 say!("\nImages:\n");
                 each(&usage, &users);
             }
         }
+    }
+    if let Some(store) = &store {
+        images::tell_damage(store, &store.broken()?)?;
     }
     Ok(exit::OK)
 }

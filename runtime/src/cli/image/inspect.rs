@@ -1,10 +1,12 @@
 //! `beluga inspect`: an image or a pod as JSON, an image with docker's field names.
 
-use crate::cli::error::ImageError;
+use crate::cli::error::{ImageError, UsageError};
 use crate::cli::{CliError, exit, images, object, pods};
 use crate::settings::Settings;
 use beluga_image::{Image, Reference, Store};
 use serde_json::{Value, json};
+
+use super::template::{self, Template};
 
 /// Arguments of `inspect`.
 #[derive(Debug, clap::Args)]
@@ -15,6 +17,9 @@ pub struct Args {
     /// Namespace of pods
     #[arg(short, long, default_value = pods::DEFAULT)]
     namespace: String,
+    /// json, or a template like '{{.Id}}' or '{{json .Config}}'
+    #[arg(short, long, value_name = "FORMAT", value_parser = Template::read)]
+    format: Option<Template>,
     /// Names, or beginnings of images' identifiers
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
@@ -29,6 +34,9 @@ enum Kind {
 /// Arguments of `image inspect`.
 #[derive(Debug, clap::Args)]
 pub struct ImageArgs {
+    /// json, or a template like '{{.Id}}' or '{{json .Config}}'
+    #[arg(short, long, value_name = "FORMAT", value_parser = Template::read)]
+    format: Option<Template>,
     /// Names, or beginnings of identifiers
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -56,7 +64,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
             None => found.image(store.as_ref(), name)?,
         }
     }
-    found.print()
+    found.print(args.format.as_ref())
 }
 
 /// Runs `image inspect`.
@@ -66,7 +74,7 @@ pub fn of_images(settings: &Settings, args: &ImageArgs) -> Result<u8, CliError> 
     for name in &args.images {
         found.image(store.as_ref(), name)?;
     }
-    found.print()
+    found.print(args.format.as_ref())
 }
 
 /// What there is of all that was asked for: as docker, what is missing hides nothing else.
@@ -93,8 +101,20 @@ impl Found {
         self.first_error.get_or_insert(error);
     }
 
-    fn print(self) -> Result<u8, CliError> {
-        say!("{:#}", Value::Array(self.values));
+    fn print(self, format: Option<&Template>) -> Result<u8, CliError> {
+        match format {
+            Some(Template::Pieces(text, pieces)) => {
+                for value in &self.values {
+                    let line = template::print(pieces, value);
+                    say!(
+                        "{}",
+                        line.map_err(|why| UsageError::flag("--format", text, why))?
+                    );
+                }
+            }
+            Some(Template::Json) => say!("{}", Value::Array(self.values)),
+            None => say!("{:#}", Value::Array(self.values)),
+        }
         self.first_error.map_or(Ok(exit::OK), Err)
     }
 }

@@ -5,13 +5,13 @@ use crate::cli::images::{self, megabytes};
 use crate::cli::{CliError, exit};
 use crate::engine;
 use crate::settings::Settings;
-use beluga_image::{Image, Reference, Unused};
+use beluga_image::{Digest, Reference, Unused};
 use std::io::{self, IsTerminal as _, Write as _};
 
 /// Arguments of `prune`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// All images that no pod uses, not only those without a tag
+    /// All images that no pod uses, not only those without a tag, and what interrupted pulls left
     #[arg(short, long)]
     all: bool,
     /// Ask nothing
@@ -41,26 +41,36 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
     let in_use = engine::image_users(settings, false).await?;
     if args.dry_run {
         for image in removal.unused(which, &in_use)? {
-            say!("would delete: {}", called(&image));
+            say!("would delete: {}", called(&image.names, image.id));
+        }
+        for one in removal.unused_broken(which, &in_use)? {
+            let id = one.id.unwrap_or(one.manifest_digest);
+            say!("would delete: {}", called(&one.names, id));
         }
         return Ok(exit::OK);
     }
     let pruned = removal.prune(which, &in_use)?;
-    for image in &pruned.images {
-        for name in image.names.iter().chain(&image.digests) {
+    let whole = pruned.images.iter();
+    let whole = whole.map(|image| (&image.names, &image.digests, image.id));
+    let broken = pruned.broken.iter().map(|one| {
+        let id = one.id.unwrap_or(one.manifest_digest);
+        (&one.names, &one.digests, id)
+    });
+    for (names, digests, id) in whole.chain(broken) {
+        for name in names.iter().chain(digests) {
             say!("untagged: {}", name.familiar());
         }
-        say!("deleted: {}", image.id);
+        say!("deleted: {id}");
     }
     say!("Total reclaimed space: {}", megabytes(pruned.freed));
     Ok(exit::OK)
 }
 
-fn called(image: &Image) -> String {
-    let names: Vec<String> = image.names.iter().map(Reference::familiar).collect();
+fn called(names: &[Reference], id: Digest) -> String {
+    let names: Vec<String> = names.iter().map(Reference::familiar).collect();
     match names.is_empty() {
-        true => image.id.to_string(),
-        false => format!("{} ({})", image.id, names.join(", ")),
+        true => id.to_string(),
+        false => format!("{id} ({})", names.join(", ")),
     }
 }
 

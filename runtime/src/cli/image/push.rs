@@ -103,6 +103,7 @@ fn as_pull(step: PushProgress) -> PullProgress {
             layers,
             bytes,
         },
+        PushProgress::Busy { host, wait } => PullProgress::Busy { host, wait },
         PushProgress::Layer { blob, done, total } => PullProgress::Layer { blob, done, total },
         PushProgress::LayerDone { blob, total, how } => PullProgress::LayerDone {
             blob,
@@ -119,6 +120,10 @@ fn line(name: &Reference, step: &PushProgress) {
     match step {
         PushProgress::Begun { layers, bytes, .. } => {
             tell!("{name}: {layers} layers, {}", megabytes(*bytes));
+        }
+        PushProgress::Busy { host, wait } => {
+            let secs = wait.as_secs();
+            tell!("{name}: registry {host} is busy: the next try is in {secs} s");
         }
         PushProgress::LayerBroke { blob, why } => {
             tell!("{name}: layer {}: broke: {why}", blob.short());
