@@ -218,7 +218,8 @@ pub enum PlanError {
 
 /// Errors when a pod cannot fit a host of so much memory, with the sum.
 pub fn fits(spec: &PodSpec, host_mib: u64) -> Result<(), PlanError> {
-    size::machine(spec, host_mib).map(drop)
+    // A pod may have more CPUs than its host.
+    size::machine(spec, (host_mib, u32::MAX)).map(drop)
 }
 
 /// The first vsock address that is nobody's own (vsock(7)); each guest is
@@ -246,7 +247,7 @@ pub fn plan(
     identity: Identity,
 ) -> Result<Plan, PlanError> {
     let mut layers = Layers::default();
-    let sizing = size::machine(spec, host.memory_mib)?;
+    let sizing = size::machine(spec, (host.memory_mib, host.cpus))?;
     let scratch_bytes = scratch_bytes(spec, host);
     let facts = downward::Facts {
         spec,
@@ -263,8 +264,10 @@ pub fn plan(
     tenant::admit(&facts)?;
     let containers = container::plan(&facts, images, &mut layers, |_| true)?;
     let volume_images = volume_images::add(spec, images, &mut layers)?;
-    let mut warnings = command::skipped(&facts);
-    warnings.extend(guest::without_resolver(spec, host, &identity));
+    let mut warnings: Vec<Warning> = guest::without_resolver(spec, host, &identity)
+        .into_iter()
+        .collect();
+    warnings.extend(guest::cut_off(spec, host, &identity));
     let mut disks = vec![layers.disk(), scratch_disk(spec, host, scratch_bytes)];
     disks.extend(claims::disks(&facts)?);
     claims::check_modes(&facts)?;
@@ -371,9 +374,10 @@ pub fn storage_asked(spec: &PodSpec) -> u64 {
             | VolumeSource::HostPath { .. }
             | VolumeSource::Image { .. } => None,
         });
-    let layers = spec
-        .all_containers()
-        .filter_map(|container| container.resources.storage_limit);
+    let layers = spec.all_containers().filter_map(|container| {
+        let of = &container.resources;
+        of.storage_limit.or(of.storage_request)
+    });
     volumes
         .chain(layers)
         .fold(0u64, |sum, bytes| sum.saturating_add(bytes))

@@ -16,6 +16,9 @@ use std::collections::BTreeSet;
 /// Most values of one document that are told as being of a wrong type.
 const MAX_ROUNDS: usize = 50;
 
+/// 2⁵³, up to which a float has each integer.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// A decoded value, and what was wrong with it.
 pub struct Decoded<T> {
     /// `None` when not even the outermost value fits.
@@ -139,10 +142,12 @@ impl<'de> Reader<'de, '_> {
 
     fn integer(&self) -> Result<i64, Misfit> {
         let scalar = self.scalar("an integer")?;
-        match integer(&scalar.text) {
-            Some(number) if scalar.plain => Ok(number),
-            Some(_) => Err(self.misfit("an integer", Some("remove the quotes".into()))),
-            None => Err(self.misfit("an integer", None)),
+        match Plain::read(scalar) {
+            Plain::Integer(number) => Ok(number),
+            _ if !scalar.plain && integer(&scalar.text).is_some() => {
+                Err(self.misfit("an integer", Some("remove the quotes".into())))
+            }
+            _ => Err(self.misfit("an integer", None)),
         }
     }
 }
@@ -191,10 +196,17 @@ impl Plain {
             && text.bytes().any(|byte| byte.is_ascii_digit())
             && !text.contains(['i', 'n', 'I', 'N']);
         match text.parse() {
-            Ok(number) if numeric => Self::Float(number),
+            Ok(number) if numeric => whole(number).map_or(Self::Float(number), Self::Integer),
             _ => Self::Text,
         }
     }
+}
+
+/// A float that is an integer is one: kubectl hands JSON over, in which `30.0` is
+/// `30` and `1e+06`, as Helm writes a million, is `1000000`.
+fn whole(number: f64) -> Option<i64> {
+    let is_exact = number.fract() == 0.0 && number.abs() <= MAX_EXACT;
+    is_exact.then(|| format!("{number:.0}").parse().ok())?
 }
 
 /// Decimal, `0x…`, `0o…`, and the `0644` that file modes are written in.

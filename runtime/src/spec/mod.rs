@@ -58,7 +58,7 @@ pub use defaults::is_latest;
 pub use difference::{Difference, difference, fixed_paths};
 pub use document::Document;
 pub use issue::{Issue, ManifestError, Position, SHOWN_ISSUES};
-pub use names::{is_plain_variable, label, sub_path, subdomain};
+pub use names::{label, sub_path, subdomain};
 pub use network::{DEFAULT_NETWORK, MAX_NETWORK_NAME, NETWORK, NO_NETWORK, is_network_name};
 pub use object::{ConfigObject, MAX_DATA, OPAQUE, ObjectKind};
 pub use policy::{Allowed, Labels, Network, Peer, Policy, PortName, PortRange, is_within};

@@ -50,7 +50,7 @@ pub fn convert(
         requests.entry(name.clone()).or_insert(*limit);
     }
     if let Some(memory) = limits.get("memory")
-        && memory.units() < MIN_MEMORY
+        && (1..MIN_MEMORY).contains(&memory.units())
     {
         check.wrong_with_hint(
             &join(&join(&path, "limits"), "memory"),
@@ -58,8 +58,12 @@ pub fn convert(
             "m is a thousandth; write M or Mi for megabytes".into(),
         );
     }
-    let millis = |map: &BTreeMap<String, Quantity>, name| map.get(name).map(|q| q.millis());
-    let units = |map: &BTreeMap<String, Quantity>, name| map.get(name).map(|q| q.units());
+    // For the kubelet 0 is no request and no limit, as if nothing were written.
+    let given = |amount: &u64| *amount > 0;
+    let millis =
+        |map: &BTreeMap<String, Quantity>, name| map.get(name).map(|q| q.millis()).filter(given);
+    let units =
+        |map: &BTreeMap<String, Quantity>, name| map.get(name).map(|q| q.units()).filter(given);
     Resources {
         cpu_request_milli: millis(&requests, "cpu"),
         cpu_limit_milli: millis(&limits, "cpu"),
@@ -102,7 +106,7 @@ pub fn of_pod(
             *request = asked.or(limit);
         }
         let (list, bound) = if is_own {
-            ("requests", *request)
+            ("requests", Some(request.unwrap_or_default()))
         } else {
             ("limits", limit)
         };
@@ -156,6 +160,25 @@ pub fn together(spec: &PodSpec, amount: impl Fn(&Resources) -> Option<u64>) -> O
         largest = largest.max(here);
     }
     spec.containers.iter().fold(running, add).max(largest)
+}
+
+impl PodSpec {
+    /// Most memory that its containers may have together, in bytes; none where one
+    /// of them has no limit, nor the pod.
+    #[must_use]
+    pub fn memory_limit(&self) -> Option<u64> {
+        let is_bounded = |one: &Container| one.resources.memory_limit.is_some();
+        let own = self.own_containers().all(is_bounded);
+        let sum = || together(self, |one| one.memory_limit).filter(|_| own);
+        self.resources.memory_limit.or_else(sum)
+    }
+
+    /// Most bytes that its containers and its volumes on the scratch disk may have
+    /// together: as for the kubelet, one limit is enough to have a sum.
+    #[must_use]
+    pub fn storage_limit(&self) -> Option<u64> {
+        together(self, |one| one.storage_limit)
+    }
 }
 
 fn amounts(
