@@ -126,11 +126,7 @@ fn read(settings: &Settings, args: &Args) -> Result<Option<Manifest>, CliError> 
             return Err(UsageError::NothingToRun.into());
         }
         let namespace = args.namespace.as_deref();
-        return Ok(Some(if args.now {
-            manifest::read_now(&args.files, namespace)?
-        } else {
-            manifest::read(&args.files, namespace)?
-        }));
+        return manifest::read_new(&args.files, namespace, args.now).map(Some);
     };
     manifest::is_no_file(std::slice::from_ref(image))?;
     let meant = args.one.pod(image, &args.command)?;
@@ -185,12 +181,15 @@ async fn bring_up(
         tty: args.one.tty,
     };
     let requests = read.pods.into_iter().zip(resolved);
-    let requests = requests.map(|(document, objects)| StartRequest {
-        manifest: super::apply::value(&document),
-        spec: document.spec,
-        images: images.clone(),
-        objects,
-        image_nanos,
+    let requests = requests.map(|(document, objects)| {
+        let request = StartRequest {
+            manifest: super::apply::value(&document),
+            spec: document.spec.clone(),
+            images: images.clone(),
+            objects,
+            image_nanos,
+        };
+        (document, request)
     });
     let is_job = |one: &(spec::Workload, _)| one.0.job.is_some();
     let (jobs, workloads): (Vec<_>, Vec<_>) = workloads.into_iter().partition(is_job);
@@ -226,7 +225,8 @@ pub fn dry_run<'d>(
         if at > 0 {
             say!("---");
         }
-        let plan = engine::preview(settings, &document.spec, images, objects)?;
+        let plan = engine::preview(settings, &document.spec, images, objects)
+            .map_err(|error| manifest::placed(document, error))?;
         put!("{}", yaml(&plan)?);
     }
     Ok(())

@@ -5,7 +5,7 @@ mod show;
 pub use show::{describe, first_pod, found, names, value};
 
 use super::foreground::{self, Options};
-use super::{CliError, exit, host_path};
+use super::{CliError, exit, host_path, manifest};
 use crate::engine::{self, PodView, Starting};
 use crate::objects::Applied;
 use crate::plan::{ImageFacts, Objects};
@@ -30,7 +30,8 @@ pub fn admit(
             .as_ref()
             .is_none_or(|one| one.claims.is_empty())
         {
-            engine::preview(settings, &workload.template.spec, images, objects)?;
+            engine::preview(settings, &workload.template.spec, images, objects)
+                .map_err(|error| manifest::placed(&workload.template, error))?;
         }
     }
     Ok(())

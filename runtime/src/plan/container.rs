@@ -182,7 +182,7 @@ fn process(
         no_new_privileges: !security.allow_privilege_escalation,
         seccomp: filter(facts, container)?,
         rlimits: rlimits(container),
-        oom_score_adj: 0,
+        oom_score_adj: memory::oom_score_adj(facts, &container.resources),
         tty: container.tty.then_some(TERMINAL),
         stdin: container.stdin,
     })

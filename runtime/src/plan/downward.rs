@@ -152,7 +152,9 @@ pub fn text(
         Ok(text) if !text.contains('\0') => Ok(text.to_owned()),
         _ => Err(PlanError::NotText {
             container: container.to_owned(),
-            what: format!("key {key:?} of {kind} {name:?}"),
+            key: key.to_owned(),
+            kind,
+            name: name.to_owned(),
         }),
     }
 }

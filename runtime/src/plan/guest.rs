@@ -3,7 +3,7 @@
 use super::carried::{Card, CarriedDns};
 use super::downward::Facts;
 use super::types::{HostFacts, Identity, Warning};
-use super::{PlanError, claims, container, shares, size};
+use super::{MAX_KERNEL_NAME, PlanError, claims, container, shares, size};
 use crate::spec::{Medium, PodSpec, Volume, VolumeSource, is_allowed_sysctl};
 use beluga_proto::PodSetup;
 use beluga_proto::container::CgroupLimits;
@@ -114,6 +114,15 @@ fn limits(facts: &Facts<'_>) -> CgroupLimits {
         pids_max: facts.pids_max,
         ..own
     }
+}
+
+/// Errors with a name that is too long for the kernel, as a kubelet does.
+pub fn check_hostname(spec: &PodSpec, identity: &Identity) -> Result<(), PlanError> {
+    let name = hostname(spec, identity);
+    if name.len() > MAX_KERNEL_NAME {
+        return Err(PlanError::HostName { name });
+    }
+    Ok(())
 }
 
 /// Errors with a kernel parameter that is not safe, and that nobody has allowed.

@@ -16,6 +16,7 @@ mod guest;
 mod image;
 mod layers;
 mod memory;
+mod place;
 mod probes;
 mod seccomp;
 mod shares;
@@ -45,7 +46,7 @@ pub use types::{
     SharePlan, SizeSource, SizeTerm, Sizing, VmPlan, Warning,
 };
 
-use crate::spec::{Medium, PodSpec, Published, VolumeSource};
+use crate::spec::{Medium, ObjectKind, PodSpec, Published, VolumeSource};
 use beluga_proto::vm::EXTENT_ALIGN;
 use layers::Layers;
 use std::collections::BTreeMap;
@@ -111,12 +112,27 @@ pub enum PlanError {
         what: String,
     },
     /// A value that no environment can carry.
-    #[error("container {container:?}: {what} is not text, so it can be a file but not a variable")]
+    #[error(
+        "container {container:?}: key {key:?} of {kind} {name:?} is not text, so it can be a file but not a variable"
+    )]
     NotText {
         /// Which container.
         container: String,
         /// The key.
-        what: String,
+        key: String,
+        /// Of what.
+        kind: ObjectKind,
+        /// Its name.
+        name: String,
+    },
+    /// The kernel takes no such name.
+    #[error(
+        "the name {name:?} has {} characters; the kernel takes {MAX_KERNEL_NAME} at most",
+        .name.len()
+    )]
+    HostName {
+        /// With its domain.
+        name: String,
     },
     /// What a volume is made of is not there.
     #[error("volume {volume:?}: {what}")]
@@ -216,6 +232,9 @@ pub enum PlanError {
     },
 }
 
+/// Longest name of a host, as the kernel has it (`__NEW_UTS_LEN`).
+const MAX_KERNEL_NAME: usize = 64;
+
 /// Errors when a pod cannot fit a host of so much memory, with the sum.
 pub fn fits(spec: &PodSpec, host_mib: u64) -> Result<(), PlanError> {
     // A pod may have more CPUs than its host.
@@ -261,6 +280,7 @@ pub fn plan(
         scratch_bytes,
     };
     guest::check_sysctls(spec, host)?;
+    guest::check_hostname(spec, &identity)?;
     tenant::admit(&facts)?;
     let containers = container::plan(&facts, images, &mut layers, |_| true)?;
     let volume_images = volume_images::add(spec, images, &mut layers)?;

@@ -5,8 +5,8 @@ use super::issue::{Issue, Position};
 use super::object::ObjectKind;
 use super::quantity::Quantity;
 use super::schema::closest;
-use super::yaml::{Node, join};
-use std::collections::BTreeSet;
+use super::yaml::{Node, Value, join};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Collects what a check of one document finds.
 pub struct Check<'a> {
@@ -59,6 +59,26 @@ impl<'a> Check<'a> {
     pub fn position(&self, path: &str) -> (Position, String) {
         let path = self.full(path);
         (self.document.locate(&path).report_at(), path)
+    }
+
+    /// Where each field of the object that is checked stands, by its path in the object.
+    pub fn places(&self) -> BTreeMap<String, Position> {
+        let mut out = BTreeMap::new();
+        let object = self.document.locate(&self.inside);
+        let strip = |path: &str| {
+            let rest = path.strip_prefix(self.inside.as_str()).unwrap_or(path);
+            rest.trim_start_matches('.').to_owned()
+        };
+        let mut next = vec![object];
+        while let Some(node) = next.pop() {
+            out.insert(strip(&node.path), node.report_at());
+            match &node.value {
+                Value::Scalar(_) => {}
+                Value::List(items) => next.extend(items),
+                Value::Object(entries) => next.extend(entries.iter().map(|(_, node)| node)),
+            }
+        }
+        out
     }
 
     /// The same as text: `9:12: spec.containers[0].image`.

@@ -109,6 +109,7 @@ fn identity(metadata: &ObjectMeta, check: &mut Check<'_>, out: &mut PodSpec) {
     check.shape("metadata.namespace", &out.namespace, names::label);
     (out.labels, out.annotations) = meta::labels(metadata, check);
     mac::apparmor_annotations(&out.annotations, check);
+    mac::seccomp_annotations(&out.annotations, check);
     check.ignore(
         "metadata",
         &[

@@ -235,6 +235,8 @@ fn http(
     let target = format!("http-get {url}://{shown_host}:{}{slash}{page}", shown(port));
     let headers = headers(path, http_headers.as_deref().unwrap_or_default(), check);
     let port = self::port(&join(path, "port"), port, owner, check)?;
+    // What stands behind `#` is for the asker alone.
+    let page = page.split('#').next().unwrap_or_default();
     let path = escaped(&format!("{slash}{page}"));
     let handler = Handler::Http {
         host,

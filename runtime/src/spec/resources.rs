@@ -3,6 +3,7 @@
 use super::check::Check;
 use super::pod::some;
 use super::quantity::Quantity;
+use super::schema::closest;
 use super::types::{Container, PodSpec, Resources};
 use super::yaml::join;
 use k8s_openapi::api::core::v1 as core;
@@ -89,11 +90,12 @@ pub fn of_pod(
         map.as_ref().is_some_and(|map| map.contains_key(name))
     };
     for (list, map) in [("requests", &raw.requests), ("limits", &raw.limits)] {
-        let path = format!("spec.resources.{list}");
-        check.unsupported(
-            &path,
-            &[("ephemeral-storage", has(map, "ephemeral-storage"))],
-        );
+        if has(map, "ephemeral-storage") {
+            check.wrong(
+                &format!("spec.resources.{list}.ephemeral-storage"),
+                "no resource of a whole pod; cpu and memory are",
+            );
+        }
     }
     let cpu = together(spec, |one| one.cpu_request_milli);
     let memory = together(spec, |one| one.memory_request);
@@ -187,6 +189,11 @@ fn amounts(
     check: &mut Check<'_>,
 ) -> BTreeMap<String, Quantity> {
     let mut out = BTreeMap::new();
+    let known = if path.starts_with("spec.resources.") {
+        "cpu and memory"
+    } else {
+        "cpu, memory and ephemeral-storage"
+    };
     for (name, amount) in map.iter().flatten() {
         let path = join(path, name);
         match name.as_str() {
@@ -195,10 +202,17 @@ fn amounts(
                     out.insert(name.clone(), quantity);
                 }
             }
-            _ => check.wrong(
-                &path,
-                "not supported yet; cpu, memory and ephemeral-storage are",
-            ),
+            // Kubernetes has no other names without a domain.
+            _ if !name.contains('/') && !name.starts_with("hugepages-") => {
+                let message = format!("no resource; {known} are");
+                match closest(name, &["cpu", "memory", "ephemeral-storage"]) {
+                    Some((_, meant)) => {
+                        check.wrong_with_hint(&path, message, format!("did you mean {meant}?"));
+                    }
+                    None => check.wrong(&path, message),
+                }
+            }
+            _ => check.wrong(&path, format!("not supported yet; {known} are")),
         }
     }
     out

@@ -1,8 +1,8 @@
 //! The kinds of `apps/v1`.
 
 use super::{
-    Ordinals, Parts, TEMPLATE, Update, Workload, WorkloadKind, amount, finish, replicas,
-    without_spec, workload,
+    Ordinals, Parts, TEMPLATE, Update, Workload, WorkloadKind, amount, at_most_all, finish,
+    replicas, without_spec, workload,
 };
 use crate::spec::Issue;
 use crate::spec::check::Check;
@@ -50,6 +50,12 @@ pub fn deployment(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
     let count = replicas(*count, &mut check);
     let update = strategy_of(strategy.as_ref(), count, &mut check);
     let progress_seconds = progress(*progress_deadline_seconds, &mut check);
+    if min_ready_seconds.is_some_and(|least| i64::from(least) >= i64::from(progress_seconds)) {
+        check.wrong(
+            "spec.progressDeadlineSeconds",
+            "must be greater than minReadySeconds",
+        );
+    }
     let parts = Parts {
         kind: WorkloadKind::Deployment,
         metadata: &metadata,
@@ -184,6 +190,7 @@ fn daemon_update(
     } = rolling.cloned().unwrap_or_default();
     let mut pods = |field: &str, value: Option<&IntOrString>| {
         let path = format!("spec.updateStrategy.rollingUpdate.{field}");
+        at_most_all(&path, value, check);
         value.map_or(0, |value| amount(&path, value, 1, true, check))
     };
     let surge = pods("maxSurge", max_surge.as_ref());
@@ -373,6 +380,7 @@ fn strategy_of(
     let is_given =
         rolling.is_some_and(|one| one.max_surge.is_some() && one.max_unavailable.is_some());
     let path = format!("{base}.maxUnavailable");
+    at_most_all(&path, unavailable, check);
     let mut unavailable = amount(&path, unavailable.unwrap_or(&quarter), count, false, check);
     if surge == 0 && unavailable == 0 {
         let zero = |value: Option<&IntOrString>| match value {
