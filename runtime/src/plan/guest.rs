@@ -116,17 +116,13 @@ fn limits(facts: &Facts<'_>) -> CgroupLimits {
     }
 }
 
-/// Errors with a name that is too long for the kernel, as a kubelet does.
-pub fn check_hostname(spec: &PodSpec, identity: &Identity) -> Result<(), PlanError> {
+/// Errors with a name that is too long for the kernel, as a kubelet does, and with
+/// a kernel parameter that is not safe, and that nobody has allowed.
+pub fn check(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Result<(), PlanError> {
     let name = hostname(spec, identity);
     if name.len() > MAX_KERNEL_NAME {
         return Err(PlanError::HostName { name });
     }
-    Ok(())
-}
-
-/// Errors with a kernel parameter that is not safe, and that nobody has allowed.
-pub fn check_sysctls(spec: &PodSpec, host: &HostFacts) -> Result<(), PlanError> {
     let mut names = spec.sysctls.keys();
     match names.find(|name| !is_allowed_sysctl(name, &host.unsafe_sysctls)) {
         Some(name) => Err(PlanError::Sysctl { name: name.clone() }),
@@ -238,8 +234,17 @@ fn resolver(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Option<IpA
     Some(shared.gateway.ip)
 }
 
+/// What the user should know of how the pod finds names.
+pub fn warnings(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Vec<Warning> {
+    let without = without_resolver(spec, host, identity);
+    without
+        .into_iter()
+        .chain(cut_off(spec, host, identity))
+        .collect()
+}
+
 /// What the kubelet says where it has no cluster's name server to name.
-pub fn without_resolver(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Option<Warning> {
+fn without_resolver(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Option<Warning> {
     let has_one = resolver(spec, host, identity).is_some();
     // Without a network there is nothing to find.
     let is_asked_for = spec.dns.cluster && !identity.addresses().is_empty();
@@ -342,7 +347,7 @@ fn without_doubles(all: impl Iterator<Item = String>) -> Vec<String> {
 }
 
 /// What of resolv.conf is more than a resolver reads, in the kubelet's words.
-pub fn cut_off(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Vec<Warning> {
+fn cut_off(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Vec<Warning> {
     let all = resolv(spec, host, identity);
     let warn = |what: &str, line: &str, applied: &[String]| Warning {
         reason: "DNSConfigForming".into(),

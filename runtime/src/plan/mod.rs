@@ -279,15 +279,11 @@ pub fn plan(
         pids_max: host.pids_max,
         scratch_bytes,
     };
-    guest::check_sysctls(spec, host)?;
-    guest::check_hostname(spec, &identity)?;
+    guest::check(spec, host, &identity)?;
     tenant::admit(&facts)?;
     let containers = container::plan(&facts, images, &mut layers, |_| true)?;
     let volume_images = volume_images::add(spec, images, &mut layers)?;
-    let mut warnings: Vec<Warning> = guest::without_resolver(spec, host, &identity)
-        .into_iter()
-        .collect();
-    warnings.extend(guest::cut_off(spec, host, &identity));
+    let warnings = guest::warnings(spec, host, &identity);
     let mut disks = vec![layers.disk(), scratch_disk(spec, host, scratch_bytes)];
     disks.extend(claims::disks(&facts)?);
     claims::check_modes(&facts)?;

@@ -32,6 +32,7 @@ mod names;
 mod network;
 mod object;
 mod place;
+mod plain;
 mod pod;
 mod policy;
 mod ports;
@@ -240,25 +241,29 @@ pub fn read_part(
         issues: left_out.collect(),
     });
     if issues.is_empty() {
-        let left_out = found.left_out(source_name);
-        let workloads = found.workloads.into_iter();
-        let named = |document: Document| Document {
-            source_name: source_name.to_owned(),
-            ..document
-        };
-        let of_workload = |workload: Workload| Workload {
-            template: named(workload.template),
-            ..workload
-        };
-        Ok(Manifest {
-            pods: found.pods.into_iter().map(|(_, pod)| named(pod)).collect(),
-            objects: found.objects.into_iter().map(|(_, one)| one).collect(),
-            warnings: found.warnings.into_iter().chain(left_out).collect(),
-            workloads: workloads.map(|(_, one)| of_workload(one)).collect(),
-            nothing,
-        })
+        Ok(manifest(found, source_name, nothing))
     } else {
         refuse(issues)
+    }
+}
+
+/// What was found in a text of that name.
+fn manifest(found: Found, source_name: &str, nothing: Option<ManifestError>) -> Manifest {
+    let left_out = found.left_out(source_name);
+    let named = |document: Document| Document {
+        source_name: source_name.to_owned(),
+        ..document
+    };
+    let workloads = found.workloads.into_iter().map(|(_, one)| Workload {
+        template: named(one.template),
+        ..one
+    });
+    Manifest {
+        workloads: workloads.collect(),
+        pods: found.pods.into_iter().map(|(_, pod)| named(pod)).collect(),
+        objects: found.objects.into_iter().map(|(_, one)| one).collect(),
+        warnings: found.warnings.into_iter().chain(left_out).collect(),
+        nothing,
     }
 }
 

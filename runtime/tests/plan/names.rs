@@ -5,7 +5,7 @@ use super::*;
 /// The lines of a pod's resolv.conf, and what its events say of them.
 fn resolv(spec: &str) -> (Vec<String>, Vec<String>) {
     let text = pod("{name: a, image: tools}").replace("spec: {", &format!("spec: {{{spec}, "));
-    let plan = planned(&text).unwrap();
+    let plan = planned(&text).expect("a plan");
     let lines = plan.guest.resolv_conf.lines().map(str::to_owned).collect();
     let said = plan.warnings.into_iter().map(|one| one.message).collect();
     (lines, said)

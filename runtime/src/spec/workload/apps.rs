@@ -49,13 +49,8 @@ pub fn deployment(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
     );
     let count = replicas(*count, &mut check);
     let update = strategy_of(strategy.as_ref(), count, &mut check);
-    let progress_seconds = progress(*progress_deadline_seconds, &mut check);
-    if min_ready_seconds.is_some_and(|least| i64::from(least) >= i64::from(progress_seconds)) {
-        check.wrong(
-            "spec.progressDeadlineSeconds",
-            "must be greater than minReadySeconds",
-        );
-    }
+    let seconds = (*progress_deadline_seconds, *min_ready_seconds);
+    let progress_seconds = progress(seconds, &mut check);
     let parts = Parts {
         kind: WorkloadKind::Deployment,
         metadata: &metadata,
@@ -399,16 +394,23 @@ fn strategy_of(
     Update::Rolling { surge, unavailable }
 }
 
-fn progress(seconds: Option<i32>, check: &mut Check<'_>) -> u32 {
-    let Some(seconds) = seconds else {
-        return PROGRESS_SECONDS;
-    };
+fn progress((seconds, ready): (Option<i32>, Option<i32>), check: &mut Check<'_>) -> u32 {
     let path = "spec.progressDeadlineSeconds";
-    let found = u32::try_from(seconds).ok().filter(|seconds| *seconds > 0);
-    found.unwrap_or_else(|| {
-        check.wrong(path, format!("{seconds} is not a number of seconds from 1"));
-        PROGRESS_SECONDS
-    })
+    let found = seconds.map_or(Some(PROGRESS_SECONDS), |seconds| {
+        u32::try_from(seconds).ok().filter(|seconds| *seconds > 0)
+    });
+    let is_short = |deadline| ready.is_some_and(|ready| i64::from(ready) >= i64::from(deadline));
+    match found {
+        None => {
+            let seconds = seconds.unwrap_or_default();
+            check.wrong(path, format!("{seconds} is not a number of seconds from 1"));
+        }
+        Some(deadline) if is_short(deadline) => {
+            check.wrong(path, "must be greater than minReadySeconds");
+        }
+        Some(_) => {}
+    }
+    found.unwrap_or(PROGRESS_SECONDS)
 }
 
 pub(super) fn is_more_than_none(seconds: Option<i32>) -> bool {
