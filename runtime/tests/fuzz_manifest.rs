@@ -15,6 +15,7 @@ const ROUNDS: usize = 20_000;
 const NOW: spec::Reading<'_> = spec::Reading {
     namespace: None,
     now: Some([0; 5]),
+    made: Some([0; 5]),
 };
 
 const SEEDS: [&str; 5] = [

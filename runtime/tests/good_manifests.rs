@@ -105,6 +105,63 @@ fn what_means_something_to_a_cluster_only_is_left_out_beside_what_runs() {
 }
 
 #[test]
+fn texts_of_other_tools_are_read() {
+    let of = |name: &str| {
+        format!(
+            "{{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"metadata\": {{\"name\": \"{name}\"}}, \"spec\": {{\"containers\": [{{\"name\": \"a\", \"image\": \"b\", \"args\": [\"\\ud83d\\ude00 \\\\ud83d\"]}}]}}}}"
+        )
+    };
+    for between in ["\n", ""] {
+        let found = parse(&format!("{}{between}{}", of("a"), of("b")));
+        let args = found
+            .iter()
+            .map(|one| one.spec.containers[0].args[0].as_str());
+        assert_eq!(
+            args.collect::<Vec<_>>(),
+            ["\u{1f600} \\ud83d"; 2],
+            "{between:?}"
+        );
+    }
+    let bare = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: b}]}}";
+    let marked = format!(
+        "\u{feff}{bare}\n---\n\u{feff}{}",
+        bare.replace("name: a}, spec", "name: b}, spec")
+    );
+    assert_eq!(parse(&marked).len(), 2);
+    let pod = "metadata: {name: a}, spec: {containers: [{name: a, image: b}]}";
+    for list in [
+        format!("kind: PodList, items: [{{{pod}}}]"),
+        format!(
+            "kind: List, items: [{{apiVersion: v1, kind: List, items: [{{apiVersion: v1, kind: Pod, {pod}}}]}}]"
+        ),
+    ] {
+        assert_eq!(
+            parse(&format!("{{apiVersion: v1, {list}}}")).len(),
+            1,
+            "{list}"
+        );
+    }
+    let wrong = "{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: PodList, items: [{spec: 1}]}]}";
+    let wrong = spec::parse("l.yaml", wrong).unwrap_err();
+    assert!(
+        wrong
+            .issues
+            .iter()
+            .any(|one| one.path == "items[0].items[0].spec"),
+        "{wrong}"
+    );
+    let map = "{apiVersion: v1, kind: ConfigMapList, items: [{metadata: {name: m}, data: {k: }}]}";
+    let map = spec::read("m.yaml", map).unwrap().objects.remove(0);
+    assert_eq!(map.value("k"), Some(&b""[..]));
+    let numbers = "activeDeadlineSeconds: 1e+06\n  terminationGracePeriodSeconds: 30.0\n";
+    let spec = one(&format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec:\n  {numbers}  containers: [{{name: a, image: b}}]\n")).spec;
+    assert_eq!(
+        (spec.active_deadline_seconds, spec.grace_seconds),
+        (Some(1_000_000), 30)
+    );
+}
+
+#[test]
 fn habits_that_kubernetes_takes_are_read() {
     let pod = |container: &str| {
         format!(

@@ -306,6 +306,7 @@ const CRON: &str = "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: night,
 const NOW: spec::Reading<'_> = spec::Reading {
     namespace: None,
     now: Some([0; 5]),
+    made: None,
 };
 
 fn now(text: &str) -> Result<Workload, Vec<String>> {

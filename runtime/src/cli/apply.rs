@@ -108,7 +108,10 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
                 change(settings, pod, &document, args.timeout).await?;
             }
             Ok(started) => say!("pod/{} created", started.view.name),
-            Err(error) => return Err(CliError::from(error).of_pod(&document.spec.name)),
+            Err(error) => {
+                let name = &document.spec.name;
+                return Err(manifest::placed(&document, error).of_pod(name));
+            }
         }
     }
     for (workload, objects) in workloads {

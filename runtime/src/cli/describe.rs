@@ -170,7 +170,7 @@ fn machine(page: &mut Page, pod: &PodView) {
     page.field(
         2,
         "CPUs",
-        format!("{} ({})", vm.vcpus, vm.sizing.cpu_line()),
+        format!("{} ({})", vm.vcpus, vm.sizing.cpu_line(vm.vcpus)),
     );
     page.field(
         2,

@@ -10,9 +10,10 @@ mod end;
 mod session;
 
 use super::style::Style;
-use super::{CliError, exit, interrupt, workloads};
+use super::{CliError, exit, interrupt, manifest, workloads};
 use crate::engine::{self, PodView, StartRequest, Starting, StopRequest};
 use crate::settings::Settings;
+use crate::spec::Document;
 use session::Session;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -42,7 +43,7 @@ pub struct Options {
 /// already. Nothing is left running when one of them cannot be started.
 pub async fn run(
     settings: &Settings,
-    requests: Vec<StartRequest>,
+    requests: Vec<(Document, StartRequest)>,
     mut begun: Vec<Starting>,
     options: Options,
 ) -> Result<u8, CliError> {
@@ -52,16 +53,15 @@ pub async fn run(
     let mut tasks = Vec::new();
     let mut error: Option<CliError> = None;
     let mut uids = Vec::new();
-    for request in requests {
+    for (document, request) in requests {
         engine::pace(settings, &uids).await?;
-        let name = request.spec.name.clone();
         match engine::start(settings, request).await {
             Ok(starting) => {
                 uids.push(starting.view.uid.clone());
                 begun.push(starting);
             }
             Err(failed) => {
-                error = Some(CliError::from(failed).of_pod(&name));
+                error = Some(manifest::placed(&document, failed).of_pod(&document.spec.name));
                 break;
             }
         }

@@ -4,7 +4,7 @@ use super::CliError;
 use super::ensure::{self, Mode, Wanted};
 use super::error::UsageError;
 use super::style::Style;
-use crate::engine;
+use crate::engine::{self, EngineError};
 use crate::plan::{ImageFacts, PlanError};
 use crate::pod;
 use crate::settings::Settings;
@@ -16,12 +16,21 @@ use std::path::{Path, PathBuf};
 /// Reads every document behind `-f`, into a namespace where they name none; warnings go to
 /// standard error.
 pub fn read(files: &[PathBuf], namespace: Option<&str>) -> Result<Manifest, CliError> {
-    read_as(files, namespace, false)
+    read_as(files, namespace, (false, false))
 }
 
 /// The same with the Jobs of CronJobs in their place.
 pub fn read_now(files: &[PathBuf], namespace: Option<&str>) -> Result<Manifest, CliError> {
-    read_as(files, namespace, true)
+    read_as(files, namespace, (true, false))
+}
+
+/// The same of what is made anew, names and all.
+pub fn read_new(
+    files: &[PathBuf],
+    namespace: Option<&str>,
+    is_now: bool,
+) -> Result<Manifest, CliError> {
+    read_as(files, namespace, (is_now, true))
 }
 
 /// Errors where a word is the name of a manifest that lies here: `-f` was forgotten.
@@ -37,12 +46,22 @@ pub fn is_no_file(words: &[String]) -> Result<(), UsageError> {
     }
 }
 
-fn read_as(files: &[PathBuf], namespace: Option<&str>, is_now: bool) -> Result<Manifest, CliError> {
+fn read_as(
+    files: &[PathBuf],
+    namespace: Option<&str>,
+    (is_now, is_new): (bool, bool),
+) -> Result<Manifest, CliError> {
     let mut found = Manifest::default();
+    let mut nothing = None;
     for file in files {
         for (name, text) in texts(file)? {
-            let now = is_now.then(pod::random_bytes);
-            let read = spec::read_as(&name, &text, Reading { namespace, now })?;
+            let reading = Reading {
+                namespace,
+                now: is_now.then(pod::random_bytes),
+                made: is_new.then(pod::random_bytes),
+            };
+            let read = spec::read_part(&name, &text, reading)?;
+            nothing = nothing.or(read.nothing);
             found.pods.extend(read.pods);
             found.objects.extend(read.objects);
             found.workloads.extend(read.workloads);
@@ -50,6 +69,10 @@ fn read_as(files: &[PathBuf], namespace: Option<&str>, is_now: bool) -> Result<M
         }
     }
     let documents = found.documents();
+    // A Service alone is no success; beside the pods of another file it is left out.
+    if let (true, true, Some(error)) = (documents.is_empty(), found.objects.is_empty(), nothing) {
+        return Err(error.into());
+    }
     let of_pods = documents.iter().flat_map(|document| &document.warnings);
     warn(found.warnings.iter().chain(of_pods));
     Ok(found)
@@ -131,6 +154,17 @@ fn fit(documents: &[&Document]) -> Result<(), ManifestError> {
         });
     }
     Ok(())
+}
+
+/// An error of starting or planning a document's pod, with its place.
+pub fn placed(document: &Document, error: EngineError) -> CliError {
+    match &error {
+        EngineError::Plan(plan) => {
+            let fields = plan.fields(&document.spec);
+            document.refused(&fields, crate::error_chain(plan)).into()
+        }
+        _ => error.into(),
+    }
 }
 
 /// The images of all documents' pods, or an error with the place of what is not to be had.

@@ -1,11 +1,11 @@
 //! `--dry-run` of manifests: the plan of each pod, and what would become of objects.
 
-use super::{CliError, objects, yaml};
+use super::{CliError, manifest, objects, yaml};
 use crate::engine;
 use crate::objects::{self as kept, Applied};
 use crate::plan::{ImageFacts, Objects};
 use crate::settings::Settings;
-use crate::spec::{ConfigObject, Document, Manifest, Workload};
+use crate::spec::{ConfigObject, Document, Manifest, PodSpec, Workload};
 use crate::workload;
 use std::collections::BTreeMap;
 
@@ -27,28 +27,32 @@ pub fn show(
     };
     for (document, objects) in read.pods.iter().zip(of_pods) {
         begin();
-        plan(settings, (document, objects), images)?;
+        plan(settings, (&document.spec, objects), images, document)?;
     }
     for (workload, objects) in read.workloads.iter().zip(of_workloads) {
         begin();
         say!("# {}", how_many(workload));
         if let Some((pod, objects)) = workload::first(settings, workload, objects)? {
-            plan(settings, (&pod, &objects), images)?;
+            plan(settings, (&pod.spec, &objects), images, &workload.template)?;
         }
     }
     Ok(())
 }
 
-/// Prints the plan of one, without what Secrets say.
+/// Prints the plan of one, without what Secrets say; `written` is where it stands.
 fn plan(
     settings: &Settings,
-    (document, objects): (&Document, &Objects),
+    (spec, objects): (&PodSpec, &Objects),
     images: &BTreeMap<String, ImageFacts>,
+    written: &Document,
 ) -> Result<(), CliError> {
+    let preview = |objects: &Objects| {
+        let plan = engine::preview(settings, spec, images, objects);
+        plan.map_err(|error| manifest::placed(written, error))
+    };
     // Whatever is wrong with what they really say is told first.
-    engine::preview(settings, &document.spec, images, objects)?;
-    let plan = engine::preview(settings, &document.spec, images, &objects.veiled())?;
-    put!("{}", yaml(&plan)?);
+    preview(objects)?;
+    put!("{}", yaml(&preview(&objects.veiled())?)?);
     Ok(())
 }
 

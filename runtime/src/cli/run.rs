@@ -138,11 +138,7 @@ fn read(settings: &Settings, args: &Args) -> Result<Option<Manifest>, CliError> 
             return Err(UsageError::NothingToRun.into());
         }
         let namespace = args.namespace.as_deref();
-        return Ok(Some(if args.now {
-            manifest::read_now(&args.files, namespace)?
-        } else {
-            manifest::read(&args.files, namespace)?
-        }));
+        return manifest::read_new(&args.files, namespace, args.now).map(Some);
     };
     manifest::is_no_file(std::slice::from_ref(image))?;
     let meant = args.one.pod(image, &args.command)?;
@@ -228,14 +224,17 @@ async fn start_all(
         tty: args.one.plain.tty,
         quiet: args.quiet,
     };
-    let requests = pods.into_iter().map(|(document, objects)| StartRequest {
-        manifest: super::apply::value(&document),
-        spec: document.spec,
-        images: images.clone(),
-        objects,
-        image_nanos,
-        // Who stays with a pod removes it when its last line is printed.
-        remove: args.rm && args.detach,
+    let requests = pods.into_iter().map(|(document, objects)| {
+        let request = StartRequest {
+            manifest: super::apply::value(&document),
+            spec: document.spec.clone(),
+            images: images.clone(),
+            objects,
+            image_nanos,
+            // Who stays with a pod removes it when its last line is printed.
+            remove: args.rm && args.detach,
+        };
+        (document, request)
     });
     let is_job = |one: &(spec::Workload, _)| one.0.job.is_some();
     let (jobs, workloads): (Vec<_>, Vec<_>) = workloads.into_iter().partition(is_job);

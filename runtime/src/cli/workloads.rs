@@ -5,7 +5,7 @@ mod show;
 pub use show::{describe, first_pod, found, names, value};
 
 use super::foreground::{self, Options};
-use super::{CliError, exit, host_path};
+use super::{CliError, exit, host_path, manifest};
 use crate::engine::{self, PodView, Starting};
 use crate::objects::Applied;
 use crate::plan::{ImageFacts, Objects};
@@ -25,7 +25,8 @@ pub fn admit(
         workload.template.can_be_created()?;
         host_path::admit(settings, [&workload.template])?;
         if let Some((pod, objects)) = workload::first(settings, workload, objects)? {
-            engine::preview(settings, &pod.spec, images, &objects)?;
+            engine::preview(settings, &pod.spec, images, &objects)
+                .map_err(|error| manifest::placed(&workload.template, error))?;
         }
     }
     Ok(())

@@ -85,20 +85,22 @@ fn resize(
     changes: &Changes,
     (host, throttling): (&HostFacts, Option<memory::Throttling>),
 ) -> Result<(), PlanError> {
-    let machine = size::machine(spec, host.memory_mib)?;
+    let machine = size::machine(spec, (host.memory_mib, host.cpus))?;
     let (vcpus, memory_mib) = (plan.vm.vcpus, plan.vm.memory_mib);
-    if machine.vcpus > vcpus {
+    // Room to burst is what was there at the start.
+    let least = machine.least;
+    if least.vcpus > vcpus {
         return Err(PlanError::Grow {
             present: cpus(vcpus),
-            needed: cpus(machine.vcpus),
-            sum: machine.sums.cpu_line(),
+            needed: cpus(least.vcpus),
+            sum: machine.sums.cpu_line(least.vcpus),
         });
     }
-    if machine.memory_mib > memory_mib {
+    if least.memory_mib > memory_mib {
         return Err(PlanError::Grow {
             present: format!("{memory_mib} MiB"),
-            needed: format!("{} MiB", machine.memory_mib),
-            sum: machine.sums.memory_line(machine.memory_mib),
+            needed: format!("{} MiB", least.memory_mib),
+            sum: machine.sums.memory_line(least.memory_mib),
         });
     }
     for container in &mut plan.containers {
@@ -108,12 +110,13 @@ fn resize(
         if let Some(found) = found {
             container.resources.clone_from(&found.resources);
             let pids_max = container.template.cgroup.pids_max;
-            container.template.cgroup = container::limits(&found.resources, throttling);
+            container.template.cgroup = container::own_limits(spec, found, throttling);
             container.template.cgroup.pids_max = pids_max;
         }
     }
     // The guest keeps the memory that it was started with.
     let machine = size::Machine {
+        vcpus: machine.vcpus.min(vcpus),
         memory_mib,
         ..machine
     };

@@ -1,9 +1,9 @@
 //! Command line and environment of a container's process.
 
 use super::downward::{Facts, text};
-use super::types::{ImageFacts, Warning};
+use super::types::ImageFacts;
 use super::{PlanError, guest};
-use crate::spec::{ConfigObject, Container, EnvValue, ObjectKind, ValueSource, is_plain_variable};
+use crate::spec::{ConfigObject, Container, EnvValue, ValueSource};
 use beluga_proto::variable::{self, FileVariable};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -79,10 +79,8 @@ pub fn own(
             });
         };
         for (name, key, bytes) in variables(object, &from.prefix) {
-            if is_plain_variable(&name) {
-                let value = text(&container.name, key, from.kind, &from.name, bytes)?;
-                own.insert(name, value);
-            }
+            let value = text(&container.name, key, from.kind, &from.name, bytes)?;
+            own.insert(name, value);
         }
     }
     let mut files = 0..;
@@ -125,38 +123,6 @@ fn variables<'o>(
         let bytes = object.variable(key)?;
         Some((format!("{prefix}{key}"), key, bytes))
     })
-}
-
-/// What the user should know of the keys that are no variables.
-pub fn skipped(facts: &Facts<'_>) -> Vec<Warning> {
-    let mut out = Vec::new();
-    for from in facts.spec.all_containers().flat_map(|one| &one.env_from) {
-        let Some(object) = facts.objects.get(from.kind, &from.name) else {
-            continue;
-        };
-        let names: Vec<String> = variables(object, &from.prefix)
-            .map(|(name, ..)| name)
-            .filter(|name| !is_plain_variable(name))
-            .collect();
-        if names.is_empty() {
-            continue;
-        }
-        let what = match from.kind {
-            ObjectKind::ConfigMap => "configMap",
-            ObjectKind::Secret | ObjectKind::Claim | ObjectKind::Policy => "secret",
-        };
-        out.push(Warning {
-            reason: "InvalidEnvironmentVariableNames".into(),
-            message: format!(
-                "Keys [{}] from the EnvFrom {what} {}/{} were skipped since they are considered \
-                 invalid environment variable names.",
-                names.join(", "),
-                object.namespace,
-                object.name
-            ),
-        });
-    }
-    out
 }
 
 /// The command line: `command` replaces entrypoint and cmd, `args` replaces

@@ -119,7 +119,7 @@ fn template(
         devices: devices(facts.spec, container),
         cgroup: CgroupLimits {
             pids_max: own_pids.or(facts.pids_max),
-            ..limits(&container.resources, memory::throttling(facts))
+            ..own_limits(facts.spec, container, memory::throttling(facts))
         },
         privileged: security.privileged,
         mask_paths: !security.privileged && !security.unmasked_proc,
@@ -182,7 +182,7 @@ fn process(
         no_new_privileges: !security.allow_privilege_escalation,
         seccomp: filter(facts, container)?,
         rlimits: rlimits(container),
-        oom_score_adj: 0,
+        oom_score_adj: memory::oom_score_adj(facts, &container.resources),
         tty: container.tty.then_some(TERMINAL),
         stdin: container.stdin,
     })
@@ -324,7 +324,23 @@ fn sub_path(
     Ok(path)
 }
 
-/// What the cgroup of a container is told.
+/// What the cgroup of a container is told. Who asks for no CPU time has the least
+/// weight there is, as the kubelet has it, and not the kernel's default, which is
+/// that of a whole CPU; what comes to a sandbox says its weight itself.
+pub fn own_limits(
+    spec: &PodSpec,
+    container: &Container,
+    throttling: Option<memory::Throttling>,
+) -> CgroupLimits {
+    let own = limits(&container.resources, throttling);
+    let least = spec.sandbox.is_none().then(|| weight(0));
+    CgroupLimits {
+        cpu_weight: own.cpu_weight.or(least),
+        ..own
+    }
+}
+
+/// What a cgroup is told of some amounts.
 pub fn limits(resources: &Resources, throttling: Option<memory::Throttling>) -> CgroupLimits {
     CgroupLimits {
         cpu_quota_micros: resources

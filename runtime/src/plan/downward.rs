@@ -1,8 +1,8 @@
 //! What a pod and its containers are told of the pod, and of the objects of
 //! its namespace.
 
-use super::PlanError;
 use super::types::{HostFacts, Identity};
+use super::{PlanError, size};
 use crate::spec::{
     ConfigObject, Container, Field, KeyRef, ObjectKind, PodSpec, Resource, ResourceField,
 };
@@ -109,21 +109,23 @@ impl Facts<'_> {
     }
 
     /// A request or limit in units of the divisor, rounded up. A limit that is
-    /// not there is what the machine has, as a kubelet tells what its node has.
+    /// not there is the pod's or, without one, what the machine leaves to containers,
+    /// as a kubelet tells what its node does.
     pub fn resource(&self, field: &ResourceField) -> String {
         let named = |one: &&Container| one.name == field.container;
         let resources = self.spec.all_containers().find(named);
         let resources = resources.map(|one| &one.resources);
+        let pod = &self.spec.resources;
         let (request, limit, all) = match field.resource {
             Resource::Cpu => (
                 resources.and_then(|own| own.cpu_request_milli),
-                resources.and_then(|own| own.cpu_limit_milli),
+                resources.and_then(|own| own.cpu_limit_milli.or(pod.cpu_limit_milli)),
                 u64::from(self.vcpus) * 1000,
             ),
             Resource::Memory => (
                 resources.and_then(|own| own.memory_request),
-                resources.and_then(|own| own.memory_limit),
-                u64::from(self.memory_mib) << 20,
+                resources.and_then(|own| own.memory_limit.or(pod.memory_limit)),
+                size::usable(self.memory_mib),
             ),
             Resource::EphemeralStorage => (
                 resources.and_then(|own| own.storage_request),
@@ -170,7 +172,9 @@ pub fn text(
         Ok(text) if !text.contains('\0') => Ok(text.to_owned()),
         _ => Err(PlanError::NotText {
             container: container.to_owned(),
-            what: format!("key {key:?} of {kind} {name:?}"),
+            key: key.to_owned(),
+            kind,
+            name: name.to_owned(),
         }),
     }
 }

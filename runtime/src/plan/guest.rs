@@ -3,7 +3,7 @@
 use super::carried::{Card, CarriedDns};
 use super::downward::Facts;
 use super::types::{HostFacts, Identity, Warning};
-use super::{PlanError, claims, container, shares};
+use super::{MAX_KERNEL_NAME, PlanError, claims, container, shares, size};
 use crate::spec::{Medium, PodSpec, Volume, VolumeSource, is_allowed_sysctl};
 use beluga_proto::PodSetup;
 use beluga_proto::container::CgroupLimits;
@@ -17,6 +17,10 @@ const SHM_BYTES: u64 = 64 << 20;
 
 /// Most name servers that a resolver reads (resolv.conf(5)).
 const MAX_NAMESERVERS: usize = 3;
+
+/// Most search domains of a pod, and most characters of them all, as in Kubernetes.
+const MAX_SEARCHES: usize = 32;
+const MAX_SEARCH_LINE: usize = 2048;
 
 /// What a cluster's domain is called unless somebody changes it.
 const CLUSTER_DOMAIN: &str = "cluster.local";
@@ -112,8 +116,13 @@ fn limits(facts: &Facts<'_>) -> CgroupLimits {
     }
 }
 
-/// Errors with a kernel parameter that is not safe, and that nobody has allowed.
-pub fn check_sysctls(spec: &PodSpec, host: &HostFacts) -> Result<(), PlanError> {
+/// Errors with a name that is too long for the kernel, as a kubelet does, and with
+/// a kernel parameter that is not safe, and that nobody has allowed.
+pub fn check(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Result<(), PlanError> {
+    let name = hostname(spec, identity);
+    if name.len() > MAX_KERNEL_NAME {
+        return Err(PlanError::HostName { name });
+    }
     let mut names = spec.sysctls.keys();
     match names.find(|name| !is_allowed_sysctl(name, &host.unsafe_sysctls)) {
         Some(name) => Err(PlanError::Sysctl { name: name.clone() }),
@@ -130,10 +139,11 @@ fn kind(
     match &volume.source {
         VolumeSource::EmptyDir { medium, size_limit } => match medium {
             Medium::Disk => VolumeKind::EmptyDir {
-                limit_bytes: *size_limit,
+                // The kubelet counts volumes against the containers' limits.
+                limit_bytes: least(*size_limit, facts.spec.storage_limit()),
             },
             Medium::Memory => VolumeKind::Memory {
-                limit_bytes: *size_limit,
+                limit_bytes: least(*size_limit, Some(memory_bound(facts))),
             },
         },
         VolumeSource::Files { .. } => VolumeKind::Files,
@@ -153,6 +163,17 @@ fn kind(
             layers: images.get(&volume.name).cloned().unwrap_or_default(),
         },
     }
+}
+
+/// The lower of two bounds.
+fn least(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    one.into_iter().chain(other).min()
+}
+
+/// How large a volume in memory may be: what the pod may have, or what there is.
+fn memory_bound(facts: &Facts<'_>) -> u64 {
+    let own = facts.spec.memory_limit();
+    own.unwrap_or_else(|| size::usable(facts.memory_mib))
 }
 
 /// The name that the kernel has: the short one, or the full one or another
@@ -213,8 +234,17 @@ fn resolver(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Option<IpA
     Some(shared.gateway.ip)
 }
 
+/// What the user should know of how the pod finds names.
+pub fn warnings(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Vec<Warning> {
+    let without = without_resolver(spec, host, identity);
+    without
+        .into_iter()
+        .chain(cut_off(spec, host, identity))
+        .collect()
+}
+
 /// What the kubelet says where it has no cluster's name server to name.
-pub fn without_resolver(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Option<Warning> {
+fn without_resolver(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Option<Warning> {
     let has_one = resolver(spec, host, identity).is_some();
     // Without a network there is nothing to find.
     let is_asked_for = spec.dns.cluster && !identity.addresses().is_empty();
@@ -240,60 +270,134 @@ pub fn without_resolver(spec: &PodSpec, host: &HostFacts, identity: &Identity) -
     })
 }
 
-/// The pod's own lines, then the resolver's or the host's. A name server on the
-/// host's own loopback is of no use in a pod; the resolver reaches it.
-fn resolv_conf(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> String {
+/// What resolv.conf says, before it is cut to what a resolver reads.
+#[derive(Default)]
+struct Resolv {
+    servers: Vec<String>,
+    searches: Vec<String>,
+    options: Vec<String>,
+}
+
+/// The resolver's lines or the host's, then the pod's own, as the kubelet merges
+/// them. A name server on the host's own loopback is of no use in a pod; the
+/// resolver reaches it.
+fn resolv(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Resolv {
     let dns = &spec.dns;
+    let mut out = Resolv::default();
     let resolver = resolver(spec, host, identity);
-    let mut servers: Vec<String> = dns.nameservers.iter().map(ToString::to_string).collect();
-    let mut searches = dns.searches.clone();
-    let mut options = dns.options.clone();
     if let Some(resolver) = resolver {
         let space = &identity.namespace;
-        servers.push(resolver.to_string());
-        searches.extend([
+        out.servers.push(resolver.to_string());
+        out.searches.extend([
             format!("{space}.svc.{CLUSTER_DOMAIN}"),
             format!("svc.{CLUSTER_DOMAIN}"),
             CLUSTER_DOMAIN.to_owned(),
         ]);
         // As the kubelet has it: a name with fewer dots is looked for in all of them.
-        if !options.iter().any(|option| option.starts_with("ndots")) {
-            options.push("ndots:5".into());
-        }
+        out.options.push("ndots:5".into());
     }
     let carried = identity.carried.as_ref().map(|all| &all.dns);
     let carried = carried.filter(|all| **all != CarriedDns::default() && resolver.is_none());
     if let (true, Some(carried)) = (dns.from_host, carried) {
         // What a network brings counts for more than what its host has.
-        servers.extend(carried.nameservers.iter().cloned());
-        searches.extend(carried.searches.iter().cloned());
-        options.extend(carried.options.iter().cloned());
+        out.servers.extend(carried.nameservers.iter().cloned());
+        out.searches.extend(carried.searches.iter().cloned());
+        out.options.extend(carried.options.iter().cloned());
     } else if dns.from_host {
-        for line in host.resolv_conf.lines() {
-            let mut words = line.split_ascii_whitespace();
-            match words.next() {
-                Some("nameserver") if resolver.is_none() => servers.extend(
-                    words
-                        .filter(|word| {
-                            word.parse::<IpAddr>()
-                                .is_ok_and(|ip| !ip.is_loopback() && !ip.is_unspecified())
-                        })
-                        .map(ToOwned::to_owned),
-                ),
-                Some("search" | "domain") => searches.extend(words.map(ToOwned::to_owned)),
-                Some("options") if resolver.is_none() => {
-                    options.extend(words.map(ToOwned::to_owned));
-                }
-                _ => {}
+        of_host(&mut out, &host.resolv_conf, resolver.is_some());
+    }
+    let own = dns.nameservers.iter().map(ToString::to_string);
+    out.servers = without_doubles(out.servers.into_iter().chain(own));
+    let own = dns.searches.iter().cloned();
+    out.searches = without_doubles(out.searches.into_iter().chain(own));
+    let name = |option: &str| -> String { option.split(':').next().unwrap_or_default().into() };
+    for own in &dns.options {
+        // The pod's own stands in place of another of that name.
+        out.options.retain(|option| name(option) != name(own));
+        out.options.push(own.clone());
+    }
+    out
+}
+
+/// The host's lines; its servers and options only where there is no resolver of ours.
+fn of_host(out: &mut Resolv, text: &str, has_resolver: bool) {
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        match words.next() {
+            Some("nameserver") if !has_resolver => out.servers.extend(
+                words
+                    .filter(|word| {
+                        word.parse::<IpAddr>()
+                            .is_ok_and(|ip| !ip.is_loopback() && !ip.is_unspecified())
+                    })
+                    .map(ToOwned::to_owned),
+            ),
+            Some("search" | "domain") => out.searches.extend(words.map(ToOwned::to_owned)),
+            Some("options") if !has_resolver => {
+                out.options.extend(words.map(ToOwned::to_owned));
             }
+            _ => {}
         }
     }
-    servers.truncate(MAX_NAMESERVERS);
+}
+
+/// Each once, where it stands first.
+fn without_doubles(all: impl Iterator<Item = String>) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for one in all {
+        if !out.contains(&one) {
+            out.push(one);
+        }
+    }
+    out
+}
+
+/// What of resolv.conf is more than a resolver reads, in the kubelet's words.
+fn cut_off(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> Vec<Warning> {
+    let all = resolv(spec, host, identity);
+    let warn = |what: &str, line: &str, applied: &[String]| Warning {
+        reason: "DNSConfigForming".into(),
+        message: format!(
+            "{what} have been omitted, the applied {line} line is: {}",
+            applied.join(" ")
+        ),
+    };
+    let mut out = Vec::new();
+    if let Some(applied) = all.servers.get(..MAX_NAMESERVERS)
+        && all.servers.len() > MAX_NAMESERVERS
+    {
+        let what = "Nameserver limits were exceeded, some nameservers";
+        out.push(warn(what, "nameserver", applied));
+    }
+    let searches = readable(&all.searches);
+    if searches.len() < all.searches.len() {
+        let what = "Search Line limits were exceeded, some search paths";
+        out.push(warn(what, "search", searches));
+    }
+    out
+}
+
+/// As many search domains as a resolver reads.
+fn readable(searches: &[String]) -> &[String] {
+    let mut length = 0;
+    let fit = searches.iter().take(MAX_SEARCHES).take_while(|one| {
+        length += one.len() + 1;
+        length <= MAX_SEARCH_LINE + 1
+    });
+    let count = fit.count();
+    &searches[..count]
+}
+
+fn resolv_conf(spec: &PodSpec, host: &HostFacts, identity: &Identity) -> String {
+    let all = resolv(spec, host, identity);
     let mut out = String::new();
-    for server in servers {
+    for server in all.servers.iter().take(MAX_NAMESERVERS) {
         let _ = writeln!(out, "nameserver {server}");
     }
-    for (word, list) in [("search", searches), ("options", options)] {
+    for (word, list) in [
+        ("search", readable(&all.searches)),
+        ("options", &all.options),
+    ] {
         if !list.is_empty() {
             let _ = writeln!(out, "{word} {}", list.join(" "));
         }

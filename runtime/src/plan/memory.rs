@@ -44,6 +44,25 @@ impl Throttling {
     }
 }
 
+/// Whom the kernel kills first where the machine itself has no memory left, as the
+/// kubelet tells it: who is far above what it has asked for, before who is not. What
+/// comes to a sandbox says so itself.
+pub fn oom_score_adj(facts: &Facts<'_>, resources: &Resources) -> i32 {
+    if facts.spec.sandbox.is_some() {
+        return 0;
+    }
+    let machine = u64::from(facts.memory_mib.max(1)) << 20;
+    let request = resources.memory_request.unwrap_or_default().min(machine);
+    let share = u128::from(request) * 1000 / u128::from(machine);
+    match facts.spec.quality() {
+        "Guaranteed" => -997,
+        "BestEffort" => 1000,
+        _ => i32::try_from(1000 - share.min(1000))
+            .unwrap_or_default()
+            .clamp(3, 999),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

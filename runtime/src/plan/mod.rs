@@ -16,6 +16,7 @@ mod guest;
 mod image;
 mod layers;
 mod memory;
+mod place;
 mod probes;
 mod seccomp;
 mod shares;
@@ -45,7 +46,7 @@ pub use types::{
     SharePlan, SizeSource, SizeTerm, Sizing, VmPlan, Warning,
 };
 
-use crate::spec::{Medium, PodSpec, Published, VolumeSource};
+use crate::spec::{Medium, ObjectKind, PodSpec, Published, VolumeSource};
 use beluga_proto::vm::EXTENT_ALIGN;
 use layers::Layers;
 use std::collections::BTreeMap;
@@ -111,12 +112,27 @@ pub enum PlanError {
         what: String,
     },
     /// A value that no environment can carry.
-    #[error("container {container:?}: {what} is not text, so it can be a file but not a variable")]
+    #[error(
+        "container {container:?}: key {key:?} of {kind} {name:?} is not text, so it can be a file but not a variable"
+    )]
     NotText {
         /// Which container.
         container: String,
         /// The key.
-        what: String,
+        key: String,
+        /// Of what.
+        kind: ObjectKind,
+        /// Its name.
+        name: String,
+    },
+    /// The kernel takes no such name.
+    #[error(
+        "the name {name:?} has {} characters; the kernel takes {MAX_KERNEL_NAME} at most",
+        .name.len()
+    )]
+    HostName {
+        /// With its domain.
+        name: String,
     },
     /// What a volume is made of is not there.
     #[error("volume {volume:?}: {what}")]
@@ -216,9 +232,13 @@ pub enum PlanError {
     },
 }
 
+/// Longest name of a host, as the kernel has it (`__NEW_UTS_LEN`).
+const MAX_KERNEL_NAME: usize = 64;
+
 /// Errors when a pod cannot fit a host of so much memory, with the sum.
 pub fn fits(spec: &PodSpec, host_mib: u64) -> Result<(), PlanError> {
-    size::machine(spec, host_mib).map(drop)
+    // A pod may have more CPUs than its host.
+    size::machine(spec, (host_mib, u32::MAX)).map(drop)
 }
 
 /// The first vsock address that is nobody's own (vsock(7)); each guest is
@@ -246,7 +266,7 @@ pub fn plan(
     identity: Identity,
 ) -> Result<Plan, PlanError> {
     let mut layers = Layers::default();
-    let sizing = size::machine(spec, host.memory_mib)?;
+    let sizing = size::machine(spec, (host.memory_mib, host.cpus))?;
     let scratch_bytes = scratch_bytes(spec, host);
     let facts = downward::Facts {
         spec,
@@ -259,12 +279,11 @@ pub fn plan(
         pids_max: host.pids_max,
         scratch_bytes,
     };
-    guest::check_sysctls(spec, host)?;
+    guest::check(spec, host, &identity)?;
     tenant::admit(&facts)?;
     let containers = container::plan(&facts, images, &mut layers, |_| true)?;
     let volume_images = volume_images::add(spec, images, &mut layers)?;
-    let mut warnings = command::skipped(&facts);
-    warnings.extend(guest::without_resolver(spec, host, &identity));
+    let warnings = guest::warnings(spec, host, &identity);
     let mut disks = vec![layers.disk(), scratch_disk(spec, host, scratch_bytes)];
     disks.extend(claims::disks(&facts)?);
     claims::check_modes(&facts)?;
@@ -371,9 +390,10 @@ pub fn storage_asked(spec: &PodSpec) -> u64 {
             | VolumeSource::HostPath { .. }
             | VolumeSource::Image { .. } => None,
         });
-    let layers = spec
-        .all_containers()
-        .filter_map(|container| container.resources.storage_limit);
+    let layers = spec.all_containers().filter_map(|container| {
+        let of = &container.resources;
+        of.storage_limit.or(of.storage_request)
+    });
     volumes
         .chain(layers)
         .fold(0u64, |sum, bytes| sum.saturating_add(bytes))

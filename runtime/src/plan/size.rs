@@ -10,9 +10,11 @@
 //!
 //! The overhead of a pod of tiny containers is what its machine needs to boot.
 //!
-//! A container counts with its limit or, without one, its request. One that
-//! has neither counts as nothing, but then the machine is never smaller than
-//! the default: it may use whatever is there.
+//! A container counts with its limit or, without one, its request; one that has
+//! neither counts as nothing. But a request is no bound, and who has no limit may
+//! use what its peers leave idle: where an app or sidecar has none, the machine is
+//! half as large again as the sum, as far as the host goes, and never smaller than
+//! the default; where an init container alone has none, it is the default at least.
 
 use super::PlanError;
 use super::types::{CgroupPlan, SizeSource, SizeTerm, Sizing};
@@ -52,6 +54,9 @@ const STEP_MIB: u64 = 2;
 
 const MIB: u64 = 1 << 20;
 
+/// Why a machine is larger than the sum.
+const UNBOUNDED: &str = "as not every container has a limit";
+
 /// The machine's size and how it came about.
 #[derive(Debug)]
 pub struct Machine {
@@ -59,8 +64,19 @@ pub struct Machine {
     pub vcpus: u8,
     /// Guest memory in MiB.
     pub memory_mib: u32,
+    /// The least that would do for what the containers ask for, without room to burst.
+    pub least: Least,
     /// The arithmetic.
     pub sums: Sizing,
+}
+
+/// The least size of a machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Least {
+    /// Virtual CPUs.
+    pub vcpus: u8,
+    /// Guest memory in MiB.
+    pub memory_mib: u32,
 }
 
 impl Machine {
@@ -88,48 +104,59 @@ pub fn weight(milli: u64) -> u32 {
     u32::try_from((milli / 10).clamp(1, 10_000)).unwrap_or(10_000)
 }
 
-/// Sizes the machine of a pod on a host of so much memory, or says with the sum
-/// why it cannot be.
-pub fn machine(spec: &PodSpec, host_mib: u64) -> Result<Machine, PlanError> {
+/// What a machine of so much memory leaves to containers, in bytes: what a pod
+/// without limits can have.
+pub fn usable(memory_mib: u32) -> u64 {
+    let total = u64::from(memory_mib);
+    let overhead = u64::from(GUEST_OVERHEAD_MIB) + total / PAGE_STRUCT_SHARE;
+    total.saturating_sub(overhead) * MIB
+}
+
+/// Sizes the machine of a pod on a host of so much memory and so many CPUs, or
+/// says with the sum why it cannot be.
+pub fn machine(spec: &PodSpec, (host_mib, cpus): (u64, u32)) -> Result<Machine, PlanError> {
     let cpu = needed(spec, |of| (of.cpu_limit_milli, of.cpu_request_milli));
     let memory = needed(spec, |of| (of.memory_limit, of.memory_request));
-    let needed = cpu.total.div_ceil(1000).max(1);
-    let vcpus = u8::try_from(needed)
-        .ok()
-        .filter(|vcpus| u64::from(*vcpus) <= MAX_VCPUS)
-        .ok_or_else(|| PlanError::Cpus {
-            needed,
-            sum: terms(&cpu.terms, milli_cpus),
-        })?;
+    let (least_vcpus, vcpus) = cpus_of(&cpu, u64::from(cpus))?;
     let containers_mib = memory.total.div_ceil(MIB);
     let mut overhead = u64::from(GUEST_OVERHEAD_MIB) + containers_mib / PAGE_STRUCT_SHARE;
     let counted = if memory.terms.is_empty() {
         0
     } else {
         overhead = overhead.max(LEAST_MEMORY_MIB.saturating_sub(containers_mib));
-        containers_mib + overhead
+        steps(containers_mib + overhead)
     };
-    // The default holds the overhead already: 512 MiB are 512 MiB.
-    let wanted = if memory.complete {
-        counted
-    } else {
-        counted.max(DEFAULT_MEMORY_MIB)
-    };
-    let wanted = wanted.div_ceil(STEP_MIB).saturating_mul(STEP_MIB);
     let refuse = || PlanError::Memory {
-        needed: wanted,
+        needed: counted,
         sum: format!(
             "{} + {overhead} MiB for the guest",
             terms(&memory.terms, |bytes| Bytes(bytes).to_string())
         ),
         present: host_mib,
     };
-    if wanted > host_mib && !memory.terms.is_empty() {
+    if counted > host_mib {
         return Err(refuse());
     }
+    // The default holds the overhead already: 512 MiB are 512 MiB.
+    let wanted = match (memory.complete, memory.inits_complete) {
+        (true, true) => counted,
+        (true, false) => counted.max(DEFAULT_MEMORY_MIB),
+        (false, _) => half_again(counted).max(DEFAULT_MEMORY_MIB),
+    };
+    // Who asks for nothing is overcommitted; room to burst is what the host has.
+    let wanted = if memory.terms.is_empty() {
+        wanted
+    } else {
+        wanted.min(host_mib).max(counted)
+    };
+    let mib = |mib: u64| u32::try_from(mib).map_err(|_| refuse());
     Ok(Machine {
         vcpus,
-        memory_mib: u32::try_from(wanted).map_err(|_| refuse())?,
+        memory_mib: mib(steps(wanted))?,
+        least: Least {
+            vcpus: least_vcpus,
+            memory_mib: mib(counted)?,
+        },
         sums: Sizing {
             cpu_source: cpu.source(),
             memory_source: memory.source(),
@@ -140,12 +167,44 @@ pub fn machine(spec: &PodSpec, host_mib: u64) -> Result<Machine, PlanError> {
     })
 }
 
+/// Fewest CPUs that come to the sum, and those that the machine has.
+fn cpus_of(cpu: &Sum, host: u64) -> Result<(u8, u8), PlanError> {
+    let least = cpu.total.div_ceil(1000).max(1);
+    let wanted = if cpu.complete {
+        least
+    } else {
+        let room = half_again(cpu.total).div_ceil(1000);
+        room.min(host).min(MAX_VCPUS).max(least)
+    };
+    let refuse = || PlanError::Cpus {
+        needed: least,
+        sum: terms(&cpu.terms, milli_cpus),
+    };
+    if wanted > MAX_VCPUS {
+        return Err(refuse());
+    }
+    let count = |cpus: u64| u8::try_from(cpus).map_err(|_| refuse());
+    Ok((count(least)?, count(wanted)?))
+}
+
+/// What leaves half of a sum idle beside it.
+fn half_again(amount: u64) -> u64 {
+    amount.saturating_add(amount / 2)
+}
+
+/// MiB in whole huge pages.
+fn steps(mib: u64) -> u64 {
+    mib.div_ceil(STEP_MIB).saturating_mul(STEP_MIB)
+}
+
 struct Sum {
     total: u64,
     /// The summands of the larger side.
     terms: Vec<SizeTerm>,
-    /// Whether each app container and sidecar says something.
+    /// Whether each app container and sidecar has a limit.
     complete: bool,
+    /// Whether each init container has one.
+    inits_complete: bool,
 }
 
 impl Sum {
@@ -165,13 +224,14 @@ fn needed(spec: &PodSpec, amounts: impl Fn(&Resources) -> (Option<u64>, Option<u
     if let Some(limit) = limit {
         return of_pod(limit);
     }
-    let containers = sum(spec, |container| {
-        let (limit, request) = amounts(&container.resources);
-        limit.or(request)
-    });
+    let containers = sum(spec, |container| amounts(&container.resources));
     // Who makes a sandbox requests nothing by which it could be sized.
     match request.filter(|request| spec.sandbox.is_none() && *request > containers.total) {
-        Some(request) => of_pod(request),
+        Some(request) => Sum {
+            complete: containers.complete,
+            inits_complete: containers.inits_complete,
+            ..of_pod(request)
+        },
         None => containers,
     }
 }
@@ -185,21 +245,20 @@ fn of_pod(amount: u64) -> Sum {
             amount,
         }],
         complete: true,
+        inits_complete: true,
     }
 }
 
-fn sum(spec: &PodSpec, amount: impl Fn(&Container) -> Option<u64>) -> Sum {
+/// `amounts` are a limit and a request.
+fn sum(spec: &PodSpec, amounts: impl Fn(&Container) -> (Option<u64>, Option<u64>)) -> Sum {
     let term = |container: &Container| {
-        amount(container).map(|amount| SizeTerm {
+        let (limit, request) = amounts(container);
+        limit.or(request).map(|amount| SizeTerm {
             container: container.name.clone(),
             amount,
         })
     };
-    let total = |terms: &[SizeTerm]| {
-        terms
-            .iter()
-            .fold(0u64, |sum, term| sum.saturating_add(term.amount))
-    };
+    let is_bounded = |container: &Container| amounts(container).0.is_some();
     let mut running: Vec<SizeTerm> = Vec::new();
     let mut largest: Vec<SizeTerm> = Vec::new();
     for container in &spec.init_containers {
@@ -216,16 +275,21 @@ fn sum(spec: &PodSpec, amount: impl Fn(&Container) -> Option<u64>) -> Sum {
     if total(&running) >= total(&largest) {
         largest = running;
     }
-    let sidecars = spec.init_containers.iter().filter(|one| one.sidecar);
+    let (sidecars, inits): (Vec<_>, Vec<_>) =
+        spec.init_containers.iter().partition(|one| one.sidecar);
     Sum {
         total: total(&largest),
         terms: largest,
         // Who will come to a sandbox has not said anything yet.
         complete: spec.sandbox.is_none()
-            && sidecars
-                .chain(&spec.containers)
-                .all(|container| amount(container).is_some()),
+            && sidecars.into_iter().chain(&spec.containers).all(is_bounded),
+        inits_complete: inits.into_iter().all(is_bounded),
     }
+}
+
+fn total(terms: &[SizeTerm]) -> u64 {
+    let amounts = terms.iter().map(|term| term.amount);
+    amounts.fold(0, u64::saturating_add)
 }
 
 fn terms(terms: &[SizeTerm], amount: impl Fn(u64) -> String) -> String {
@@ -246,12 +310,19 @@ pub fn milli_cpus(milli: u64) -> String {
 }
 
 impl Sizing {
-    /// The CPU figure in one line: `app 500m + db 1`, or `default`.
+    /// The CPU figure in one line: `app 500m + db 1`, or `default`, or why the
+    /// machine has more than that sum.
     #[must_use]
-    pub fn cpu_line(&self) -> String {
-        match self.cpu_source {
-            SizeSource::Default => "default".into(),
-            SizeSource::Containers => terms(&self.cpu_terms, milli_cpus),
+    pub fn cpu_line(&self, vcpus: u8) -> String {
+        if self.cpu_source == SizeSource::Default {
+            return "default".into();
+        }
+        let sum = terms(&self.cpu_terms, milli_cpus);
+        let counted = total(&self.cpu_terms).div_ceil(1000).max(1);
+        if u64::from(vcpus) > counted {
+            format!("more, {UNBOUNDED}; {sum}")
+        } else {
+            sum
         }
     }
 
@@ -267,13 +338,12 @@ impl Sizing {
             terms(&self.memory_terms, |bytes| Bytes(bytes).to_string()),
             self.overhead_mib
         );
-        let amounts = self.memory_terms.iter().map(|term| term.amount);
-        let counted = amounts.fold(0, u64::saturating_add).div_ceil(MIB);
-        let counted = counted + u64::from(self.overhead_mib) + STEP_MIB;
-        if u64::from(memory_mib) >= counted {
-            format!("default, as not every container has a limit; {sum}")
-        } else {
-            sum
+        let counted = total(&self.memory_terms).div_ceil(MIB) + u64::from(self.overhead_mib);
+        let is_more = u64::from(memory_mib) >= counted + STEP_MIB;
+        match (is_more, u64::from(memory_mib)) {
+            (false, _) => sum,
+            (true, DEFAULT_MEMORY_MIB) => format!("default, {UNBOUNDED}; {sum}"),
+            (true, _) => format!("more, {UNBOUNDED}; {sum}"),
         }
     }
 }

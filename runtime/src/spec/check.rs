@@ -6,7 +6,7 @@ use super::object::ObjectKind;
 use super::quantity::Quantity;
 use super::schema::closest;
 use super::yaml::{Node, Value, join};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Collects what a check of one document finds.
 pub struct Check<'a> {
@@ -66,6 +66,26 @@ impl<'a> Check<'a> {
         let path = self.full(path);
         let found = self.document.locate(&path);
         found.path == path && !matches!(&found.value, Value::Scalar(scalar) if scalar.is_null())
+    }
+
+    /// Where each field of the object that is checked stands, by its path in the object.
+    pub fn places(&self) -> BTreeMap<String, Position> {
+        let mut out = BTreeMap::new();
+        let object = self.document.locate(&self.inside);
+        let strip = |path: &str| {
+            let rest = path.strip_prefix(self.inside.as_str()).unwrap_or(path);
+            rest.trim_start_matches('.').to_owned()
+        };
+        let mut next = vec![object];
+        while let Some(node) = next.pop() {
+            out.insert(strip(&node.path), node.report_at());
+            match &node.value {
+                Value::Scalar(_) => {}
+                Value::List(items) => next.extend(items),
+                Value::Object(entries) => next.extend(entries.iter().map(|(_, node)| node)),
+            }
+        }
+        out
     }
 
     /// The same as text: `9:12: spec.containers[0].image`.

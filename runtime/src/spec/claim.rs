@@ -168,7 +168,10 @@ fn asked(
         &[("Filesystem", false), ("Block", true)],
     );
     let modes = access_modes.as_deref().unwrap_or_default();
-    let is_directory = match class(storage_class_name.as_deref(), check) {
+    let class = class(storage_class_name.as_deref(), check);
+    // The modes of a directory make one of a claim that says nothing else.
+    let may_be_directory = class.unwrap_or(outlives && !is_block);
+    let is_directory = match class {
         Some(true) if !outlives => {
             let why = "beluga-directory is refused: a volume of the pod's own is a disk";
             check.wrong("spec.storageClassName", why);
@@ -184,7 +187,7 @@ fn asked(
             "Block is refused: a directory is no device",
         );
     }
-    check_modes(modes, (outlives, is_directory), check);
+    check_modes(modes, outlives, (is_directory, may_be_directory), check);
     Some(ClaimSpec {
         bytes: size(resources.as_ref(), is_directory, check)?,
         access_modes: modes.to_vec(),
@@ -213,7 +216,12 @@ fn is_for_many(mode: &str) -> bool {
     matches!(mode, "ReadWriteMany" | "ReadOnlyMany")
 }
 
-fn check_modes(modes: &[String], (outlives, is_directory): (bool, bool), check: &mut Check<'_>) {
+fn check_modes(
+    modes: &[String],
+    outlives: bool,
+    (is_directory, may_be_directory): (bool, bool),
+    check: &mut Check<'_>,
+) {
     let path = "spec.accessModes";
     if modes.is_empty() {
         let known = &MODES[..if outlives { MODES.len() } else { DISK_MODES }];
@@ -232,7 +240,7 @@ fn check_modes(modes: &[String], (outlives, is_directory): (bool, bool), check: 
                 format!("{mode} is refused: a disk belongs to one pod's machine at a time"),
             );
         } else {
-            let known = &MODES[..if is_directory {
+            let known = &MODES[..if may_be_directory {
                 MODES.len()
             } else {
                 DISK_MODES

@@ -176,6 +176,9 @@ fn words(
     check: &mut Check<'_>,
 ) -> Vec<String> {
     for (at, word) in words.iter().flatten().enumerate() {
+        if field == "command" && at == 0 && word.is_empty() {
+            check.wrong(&format!("{path}.command[0]"), "\"\" is no program");
+        }
         if word.contains('\0') {
             check.wrong(&format!("{path}.{field}[{at}]"), "contains a NUL character");
         }
@@ -185,11 +188,11 @@ fn words(
 
 fn working_dir(path: &str, dir: Option<&str>, check: &mut Check<'_>) -> Option<String> {
     let dir = dir.filter(|dir| !dir.is_empty())?;
-    if !dir.starts_with('/') || dir.contains('\0') {
-        check.wrong(
-            &join(path, "workingDir"),
-            format!("{dir:?} is not an absolute path"),
-        );
+    let path = join(path, "workingDir");
+    if !dir.starts_with('/') {
+        check.wrong(&path, format!("{dir:?} is not an absolute path"));
+    } else if dir.contains('\0') {
+        check.wrong(&path, "contains a NUL character");
     }
     Some(dir.to_owned())
 }
@@ -220,7 +223,8 @@ fn mounts(
             privileged,
             check,
         );
-        read_only_below(&path, recursive_read_only.as_deref(), *read_only, check);
+        let read_only_below = recursive_read_only.as_deref();
+        self::read_only_below(&path, read_only_below, (*read_only, propagation), check);
         if name.is_empty() {
             check.wrong(&join(&path, "name"), "required: the volume's name");
         } else if !volumes.iter().any(|volume| volume.name == *name) {
@@ -255,11 +259,22 @@ fn mounts(
 }
 
 /// A mount that is read-only is so with all that is mounted below it.
-fn read_only_below(path: &str, kind: Option<&str>, read_only: Option<bool>, check: &mut Check<'_>) {
+fn read_only_below(
+    path: &str,
+    kind: Option<&str>,
+    (read_only, propagation): (Option<bool>, Propagation),
+    check: &mut Check<'_>,
+) {
     let path = join(path, "recursiveReadOnly");
     let kinds = [("Disabled", false), ("IfPossible", true), ("Enabled", true)];
-    if check.choice(&path, kind, &kinds) && read_only != Some(true) {
+    if !check.choice(&path, kind, &kinds) {
+        return;
+    }
+    if read_only != Some(true) {
         check.wrong(&path, "may only be used together with readOnly: true");
+    }
+    if !propagation.is_none() {
+        check.wrong(&path, "may only be used with the mountPropagation None");
     }
 }
 

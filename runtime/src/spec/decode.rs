@@ -6,6 +6,7 @@
 //! not have are told by the list of names that the type itself hands over.
 
 use super::issue::{Issue, Position};
+use super::plain::{Plain, integer};
 use super::schema;
 use super::yaml::{Node, Scalar, Value, join};
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
@@ -139,10 +140,12 @@ impl<'de> Reader<'de, '_> {
 
     fn integer(&self) -> Result<i64, Misfit> {
         let scalar = self.scalar("an integer")?;
-        match integer(&scalar.text) {
-            Some(number) if scalar.plain => Ok(number),
-            Some(_) => Err(self.misfit("an integer", Some("remove the quotes".into()))),
-            None => Err(self.misfit("an integer", None)),
+        match Plain::read(scalar) {
+            Plain::Integer(number) => Ok(number),
+            _ if !scalar.plain && integer(&scalar.text).is_some() => {
+                Err(self.misfit("an integer", Some("remove the quotes".into())))
+            }
+            _ => Err(self.misfit("an integer", None)),
         }
     }
 }
@@ -162,61 +165,6 @@ fn describe(node: &Node) -> String {
             }
         }
     }
-}
-
-/// What a scalar is when nothing else is asked for (YAML's core schema).
-enum Plain {
-    Bool(bool),
-    Integer(i64),
-    Float(f64),
-    Text,
-}
-
-impl Plain {
-    fn read(scalar: &Scalar) -> Self {
-        if !scalar.plain {
-            return Self::Text;
-        }
-        let text = scalar.text.as_str();
-        match text {
-            "true" | "True" | "TRUE" => return Self::Bool(true),
-            "false" | "False" | "FALSE" => return Self::Bool(false),
-            _ => {}
-        }
-        if let Some(number) = integer(text) {
-            return Self::Integer(number);
-        }
-        // Rust reads `inf` and `nan` as numbers, YAML does not.
-        let numeric = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
-            && text.bytes().any(|byte| byte.is_ascii_digit())
-            && !text.contains(['i', 'n', 'I', 'N']);
-        match text.parse() {
-            Ok(number) if numeric => Self::Float(number),
-            _ => Self::Text,
-        }
-    }
-}
-
-/// Decimal, `0x…`, `0o…`, and the `0644` that file modes are written in.
-fn integer(text: &str) -> Option<i64> {
-    let (negative, digits) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let (digits, radix) = if let Some(hex) = digits.strip_prefix("0x") {
-        (hex, 16)
-    } else if let Some(octal) = digits.strip_prefix("0o") {
-        (octal, 8)
-    } else if digits.len() > 1 && digits.starts_with('0') {
-        (digits, 8)
-    } else {
-        (digits, 10)
-    };
-    if !digits.starts_with(|c: char| c.is_ascii_hexdigit()) {
-        return None;
-    }
-    let number = i64::from_str_radix(digits, radix).ok()?;
-    Some(if negative { -number } else { number })
 }
 
 macro_rules! integers {

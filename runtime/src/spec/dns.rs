@@ -36,6 +36,9 @@ pub fn convert(spec: &core::PodSpec, check: &mut Check<'_>) -> Dns {
     if out.searches.len() > 32 {
         check.wrong("spec.dnsConfig.searches", "more than 32");
     }
+    if out.searches.join(" ").len() > 2048 {
+        check.wrong("spec.dnsConfig.searches", "more than 2048 characters");
+    }
     let given = spec.dns_config.as_ref().map(|config| &config.nameservers);
     if !from_host && !given.is_some_and(some) {
         check.wrong(
@@ -59,9 +62,8 @@ fn read(config: &core::PodDNSConfig, check: &mut Check<'_>, out: &mut Dns) {
     }
     out.searches = searches.clone().unwrap_or_default();
     for (at, search) in out.searches.iter().enumerate() {
-        let name = search.strip_suffix('.').unwrap_or(search);
         let path = format!("spec.dnsConfig.searches[{at}]");
-        check.shape(&path, name, names::subdomain);
+        check.shape(&path, search, names::search_domain);
     }
     for (at, option) in options.iter().flatten().enumerate() {
         let core::PodDNSConfigOption { name, value } = option;
@@ -71,6 +73,10 @@ fn read(config: &core::PodDNSConfig, check: &mut Check<'_>, out: &mut Dns) {
             _ => name.to_owned(),
         };
         let path = format!("spec.dnsConfig.options[{at}].name");
+        if name.is_empty() {
+            check.wrong(&path, "required");
+            continue;
+        }
         check.shape(&path, &line, |line| {
             // A line break would write other lines of resolv.conf.
             let one_word = line.bytes().all(|byte| byte.is_ascii_graphic());

@@ -35,6 +35,9 @@ pub struct Document {
     /// Where the largest amount of CPU and of memory is written, for a pod that
     /// does not fit.
     pub size_places: [(Position, String); 2],
+    /// Where the pod is in its document, and where each of its fields is written, by its
+    /// path in the pod.
+    pub places: (String, BTreeMap<String, Position>),
     /// What a pod may have and cannot be made with.
     pub not_on_create: Vec<Issue>,
 }
@@ -51,6 +54,40 @@ impl Document {
         })
     }
 
+    /// What is wrong with the first of these fields that is written, or with what is
+    /// nearest to it; with the pod where no field is named.
+    #[must_use]
+    pub fn refused(&self, fields: &[String], message: String) -> ManifestError {
+        let (root, places) = &self.places;
+        let written = fields.iter().find(|field| places.contains_key(*field));
+        let field = written.or(fields.first()).map_or("", String::as_str);
+        let mut near = field;
+        let at = loop {
+            if let Some(at) = places.get(near) {
+                break *at;
+            }
+            near = near.rfind(['.', '[']).map_or("", |end| &near[..end]);
+            if near.is_empty() {
+                let first = Position { line: 1, column: 1 };
+                break places.get("").copied().unwrap_or(first);
+            }
+        };
+        let path = if field.is_empty() {
+            String::new()
+        } else {
+            below(root, field)
+        };
+        ManifestError {
+            source_name: self.source_name.clone(),
+            issues: vec![Issue {
+                at,
+                path,
+                message,
+                hint: None,
+            }],
+        }
+    }
+
     /// Its places are those of an item of a list from here on.
     pub(super) fn stand_in(&mut self, inside: &str) {
         let places = self.volume_places.iter_mut();
@@ -58,6 +95,7 @@ impl Document {
         let places = places.chain(self.sysctl_places.values_mut());
         let places = places.chain(&mut self.size_places).map(|(_, path)| path);
         let references = self.references.iter_mut().map(|one| &mut one.path);
+        self.places.0 = below(inside, &self.places.0);
         let issues = self.not_on_create.iter_mut().map(|one| &mut one.path);
         for path in places.chain(references).chain(issues) {
             *path = below(inside, path);
@@ -90,6 +128,7 @@ pub(super) fn pod_document(mut pod: Pod, check: &mut Check<'_>) -> Document {
     let is_made_with = !spec.ephemeral_containers.is_empty();
     Document {
         not_on_create: is_made_with.then(forbidden).into_iter().collect(),
+        places: (check.full(""), check.places()),
         references: check.references(),
         image_places: image_places(&spec, check),
         always_pulled,

@@ -83,12 +83,27 @@ struct Places(BTreeSet<String>);
 impl Places {
     fn take(&mut self, path: &str, text: &str, check: &mut Check<'_>) {
         check.shape(path, text, names::file_path);
-        if !text.is_empty() && !self.0.insert(text.to_owned()) {
+        let is_inside = |one: &str, other: &str| {
+            let rest = one.strip_prefix(other);
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        let mut others = self.0.iter();
+        if text.is_empty() {
+            return;
+        } else if self.0.contains(text) {
             check.wrong(
                 path,
                 format!("{text:?} is the path of another file of the volume"),
             );
+        } else if let Some(other) =
+            others.find(|other| is_inside(other, text) || is_inside(text, other))
+        {
+            check.wrong(
+                path,
+                format!("{text:?} and the volume's file {other:?} cannot both be: one is a directory of the other"),
+            );
         }
+        self.0.insert(text.to_owned());
     }
 }
 

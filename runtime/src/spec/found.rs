@@ -1,7 +1,10 @@
 //! The documents of a text, and where they are in it: on their own, or as an item of a `List`.
 
-use super::yaml::{Node, Value};
-use super::{ConfigObject, Document, Issue, PodName, Position, Workload, issue, scalar};
+use super::yaml::{Node, Scalar, Value};
+use super::{
+    ConfigObject, Document, Issue, ObjectKind, PodName, Position, Workload, WorkloadKind, issue,
+    scalar,
+};
 use std::collections::BTreeSet;
 
 /// Documents and where their names stand.
@@ -76,26 +79,72 @@ pub(super) fn below(inside: &str, path: &str) -> String {
     }
 }
 
-/// The documents, with those of each `List` in its place, and where they are in it: nowhere, or
+/// The documents, with those of each list in its place, and where they are in it: nowhere, or
 /// `items[0]`.
 pub(super) fn flatten(trees: Vec<Node>, issues: &mut Vec<Issue>) -> Vec<(String, Node)> {
     let mut out = Vec::new();
     for tree in trees {
-        let kind = scalar(&tree, "kind");
-        if !matches!(kind, Some("List" | "PodList")) || scalar(&tree, "apiVersion") != Some("v1") {
-            out.push((String::new(), tree));
-            continue;
-        }
-        match tree.get("items").map(|items| &items.value) {
-            Some(Value::List(items)) => out.extend(items.iter().enumerate().map(|(at, item)| {
-                let mut item = item.clone();
-                item.assign_paths(String::new());
-                (format!("items[{at}]"), item)
-            })),
-            _ => issues.push(issue(&tree, "items", "required: a list of objects")),
-        }
+        unfold(String::new(), tree, &mut out, issues);
     }
     out
+}
+
+/// One document, or those of a list; lists in lists end where the text's nesting does.
+fn unfold(inside: String, tree: Node, out: &mut Vec<(String, Node)>, issues: &mut Vec<Issue>) {
+    let Some(of) = items_of(&tree) else {
+        out.push((inside, tree));
+        return;
+    };
+    let Some(Value::List(items)) = tree.get("items").map(|items| &items.value) else {
+        let mut wrong = issue(&tree, "items", "required: a list of objects");
+        wrong.path = below(&inside, &wrong.path);
+        issues.push(wrong);
+        return;
+    };
+    for (at, item) in items.iter().enumerate() {
+        let mut item = item.clone();
+        if let Some((kind, version)) = of {
+            fill_in(&mut item, "kind", kind);
+            fill_in(&mut item, "apiVersion", version);
+        }
+        item.assign_paths(String::new());
+        unfold(below(&inside, &format!("items[{at}]")), item, out, issues);
+    }
+}
+
+/// Whether it is a list, and of which kind and version alone: an API server does not
+/// write them into the items of a `PodList`.
+fn items_of(tree: &Node) -> Option<Option<(&'static str, &'static str)>> {
+    let (kind, version) = (scalar(tree, "kind")?, scalar(tree, "apiVersion")?);
+    let one = kind.strip_suffix("List")?;
+    let object = ObjectKind::of(one).map(|kind| (kind.kind(), kind.api_version()));
+    let workload = WorkloadKind::of(one).map(|kind| (kind.kind(), kind.api_version()));
+    let of = match one {
+        "" => return (version == "v1").then_some(None),
+        "Pod" => ("Pod", "v1"),
+        "CronJob" => ("CronJob", WorkloadKind::Job.api_version()),
+        _ => object.or(workload)?,
+    };
+    (version == of.1).then_some(Some(of))
+}
+
+/// Gives an object a field that it does not have.
+fn fill_in(item: &mut Node, key: &str, text: &str) {
+    if item.get(key).is_some() {
+        return;
+    }
+    let node = Node {
+        at: item.at,
+        key_at: None,
+        path: String::new(),
+        value: Value::Scalar(Scalar {
+            text: text.to_owned(),
+            plain: false,
+        }),
+    };
+    if let Value::Object(entries) = &mut item.value {
+        entries.push((key.to_owned(), node));
+    }
 }
 
 /// Two documents of one kind, namespace and name in one manifest.

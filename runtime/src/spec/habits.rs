@@ -48,6 +48,23 @@ pub fn mend(text: &str, at: Position, info: &str) -> Option<String> {
             let indented = text.replace('\n', &format!("\n{}", " ".repeat(blanks)));
             (indented != text).then(|| format!("{before}{indented}{rest}"))
         }
+        // Objects of JSON one behind the other, as many tools print them.
+        '{' if info.contains("expected <document start>") => {
+            let is_behind = before.trim_end().ends_with('}');
+            let line = if at.column == 1 { "" } else { "\n" };
+            is_behind.then(|| format!("{before}{line}--- {after}"))
+        }
+        // Of files that were put one behind the other.
+        '\u{feff}' if info.contains("byte order mark") => {
+            Some(format!("{before}{}", after.strip_prefix('\u{feff}')?))
+        }
+        // What is beyond 16 bits JSON writes as two escapes.
+        '"' if info.contains("invalid Unicode character escape code") => {
+            let end = quoted(after)?;
+            let (text, rest) = after.split_at(end);
+            let whole = whole_characters(text);
+            (whole != text).then(|| format!("{before}{whole}{rest}"))
+        }
         // `\'` in double quotes.
         '"' if info.contains("unknown escape") => {
             let end = quoted(after)?;
@@ -86,6 +103,37 @@ fn quoted(text: &str) -> Option<usize> {
         }
     }
     None
+}
+
+/// The text with one escape for each pair of surrogates (RFC 8259, 7).
+fn whole_characters(text: &str) -> String {
+    let half = |text: &str| -> Option<u32> {
+        let digits = text.strip_prefix("\\u")?.get(..4)?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        out.push_str(before);
+        let pair = half(escape).zip(escape.get(6..).and_then(half));
+        let taken = match pair {
+            Some((high @ 0xd800..=0xdbff, low @ 0xdc00..=0xdfff)) => {
+                let code = 0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+                out.push_str(&format!("\\U{code:08X}"));
+                12
+            }
+            _ => {
+                // The escaped character may be a backslash.
+                let next = escape.chars().nth(1).map_or(1, |c| 1 + c.len_utf8());
+                out.push_str(&escape[..next]);
+                next
+            }
+        };
+        rest = &escape[taken..];
+    }
+    out.push_str(rest);
+    out
 }
 
 /// The text with `'` for each `\'`.

@@ -47,6 +47,20 @@ pub fn apparmor_annotations(annotations: &BTreeMap<String, String>, check: &mut 
     }
 }
 
+/// Profiles of seccomp as manifests gave them before Kubernetes 1.19; since 1.27 an API
+/// server makes nothing of them.
+pub fn seccomp_annotations(annotations: &BTreeMap<String, String>, check: &mut Check<'_>) {
+    const POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
+    const CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
+    let all = annotations.keys();
+    for key in all.filter(|key| *key == POD || key.starts_with(CONTAINER)) {
+        check.warn(
+            &join("metadata.annotations", key),
+            "has no effect since Kubernetes 1.27: seccompProfile of a securityContext has",
+        );
+    }
+}
+
 /// A profile of AppArmor.
 pub fn apparmor(path: &str, profile: Option<&core::AppArmorProfile>, check: &mut Check<'_>) {
     let Some(profile) = profile else { return };

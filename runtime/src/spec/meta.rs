@@ -22,7 +22,15 @@ pub struct Identity {
 pub fn object(metadata: &ObjectMeta, what: &str, check: &mut Check<'_>) -> Identity {
     let name = metadata.name.clone().unwrap_or_default();
     if name.is_empty() {
-        check.wrong("metadata.name", format!("required: {what}"));
+        let message = format!("required: {what}");
+        match &metadata.generate_name {
+            Some(_) => check.wrong_with_hint(
+                "metadata.name",
+                message,
+                "a generateName is for what `beluga run` makes anew".to_owned(),
+            ),
+            None => check.wrong("metadata.name", message),
+        }
     } else {
         check.shape("metadata.name", &name, names::subdomain);
     }

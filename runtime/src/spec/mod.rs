@@ -33,6 +33,7 @@ mod names;
 mod network;
 mod object;
 mod place;
+mod plain;
 mod pod;
 mod podman;
 mod policy;
@@ -60,7 +61,7 @@ pub use defaults::is_latest;
 pub use difference::{Difference, difference, fixed_paths};
 pub use document::Document;
 pub use issue::{Issue, ManifestError, Position, SHOWN_ISSUES};
-pub use names::{is_plain_variable, label, sub_path, subdomain};
+pub use names::{label, sub_path, subdomain};
 pub use network::{DEFAULT_NETWORK, MAX_NETWORK_NAME, NETWORK, NO_NETWORK, is_network_name};
 pub use object::{ConfigObject, MAX_DATA, OPAQUE, ObjectKind};
 pub use policy::{Allowed, Labels, Network, Peer, Policy, PortName, PortRange, is_within};
@@ -144,6 +145,8 @@ pub struct Manifest {
     pub workloads: Vec<Workload>,
     /// What the user should know about objects; a pod has its own.
     pub warnings: Vec<String>,
+    /// Why there is nothing in it, where all of it means something to a cluster only.
+    pub nothing: Option<ManifestError>,
 }
 
 impl Manifest {
@@ -173,10 +176,26 @@ pub struct Reading<'a> {
     pub namespace: Option<&'a str>,
     /// The Job of each CronJob in its place: how its name ends.
     pub now: Option<[u8; 5]>,
+    /// All is made anew: how names end of which the beginning is said.
+    pub made: Option<[u8; 5]>,
 }
 
 /// The same as a command means it.
 pub fn read_as(
+    source_name: &str,
+    text: &str,
+    reading: Reading<'_>,
+) -> Result<Manifest, ManifestError> {
+    let mut read = read_part(source_name, text, reading)?;
+    match read.nothing.take() {
+        Some(error) => Err(error),
+        None => Ok(read),
+    }
+}
+
+/// The same of one of several texts, in which there may be nothing but what means
+/// something to a cluster.
+pub fn read_part(
     source_name: &str,
     text: &str,
     reading: Reading<'_>,
@@ -198,7 +217,10 @@ pub fn read_as(
         }
     };
     let mut found = Found::default();
-    for (inside, mut tree) in flatten(trees, &mut issues) {
+    for (at, (inside, mut tree)) in (0u64..).zip(flatten(trees, &mut issues)) {
+        if let Some(random) = reading.made {
+            place::name(&mut tree, another(random, at));
+        }
         let (before, mut of_tree) = (issues.len(), Found::default());
         if let Some(namespace) = reading.namespace {
             place::put(&mut tree, namespace, &mut issues);
@@ -211,32 +233,50 @@ pub fn read_as(
         found.append(of_tree);
     }
     refuse_equal_names(&found, &mut issues);
-    if found.is_empty() && issues.is_empty() {
-        issues.extend(found.left_out.drain(..).map(|(_, issue)| issue));
-        if issues.is_empty() {
-            issues.push(empty());
-        }
+    let is_empty = found.is_empty() && issues.is_empty();
+    if is_empty && found.left_out.is_empty() {
+        issues.push(empty());
     }
+    let left_out = found.left_out.iter().map(|(_, issue)| issue.clone());
+    let nothing = is_empty.then(|| ManifestError {
+        source_name: source_name.to_owned(),
+        issues: left_out.collect(),
+    });
     if issues.is_empty() {
-        let left_out = found.left_out(source_name);
-        let workloads = found.workloads.into_iter();
-        let named = |document: Document| Document {
-            source_name: source_name.to_owned(),
-            ..document
-        };
-        let of_workload = |workload: Workload| Workload {
-            template: named(workload.template),
-            ..workload
-        };
-        Ok(Manifest {
-            pods: found.pods.into_iter().map(|(_, pod)| named(pod)).collect(),
-            objects: found.objects.into_iter().map(|(_, one)| one).collect(),
-            warnings: found.warnings.into_iter().chain(left_out).collect(),
-            workloads: workloads.map(|(_, one)| of_workload(one)).collect(),
-        })
+        Ok(manifest(found, source_name, nothing))
     } else {
         refuse(issues)
     }
+}
+
+/// What was found in a text of that name.
+fn manifest(found: Found, source_name: &str, nothing: Option<ManifestError>) -> Manifest {
+    let left_out = found.left_out(source_name);
+    let named = |document: Document| Document {
+        source_name: source_name.to_owned(),
+        ..document
+    };
+    let workloads = found.workloads.into_iter().map(|(_, one)| Workload {
+        template: named(one.template),
+        ..one
+    });
+    Manifest {
+        workloads: workloads.collect(),
+        pods: found.pods.into_iter().map(|(_, pod)| named(pod)).collect(),
+        objects: found.objects.into_iter().map(|(_, one)| one).collect(),
+        warnings: found.warnings.into_iter().chain(left_out).collect(),
+        nothing,
+    }
+}
+
+/// Letters of a name that differ from document to document.
+fn another(random: [u8; 5], mut at: u64) -> [u8; 5] {
+    random.map(|byte| {
+        // As many as names have letters at a place.
+        let letter = u64::from(byte) % 27 + at % 27;
+        at /= 27;
+        u8::try_from(letter).unwrap_or_default()
+    })
 }
 
 fn empty() -> Issue {

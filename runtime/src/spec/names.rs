@@ -28,6 +28,25 @@ pub fn subdomain(text: &str) -> Result<(), &'static str> {
     }
 }
 
+/// A domain in which names are looked for: parts may begin with an underscore or
+/// have one inside, and a single dot means none.
+pub fn search_domain(text: &str) -> Result<(), &'static str> {
+    if text == "." {
+        return Ok(());
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let is_part = |part: &str| {
+        let inner = part.strip_prefix('_').unwrap_or(part);
+        let is_outer = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        is_inner(inner, is_outer, b"-_")
+    };
+    if name.len() <= 253 && name.split('.').all(is_part) {
+        Ok(())
+    } else {
+        subdomain(name)
+    }
+}
+
 /// What the kernel takes for a hostname: an RFC 1123 subdomain that is short.
 pub fn kernel_hostname(text: &str) -> Result<(), &'static str> {
     if text.len() > 64 {
@@ -131,15 +150,6 @@ pub fn config_key(text: &str) -> Result<(), &'static str> {
     } else {
         Err("must be letters, digits, '-', '_' and '.'")
     }
-}
-
-/// Whether a key may be a variable without being asked for by name: what a
-/// shell could not say is left out of `envFrom`.
-pub fn is_plain_variable(text: &str) -> bool {
-    text != "."
-        && !text.starts_with("..")
-        && !text.starts_with(|c: char| c.is_ascii_digit())
-        && config_key(text).is_ok()
 }
 
 /// A file's path below a volume's root, which none of the volume's own may be.

@@ -167,6 +167,7 @@ pub(super) fn convert(
     warnings: &mut Vec<String>,
 ) -> Option<ConfigObject> {
     let mut tree = tree.clone();
+    empty_where_null(&mut tree, kind);
     unfold_base64(&mut tree, kind, issues);
     let mut object = match kind {
         ObjectKind::ConfigMap => config_map(&tree, issues),
@@ -181,6 +182,31 @@ pub(super) fn convert(
 }
 
 type Issues = Vec<super::Issue>;
+
+/// `key:` without a value is an empty one, as for an API server.
+fn empty_where_null(tree: &mut Node, kind: ObjectKind) {
+    let fields = match kind {
+        ObjectKind::ConfigMap => ["data", "binaryData"],
+        ObjectKind::Secret => ["data", "stringData"],
+        ObjectKind::Claim | ObjectKind::Policy => return,
+    };
+    let Value::Object(entries) = &mut tree.value else {
+        return;
+    };
+    let data = entries.iter_mut();
+    for (_, data) in data.filter(|(key, _)| fields.contains(&key.as_str())) {
+        let Value::Object(data) = &mut data.value else {
+            continue;
+        };
+        for (_, node) in data {
+            if let Value::Scalar(scalar) = &mut node.value
+                && scalar.is_null()
+            {
+                (scalar.text, scalar.plain) = (String::new(), false);
+            }
+        }
+    }
+}
 
 /// Base64 may be folded into lines, which the decoder does not take; what is
 /// no base64 is told here, in better words than the decoder's.

@@ -1,10 +1,40 @@
-//! The namespace of what does not say one: a command's `-n`, as kubectl has it.
+//! The namespace of what does not say one, a command's `-n`, as kubectl has it; and the
+//! name of what says only how it begins.
 
-use super::Issue;
 use super::yaml::{Node, Scalar, Value};
+use super::{Issue, PodName};
 
 /// Kinds that are in no namespace.
 const OUTSIDE: [&str; 2] = ["Namespace", "PersistentVolume"];
+
+/// Names a document that has a `generateName` alone; pods are named when they start.
+pub fn name(document: &mut Node, random: [u8; 5]) {
+    if matches!(super::scalar(document, "kind"), Some("Pod" | "CronJob")) {
+        return;
+    }
+    let Value::Object(entries) = &mut document.value else {
+        return;
+    };
+    let metadata = entries.iter_mut().find(|(key, _)| key == "metadata");
+    let Some((_, metadata)) = metadata else {
+        return;
+    };
+    let is_named = super::scalar(metadata, "name").is_some_and(|name| !name.is_empty());
+    let Value::Object(entries) = &mut metadata.value else {
+        return;
+    };
+    let prefix = entries.iter_mut().find(|(key, _)| key == "generateName");
+    if let (false, Some((key, node))) = (is_named, prefix)
+        && let Value::Scalar(scalar) = &mut node.value
+        && !scalar.is_null()
+    {
+        scalar.text = PodName::Generate(scalar.text.clone()).resolve(random);
+        "name".clone_into(key);
+        node.path = "metadata.name".to_owned();
+        let own = node.at;
+        entries.retain(|(key, node)| key != "name" || node.at == own);
+    }
+}
 
 /// Puts a document into a namespace. An issue where it says another one.
 pub fn put(document: &mut Node, namespace: &str, issues: &mut Vec<Issue>) {
@@ -54,10 +84,25 @@ mod tests {
     use super::super::{Reading, read_as};
 
     #[test]
+    fn what_says_how_its_name_begins_is_named() {
+        let reading = Reading {
+            made: Some([0; 5]),
+            ..Reading::default()
+        };
+        let one = "apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: a-}\n";
+        let text = format!("{one}---\n{one}---\n{}", one.replace("a-", "b-, name: c"));
+        let read = read_as("a.yaml", &text, reading).unwrap();
+        let names: Vec<&str> = read.objects.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["a-bbbbb", "a-cbbbb", "c"]);
+        let told = read_as("a.yaml", &text, Reading::default()).unwrap_err();
+        assert_eq!(told.issues.len(), 2, "{told}");
+    }
+
+    #[test]
     fn what_names_no_namespace_is_put_into_the_commands() {
         let reading = Reading {
             namespace: Some("team"),
-            now: None,
+            ..Reading::default()
         };
         let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\n\
             apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b, namespace: team}\n";

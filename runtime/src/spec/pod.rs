@@ -110,6 +110,7 @@ fn identity(metadata: &ObjectMeta, check: &mut Check<'_>, out: &mut PodSpec) {
     (out.labels, out.annotations) = meta::labels(metadata, check);
     mac::apparmor_annotations(&out.annotations, check);
     podman::annotations(&out.annotations, check);
+    mac::seccomp_annotations(&out.annotations, check);
     check.ignore(
         "metadata",
         &[

@@ -236,6 +236,8 @@ fn http(
     let headers = headers(path, http_headers.as_deref().unwrap_or_default(), check);
     needs_port(path, check)?;
     let port = self::port(&join(path, "port"), port, owner, check)?;
+    // What stands behind `#` is for the asker alone.
+    let page = page.split('#').next().unwrap_or_default();
     let path = escaped(&format!("{slash}{page}"));
     let handler = Handler::Http {
         host,

@@ -14,7 +14,9 @@ impl PodSpec {
             None => self.own_containers().map(|one| &one.resources).collect(),
         };
         let any = all.iter().any(|resources| {
-            resources.cpu_request_milli.is_some() || resources.memory_request.is_some()
+            // Who requests 0 on purpose may have a limit all the same.
+            let limits = [resources.cpu_limit_milli, resources.memory_limit];
+            is_given(resources) || limits.iter().any(Option::is_some)
         });
         let guaranteed = all.iter().all(|resources| {
             resources.cpu_limit_milli.is_some()
@@ -51,6 +53,10 @@ mod tests {
         for (pod, container, class) in [
             ("{}", "{}", "BestEffort"),
             ("{}", whole, "Guaranteed"),
+            ("{}", "{requests: {cpu: 0}, limits: {cpu: 1}}", "Burstable"),
+            // 0 is as good as nothing.
+            ("{}", "{requests: {cpu: 0, memory: 0}}", "BestEffort"),
+            ("{}", "{limits: {cpu: 0}}", "BestEffort"),
             (whole, "{}", "Guaranteed"),
             ("{limits: {cpu: 1}}", "{}", "Burstable"),
             ("{requests: {memory: 128Mi}}", whole, "Burstable"),

@@ -3,6 +3,7 @@
 use super::check::Check;
 use super::pod::some;
 use super::quantity::Quantity;
+use super::schema::closest;
 use super::types::{Container, PodSpec, Resources};
 use super::yaml::join;
 use k8s_openapi::api::core::v1 as core;
@@ -50,7 +51,7 @@ pub fn convert(
         requests.entry(name.clone()).or_insert(*limit);
     }
     if let Some(memory) = limits.get("memory")
-        && memory.units() < MIN_MEMORY
+        && (1..MIN_MEMORY).contains(&memory.units())
     {
         check.wrong_with_hint(
             &join(&join(&path, "limits"), "memory"),
@@ -58,8 +59,12 @@ pub fn convert(
             "m is a thousandth; write M or Mi for megabytes".into(),
         );
     }
-    let millis = |map: &BTreeMap<String, Quantity>, name| map.get(name).map(|q| q.millis());
-    let units = |map: &BTreeMap<String, Quantity>, name| map.get(name).map(|q| q.units());
+    // For the kubelet 0 is no request and no limit, as if nothing were written.
+    let given = |amount: &u64| *amount > 0;
+    let millis =
+        |map: &BTreeMap<String, Quantity>, name| map.get(name).map(|q| q.millis()).filter(given);
+    let units =
+        |map: &BTreeMap<String, Quantity>, name| map.get(name).map(|q| q.units()).filter(given);
     Resources {
         cpu_request_milli: millis(&requests, "cpu"),
         cpu_limit_milli: millis(&limits, "cpu"),
@@ -85,11 +90,12 @@ pub fn of_pod(
         map.as_ref().is_some_and(|map| map.contains_key(name))
     };
     for (list, map) in [("requests", &raw.requests), ("limits", &raw.limits)] {
-        let path = format!("spec.resources.{list}");
-        check.unsupported(
-            &path,
-            &[("ephemeral-storage", has(map, "ephemeral-storage"))],
-        );
+        if has(map, "ephemeral-storage") {
+            check.wrong(
+                &format!("spec.resources.{list}.ephemeral-storage"),
+                "no resource of a whole pod; cpu and memory are",
+            );
+        }
     }
     let cpu = together(spec, |one| one.cpu_request_milli);
     let memory = together(spec, |one| one.memory_request);
@@ -102,7 +108,7 @@ pub fn of_pod(
             *request = asked.or(limit);
         }
         let (list, bound) = if is_own {
-            ("requests", *request)
+            ("requests", Some(request.unwrap_or_default()))
         } else {
             ("limits", limit)
         };
@@ -158,12 +164,36 @@ pub fn together(spec: &PodSpec, amount: impl Fn(&Resources) -> Option<u64>) -> O
     spec.containers.iter().fold(running, add).max(largest)
 }
 
+impl PodSpec {
+    /// Most memory that its containers may have together, in bytes; none where one
+    /// of them has no limit, nor the pod.
+    #[must_use]
+    pub fn memory_limit(&self) -> Option<u64> {
+        let is_bounded = |one: &Container| one.resources.memory_limit.is_some();
+        let own = self.own_containers().all(is_bounded);
+        let sum = || together(self, |one| one.memory_limit).filter(|_| own);
+        self.resources.memory_limit.or_else(sum)
+    }
+
+    /// Most bytes that its containers and its volumes on the scratch disk may have
+    /// together: as for the kubelet, one limit is enough to have a sum.
+    #[must_use]
+    pub fn storage_limit(&self) -> Option<u64> {
+        together(self, |one| one.storage_limit)
+    }
+}
+
 fn amounts(
     path: &str,
     map: &Option<BTreeMap<String, RawQuantity>>,
     check: &mut Check<'_>,
 ) -> BTreeMap<String, Quantity> {
     let mut out = BTreeMap::new();
+    let known = if path.starts_with("spec.resources.") {
+        "cpu and memory"
+    } else {
+        "cpu, memory and ephemeral-storage"
+    };
     for (name, amount) in map.iter().flatten() {
         let path = join(path, name);
         match name.as_str() {
@@ -172,10 +202,17 @@ fn amounts(
                     out.insert(name.clone(), quantity);
                 }
             }
-            _ => check.wrong(
-                &path,
-                "not supported yet; cpu, memory and ephemeral-storage are",
-            ),
+            // Kubernetes has no other names without a domain.
+            _ if !name.contains('/') && !name.starts_with("hugepages-") => {
+                let message = format!("no resource; {known} are");
+                match closest(name, &["cpu", "memory", "ephemeral-storage"]) {
+                    Some((_, meant)) => {
+                        check.wrong_with_hint(&path, message, format!("did you mean {meant}?"));
+                    }
+                    None => check.wrong(&path, message),
+                }
+            }
+            _ => check.wrong(&path, format!("not supported yet; {known} are")),
         }
     }
     out

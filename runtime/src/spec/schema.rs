@@ -47,12 +47,32 @@ pub fn hint(key: &str, fields: &[&str], here: &str, pod: &str) -> Option<String>
             format!("{key} belongs under {path}")
         }
     });
-    // A slip of one letter is more likely than a field that moved.
+    let is_near = found.first().is_some_and(|home| is_below(home));
+    // A slip of one letter is more likely than a field that moved, and so is half of a
+    // name: `port` for containerPort, `secretName` for name.
     match closest(key, fields) {
         Some((1, meant)) => Some(format!("did you mean {meant}?")),
+        _ if !is_near && half(key, fields).is_some() => {
+            half(key, fields).map(|meant| format!("did you mean {meant}?"))
+        }
         Some((_, meant)) if home.is_none() => Some(format!("did you mean {meant}?")),
         _ => home,
     }
+}
+
+/// The field whose name ends in the key, or in whose name the key ends.
+fn half<'a>(key: &str, fields: &[&'a str]) -> Option<&'a str> {
+    let ends_in = |long: &str, short: &str| {
+        let head = long.len().checked_sub(short.len());
+        let tail = head
+            .filter(|head| *head > 0)
+            .and_then(|head| long.get(head..));
+        tail.is_some_and(|tail| {
+            tail.starts_with(|c: char| c.is_ascii_uppercase()) && tail.eq_ignore_ascii_case(short)
+        })
+    };
+    let mut fields = fields.iter().copied();
+    fields.find(|field| ends_in(field, key) || ends_in(key, field))
 }
 
 /// `spec.containers[0]` as the homes have it: `spec.containers[]`.
@@ -375,6 +395,25 @@ mod tests {
             Some("volumes belongs under spec")
         );
         assert_eq!(hint("qqqqqqq", container, "spec.containers[0]", ""), None);
+        for (object, key, meant) in [
+            (
+                &["spec", "containers", "ports"][..],
+                "port",
+                "containerPort",
+            ),
+            (&["spec", "volumes", "secret"], "name", "secretName"),
+            (&["spec", "containers", "volumeMounts"], "path", "mountPath"),
+        ] {
+            let (fields, shown) = fields_at(object).expect("an object");
+            let meant = format!("did you mean {meant}?");
+            assert_eq!(hint(key, fields, &shown, "").as_deref(), Some(&*meant));
+        }
+        let env = ["spec", "containers", "env", "valueFrom", "secretKeyRef"];
+        let (fields, shown) = fields_at(&env).expect("an object");
+        assert_eq!(
+            hint("secretName", fields, &shown, "").as_deref(),
+            Some("did you mean name?")
+        );
         assert_eq!(
             hint("limits", container, "spec.containers[0]", "").as_deref(),
             Some("limits belongs under spec.containers[].resources")

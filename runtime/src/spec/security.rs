@@ -219,28 +219,28 @@ fn seccomp(
     })
 }
 
+/// Names in upper case and without the kernel's prefix: Kubernetes checks none of
+/// them, and containerd takes `all` and `net_admin` as well.
 fn capabilities(path: &str, list: &Option<Vec<String>>, check: &mut Check<'_>) -> BTreeSet<String> {
+    let mut out = BTreeSet::new();
     for (at, name) in list.iter().flatten().enumerate() {
-        if name == "ALL" || CAPABILITIES.contains(&bare(name)) {
+        let upper = name.to_ascii_uppercase();
+        // podman writes the prefix.
+        let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
+        if upper == "ALL" || CAPABILITIES.contains(&bare) {
+            out.insert(bare.to_owned());
             continue;
         }
         let path = format!("{path}[{at}]");
         let shown: String = name.chars().take(60).collect();
         let message = format!("{shown:?} is not a capability of Linux");
-        let upper = name.to_ascii_uppercase();
         let known: Vec<&str> = std::iter::once("ALL").chain(CAPABILITIES).collect();
-        match closest(bare(&upper), &known) {
+        match closest(bare, &known) {
             Some((_, meant)) => {
                 check.wrong_with_hint(&path, message, format!("did you mean {meant}?"));
             }
             None => check.wrong(&path, message),
         }
     }
-    let names = list.iter().flatten();
-    names.map(|name| bare(name).to_owned()).collect()
-}
-
-/// A capability without the kernel's prefix, with which podman writes it.
-fn bare(name: &str) -> &str {
-    name.strip_prefix("CAP_").unwrap_or(name)
+    out
 }

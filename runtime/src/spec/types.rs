@@ -110,11 +110,11 @@ pub struct Dns {
     /// Ask the network's resolver, which knows the pods' names (`ClusterFirst`).
     #[serde(default)]
     pub cluster: bool,
-    /// Put before the host's.
+    /// Put behind the policy's.
     pub nameservers: Vec<IpAddr>,
-    /// Put before the host's.
+    /// Put behind the policy's.
     pub searches: Vec<String>,
-    /// `name` or `name:value`.
+    /// `name` or `name:value`; each stands in place of the policy's of that name.
     pub options: Vec<String>,
 }
 

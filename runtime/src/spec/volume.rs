@@ -156,7 +156,9 @@ fn empty_dir(
     let size_limit = size_limit
         .as_ref()
         .and_then(|limit| check.quantity(&format!("{path}.sizeLimit"), &limit.0))
-        .map(|limit| limit.units());
+        .map(|limit| limit.units())
+        // For the kubelet 0 is no limit.
+        .filter(|limit| *limit > 0);
     VolumeSource::EmptyDir { medium, size_limit }
 }
 

@@ -167,6 +167,27 @@ fn a_named_volume_is_a_claim_that_can_be_applied_as_it_is_shown() {
 }
 
 #[test]
+fn what_is_a_clusters_alone_is_left_out_beside_other_files() {
+    let beluga = Instance::new("left-out");
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n";
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\n";
+    std::fs::create_dir(beluga.directory.join("all")).unwrap();
+    beluga.write("all/a-service.yaml", service);
+    beluga.refuses(
+        &["apply", "-f", "all"],
+        1,
+        &["kind: Service is not supported"],
+    );
+    beluga.write("all/b-map.yaml", map);
+    let (code, out, err) = beluga.run(&["apply", "-f", "all"]);
+    assert_eq!((code, out.as_str()), (0, "configmap/m created\n"), "{err}");
+    assert!(
+        err.contains("all/a-service.yaml:2:7: Service \"web\" is left out"),
+        "{err}"
+    );
+}
+
+#[test]
 fn an_error_in_a_list_names_the_item() {
     let beluga = Instance::new("list");
     let pod = |name: &str, container: &str| {

@@ -1,8 +1,8 @@
 //! The kinds of `apps/v1`.
 
 use super::{
-    Ordinals, Parts, TEMPLATE, Update, Workload, WorkloadKind, amount, finish, replicas,
-    without_spec, workload,
+    Ordinals, Parts, TEMPLATE, Update, Workload, WorkloadKind, amount, at_most_all, finish,
+    replicas, without_spec, workload,
 };
 use crate::spec::Issue;
 use crate::spec::check::Check;
@@ -49,7 +49,8 @@ pub fn deployment(tree: &Node, issues: &mut Vec<Issue>) -> Option<Workload> {
     );
     let count = replicas(*count, &mut check);
     let update = strategy_of(strategy.as_ref(), count, &mut check);
-    let progress_seconds = progress(*progress_deadline_seconds, &mut check);
+    let seconds = (*progress_deadline_seconds, *min_ready_seconds);
+    let progress_seconds = progress(seconds, &mut check);
     let parts = Parts {
         kind: WorkloadKind::Deployment,
         metadata: &metadata,
@@ -184,6 +185,7 @@ fn daemon_update(
     } = rolling.cloned().unwrap_or_default();
     let mut pods = |field: &str, value: Option<&IntOrString>| {
         let path = format!("spec.updateStrategy.rollingUpdate.{field}");
+        at_most_all(&path, value, check);
         value.map_or(0, |value| amount(&path, value, 1, true, check))
     };
     let surge = pods("maxSurge", max_surge.as_ref());
@@ -381,6 +383,7 @@ fn strategy_of(
     let is_given =
         rolling.is_some_and(|one| one.max_surge.is_some() && one.max_unavailable.is_some());
     let path = format!("{base}.maxUnavailable");
+    at_most_all(&path, unavailable, check);
     let mut unavailable = amount(&path, unavailable.unwrap_or(&quarter), count, false, check);
     if surge == 0 && unavailable == 0 {
         let zero = |value: Option<&IntOrString>| match value {
@@ -399,16 +402,23 @@ fn strategy_of(
     Update::Rolling { surge, unavailable }
 }
 
-fn progress(seconds: Option<i32>, check: &mut Check<'_>) -> u32 {
-    let Some(seconds) = seconds else {
-        return PROGRESS_SECONDS;
-    };
+fn progress((seconds, ready): (Option<i32>, Option<i32>), check: &mut Check<'_>) -> u32 {
     let path = "spec.progressDeadlineSeconds";
-    let found = u32::try_from(seconds).ok().filter(|seconds| *seconds > 0);
-    found.unwrap_or_else(|| {
-        check.wrong(path, format!("{seconds} is not a number of seconds from 1"));
-        PROGRESS_SECONDS
-    })
+    let found = seconds.map_or(Some(PROGRESS_SECONDS), |seconds| {
+        u32::try_from(seconds).ok().filter(|seconds| *seconds > 0)
+    });
+    let is_short = |deadline| ready.is_some_and(|ready| i64::from(ready) >= i64::from(deadline));
+    match found {
+        None => {
+            let seconds = seconds.unwrap_or_default();
+            check.wrong(path, format!("{seconds} is not a number of seconds from 1"));
+        }
+        Some(deadline) if is_short(deadline) => {
+            check.wrong(path, "must be greater than minReadySeconds");
+        }
+        Some(_) => {}
+    }
+    found.unwrap_or(PROGRESS_SECONDS)
 }
 
 pub(super) fn is_more_than_none(seconds: Option<i32>) -> bool {

@@ -82,6 +82,66 @@ pub fn is_job_of(cron_job: &str, name: &str, job: &Json) -> bool {
     ending.is_some_and(is_random) && job["metadata"]["annotations"][key] == value
 }
 
+/// The five fields of cron(5), or a word for them.
+fn schedule(text: &str) -> Result<(), &'static str> {
+    const WORDS: [&str; 7] = [
+        "@yearly",
+        "@annually",
+        "@monthly",
+        "@weekly",
+        "@daily",
+        "@midnight",
+        "@hourly",
+    ];
+    const MONTHS: &str = "jan feb mar apr may jun jul aug sep oct nov dec";
+    const DAYS: &str = "sun mon tue wed thu fri sat";
+    if text.contains("TZ=") {
+        return Err("must not have a time zone: timeZone says it");
+    }
+    if text.starts_with("@every ") || WORDS.contains(&text) {
+        return Ok(());
+    }
+    let fields: Vec<&str> = text.split_ascii_whitespace().collect();
+    let [minute, hour, day, month, weekday] = fields.as_slice() else {
+        return Err(
+            "is no schedule: it has five fields, or is one of @hourly, @daily and their like",
+        );
+    };
+    let months: Vec<&str> = MONTHS.split(' ').collect();
+    let days: Vec<&str> = DAYS.split(' ').collect();
+    for (field, least, most, names) in [
+        (minute, 0, 59, &[][..]),
+        (hour, 0, 23, &[]),
+        (day, 1, 31, &[]),
+        (month, 1, 12, &months),
+        (weekday, 0, 6, &days),
+    ] {
+        let number = |text: &str| -> Option<usize> {
+            let lower = text.to_ascii_lowercase();
+            let named = names.iter().position(|name| *name == lower);
+            let found = named.map(|at| at + least).or_else(|| text.parse().ok())?;
+            (least..=most).contains(&found).then_some(found)
+        };
+        let is_range = |text: &str| match text.split_once('-') {
+            _ if matches!(text, "*" | "?") => true,
+            Some((from, to)) => matches!((number(from), number(to)), (Some(a), Some(b)) if a <= b),
+            None => number(text).is_some(),
+        };
+        let is_good = |one: &str| match one.split_once('/') {
+            Some((range, step)) => {
+                is_range(range) && step.parse::<u32>().is_ok_and(|step| step > 0)
+            }
+            None => is_range(one),
+        };
+        if !field.split(',').all(is_good) {
+            return Err(
+                "is no schedule: minute 0-59, hour 0-23, day 1-31, month 1-12, weekday 0-6",
+            );
+        }
+    }
+    Ok(())
+}
+
 /// What a CronJob says of itself.
 fn own_fields(spec: &batch::CronJobSpec, check: &mut Check<'_>) {
     let batch::CronJobSpec {
@@ -95,9 +155,7 @@ fn own_fields(spec: &batch::CronJobSpec, check: &mut Check<'_>) {
         time_zone,
     } = spec;
     // That it has no effect is what running it now means.
-    if schedule.is_empty() {
-        check.wrong("spec.schedule", "required");
-    }
+    check.shape("spec.schedule", schedule, self::schedule);
     let policy = concurrency_policy.as_deref();
     let words = [("Allow", true), ("Forbid", false), ("Replace", false)];
     let is_allowed = check.choice("spec.concurrencyPolicy", policy, &words);
@@ -178,4 +236,35 @@ fn job_of(tree: &Node, template: &Node, name: &str) -> Node {
     };
     job.assign_paths(String::new());
     job
+}
+
+#[cfg(test)]
+mod tests {
+    use super::schedule;
+
+    #[test]
+    fn schedules_are_those_of_cron() {
+        for good in [
+            "*/5 * * * *",
+            "0 0 1 JAN-mar,12 ?",
+            "5-10/2 0 * * sun",
+            "@daily",
+            "@every 1h30m",
+        ] {
+            assert_eq!(schedule(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "bad",
+            "* * * *",
+            "60 * * * *",
+            "* * 0 * *",
+            "* * * * 7",
+            "*/0 * * * *",
+            "9-1 * * * *",
+            "TZ=UTC * * * * *",
+            "@never",
+        ] {
+            assert!(schedule(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -360,6 +360,17 @@ fn amount(path: &str, value: &IntOrString, of: u32, up: bool, check: &mut Check<
     })
 }
 
+/// Of all pods no more than all can be away.
+fn at_most_all(path: &str, value: Option<&IntOrString>, check: &mut Check<'_>) {
+    let Some(IntOrString::String(text)) = value else {
+        return;
+    };
+    let percent = text.strip_suffix('%').and_then(|text| text.parse().ok());
+    if percent.is_some_and(|percent: u32| percent > 100) {
+        check.wrong(path, "must not be greater than 100%");
+    }
+}
+
 /// Ten characters that differ when the template does, in Kubernetes' alphabet.
 fn hash(template: &Document) -> String {
     const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
