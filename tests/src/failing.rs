@@ -28,7 +28,7 @@ pub struct Failed {
 }
 
 /// Runs a command again and again, each time another of its calls fails: one in
-/// `stride` of each kind. `command` makes each of them ready; what came of it goes to
+/// `stride` of all. `command` makes each of them ready; what came of it goes to
 /// `judge` with what `command` gave. Gives how many failed.
 pub fn each_call<T>(
     stride: usize,
@@ -41,26 +41,26 @@ pub fn each_call<T>(
     let (counts, mut failed) = (counts(&text(&trace)), 0);
     let call = "none".to_owned();
     judge(&given, &Failed { call, ran });
-    for (call, count) in counts {
-        for at in (1..=count).step_by(stride) {
-            let error = ERRORS[failed % ERRORS.len()];
-            let (given, command) = command();
-            let inject = format!("inject={call}:error={error}:when={at}");
-            let ran = traced(
-                &command,
-                &trace,
-                &["-e", &format!("trace={call}"), "-e", &inject],
-            );
-            let text = text(&trace);
-            let injected = text.lines().find(|line| line.contains("(INJECTED)"));
-            let Some(line) = injected.filter(|_| !ran.err.contains("loading shared libraries"))
-            else {
-                continue;
-            };
-            let call = line.to_owned();
-            failed += 1;
-            judge(&given, &Failed { call, ran });
-        }
+    let each = counts
+        .into_iter()
+        .flat_map(|(call, count)| (1..=count).map(move |at| (call.clone(), at)));
+    for (call, at) in each.step_by(stride) {
+        let error = ERRORS[failed % ERRORS.len()];
+        let (given, command) = command();
+        let inject = format!("inject={call}:error={error}:when={at}");
+        let ran = traced(
+            &command,
+            &trace,
+            &["-e", &format!("trace={call}"), "-e", &inject],
+        );
+        let text = text(&trace);
+        let injected = text.lines().find(|line| line.contains("(INJECTED)"));
+        let Some(line) = injected.filter(|_| !ran.err.contains("loading shared libraries")) else {
+            continue;
+        };
+        let call = line.to_owned();
+        failed += 1;
+        judge(&given, &Failed { call, ran });
     }
     failed
 }

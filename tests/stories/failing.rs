@@ -32,5 +32,5 @@ pub fn a_start_fails_at_each_call(stride: usize) {
 
 #[test]
 fn b04_a_start_whose_calls_fail_is_told_and_leaves_nothing() {
-    a_start_fails_at_each_call(24);
+    a_start_fails_at_each_call(32);
 }
