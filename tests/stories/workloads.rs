@@ -187,8 +187,7 @@ fn b32_a_numbered_pod_keeps_its_name_and_its_claim() {
     };
     runs(1);
     shared().run(["get", "pvc", "data-set-0"]).ok().says("16Mi");
-    let name = "set-0.sets.default.svc.cluster.local";
-    shared().run(["exec", "set-0", "--", "nslookup", name]).ok();
+    shared().types("exec set-0 -- nslookup set-0.sets").ok();
     shared().run(["delete", "pod", "set-0"]).ok();
     assert_eq!(apply(shared(), SET), "statefulset.apps/set unchanged\n");
     runs(2);

@@ -164,15 +164,32 @@ pub fn claim(
     if !ports.is_empty() {
         admit_ports(settings, (uid, boot_id), &ports)?;
     }
+    let mut fresh = None;
     match net.definition() {
         Some(definition) => subnets::register(settings, definition)?,
         None if leases.subnet.is_none() => {
             let named = definition::list(settings)?;
             let named: Vec<_> = named.iter().map(|one| one.subnet).collect();
-            leases.subnet = Some(subnets::claim(settings, &named)?);
+            fresh = Some(subnets::claim(settings, &named)?);
+            leases.subnet = fresh;
         }
         None => {}
     }
+    let leased = lease(&net, leases, uid, (names, ports));
+    if let (Err(_), Some(subnet)) = (&leased, fresh) {
+        // The error that is told is the first one.
+        let _ = PathError::remove_file(&subnets::path(subnet));
+    }
+    leased
+}
+
+/// Writes down that a pod has an address, and with it what it publishes and its names.
+fn lease(
+    net: &Net,
+    mut leases: Leases,
+    uid: &PodUid,
+    (names, ports): (PodNames, Vec<Published>),
+) -> Result<Place, NetworkError> {
     let host = match leases.host_of(uid) {
         Some(host) => host,
         None => net.next_free(&leases)?,
