@@ -55,17 +55,11 @@ const VERBS: &[(&[&str], &str)] = &[
         "beluga get pvc lists claims, beluga delete pvc NAME deletes one",
     ),
     (
-        &["login", "logout", "auth"],
-        "beluga reads ~/.docker/config.json, which docker login writes, and podman login \
-         --compat-auth-file; a pod's imagePullSecrets come before it",
-    ),
-    (
         &["port", "expose", "proxy"],
         "beluga get pods -o wide shows addresses and ports, beluga port-forward POD PORT opens one",
     ),
     (&["diff"], "beluga apply --dry-run -f FILE shows the plan"),
     (&["system"], "beluga df, beluga prune and beluga gc"),
-    (&["history"], "beluga image inspect IMAGE"),
     (
         &["commit", "export", "import"],
         "beluga build makes an image of a directory, beluga cp copies out of a pod, and beluga \

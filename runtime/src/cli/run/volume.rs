@@ -18,7 +18,7 @@ pub struct Mounted {
     /// A volume that outlives the pod (`NAME:PATH`, a claim), one that does not (`PATH`), or a directory or file of the host (`/DIR:PATH`)
     #[arg(short, long, value_name = "[NAME:|/DIR:]PATH[:ro]")]
     volume: Vec<String>,
-    /// The same in the words of docker: type=bind|volume|tmpfs|image,source=…,target=PATH[,readonly]
+    /// The same in the words of docker: type=bind|volume|tmpfs|image,source=…,target=PATH, and readonly
     #[arg(long, value_name = "KEY=VALUE,…")]
     mount: Vec<String>,
     /// A file system in memory
