@@ -18,6 +18,16 @@ pub struct Gone {
     pub signal: Option<i32>,
 }
 
+impl Gone {
+    /// `signal 9` or `code 1`, for a person.
+    pub fn how(self) -> String {
+        match self.signal {
+            Some(signal) => format!("signal {signal}"),
+            None => format!("code {}", self.code),
+        }
+    }
+}
+
 /// Reaps what has ended. True: there may be more.
 pub fn reap() -> (Vec<Gone>, bool) {
     let mut gone = Vec::new();

@@ -14,6 +14,7 @@ mod place;
 pub mod sandbox;
 mod start;
 mod stop;
+mod usage;
 
 pub use crate::api::client::{AttachSession, ExecSession, Remote, Update, Watch};
 pub use crate::api::{AttachRequest, ExecRequest, StopRequest};
@@ -24,9 +25,10 @@ pub use holds::{Images, hold_images, release_images};
 pub use pace::pace;
 pub use start::{StartRequest, Starting, fits, preview, start};
 pub use stop::stop;
+pub use usage::{Usage, usage};
 
 use crate::api::client::{self, ClientError};
-use crate::host::{HostError, network, pasta, process};
+use crate::host::{HostError, network};
 use crate::plan::{self, Objects, Plan, PlanError};
 use crate::policy::PolicyError;
 use crate::settings::{Settings, SettingsError};
@@ -34,7 +36,6 @@ use crate::spec::PodSpec;
 use crate::store::status::PodStatus;
 use crate::store::{self, Definition, Life, Record, StoreError};
 use beluga_image::Digest;
-use beluga_proto::agent::PodStats;
 use beluga_proto::{Fault, FaultCode, PodUid};
 use owner::adopt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -387,34 +388,6 @@ pub async fn watch(settings: &Settings, uid: &PodUid) -> Result<Watch, EngineErr
         Reached::Live => Ok(Watch::open(settings, uid).await?),
         Reached::Ended(record) => Ok(Watch::of_ended(record.state.status)),
     }
-}
-
-/// What a pod uses, seen from inside and from outside.
-#[derive(Debug, Clone)]
-pub struct Usage {
-    /// By the guest's own account.
-    pub guest: PodStats,
-    /// Memory of VMM, supervisor, servers of host files and pasta that the host holds for it, in bytes;
-    /// shared pages count by their share.
-    pub host_bytes: u64,
-}
-
-/// What a pod uses now. Errors when it has ended.
-pub async fn usage(settings: &Settings, uid: &PodUid) -> Result<Usage, EngineError> {
-    live(settings, uid).await?;
-    let guest = client::stats(settings, uid).await?;
-    let record = store::read_record(settings, uid)?;
-    let helpers = record.iter().flat_map(|record| {
-        let shares = record.shares.iter().map(|share| share.process);
-        record.vmm.into_iter().chain(shares)
-    });
-    let plan = store::read_plan(settings, uid)?;
-    let helpers = helpers.chain(plan.and_then(|one| pasta::of(&one.plan)));
-    let helpers: u64 = helpers.map(|one| process::resident_bytes(one.pid)).sum();
-    Ok(Usage {
-        guest,
-        host_bytes: helpers + client::supervisor(settings, uid).map_or(0, process::resident_bytes),
-    })
 }
 
 /// Runs a process beside a container's own.

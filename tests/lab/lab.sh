@@ -96,7 +96,7 @@ describe_machine() {
     if [ -n "${LAB_ICOUNT:-}" ]; then
         cpus=1 accel=tcg,thread=single
         # One instruction, one tick: a measured rate would be off by some per cent.
-        clock=tsc_early_khz=1000000
+        clock="tsc_early_khz=1000000 tsc=noirqtime"
         machine+=(-icount shift=0,sleep=off)
     else
         # Its kernel measures this wrongly on a busy machine (see tsc.py).

@@ -49,9 +49,11 @@ impl Agent {
             Progress::Failed(fault) => {
                 self.poller.remove(starting.spawning.status_fd());
                 starting.failed = Some(fault);
-                // It ends by itself; this makes it certain. Everything else
-                // happens when it is gone.
-                signal_process(pid, libc::SIGKILL);
+                // It ends by itself; this makes it certain, and hides what ended
+                // one that said nothing. Everything else happens when it is gone.
+                if !starting.spawning.is_silent() {
+                    signal_process(pid, libc::SIGKILL);
+                }
             }
         }
     }
@@ -139,11 +141,17 @@ impl Agent {
             return;
         }
         if let Some(starting) = self.starting.remove(&pid) {
-            let fault = starting.failed.unwrap_or_else(|| {
-                self.poller.remove(starting.spawning.status_fd());
-                let message = format!("the process ended with {} on its way", process.code);
-                Fault::new(FaultCode::Internal, message)
-            });
+            let fault = match starting.failed {
+                Some(fault) if starting.spawning.is_silent() => {
+                    Fault::new(fault.code, format!("{} ({})", fault.message, process.how()))
+                }
+                Some(fault) => fault,
+                None => {
+                    self.poller.remove(starting.spawning.status_fd());
+                    let message = format!("the process ended on its way ({})", process.how());
+                    Fault::new(FaultCode::Internal, message)
+                }
+            };
             self.start_failed(pid, starting.caller, fault);
             return;
         }

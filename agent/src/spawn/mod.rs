@@ -94,6 +94,7 @@ pub struct Spawning {
     status: OwnedFd,
     terminal: Option<OwnedFd>,
     executing: bool,
+    silent: bool,
 }
 
 /// How far a process is.
@@ -131,6 +132,12 @@ impl Spawning {
     /// Readable when [`Spawning::poll`] has something to say.
     pub fn status_fd(&self) -> BorrowedFd<'_> {
         self.status.as_fd()
+    }
+
+    /// Its socket is closed and it has told nothing: it ends without anybody's doing,
+    /// and how it has ended is all that can be known.
+    pub fn is_silent(&self) -> bool {
+        self.silent
     }
 }
 
@@ -187,6 +194,7 @@ pub fn start(plan: &SpawnPlan, stdio: Stdio) -> Result<Spawning, SpawnError> {
         status,
         terminal: None,
         executing: false,
+        silent: false,
     })
 }
 

@@ -119,7 +119,10 @@ impl Spawning {
                         terminal: self.terminal.take(),
                     };
                 }
-                None => return died("it ended without a word"),
+                None => {
+                    self.silent = true;
+                    return died("it ended without a word");
+                }
                 Some((&EXECUTING, _)) => {
                     self.executing = true;
                     self.pid = sender.unwrap_or(self.pid);

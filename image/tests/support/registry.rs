@@ -10,6 +10,7 @@ use beluga_image::{
 };
 
 use super::layout::Layout;
+use super::store::{kept, store, told};
 
 /// What a client asks for.
 #[derive(Debug, Clone)]
@@ -199,4 +200,29 @@ pub fn pull_as(
 /// `blobs/sha256:…` of some bytes.
 pub fn blob_path(bytes: &[u8]) -> String {
     format!("blobs/{}", Digest::of(bytes))
+}
+
+/// Pulls what must not come in, and leaves nothing.
+pub fn refused(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> String {
+    let (_scratch, store) = store();
+    let fake = Fake::start(answer);
+    let error = pull(&store, &fake.name("app:1")).expect_err("a bad image came in");
+    assert_eq!(kept(&store), [], "{error}");
+    told(&error)
+}
+
+/// Bytes in the place of a file of a layout.
+pub fn with(
+    layout: &Layout,
+    path: String,
+    body: Vec<u8>,
+) -> impl Fn(&Asked) -> Answer + Send + Sync + use<> {
+    let layout = layout.clone();
+    move |asked| {
+        if asked.path.contains(&path) {
+            Answer::of(200, &body)
+        } else {
+            from_layout(&layout, asked)
+        }
+    }
 }

@@ -55,3 +55,29 @@ pub fn told(error: &LoadError) -> String {
     }
     text
 }
+
+/// A store, and a place for it that goes with it.
+pub fn store() -> (Scratch, Store) {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.0.join("store")).unwrap();
+    (scratch, store)
+}
+
+/// A layer that does not compress.
+pub fn large(seed: u32) -> Vec<u8> {
+    let mut state = seed;
+    let bytes: Vec<u8> = (0..900_000)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        })
+        .collect();
+    Tar::of([file("large", &bytes)]).end()
+}
+
+/// Everything in a store but its lock.
+pub fn kept(store: &Store) -> Vec<(String, u64)> {
+    let mut found = contents(store.root());
+    found.retain(|(name, _)| name != "lock");
+    found
+}

@@ -65,6 +65,7 @@ mod set;
 mod style;
 mod table;
 mod tailing;
+mod template;
 mod terminal;
 mod time;
 mod together;

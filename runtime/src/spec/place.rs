@@ -12,11 +12,7 @@ pub fn name(document: &mut Node, random: [u8; 5]) {
     if matches!(super::scalar(document, "kind"), Some("Pod" | "CronJob")) {
         return;
     }
-    let Value::Object(entries) = &mut document.value else {
-        return;
-    };
-    let metadata = entries.iter_mut().find(|(key, _)| key == "metadata");
-    let Some((_, metadata)) = metadata else {
+    let Some(metadata) = metadata(document) else {
         return;
     };
     let is_named = super::scalar(metadata, "name").is_some_and(|name| !name.is_empty());
@@ -36,16 +32,20 @@ pub fn name(document: &mut Node, random: [u8; 5]) {
     }
 }
 
+fn metadata(document: &mut Node) -> Option<&mut Node> {
+    let Value::Object(entries) = &mut document.value else {
+        return None;
+    };
+    let found = entries.iter_mut().find(|(key, _)| key == "metadata");
+    found.map(|(_, metadata)| metadata)
+}
+
 /// Puts a document into a namespace. An issue where it says another one.
 pub fn put(document: &mut Node, namespace: &str, issues: &mut Vec<Issue>) {
     if super::scalar(document, "kind").is_some_and(|kind| OUTSIDE.contains(&kind)) {
         return;
     }
-    let Value::Object(entries) = &mut document.value else {
-        return;
-    };
-    let metadata = entries.iter_mut().find(|(key, _)| key == "metadata");
-    let Some((_, metadata)) = metadata else {
+    let Some(metadata) = metadata(document) else {
         return;
     };
     match super::scalar(metadata, "namespace") {

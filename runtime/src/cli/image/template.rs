@@ -1,5 +1,6 @@
 //! `--format` of `inspect`: fields of Go's templates, `json` and `index`, and nothing more of them.
 
+use crate::cli::template;
 use serde_json::Value;
 
 /// How a value is printed.
@@ -23,32 +24,17 @@ impl Template {
         if text == "json" {
             return Ok(Self::Json);
         }
-        // The shell hands these over as they are written.
-        let text = text.replace("\\t", "\t").replace("\\n", "\n");
-        let (mut pieces, mut rest) = (Vec::new(), text.as_str());
-        while let Some((before, action)) = rest.split_once("{{") {
-            let (action, after) = action
-                .split_once("}}")
-                .ok_or_else(|| format!("{{{{{action} has no }}}}"))?;
-            if !before.is_empty() {
-                pieces.push(Piece::Text(before.to_owned()));
-            }
-            let wrong = || {
+        let action = |action: &str| {
+            field(action).ok_or_else(|| {
                 format!(
                     "{{{{{action}}}}} is none of {{{{.Field.Field}}}}, {{{{json .Field}}}} and \
                      {{{{index .Field KEY}}}}"
                 )
-            };
-            pieces.push(field(action.trim()).ok_or_else(wrong)?);
-            rest = after;
-        }
-        if pieces.is_empty() {
-            return Err("it is json or a template like {{.Id}} or {{json .Config}}".to_owned());
-        }
-        if !rest.is_empty() {
-            pieces.push(Piece::Text(rest.to_owned()));
-        }
-        Ok(Self::Pieces(text.clone(), pieces))
+            })
+        };
+        let none = || "it is json or a template like {{.Id}} or {{json .Config}}".to_owned();
+        let pieces = template::split(text, Piece::Text, action)?.ok_or_else(none)?;
+        Ok(Self::Pieces(text.to_owned(), pieces))
     }
 }
 

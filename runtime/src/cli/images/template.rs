@@ -2,6 +2,7 @@
 //! nothing more of them.
 
 use crate::cli::table::Table;
+use crate::cli::template;
 use serde_json::{Map, json};
 
 /// An image under one of its names.
@@ -59,29 +60,8 @@ impl Template {
             Some(rest) => (true, rest.trim_start()),
             None => (false, text),
         };
-        let mut pieces = Vec::new();
-        // The shell hands these over as they are written.
-        let text = text.replace("\\t", "\t").replace("\\n", "\n");
-        let mut rest = text.as_str();
-        while let Some((before, action)) = rest.split_once("{{") {
-            let (action, after) = action
-                .split_once("}}")
-                .ok_or_else(|| format!("{{{{{action} has no }}}}"))?;
-            if !before.is_empty() {
-                pieces.push(Piece::Text(before.to_owned()));
-            }
-            pieces.push(piece(action.trim())?);
-            rest = after;
-        }
-        if pieces.is_empty() {
-            return Err(format!(
-                "it is json, yaml, wide or a template of {}",
-                fields()
-            ));
-        }
-        if !rest.is_empty() {
-            pieces.push(Piece::Text(rest.to_owned()));
-        }
+        let none = || format!("it is json, yaml, wide or a template of {}", fields());
+        let pieces = template::split(text, Piece::Text, piece)?.ok_or_else(none)?;
         Ok(Self { is_table, pieces })
     }
 

@@ -6,6 +6,7 @@ pub(super) mod cron;
 mod kind;
 mod replication;
 mod rules;
+mod stateful;
 
 pub use batch::JobSpec;
 pub use cron::is_job_of;
@@ -103,7 +104,7 @@ pub(super) fn convert(
         WorkloadKind::Deployment => apps::deployment(tree, issues),
         WorkloadKind::ReplicaSet => apps::replica_set(tree, issues),
         WorkloadKind::ReplicationController => replication::controller(tree, issues),
-        WorkloadKind::StatefulSet => apps::stateful_set(tree, issues),
+        WorkloadKind::StatefulSet => stateful::stateful_set(tree, issues),
         WorkloadKind::DaemonSet => apps::daemon_set(tree, issues),
         WorkloadKind::Job => batch::job(tree, issues),
     }
