@@ -219,6 +219,18 @@ publish() {
     mv "$2.part.$$" "$2"
 }
 
+# Notes beside a file of which version of Beluga it is: `beluga doctor` compares.
+note() {
+    local name=$1 version
+    version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$repo/Cargo.toml" | head -1)
+    {
+        grep -v "^$name " "$out/guest.built" 2>/dev/null || true
+        echo "$name $version $(sha256sum <"$out/$name" | cut -d' ' -f1)"
+    } | sort >"$out/guest.built.part.$$"
+    publish "$out/guest.built.part.$$" "$out/guest.built"
+    rm -f "$out/guest.built.part.$$"
+}
+
 kernel() {
     local version key
     version=$(source_version)
@@ -238,6 +250,7 @@ kernel() {
     publish "$cache/kernel/$key/config" "$out/kernel.config"
     publish "$cache/kernel/$key/System.map" "$out/System.map"
     publish "$cache/kernel/$key/info" "$out/kernel.info"
+    note vmlinux
 }
 
 # Static on the gnu target: no other toolchain, no interpreter in the guest.
@@ -258,6 +271,7 @@ agent() {
 initramfs() {
     [ -x "$out/beluga-agent" ] || agent
     "$here/initramfs.sh" "$out/beluga-agent" "$out/initramfs.cpio"
+    note initramfs.cpio
 }
 
 # Read whole before anything runs: the file may change under a long build.

@@ -4,7 +4,7 @@
 #   scripts/install.sh [--remove] PREFIX [RUNS_FROM]
 #
 # RUNS_FROM is where PREFIX will be when it runs, if not there (a DESTDIR).
-# PREFIX/bin/beluga, PREFIX/bin/beluga-cri with its systemd unit, PREFIX/bin/containerd-shim-beluga-v2, PREFIX/lib/beluga/{beluga-vmm,beluga-share,vmlinux,initramfs.cpio,conformance.tar},
+# PREFIX/bin/beluga, PREFIX/bin/beluga-cri with its systemd unit, PREFIX/bin/containerd-shim-beluga-v2, PREFIX/lib/beluga/{beluga-vmm,beluga-share,vmlinux,initramfs.cpio,guest.built,conformance.tar},
 # shell completions under PREFIX/share. PREFIX/lib/beluga/installed lists the
 # files and the directories that were made for them: what lay there before stays.
 set -euo pipefail
@@ -27,6 +27,7 @@ parts=(
     "$target/release/beluga-share 755 /lib/beluga/beluga-share"
     "$target/guest/vmlinux 644 /lib/beluga/vmlinux"
     "$target/guest/initramfs.cpio 644 /lib/beluga/initramfs.cpio"
+    "$target/guest/guest.built 644 /lib/beluga/guest.built"
     "$target/guest/conformance.tar 644 /lib/beluga/conformance.tar"
 )
 completions=(

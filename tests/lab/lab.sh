@@ -38,6 +38,7 @@ product=(
     bin/beluga-agent "$target/guest/beluga-agent"
     lib/beluga/vmlinux "$target/guest/vmlinux"
     lib/beluga/initramfs.cpio "$target/guest/initramfs.cpio"
+    lib/beluga/guest.built "$target/guest/guest.built"
     lib/beluga/conformance.tar "$target/guest/conformance.tar"
 )
 

@@ -187,6 +187,28 @@ fn doctor_names_what_a_host_lacks() {
 }
 
 #[test]
+fn doctor_finds_a_kernel_of_another_version() {
+    let other = Beluga::fresh();
+    std::fs::create_dir_all(other.state()).expect("a directory");
+    let [kernel, note] = ["kernel", "guest.built"].map(|name| other.state().join(name));
+    let image = b"\x7fELF Linux version 6.12.1-beluga ";
+    std::fs::write(&kernel, image).expect("written");
+    let doctor = || {
+        run(
+            other.command(["doctor"]).env("BELUGA_KERNEL", &kernel),
+            SOON,
+        )
+    };
+    doctor().ok().says("nothing beside it says");
+    let digest = run(Command::new("sha256sum").arg(&kernel), SOON).ok().out;
+    let digest = digest.split(' ').next().unwrap_or_default();
+    std::fs::write(&note, format!("kernel 9.0.0 {digest}\n")).expect("written");
+    doctor().exits(1).says("was built with version 9.0.0");
+    std::fs::write(&kernel, [&image[..], b"\0"].concat()).expect("written");
+    doctor().ok().says("is not the file that was built");
+}
+
+#[test]
 fn doctor_finds_an_agent_of_another_version() {
     let ours = std::env::var("BELUGA_INITRAMFS").expect("set where stories run");
     let mut archive = std::fs::read(ours).expect("an initramfs");

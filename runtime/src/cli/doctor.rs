@@ -4,7 +4,8 @@ mod ordinary;
 
 use super::error::StartError;
 use super::style::Style;
-use super::{CliError, exit, version};
+use super::version::{self, Origin};
+use super::{CliError, exit};
 use crate::settings::{Parts, Settings};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -338,19 +339,33 @@ fn guest_kernel(path: &Path) -> Finding {
         // An ELF file, or the boot sector's signature of a bzImage.
         head.starts_with(b"\x7fELF") || head.get(0x202..0x206) == Some(b"HdrS")
     });
-    let shown = path.display();
-    match version::of_kernel(path) {
+    let found = version::of_kernel(path).unwrap_or("a kernel without a version".into());
+    let found = format!("{found}, {}", path.display());
+    match version::origin(path) {
         _ if finding.grade == Grade::Bad => finding,
-        Some(release) if release.ends_with("-beluga") => {
-            Finding::new("kernel", Grade::Good, format!("{release}, {shown}"))
-        }
-        found => {
-            let found = found.unwrap_or("a kernel without a version".into());
-            let text = format!("{found}, {shown}, was not built for pods");
+        Origin::Ours => Finding::new("kernel", Grade::Good, found),
+        Origin::Other(built) => other_version("kernel", &found, &built),
+        Origin::Changed => changed("kernel", &found),
+        Origin::Unknown => {
+            let text = format!(
+                "{found}: nothing beside it says that it was built for pods of this version"
+            );
             Finding::new("kernel", Grade::Doubtful, text)
                 .advise("install the one of this version (make install), or see that it has what rootfs/kernel.config has")
         }
     }
+}
+
+fn other_version(name: &'static str, found: &str, built: &str) -> Finding {
+    let own = version::VERSION;
+    let text = format!("{found}, was built with version {built}, this is {own}");
+    Finding::new(name, Grade::Bad, text).advise("install both from one build")
+}
+
+fn changed(name: &'static str, found: &str) -> Finding {
+    let text = format!("{found}, is not the file that was built with this version");
+    Finding::new(name, Grade::Doubtful, text)
+        .advise("install the one of this version (make install)")
 }
 
 fn guest_initramfs(path: &Path) -> Finding {
@@ -360,7 +375,12 @@ fn guest_initramfs(path: &Path) -> Finding {
     match version::of_initramfs(path) {
         _ if finding.grade == Grade::Bad => finding,
         Some(found) if found == version::VERSION => {
-            Finding::new("initramfs", Grade::Good, format!("agent {found}, {shown}"))
+            let found = format!("agent {found}, {shown}");
+            match version::origin(path) {
+                Origin::Other(built) => other_version("initramfs", &found, &built),
+                Origin::Changed => changed("initramfs", &found),
+                Origin::Ours | Origin::Unknown => Finding::new("initramfs", Grade::Good, found),
+            }
         }
         Some(found) => {
             let own = version::VERSION;

@@ -2,6 +2,7 @@
 
 use super::{CliError, exit};
 use crate::settings::{Parts, Settings};
+use beluga_image::Digest;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -60,6 +61,48 @@ pub fn of_initramfs(path: &Path) -> Option<String> {
     word_behind(&std::fs::read(path).ok()?, b"beluga-agent-version=")
 }
 
+/// What `rootfs/build.sh` notes beside the files that pods boot from, a line for
+/// each: name, version, SHA-256.
+const NOTE: &str = "guest.built";
+
+/// Where a file that pods boot from comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was built with this version.
+    Ours,
+    /// It was built with another one.
+    Other(String),
+    /// It is not the file that was built.
+    Changed,
+    /// Nothing is noted of it.
+    Unknown,
+}
+
+/// By what is noted beside the file.
+pub fn origin(path: &Path) -> Origin {
+    let noted = path.parent().map(|directory| directory.join(NOTE));
+    let noted = noted.and_then(|note| std::fs::read_to_string(note).ok());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match (noted, std::fs::read(path)) {
+        (Some(noted), Ok(bytes)) => origin_by(&noted, &name, &bytes),
+        _ => Origin::Unknown,
+    }
+}
+
+fn origin_by(noted: &str, name: &str, bytes: &[u8]) -> Origin {
+    let mut lines = noted.lines().map(|line| line.split(' '));
+    let line = lines.find_map(|mut words| {
+        let is_its = words.next() == Some(name);
+        is_its.then_some((words.next()?, words.next()?))
+    });
+    match line {
+        None => Origin::Unknown,
+        Some((_, digest)) if digest != Digest::of(bytes).hex() => Origin::Changed,
+        Some((VERSION, _)) => Origin::Ours,
+        Some((version, _)) => Origin::Other(version.to_owned()),
+    }
+}
+
 /// The word behind the first place where `mark` and a digit stand.
 fn word_behind(bytes: &[u8], mark: &[u8]) -> Option<String> {
     let behind = bytes
@@ -107,6 +150,21 @@ mod tests {
         assert_eq!(find("Linux version 6"), Some("6".into()));
         assert_eq!(find("Linux version "), None);
         assert_eq!(find(""), None);
+    }
+
+    #[test]
+    fn a_file_is_known_by_what_is_noted_of_it() {
+        let digest = Digest::of(b"kernel").hex();
+        let noted = format!("initramfs.cpio 0.0.9 {digest}\nvmlinux {VERSION} {digest}\n");
+        let origin = |name: &str, bytes: &[u8]| origin_by(&noted, name, bytes);
+        assert_eq!(origin("vmlinux", b"kernel"), Origin::Ours);
+        assert_eq!(origin("vmlinux", b"another"), Origin::Changed);
+        assert_eq!(
+            origin("initramfs.cpio", b"kernel"),
+            Origin::Other("0.0.9".into())
+        );
+        assert_eq!(origin("bzImage", b"kernel"), Origin::Unknown);
+        assert_eq!(origin_by("vmlinux", "vmlinux", b"kernel"), Origin::Unknown);
     }
 
     #[test]

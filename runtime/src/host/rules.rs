@@ -207,26 +207,22 @@ fn own_only(mac: MacAddress, addresses: &[IpAddr], pass: impl Fn(Rule) -> Rule) 
 }
 
 /// What of IPv6 a pod may send, whose words about neighbours count as well as
-/// the address that they come from.
+/// the address that they come from. Headers between IP's and such a word are seen
+/// through, as its receiver does; what comes in fragments its receiver ignores (RFC 6980).
 fn ipv6(own: &[Ipv6Addr], pass: impl Fn(Rule) -> Rule) -> Vec<Rule> {
-    /// Next header, and the types of what only a router says, and of a
-    /// neighbour's advertisement (RFC 4861).
-    const ICMP: u8 = 58;
+    /// The types of what only a router says, and of a neighbour's advertisement (RFC 4861).
     const ROUTER: u8 = 134;
     const REDIRECT: u8 = 137;
     const NEIGHBOUR: u8 = 136;
-    let icmp = |kind: u8| {
-        let rule = Rule::new().of_type(IPV6).with_bytes(6, &[ICMP]);
-        rule.with_bytes(40, &[kind])
-    };
-    let mut rules = vec![icmp(ROUTER).count().drop(), icmp(REDIRECT).count().drop()];
+    let word = |kind: u8| Rule::new().of_icmp6(kind);
+    let mut rules = vec![word(ROUTER).count().drop(), word(REDIRECT).count().drop()];
     for target in own {
         for sender in own {
-            let about = icmp(NEIGHBOUR).with_bytes(48, &target.octets());
+            let about = word(NEIGHBOUR).with_transport_bytes(8, &target.octets());
             rules.push(pass(about.of_source((*sender).into(), 128)));
         }
     }
-    rules.push(icmp(NEIGHBOUR).count().drop());
+    rules.push(word(NEIGHBOUR).count().drop());
     let senders = own.iter().copied().chain([Ipv6Addr::UNSPECIFIED]);
     rules.extend(senders.map(|sender| {
         let rule = Rule::new().of_type(IPV6);

@@ -350,6 +350,22 @@ impl Rule {
             .compare(EQUAL, bytes)
     }
 
+    /// A word of ICMPv6 of this kind, whatever stands between IP's header and it.
+    pub fn of_icmp6(self, kind: u8) -> Self {
+        const ICMP: u8 = 58;
+        self.of_type(0x86dd)
+            .meta(META_TRANSPORT)
+            .compare(EQUAL, &[ICMP])
+            .payload(TRANSPORT, 0, 1)
+            .compare(EQUAL, &[kind])
+    }
+
+    /// These bytes at this place of the transport's header.
+    pub fn with_transport_bytes(self, offset: usize, bytes: &[u8]) -> Self {
+        self.payload(TRANSPORT, offset, bytes.len())
+            .compare(EQUAL, bytes)
+    }
+
     /// Counts.
     pub fn count(self) -> Self {
         self.with("counter", |_| {})
