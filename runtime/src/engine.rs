@@ -6,6 +6,7 @@
 mod audit;
 pub mod change;
 pub mod claims;
+mod damage;
 mod gc;
 mod holds;
 mod owner;
@@ -20,6 +21,7 @@ pub use crate::api::client::{AttachSession, ExecSession, Remote, Update, Watch};
 pub use crate::api::{AttachRequest, ExecRequest, StopRequest};
 pub use audit::audit;
 pub use change::ChangeOf;
+pub use damage::{Damaged, damaged, discard};
 pub use gc::{Leftover, gc};
 pub use holds::{Images, hold_images, release_images};
 pub use pace::pace;
@@ -181,6 +183,10 @@ impl EngineError {
                 "a smaller sizeLimit or ephemeral-storage, or a larger BELUGA_STORAGE_OVERCOMMIT"
                     .to_owned(),
             ),
+            Self::Store(error) if error.is_damage() => Some(
+                "what it was is lost: beluga delete pod NAME --force ends it and removes the rest"
+                    .to_owned(),
+            ),
             Self::Silent { namespace, name } => {
                 Some(format!("beluga delete pod {name} -n {namespace} --force"))
             }
@@ -335,13 +341,15 @@ pub async fn by_uid(settings: &Settings, uid: &PodUid) -> Result<Option<PodView>
     read_view(settings, uid)
 }
 
-/// All pods, by namespace and name.
+/// All pods, by namespace and name, but those that are [`damaged`].
 pub async fn list(settings: &Settings) -> Result<Vec<PodView>, EngineError> {
     let mut views = Vec::new();
     look(settings);
     for uid in store::uids(settings)? {
-        adopt(settings, &uid).await?;
-        views.extend(read_view(settings, &uid)?);
+        if damage::of(settings, &uid)?.is_none() {
+            adopt(settings, &uid).await?;
+            views.extend(read_view(settings, &uid)?);
+        }
     }
     views.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     Ok(views)

@@ -168,6 +168,37 @@ fn doctor_tells_what_the_host_can_do() {
     said.says("-beluga, ").says("agent 0.");
 }
 
+/// A pod of which only torn files are left.
+fn torn(beluga: &Beluga, file: &str) {
+    let uid = "0a0b0c0d-0102-4304-8506-0708090a0b0c";
+    let [pod, names] = [format!("pods/{uid}"), "names/default".to_owned()];
+    for directory in [&pod, &names].map(|name| beluga.root().join(name)) {
+        std::fs::create_dir_all(directory).expect("a directory");
+    }
+    std::fs::write(beluga.root().join("names/default/torn"), uid).expect("written");
+    let file = beluga.root().join(pod).join(file);
+    std::fs::write(file, r#"{"version":1,"na"#).expect("written");
+}
+
+#[test]
+fn a_torn_record_is_told_and_harms_no_other_pod() {
+    for file in ["record.json", "definition.json"] {
+        let beluga = Beluga::fresh();
+        torn(&beluga, file);
+        let all = beluga.run(["get", "pods"]).ok();
+        all.complains("pod torn is not shown: the record /")
+            .complains("cannot be understood");
+        let told = beluga.run(["describe", "pod", "torn"]);
+        told.fails(1, "try: ").complains("pod NAME --force");
+        let found = beluga.run(["gc", "--check"]).exits(1);
+        found.says("without a record");
+        beluga.types("delete pod torn").fails(1, "--force ends it");
+        let deleted = beluga.types("delete pod torn --force").ok();
+        deleted.prints("pod \"torn\" deleted\n");
+        beluga.is_clean();
+    }
+}
+
 #[test]
 fn doctor_names_what_a_host_lacks() {
     let other = Beluga::fresh();
@@ -193,12 +224,8 @@ fn doctor_finds_a_kernel_of_another_version() {
     let [kernel, note] = ["kernel", "guest.built"].map(|name| other.state().join(name));
     let image = b"\x7fELF Linux version 6.12.1-beluga ";
     std::fs::write(&kernel, image).expect("written");
-    let doctor = || {
-        run(
-            other.command(["doctor"]).env("BELUGA_KERNEL", &kernel),
-            SOON,
-        )
-    };
+    let mut command = other.command(["doctor"]);
+    let mut doctor = || run(command.env("BELUGA_KERNEL", &kernel), SOON);
     doctor().ok().says("nothing beside it says");
     let digest = run(Command::new("sha256sum").arg(&kernel), SOON).ok().out;
     let digest = digest.split(' ').next().unwrap_or_default();

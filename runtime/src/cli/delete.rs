@@ -203,7 +203,17 @@ async fn of_pods(
     let mut pods = crate::engine::list(settings).await?;
     let absent = wanted.iter();
     let absent = absent.filter(|one| !pods.iter().any(|pod| is(pod, one)));
-    let mut errors: Vec<CliError> = absent.map(|(_, name)| Kind::Pod.absent(name)).collect();
+    let mut errors = Vec::new();
+    for (namespace, name) in absent {
+        match pods::damaged(settings, namespace, name)? {
+            Some(pod) if grace == Some(0) => {
+                crate::engine::discard(settings, &pod).await?;
+                say!("pod \"{name}\" deleted");
+            }
+            Some(pod) => errors.push(pods::of_damaged(pod)),
+            None => errors.push(Kind::Pod.absent(name)),
+        }
+    }
     pods.retain(|pod| wanted.iter().any(|one| is(pod, one)));
     let going = pods.clone();
     let ending = || patience::ending(going.iter(), grace, "--force");

@@ -5,7 +5,7 @@ mod container;
 
 use super::events as words;
 use super::page::{Page, pairs};
-use super::pods::Scope;
+use super::pods::{self, Scope};
 use super::resource::{self, Asked, Kind};
 use super::table::Table;
 use super::{CliError, error, get, objects, time, workloads};
@@ -48,7 +48,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         };
         let is_absent = |name: &&String| !pages.iter().any(|(found, _)| found == *name);
         let absent = names.iter().filter(is_absent);
-        errors.extend(absent.map(|name| kind.absent(name)));
+        errors.extend(absent.map(|name| pods::absent(settings, *kind, &scope.namespace, name)));
         for (_, page) in &pages {
             if !std::mem::take(&mut is_first) {
                 say!("\n");

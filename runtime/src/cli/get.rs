@@ -137,6 +137,12 @@ async fn show(
         };
     }
     let pods = engine::list(settings).await?;
+    if asked
+        .iter()
+        .any(|one| one.kind == Kind::Pod && one.names.is_empty())
+    {
+        crate::cli::pods::tell_damaged(settings, scope)?;
+    }
     let mut found = Vec::new();
     for one in asked {
         let wide = show.output.is_some();
@@ -156,7 +162,7 @@ async fn show(
     let absent = asked.iter().zip(&found).flat_map(|(asked, found)| {
         let is_absent = |name: &&String| !found.names.contains(name);
         let names = asked.names.iter().filter(is_absent);
-        names.map(|name| asked.kind.absent(name))
+        names.map(|name| super::pods::absent(settings, asked.kind, &scope.namespace, name))
     });
     if show.ignore_not_found {
         return Ok(exit::OK);

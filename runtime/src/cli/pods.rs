@@ -1,8 +1,9 @@
 //! Which pods a command is about.
 
+use super::resource::Kind;
 use super::selector::Selector;
 use super::{CliError, workloads};
-use crate::engine::{self, PodView};
+use crate::engine::{self, Damaged, PodView};
 use crate::settings::Settings;
 use crate::spec::{WorkloadKind, closest};
 use std::collections::BTreeMap;
@@ -66,6 +67,49 @@ pub async fn all(settings: &Settings, scope: &Scope) -> Result<Vec<PodView>, Cli
     Ok(pods)
 }
 
+/// The pod of that name whose record cannot be understood.
+pub fn damaged(
+    settings: &Settings,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Damaged>, CliError> {
+    let mut all = engine::damaged(settings)?.into_iter();
+    Ok(all.find(|pod| pod.namespace == namespace && pod.name == name))
+}
+
+/// Why there is nothing of this kind and name to be shown.
+pub fn absent(settings: &Settings, kind: Kind, namespace: &str, name: &str) -> CliError {
+    match kind {
+        Kind::Pod => match damaged(settings, namespace, name) {
+            Ok(Some(pod)) => of_damaged(pod),
+            Ok(None) => kind.absent(name),
+            Err(error) => error,
+        },
+        _ => kind.absent(name),
+    }
+}
+
+/// What such a pod is told with.
+pub fn of_damaged(pod: Damaged) -> CliError {
+    engine::EngineError::from(pod.error).into()
+}
+
+/// Tells of the pods of a scope that no list can show.
+pub fn tell_damaged(settings: &Settings, scope: &Scope) -> Result<(), CliError> {
+    for pod in engine::damaged(settings)? {
+        if scope.all_namespaces || pod.namespace == scope.namespace || pod.name.is_empty() {
+            let name = if pod.name.is_empty() {
+                pod.uid.as_str()
+            } else {
+                &pod.name
+            };
+            let why = crate::error_chain(&pod.error);
+            tell!("warning: pod {name} is not shown: {why}");
+        }
+    }
+    Ok(())
+}
+
 /// The pod of that name, or the first one of a `deployment/NAME`.
 pub async fn one(settings: &Settings, namespace: &str, word: &str) -> Result<PodView, CliError> {
     let mut pods = engine::list(settings).await?;
@@ -84,6 +128,9 @@ pub async fn one(settings: &Settings, namespace: &str, word: &str) -> Result<Pod
         .filter(|pod| here(pod))
         .map(|pod| &*pod.name)
         .collect();
+    if let Some(pod) = damaged(settings, namespace, &name)? {
+        return Err(of_damaged(pod));
+    }
     Err(match closest(&name, &names) {
         Some((_, near)) => CliError::NearPod {
             near: near.to_owned(),

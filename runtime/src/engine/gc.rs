@@ -1,6 +1,6 @@
 //! Finds what no record accounts for, and removes it.
 
-use super::EngineError;
+use super::{EngineError, damage};
 use crate::cni;
 use crate::host::lock::FileLock;
 use crate::host::rules::{self, Family};
@@ -10,7 +10,7 @@ use crate::path_error::PathError;
 use crate::plan::HostStep;
 use crate::policy;
 use crate::settings::Settings;
-use crate::store::{self, Life, ProcessRef, Record};
+use crate::store::{self, Life, ProcessRef, Record, StoreError};
 use beluga_proto::PodUid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -31,7 +31,9 @@ pub async fn gc(settings: &Settings, check: bool) -> Result<Vec<Leftover>, Engin
     // Half-made pods are finished or undone by adopting them.
     if !check {
         for uid in store::uids(settings)? {
-            super::owner::adopt(settings, &uid).await?;
+            if damage::of(settings, &uid)?.is_none() {
+                super::owner::adopt(settings, &uid).await?;
+            }
         }
         policy::restore(settings)?;
     }
@@ -48,9 +50,13 @@ pub async fn gc(settings: &Settings, check: bool) -> Result<Vec<Leftover>, Engin
     sweep.processes(&seen);
     sweep.directories(&seen);
     sweep.cni(&seen);
-    let steps = sweep.live_steps()?;
-    sweep.network(&seen, &steps)?;
-    sweep.mounts(&seen, &steps);
+    // What a damaged pod has on the host, nobody knows: as long as it lives, nothing
+    // is taken for a leftover that may be its own.
+    if sweep.damaged() {
+        let steps = sweep.live_steps()?;
+        sweep.network(&seen, &steps)?;
+        sweep.mounts(&seen, &steps);
+    }
     sweep.cgroups(&seen);
     sweep.names(&seen);
     sweep.claims()?;
@@ -100,6 +106,8 @@ struct Known {
     dead: BTreeSet<PodUid>,
     /// Directories without a readable record.
     broken: Vec<PodUid>,
+    /// Those that live and cannot be understood.
+    damaged: Vec<(PodUid, StoreError)>,
 }
 
 impl Known {
@@ -109,8 +117,21 @@ impl Known {
             live: BTreeSet::new(),
             dead: BTreeSet::new(),
             broken: Vec::new(),
+            damaged: Vec::new(),
         };
         for uid in store::uids(settings)? {
+            match damage::of(settings, &uid)? {
+                Some(error) if is_held(settings, &uid) || error.is_of_another_version() => {
+                    known.live.insert(uid.clone());
+                    known.damaged.push((uid, error));
+                    continue;
+                }
+                Some(_) => {
+                    known.broken.push(uid);
+                    continue;
+                }
+                None => {}
+            }
             match store::read_record(settings, &uid) {
                 Ok(Some(record)) => {
                     if record.life != Life::Ended {
@@ -173,6 +194,16 @@ impl Sweep<'_> {
                 || Ok::<(), EngineError>(()),
             );
         }
+    }
+
+    /// Tells of pods that cannot be understood; whether there are none.
+    fn damaged(&mut self) -> bool {
+        let damaged = std::mem::take(&mut self.known.damaged);
+        let is_none = damaged.is_empty();
+        for (uid, error) in damaged {
+            self.found(format!("what is on record of the pod {uid}"), || Err(error));
+        }
+        is_none
     }
 
     fn processes(&mut self, seen: &Seen) {

@@ -108,7 +108,7 @@ async fn ask(settings: &Settings, uid: &PodUid, request: StopRequest) -> Result<
 }
 
 /// Kills the process that answers for a pod, if that is a supervisor of it.
-fn kill_supervisor(settings: &Settings, uid: &PodUid) {
+pub(super) fn kill_supervisor(settings: &Settings, uid: &PodUid) {
     let found = client::supervisor(settings, uid).and_then(process::identify);
     let Some(supervisor) = found else {
         return;

@@ -92,6 +92,20 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// What one pod has on record cannot be understood. It is no other pod's business.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Malformed { .. } | Self::Version { .. })
+    }
+
+    /// Another version of Beluga understands it.
+    #[must_use]
+    pub fn is_of_another_version(&self) -> bool {
+        matches!(self, Self::Version { .. })
+    }
+}
+
 /// What a pod is to be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Definition {
@@ -369,6 +383,17 @@ pub fn by_name(
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(PathError::on("read", &path)(source).into()),
     }
+}
+
+/// The namespace and name that lead to a pod, read without its record.
+pub fn name_of(settings: &Settings, uid: &PodUid) -> Option<(String, String)> {
+    let word = |path: &Path| Some(path.file_name()?.to_str()?.to_owned());
+    let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
+    let namespaces = entries(&settings.root.join("names"));
+    let mut names = namespaces.flat_map(|one| entries(&one.path()));
+    let is_its = |path: &Path| std::fs::read_to_string(path).is_ok_and(|own| own == uid.as_str());
+    let path = names.find(|one| is_its(&one.path()))?.path();
+    Some((word(path.parent()?)?, word(&path)?))
 }
 
 /// Takes the name, then writes the first record, both while nobody else takes one:
