@@ -3,7 +3,8 @@
 //! ```text
 //! POD                POD.NAMESPACE                    the pod
 //! HOST.SUBDOMAIN     HOST.SUBDOMAIN.NAMESPACE         the pod with that spec.hostname
-//! SUBDOMAIN          SUBDOMAIN.NAMESPACE              all pods of that spec.subdomain
+//! SUBDOMAIN          SUBDOMAIN.NAMESPACE              all pods of that spec.subdomain,
+//!                                                     where no pod has that name
 //! ```
 //! and each with a namespace before `.svc.cluster.local`, as pods' search
 //! domains make them. Without one, that of the asking pod is meant.
@@ -85,21 +86,26 @@ impl Names {
         }
     }
 
-    /// `POD NAMESPACE`, `SUBDOMAIN NAMESPACE` or `HOST SUBDOMAIN NAMESPACE`.
+    /// `POD NAMESPACE`, `SUBDOMAIN NAMESPACE` or `HOST SUBDOMAIN NAMESPACE`. A pod's own
+    /// name is its own: no other pod comes into it by its subdomain.
     fn full(&self, labels: &[&str]) -> Vec<IpAddr> {
-        let is_meant = |names: &PodNames| match labels {
+        let in_domain = |names: &PodNames, domain: &str, space: &str| {
+            names.namespace == space && names.subdomain.as_deref() == Some(domain)
+        };
+        match *labels {
             [one, space] => {
-                names.namespace == *space
-                    && (names.name == *one || names.subdomain.as_deref() == Some(one))
+                let pod = self.addresses(|names| names.namespace == space && names.name == one);
+                if pod.is_empty() {
+                    self.addresses(|names| in_domain(names, one, space))
+                } else {
+                    pod
+                }
             }
             [host, domain, space] => {
-                names.namespace == *space
-                    && names.hostname == *host
-                    && names.subdomain.as_deref() == Some(domain)
+                self.addresses(|names| names.hostname == host && in_domain(names, domain, space))
             }
-            _ => false,
-        };
-        self.addresses(is_meant)
+            _ => Vec::new(),
+        }
     }
 
     /// `10-88-0-2` of a namespace.
@@ -223,6 +229,20 @@ pub(super) mod tests {
             "7.0.88.10.in-addr.arpa",
         ] {
             assert_eq!(names.look_up(name, ip(2)), Found::Unknown, "{name}");
+        }
+    }
+
+    #[test]
+    fn nobody_joins_the_name_of_another_pod() {
+        let mut names = three();
+        let mut joining = names.0[0].clone();
+        (joining.names.name, joining.names.subdomain) = ("thief".into(), Some("db".into()));
+        joining.addresses = vec![[10, 88, 0, 7].into()];
+        names.0.push(joining);
+        for name in ["db", "db.default", "db.default.svc.cluster.local"] {
+            let found = names.look_up(name, [10, 88, 0, 2].into());
+            let own = Found::Addresses(vec![[10, 88, 0, 3].into()]);
+            assert_eq!(found, own, "{name}");
         }
     }
 
