@@ -4,13 +4,15 @@
 use crate::error::ShimError;
 use crate::events::Events;
 use crate::execs::ask;
-use crate::oci::{self, Kind, Note};
+use crate::holder::Holder;
+use crate::oci::{self, Kind, Note, Processes};
 use crate::options::Options;
 use crate::task::{Asked, Exit, Process, Stdio, Table, Task as Known};
 use crate::{follow, root, stdio};
 use beluga_proto::PodUid;
-use beluga_runtime::engine::{self, StopRequest, sandbox};
+use beluga_runtime::engine::{self, EngineError, StopRequest, sandbox};
 use beluga_runtime::settings::Settings;
+use beluga_runtime::spec::Container;
 use beluga_runtime::store;
 use beluga_runtime::store::status::PodStatus;
 use containerd_shim_protos::api::{
@@ -34,6 +36,12 @@ const KILLED: u32 = 137;
 
 /// SIGKILL.
 const KILL: u32 = 9;
+
+/// The last of the real-time signals.
+const SIGNALS: u32 = 64;
+
+/// The exit code of what was never executed, where nothing better is known: containerd's own.
+const NOT_STARTED: u32 = 128;
 
 /// The server of one pod.
 #[derive(Debug)]
@@ -158,8 +166,12 @@ impl Shim {
             root::unmount(&bundle)?;
             return Err(error);
         }
+        let holder = match &kind {
+            Kind::Member { .. } => Some(self.hold(&id, &bundle).await?),
+            Kind::Sandbox | Kind::Alone => None,
+        };
         let mut own = Process::new(stdio);
-        own.pid = self.machine();
+        own.pid = holder.as_ref().map_or_else(|| self.machine(), Holder::pid);
         let pid = own.pid;
         let limits = spec
             .linux()
@@ -170,6 +182,7 @@ impl Shim {
             bundle,
             own,
             execs: std::collections::BTreeMap::new(),
+            holder,
             memory_limit: limits.and_then(|given| oci::limits(&given).memory_limit),
         };
         self.table(|table| table.tasks.insert(id.clone(), task));
@@ -188,16 +201,9 @@ impl Shim {
         let wanted = match kind {
             Kind::Sandbox => None,
             Kind::Member { .. } | Kind::Alone => {
-                let sees_guest = match kind {
-                    Kind::Member { .. } => self.made()?.guest_processes,
-                    Kind::Sandbox | Kind::Alone => oci::sees_guest(spec),
-                };
                 let streams = (stdio.terminal, !stdio.stdin.is_empty(), stdio::fifos(stdio));
                 let mut wanted = oci::container(spec, id, &root::path(bundle), streams)?;
-                if !sees_guest && oci::joins_processes(spec) {
-                    let only = self.table(|table| table.only_one().map(oci::container_name));
-                    wanted.container.target = Some(only.ok_or_else(oci::processes_refused)?);
-                }
+                self.give_processes(kind, spec, &mut wanted.container)?;
                 Some(wanted)
             }
         };
@@ -211,7 +217,47 @@ impl Shim {
         if made.is_err() && *kind == Kind::Alone {
             self.stop(true).await?;
         }
-        Ok(made?)
+        made.map_err(|error| named(error, id))
+    }
+
+    /// Says whose processes a container is to see.
+    fn give_processes(
+        &self,
+        kind: &Kind,
+        spec: &Spec,
+        container: &mut Container,
+    ) -> Result<(), ShimError> {
+        let sandbox = match kind {
+            Kind::Member { sandbox } => Some(sandbox.as_str()),
+            Kind::Sandbox | Kind::Alone => None,
+        };
+        let guest = container.guest.get_or_insert_default();
+        match oci::processes(spec)? {
+            Processes::Own => guest.own_processes = true,
+            // Who is alone has said so of its pod.
+            Processes::Host if sandbox.is_none() || self.made()?.guest_processes => {}
+            Processes::Host => return Err(oci::processes_refused()),
+            Processes::Task(pid) => {
+                let whose = self.table(|table| table.of_pid(pid).map(|(id, _)| id.to_owned()));
+                let whose = whose.ok_or_else(oci::processes_refused)?;
+                if Some(whose.as_str()) != sandbox {
+                    guest.own_processes = true;
+                    container.target = Some(oci::container_name(&whose));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the process whose PID is a container's; without one the container goes again.
+    async fn hold(&self, id: &str, bundle: &Path) -> Result<Holder, ShimError> {
+        let started = Holder::start(id);
+        if started.is_err() {
+            let name = oci::container_name(id);
+            sandbox::remove(&self.settings, &self.uid()?, &name).await?;
+            root::unmount(bundle)?;
+        }
+        started
     }
 
     async fn run_pod(self: &Arc<Self>, spec: &Spec, id: &str) -> Result<(), ShimError> {
@@ -257,7 +303,11 @@ impl Shim {
             Ok::<_, ShimError>((task.kind.clone(), task.own.stdio.stdin.clone()))
         })?;
         if kind != Kind::Sandbox {
-            sandbox::start(&self.settings, &uid, &oci::container_name(id)).await?;
+            let started = sandbox::start(&self.settings, &uid, &oci::container_name(id)).await;
+            if let Err(error) = started {
+                self.has_not_started(id, &kind).await;
+                return Err(named(error, id));
+            }
         }
         let asks = (!stdin.is_empty() && kind != Kind::Sandbox).then(|| self.feed(id, stdin));
         let pid = self.table(|table| {
@@ -275,6 +325,18 @@ impl Shim {
         self.told(id);
         self.look_again();
         Ok(pid)
+    }
+
+    /// A task whose program could not be executed has ended, and with it a machine that has
+    /// no other container.
+    async fn has_not_started(&self, id: &str, kind: &Kind) {
+        self.told(id);
+        self.look_again();
+        self.end(id, "", Exit::now(NOT_STARTED));
+        if *kind == Kind::Alone {
+            // Whoever deletes the task hears of what could not be ended.
+            let _ = self.stop(false).await;
+        }
     }
 
     /// From now on the end of a task may be told.
@@ -340,6 +402,12 @@ impl Shim {
 
     async fn kill(&self, request: KillRequest) -> Result<(), ShimError> {
         let (id, exec) = (request.id.as_str(), request.exec_id.as_str());
+        if request.signal > SIGNALS {
+            return Err(ShimError::Invalid {
+                field: "signal",
+                why: format!("there is no signal {}", request.signal),
+            });
+        }
         let (kind, is_running, is_over) = self.table(|table| {
             let kind = table.task(id)?.kind.clone();
             let process = table.process(id, exec)?;
@@ -363,7 +431,7 @@ impl Shim {
         let signal = i32::try_from(request.signal).unwrap_or(0);
         if exec.is_empty() && request.all && request.signal == KILL {
             let control = self.attach(id, false).await?.control;
-            return Ok(control.kill().await.map_err(engine::EngineError::from)?);
+            return Ok(control.kill().await.map_err(EngineError::from)?);
         }
         self.ask(id, exec, Asked::Signal(signal)).await
     }
@@ -415,6 +483,17 @@ impl Shim {
         };
         self.events.say("/tasks/exec-added", &event);
         Ok(())
+    }
+}
+
+/// An error with containerd's name of the container that could not be started.
+fn named(error: EngineError, id: &str) -> ShimError {
+    match error {
+        EngineError::NotStarted { name, message } if name == oci::container_name(id) => {
+            let name = id.to_owned();
+            EngineError::NotStarted { name, message }.into()
+        }
+        error => error.into(),
     }
 }
 
