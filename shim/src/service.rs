@@ -5,14 +5,13 @@ use crate::error::ShimError;
 use crate::events::Events;
 use crate::execs::ask;
 use crate::holder::Holder;
-use crate::oci::{self, Kind, Note, Processes};
+use crate::oci::{self, Kind, Note};
 use crate::options::Options;
 use crate::task::{Asked, Exit, Process, Stdio, Table, Task as Known};
 use crate::{follow, root, stdio};
 use beluga_proto::PodUid;
 use beluga_runtime::engine::{self, EngineError, StopRequest, sandbox};
 use beluga_runtime::settings::Settings;
-use beluga_runtime::spec::Container;
 use beluga_runtime::store;
 use beluga_runtime::store::status::PodStatus;
 use containerd_shim_protos::api::{
@@ -27,8 +26,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
+mod begin;
 mod calls;
 mod resources;
+use begin::named;
 pub use calls::Service;
 
 /// The exit code of what was ended by force.
@@ -39,9 +40,6 @@ const KILL: u32 = 9;
 
 /// The last of the real-time signals.
 const SIGNALS: u32 = 64;
-
-/// The exit code of what was never executed, where nothing better is known: containerd's own.
-const NOT_STARTED: u32 = 128;
 
 /// The server of one pod.
 #[derive(Debug)]
@@ -220,46 +218,6 @@ impl Shim {
         made.map_err(|error| named(error, id))
     }
 
-    /// Says whose processes a container is to see.
-    fn give_processes(
-        &self,
-        kind: &Kind,
-        spec: &Spec,
-        container: &mut Container,
-    ) -> Result<(), ShimError> {
-        let sandbox = match kind {
-            Kind::Member { sandbox } => Some(sandbox.as_str()),
-            Kind::Sandbox | Kind::Alone => None,
-        };
-        let guest = container.guest.get_or_insert_default();
-        match oci::processes(spec)? {
-            Processes::Own => guest.own_processes = true,
-            // Who is alone has said so of its pod.
-            Processes::Host if sandbox.is_none() || self.made()?.guest_processes => {}
-            Processes::Host => return Err(oci::processes_refused()),
-            Processes::Task(pid) => {
-                let whose = self.table(|table| table.of_pid(pid).map(|(id, _)| id.to_owned()));
-                let whose = whose.ok_or_else(oci::processes_refused)?;
-                if Some(whose.as_str()) != sandbox {
-                    guest.own_processes = true;
-                    container.target = Some(oci::container_name(&whose));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts the process whose PID is a container's; without one the container goes again.
-    async fn hold(&self, id: &str, bundle: &Path) -> Result<Holder, ShimError> {
-        let started = Holder::start(id);
-        if started.is_err() {
-            let name = oci::container_name(id);
-            sandbox::remove(&self.settings, &self.uid()?, &name).await?;
-            root::unmount(bundle)?;
-        }
-        started
-    }
-
     async fn run_pod(self: &Arc<Self>, spec: &Spec, id: &str) -> Result<(), ShimError> {
         let note = Note {
             containerd: self.options.address.clone(),
@@ -325,18 +283,6 @@ impl Shim {
         self.told(id);
         self.look_again();
         Ok(pid)
-    }
-
-    /// A task whose program could not be executed has ended, and with it a machine that has
-    /// no other container.
-    async fn has_not_started(&self, id: &str, kind: &Kind) {
-        self.told(id);
-        self.look_again();
-        self.end(id, "", Exit::now(NOT_STARTED));
-        if *kind == Kind::Alone {
-            // Whoever deletes the task hears of what could not be ended.
-            let _ = self.stop(false).await;
-        }
     }
 
     /// From now on the end of a task may be told.
@@ -483,17 +429,6 @@ impl Shim {
         };
         self.events.say("/tasks/exec-added", &event);
         Ok(())
-    }
-}
-
-/// An error with containerd's name of the container that could not be started.
-fn named(error: EngineError, id: &str) -> ShimError {
-    match error {
-        EngineError::NotStarted { name, message } if name == oci::container_name(id) => {
-            let name = id.to_owned();
-            EngineError::NotStarted { name, message }.into()
-        }
-        error => error.into(),
     }
 }
 
