@@ -53,6 +53,9 @@ pub struct ContainerSpec {
     /// of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes_of: Option<ContainerId>,
+    /// It is not in the PID namespace that the pod's containers share, where they do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_processes: bool,
     /// A directory of a volume below its writable layer, in place of layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<RootSpec>,

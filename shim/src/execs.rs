@@ -102,8 +102,8 @@ impl Shim {
         };
         let session = engine::exec(&self.settings, uid, request).await?;
         let (asks, asked) = mpsc::unbounded_channel();
-        let pid = self.machine();
         self.table(|table| {
+            let pid = table.task(id)?.own.pid;
             let process = table.process(id, exec)?;
             process.asks = Some(asks);
             (process.is_started, process.pid) = (true, pid);

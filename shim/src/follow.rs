@@ -113,7 +113,11 @@ impl Shim {
         }
         let noted = self.table(|table| {
             let process = table.process(id, exec).ok()?;
-            process.end(exit).then_some(process.pid)
+            let noted = process.end(exit).then_some(process.pid);
+            if exec.is_empty() {
+                drop(table.task(id).ok()?.holder.take());
+            }
+            noted
         });
         if let Some(pid) = noted {
             let event = TaskExit {

@@ -9,8 +9,9 @@
 //! asks about a task and nothing of the pod, which is its supervisor's.
 //!
 //! containerd runs the program three times: `start` leaves a server behind and
-//! prints its socket; the server; `delete` clears up when the server is gone. With `-info`
-//! containerd 2 asks what it can do.
+//! prints its socket; the server; `delete` clears up when the server is gone, by a `clear`
+//! that goes on when containerd has lost patience. With `-info` containerd 2 asks what it
+//! can do. A `hold` is the PID of a container.
 //!
 //! One thread does everything: a supervisor is started with descriptors that no
 //! other child may inherit.
@@ -22,6 +23,7 @@ mod error;
 mod events;
 mod execs;
 mod follow;
+mod holder;
 mod info;
 mod launch;
 mod oci;
@@ -53,7 +55,13 @@ fn main() -> ExitCode {
         Action::Start => launch::start(&options),
         Action::Serve => serve::serve(options),
         Action::Delete => cleanup::delete(&options),
+        Action::Clear => cleanup::clear(&options),
+        Action::Hold => holder::hold(),
         Action::Info => info::print(),
+        Action::Help => {
+            print!("{}", options::HELP);
+            Ok(())
+        }
         Action::Version => {
             println!("containerd-shim-beluga-v2 {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -118,7 +118,11 @@ pub fn pod(settings: &Settings, spec: &Spec, note: &Note) -> Result<PodSpec, Shi
     // Its cards are those of the namespace, where there are any.
     pod.annotations
         .insert(NETWORK.to_owned(), "none".to_owned());
+    // Whether containers share their processes is told with each of them.
     pod.guest_processes = sees_guest(spec);
+    pod.share_processes = !pod.guest_processes && kind(spec) == Kind::Sandbox;
+    // The bundles' lists of groups are whole: nothing of an image's is to be added.
+    pod.strict_groups = true;
     pod.hostname = spec.hostname().clone().filter(|name| !name.is_empty());
     if let Some(name) = &pod.hostname {
         label(name).map_err(|why| ShimError::Invalid {
@@ -189,18 +193,34 @@ fn pids(spec: &Spec) -> Option<&LinuxNamespace> {
     namespaces(spec).find(|one| one.typ() == LinuxNamespaceType::Pid)
 }
 
-/// Whether a container is to see another one's processes, or all of the pod's.
-pub fn joins_processes(spec: &Spec) -> bool {
-    pids(spec).is_some_and(|one| one.path().is_some())
+/// Whose processes a container is to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Processes {
+    /// Its own.
+    Own,
+    /// All of its host.
+    Host,
+    /// Those of the task with this PID: the sandbox's are what its containers share.
+    Task(u32),
 }
 
-/// Whose they are is said by a process of the host, and all of a pod are one there: of
-/// several containers, none is known.
+/// What a container says of it. containerd names a task by the namespace of its process.
+pub fn processes(spec: &Spec) -> Result<Processes, ShimError> {
+    let Some(namespace) = pids(spec) else {
+        return Ok(Processes::Host);
+    };
+    let Some(path) = namespace.path() else {
+        return Ok(Processes::Own);
+    };
+    let text = path.to_str().and_then(|text| text.strip_prefix("/proc/"));
+    let pid = text.and_then(|text| text.strip_suffix("/ns/pid")?.parse().ok());
+    let pid = pid.ok_or_else(processes_refused)?;
+    Ok(Processes::Task(pid))
+}
+
+/// What is neither of the sandbox nor of a container in it is the host's.
 pub fn processes_refused() -> ShimError {
-    refused(
-        "shareProcessNamespace, or the target of a container among several",
-        "which processes a container is to see is not told in words of the pod's machine",
-    )
+    refused("the PID namespace of another process", MACHINE)
 }
 
 /// Limits of the whole pod, as the CRI plugin writes them on the sandbox.

@@ -9,11 +9,17 @@ pub enum Action {
     Start,
     /// Clear up after a server that is gone.
     Delete,
+    /// Do what of that takes time.
+    Clear,
+    /// Be the PID of a container.
+    Hold,
     /// Be the server.
     #[default]
     Serve,
     /// Say the version.
     Version,
+    /// Say what it is.
+    Help,
     /// Say what it can do, to containerd.
     Info,
 }
@@ -33,7 +39,20 @@ pub struct Options {
     pub address: String,
     /// Its bundle where that is not the working directory.
     pub bundle: String,
+    /// The container of the pod that is to be cleared, where the pod itself is not.
+    pub container: String,
 }
+
+/// What the program is, for people.
+pub const HELP: &str = "\
+Runs pods of containerd in microVMs. containerd starts it, for containers of the runtime
+io.containerd.beluga.v2: ctr run --runtime io.containerd.beluga.v2 IMAGE NAME
+
+usage: containerd-shim-beluga-v2 [OPTIONS] [start|delete]
+  -namespace, -id, -address, -bundle, -socket VALUE   what containerd says of a task
+  -info       what it can do, for containerd
+  -v          the version
+";
 
 /// What cannot be meant.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -59,6 +78,8 @@ impl Options {
                 options.action = match arg.as_str() {
                     "start" => Action::Start,
                     "delete" => Action::Delete,
+                    crate::cleanup::CLEAR => Action::Clear,
+                    crate::holder::HOLD => Action::Hold,
                     _ => return Err(OptionsError::Action(arg)),
                 };
                 continue;
@@ -74,6 +95,10 @@ impl Options {
                     options.action = Action::Version;
                     continue;
                 }
+                "h" | "help" => {
+                    options.action = Action::Help;
+                    continue;
+                }
                 "info" => {
                     options.action = Action::Info;
                     continue;
@@ -83,6 +108,7 @@ impl Options {
                 "socket" => &mut options.socket,
                 "address" => &mut options.address,
                 "bundle" => &mut options.bundle,
+                "container" => &mut options.container,
                 // Whom to tell of events in the days before ttrpc.
                 "publish-binary" => &mut String::new(),
                 _ => return Err(OptionsError::Unknown(arg)),
@@ -113,6 +139,8 @@ mod tests {
         assert_eq!(read("--id=b").unwrap().id, "b");
         assert_eq!(read("-v").unwrap().action, Action::Version);
         assert_eq!(read("-info").unwrap().action, Action::Info);
+        assert_eq!(read("--help").unwrap().action, Action::Help);
+        assert_eq!(read("-id a hold").unwrap().action, Action::Hold);
     }
 
     #[test]

@@ -4,12 +4,13 @@
 use crate::error::ShimError;
 use crate::events::Events;
 use crate::execs::ask;
+use crate::holder::Holder;
 use crate::oci::{self, Kind, Note};
 use crate::options::Options;
 use crate::task::{Asked, Exit, Process, Stdio, Table, Task as Known};
 use crate::{follow, root, stdio};
 use beluga_proto::PodUid;
-use beluga_runtime::engine::{self, StopRequest, sandbox};
+use beluga_runtime::engine::{self, EngineError, StopRequest, sandbox};
 use beluga_runtime::settings::Settings;
 use beluga_runtime::store;
 use beluga_runtime::store::status::PodStatus;
@@ -25,8 +26,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
+mod begin;
 mod calls;
 mod resources;
+use begin::named;
 pub use calls::Service;
 
 /// The exit code of what was ended by force.
@@ -34,6 +37,9 @@ const KILLED: u32 = 137;
 
 /// SIGKILL.
 const KILL: u32 = 9;
+
+/// The last of the real-time signals.
+const SIGNALS: u32 = 64;
 
 /// The server of one pod.
 #[derive(Debug)]
@@ -158,8 +164,12 @@ impl Shim {
             root::unmount(&bundle)?;
             return Err(error);
         }
+        let holder = match &kind {
+            Kind::Member { .. } => Some(self.hold(&id, &bundle).await?),
+            Kind::Sandbox | Kind::Alone => None,
+        };
         let mut own = Process::new(stdio);
-        own.pid = self.machine();
+        own.pid = holder.as_ref().map_or_else(|| self.machine(), Holder::pid);
         let pid = own.pid;
         let limits = spec
             .linux()
@@ -170,6 +180,7 @@ impl Shim {
             bundle,
             own,
             execs: std::collections::BTreeMap::new(),
+            holder,
             memory_limit: limits.and_then(|given| oci::limits(&given).memory_limit),
         };
         self.table(|table| table.tasks.insert(id.clone(), task));
@@ -188,16 +199,9 @@ impl Shim {
         let wanted = match kind {
             Kind::Sandbox => None,
             Kind::Member { .. } | Kind::Alone => {
-                let sees_guest = match kind {
-                    Kind::Member { .. } => self.made()?.guest_processes,
-                    Kind::Sandbox | Kind::Alone => oci::sees_guest(spec),
-                };
                 let streams = (stdio.terminal, !stdio.stdin.is_empty(), stdio::fifos(stdio));
                 let mut wanted = oci::container(spec, id, &root::path(bundle), streams)?;
-                if !sees_guest && oci::joins_processes(spec) {
-                    let only = self.table(|table| table.only_one().map(oci::container_name));
-                    wanted.container.target = Some(only.ok_or_else(oci::processes_refused)?);
-                }
+                self.give_processes(kind, spec, &mut wanted.container)?;
                 Some(wanted)
             }
         };
@@ -211,7 +215,7 @@ impl Shim {
         if made.is_err() && *kind == Kind::Alone {
             self.stop(true).await?;
         }
-        Ok(made?)
+        made.map_err(|error| named(error, id))
     }
 
     async fn run_pod(self: &Arc<Self>, spec: &Spec, id: &str) -> Result<(), ShimError> {
@@ -257,7 +261,11 @@ impl Shim {
             Ok::<_, ShimError>((task.kind.clone(), task.own.stdio.stdin.clone()))
         })?;
         if kind != Kind::Sandbox {
-            sandbox::start(&self.settings, &uid, &oci::container_name(id)).await?;
+            let started = sandbox::start(&self.settings, &uid, &oci::container_name(id)).await;
+            if let Err(error) = started {
+                self.has_not_started(id, &kind).await;
+                return Err(named(error, id));
+            }
         }
         let asks = (!stdin.is_empty() && kind != Kind::Sandbox).then(|| self.feed(id, stdin));
         let pid = self.table(|table| {
@@ -340,6 +348,12 @@ impl Shim {
 
     async fn kill(&self, request: KillRequest) -> Result<(), ShimError> {
         let (id, exec) = (request.id.as_str(), request.exec_id.as_str());
+        if request.signal > SIGNALS {
+            return Err(ShimError::Invalid {
+                field: "signal",
+                why: format!("there is no signal {}", request.signal),
+            });
+        }
         let (kind, is_running, is_over) = self.table(|table| {
             let kind = table.task(id)?.kind.clone();
             let process = table.process(id, exec)?;
@@ -363,7 +377,7 @@ impl Shim {
         let signal = i32::try_from(request.signal).unwrap_or(0);
         if exec.is_empty() && request.all && request.signal == KILL {
             let control = self.attach(id, false).await?.control;
-            return Ok(control.kill().await.map_err(engine::EngineError::from)?);
+            return Ok(control.kill().await.map_err(EngineError::from)?);
         }
         self.ask(id, exec, Asked::Signal(signal)).await
     }

@@ -6,7 +6,9 @@ use crate::oci::{self, Kind};
 use crate::service::Shim;
 use beluga_proto::agent::{ContainerStats, PodStats};
 use beluga_runtime::engine;
-use containerd_shim_protos::cgroups_v2::metrics::{CPUStat, MemoryStat, Metrics, PidsStat};
+use containerd_shim_protos::cgroups_v2::metrics::{
+    CPUStat, IOEntry, IOStat, MemoryStat, Metrics, PidsStat,
+};
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use std::time::Duration;
@@ -54,8 +56,15 @@ fn of_pod(usage: &PodStats) -> Metrics {
         usage_limit: usage.memory_total,
         ..MemoryStat::default()
     };
-    let pids = usage.containers.iter().map(|one| one.pids).sum();
-    metrics(usage.cpu_nanos, memory, pids)
+    let pids = PidsStat {
+        current: usage.containers.iter().map(|one| one.pids).sum(),
+        ..PidsStat::default()
+    };
+    let cpu = CPUStat {
+        usage_usec: usage.cpu_nanos / 1000,
+        ..CPUStat::default()
+    };
+    metrics(cpu, memory, pids)
 }
 
 fn of_container(used: &ContainerStats, limit: Option<u64>) -> Metrics {
@@ -71,7 +80,50 @@ fn of_container(used: &ContainerStats, limit: Option<u64>) -> Metrics {
         pgmajfault: told("pgmajfault"),
         ..MemoryStat::default()
     };
-    metrics(used.cpu_nanos, memory, used.pids)
+    let told = |key| counter(used, "cpu.stat", key);
+    let cpu = CPUStat {
+        usage_usec: used.cpu_nanos / 1000,
+        user_usec: told("user_usec"),
+        system_usec: told("system_usec"),
+        nr_periods: told("nr_periods"),
+        nr_throttled: told("nr_throttled"),
+        throttled_usec: told("throttled_usec"),
+        ..CPUStat::default()
+    };
+    let most = used.files.get("pids.max").map_or("", |text| text.trim());
+    let pids = PidsStat {
+        current: used.pids,
+        limit: most.parse().unwrap_or(u64::MAX),
+        ..PidsStat::default()
+    };
+    let disks = used.files.get("io.stat").map_or("", String::as_str).lines();
+    Metrics {
+        io: MessageField::some(IOStat {
+            usage: disks.filter_map(transfers).collect(),
+            ..IOStat::default()
+        }),
+        ..metrics(cpu, memory, pids)
+    }
+}
+
+/// A disk of the guest in io.stat: `253:0 rbytes=1 wbytes=2 rios=3 wios=4 …`.
+fn transfers(line: &str) -> Option<IOEntry> {
+    let (disk, figures) = line.split_once(' ')?;
+    let (major, minor) = disk.split_once(':')?;
+    let figure = |key: &str| {
+        let mut pairs = figures.split(' ').filter_map(|one| one.split_once('='));
+        let found = pairs.find(|(name, _)| *name == key);
+        found.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+    };
+    Some(IOEntry {
+        major: major.parse().ok()?,
+        minor: minor.parse().ok()?,
+        rbytes: figure("rbytes"),
+        wbytes: figure("wbytes"),
+        rios: figure("rios"),
+        wios: figure("wios"),
+        ..IOEntry::default()
+    })
 }
 
 /// A line of a file of the container's cgroup; 0 where it is not there.
@@ -83,16 +135,10 @@ fn counter(used: &ContainerStats, file: &str, key: &str) -> u64 {
     value.unwrap_or(0)
 }
 
-fn metrics(cpu_nanos: u64, memory: MemoryStat, pids: u64) -> Metrics {
+fn metrics(cpu: CPUStat, memory: MemoryStat, pids: PidsStat) -> Metrics {
     Metrics {
-        pids: MessageField::some(PidsStat {
-            current: pids,
-            ..PidsStat::default()
-        }),
-        cpu: MessageField::some(CPUStat {
-            usage_usec: cpu_nanos / 1000,
-            ..CPUStat::default()
-        }),
+        pids: MessageField::some(pids),
+        cpu: MessageField::some(cpu),
         memory: MessageField::some(memory),
         ..Metrics::default()
     }
@@ -102,6 +148,34 @@ fn metrics(cpu_nanos: u64, memory: MemoryStat, pids: u64) -> Metrics {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn time_processes_and_transfers_are_those_of_the_guests_cgroup() {
+        let used = json!({
+            "id": "0".repeat(32), "cpu_nanos": 9_000, "memory_bytes": 0, "working_set_bytes": 0,
+            "pids": 3, "writable_bytes": 0, "read_bytes": 0, "write_bytes": 0, "processes": [],
+            "files": {
+                "cpu.stat": "usage_usec 9\nuser_usec 5\nsystem_usec 4\nnr_periods 3\nnr_throttled 2\nthrottled_usec 1\n",
+                "pids.max": "100\n",
+                "io.stat": "254:16 rbytes=4096 wbytes=8192 rios=1 wios=2 dbytes=0 dios=0\n",
+            },
+        });
+        let mut used: ContainerStats = serde_json::from_value(used).unwrap();
+        let told = of_container(&used, None);
+        let cpu = told.cpu.unwrap();
+        assert_eq!((cpu.usage_usec, cpu.user_usec, cpu.system_usec), (9, 5, 4));
+        assert_eq!(
+            (cpu.nr_periods, cpu.nr_throttled, cpu.throttled_usec),
+            (3, 2, 1)
+        );
+        assert_eq!(told.pids.unwrap().limit, 100);
+        let disk = &told.io.unwrap().usage[0];
+        assert_eq!((disk.major, disk.minor), (254, 16));
+        assert_eq!((disk.rbytes, disk.wbytes), (4096, 8192));
+        assert_eq!((disk.rios, disk.wios), (1, 2));
+        used.files.insert("pids.max".to_owned(), "max\n".to_owned());
+        assert_eq!(of_container(&used, None).pids.unwrap().limit, u64::MAX);
+    }
 
     #[test]
     fn what_is_left_of_a_limit_can_be_told_from_it() {

@@ -22,13 +22,17 @@ pub fn check(stdio: &Stdio) -> Result<(), ShimError> {
         if path.is_empty() {
             continue;
         }
+        let refused = || ShimError::Refused {
+            field: format!("the stream {path}"),
+            why: "streams are named pipes, and loggers are none",
+        };
+        if path.contains("://") {
+            return Err(refused());
+        }
         let found = std::fs::metadata(path);
         let found = found.map_err(ShimError::path("look at", path))?;
         if !found.file_type().is_fifo() {
-            return Err(ShimError::Refused {
-                field: format!("the stream {path}"),
-                why: "streams are named pipes",
-            });
+            return Err(refused());
         }
     }
     Ok(())
@@ -87,4 +91,22 @@ pub async fn feed(path: &Path, to: OwnedFd, closed: &Notify) -> io::Result<()> {
 
 fn stream(fd: OwnedFd) -> io::Result<UnixStream> {
     UnixStream::from_std(std::os::unix::net::UnixStream::from(fd))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loggers_are_refused_as_such() {
+        for path in ["file:///tmp/log", "binary:///bin/true", "/dev/null"] {
+            let stdio = Stdio {
+                stdout: path.to_owned(),
+                ..Stdio::default()
+            };
+            let error = check(&stdio).unwrap_err().to_string();
+            let wanted = format!("the stream {path} is not supported");
+            assert!(error.starts_with(&wanted), "{error}");
+        }
+    }
 }

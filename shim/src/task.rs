@@ -6,13 +6,14 @@
 //! The table is only ever locked to look something up or to note it.
 
 use crate::error::ShimError;
+use crate::holder::Holder;
 use crate::oci::Kind;
 use containerd_shim_protos::api::{
     DeleteResponse, ProcessInfo, StateResponse, Status, WaitResponse,
 };
 use containerd_shim_protos::protobuf::{EnumOrUnknown, MessageField};
 use oci_spec::runtime::Process as ProcessSpec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::SystemTime;
 use tokio::sync::{mpsc, watch};
@@ -131,6 +132,8 @@ pub struct Task {
     pub own: Process,
     /// Those beside it.
     pub execs: BTreeMap<String, Process>,
+    /// Whose PID it has while it has not ended, where that is not its machine's.
+    pub holder: Option<Holder>,
     /// Bytes of memory that it may use, where that is limited.
     pub memory_limit: Option<u64>,
 }
@@ -163,12 +166,11 @@ impl Table {
         })
     }
 
-    /// The container that runs, where it is the only one.
-    pub fn only_one(&self) -> Option<&str> {
-        let is_container = |task: &Task| task.kind != Kind::Sandbox && task.own.is_running();
-        let mut running = self.tasks.iter().filter(|(_, task)| is_container(task));
-        let (only, others) = (running.next(), running.next());
-        only.filter(|_| others.is_none()).map(|(id, _)| id.as_str())
+    /// The task that has this PID, if it has not ended.
+    pub fn of_pid(&self, pid: u32) -> Option<(&str, &Kind)> {
+        let mut all = self.tasks.iter();
+        let found = all.find(|(_, task)| task.own.pid == pid && task.own.is_running());
+        found.map(|(id, task)| (id.as_str(), &task.kind))
     }
 
     /// How a process is.
@@ -193,13 +195,14 @@ impl Table {
         })
     }
 
-    /// The processes of a task.
+    /// The processes of a task; those beside its own have no PID but its.
     pub fn pids(&mut self, id: &str) -> Result<Vec<ProcessInfo>, ShimError> {
         let task = self.task(id)?;
         let all = std::iter::once(&task.own).chain(task.execs.values());
         let running = all.filter(|one| one.is_running());
-        let infos = running.map(|one| ProcessInfo {
-            pid: one.pid,
+        let pids: BTreeSet<u32> = running.map(|one| one.pid).collect();
+        let infos = pids.into_iter().map(|pid| ProcessInfo {
+            pid,
             ..ProcessInfo::default()
         });
         Ok(infos.collect())
@@ -230,5 +233,47 @@ impl Exit {
             exited_at: MessageField::some(crate::events::stamp(self.at)),
             ..DeleteResponse::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(kind: Kind, pid: u32) -> Task {
+        let mut own = Process::new(Stdio::default());
+        (own.pid, own.is_started) = (pid, true);
+        Task {
+            kind,
+            bundle: PathBuf::new(),
+            own,
+            execs: BTreeMap::new(),
+            holder: None,
+            memory_limit: None,
+        }
+    }
+
+    #[test]
+    fn a_task_is_known_by_its_pid_while_it_runs() {
+        let sandbox = "s".to_owned();
+        let member = Kind::Member { sandbox };
+        let tasks = [
+            ("s", task(Kind::Sandbox, 7)),
+            ("c", task(member.clone(), 8)),
+        ];
+        let tasks = tasks.map(|(id, task)| (id.to_owned(), task));
+        let mut table = Table {
+            tasks: tasks.into(),
+        };
+        assert_eq!(table.of_pid(7), Some(("s", &Kind::Sandbox)));
+        assert_eq!(table.of_pid(8), Some(("c", &member)));
+        assert_eq!(table.of_pid(9), None);
+        let mut beside = Process::new(Stdio::default());
+        (beside.pid, beside.is_started) = (8, true);
+        let of = table.task("c").unwrap();
+        of.execs.insert("e".to_owned(), beside);
+        assert_eq!(table.pids("c").unwrap().len(), 1);
+        table.task("c").unwrap().own.end(Exit::now(0));
+        assert_eq!(table.of_pid(8), None);
     }
 }

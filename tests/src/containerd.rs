@@ -254,18 +254,30 @@ impl Containerd {
     /// The processes that serve its pods.
     #[must_use]
     pub fn shims(&self) -> Vec<i32> {
-        let socket = self.place.path().join("c.sock");
-        let entries = std::fs::read_dir("/proc").expect("it is always there");
-        let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        let is_ours = |pid: &i32| {
-            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
-            line.is_ok_and(|line| {
-                line.contains("containerd-shim-beluga-v2")
-                    && line.contains(&socket.display().to_string())
-            })
-        };
-        numbers.filter(is_ours).collect()
+        processes_that_name(&self.place.path().join("c.sock"))
     }
+
+    /// Kills these processes, and their pods' supervisors with them.
+    pub fn kill_shims(&self) {
+        let supervisors = processes_that_name(self.beluga.state());
+        let all = self.shims().into_iter().chain(supervisors);
+        let all: Vec<String> = all.map(|pid| pid.to_string()).collect();
+        let killed = Command::new("kill").arg("-9").args(&all).status();
+        assert!(killed.is_ok_and(|status| status.success()), "{all:?}");
+    }
+}
+
+/// The shim's processes in whose command line a path is.
+fn processes_that_name(path: &Path) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").expect("it is always there");
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_such = |pid: &i32| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+        line.is_ok_and(|line| {
+            line.contains("containerd-shim-beluga-v2") && line.contains(&path.display().to_string())
+        })
+    };
+    numbers.filter(is_such).collect()
 }
 
 impl Drop for Containerd {

@@ -93,6 +93,17 @@ impl Agent {
         Ok(())
     }
 
+    /// The process whose PID namespace a container joins; none for one of its own.
+    fn shared_pid(&self, spec: &ContainerSpec) -> Result<Option<u32>, Fault> {
+        // In a shared namespace everybody is seen anyway.
+        if let Some(pause) = self.pause.filter(|_| !spec.own_processes) {
+            return Ok(Some(pause));
+        }
+        let target = spec.processes_of.as_ref();
+        let found = target.map(|one| self.pod.first_process(one));
+        Ok(found.transpose()?)
+    }
+
     /// What the helper is to do for a container's first process.
     fn plan(&self, spec: &ContainerSpec) -> Result<SpawnPlan, Fault> {
         let volume = |name: &String| {
@@ -125,11 +136,7 @@ impl Agent {
                 mount_point,
             }))
         });
-        let shared_pid = match (&spec.processes_of, self.pause) {
-            // In a shared namespace everybody is seen anyway.
-            (Some(target), None) => Some(self.pod.first_process(target)?),
-            (_, pause) => pause,
-        };
+        let shared_pid = self.shared_pid(spec)?;
         let files = ["hosts", "resolv.conf", "hostname"].map(|name| FileMount {
             source: format!("{FILES}/{name}"),
             destination: format!("/etc/{name}"),

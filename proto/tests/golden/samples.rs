@@ -131,6 +131,7 @@ pub fn spec() -> ContainerSpec {
         probes: Vec::new(),
         probes_wait: false,
         processes_of: None,
+        own_processes: false,
         root: None,
     }
 }
@@ -174,6 +175,7 @@ pub fn lifecycle_spec() -> ContainerSpec {
         ],
         probes_wait: true,
         processes_of: None,
+        own_processes: false,
         root: None,
         termination_log: Some("/dev/termination-log".into()),
         ..spec()

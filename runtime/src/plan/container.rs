@@ -132,6 +132,10 @@ fn template(
             .filter(|path| !path.is_empty()),
         probes: probes::plan(container, &command::own(facts, container)?),
         target: container.target.clone(),
+        own_processes: container
+            .guest
+            .as_ref()
+            .is_some_and(|guest| guest.own_processes),
         root: container.guest.as_ref().and_then(|guest| {
             guest.root.is_some().then(|| RootSpec {
                 volume: SHARED.to_owned(),

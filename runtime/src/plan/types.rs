@@ -567,6 +567,9 @@ pub struct ContainerTemplate {
     /// The container whose PID namespace it joins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// It is not in the PID namespace that the pod's containers share.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_processes: bool,
     /// Its root file system in place of layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<RootSpec>,
@@ -594,6 +597,7 @@ impl ContainerTemplate {
             probes: self.probes.clone(),
             probes_wait: false,
             processes_of: None,
+            own_processes: self.own_processes,
             root: self.root.clone(),
         }
     }

@@ -53,6 +53,10 @@ pub struct Guest {
     /// Most processes and threads that it may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids_max: Option<u64>,
+    /// Its processes are not among those that the pod's containers share: they are its
+    /// target's, or its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_processes: bool,
 }
 
 /// Named pipes that take a container's output as it is; without one, output is

@@ -13,11 +13,35 @@ fn spec(kinds: &[&str], path: Option<&str>) -> Spec {
 
 #[test]
 fn processes_are_a_containers_own_or_another_ones_or_those_of_the_machine() {
-    let own = spec(&["network", "pid"], None);
-    assert!(!sees_guest(&own) && !joins_processes(&own));
-    assert!(sees_guest(&spec(&["network"], None)));
-    let shared = spec(&["network", "pid"], Some("/proc/1/ns/pid"));
-    assert!(!sees_guest(&shared) && joins_processes(&shared));
+    let whose = |kinds: &[&str], path| processes(&spec(kinds, path));
+    assert_eq!(whose(&["network", "pid"], None).unwrap(), Processes::Own);
+    assert_eq!(whose(&["network"], None).unwrap(), Processes::Host);
+    let named = whose(&["network", "pid"], Some("/proc/17/ns/pid"));
+    assert_eq!(named.unwrap(), Processes::Task(17));
+    for other in ["/proc/self/ns/pid", "/run/ns/pid", "/proc/17/ns/net"] {
+        whose(&["network", "pid"], Some(other)).unwrap_err();
+    }
+}
+
+#[test]
+fn a_sandbox_is_ready_for_containers_that_share_and_for_those_that_do_not() {
+    let note = Note {
+        containerd: String::new(),
+        namespace: "k8s.io".to_owned(),
+        task: "id".to_owned(),
+    };
+    let settings = Settings::new(None, None).unwrap();
+    let made = |kinds: &[&str], role: &str| {
+        let mut spec = spec(kinds, None);
+        let notes = [(KIND.to_owned(), role.to_owned())];
+        spec.set_annotations(Some(notes.into()));
+        let pod = pod(&settings, &spec, &note).unwrap();
+        (pod.share_processes, pod.guest_processes, pod.strict_groups)
+    };
+    let all = ["network", "ipc", "uts", "pid"];
+    assert_eq!(made(&all, "sandbox"), (true, false, true));
+    assert_eq!(made(&all[..3], "sandbox"), (false, true, true));
+    assert_eq!(made(&all, "alone"), (false, false, true));
 }
 
 #[test]

@@ -280,6 +280,12 @@ impl Client {
         self.call(done).expect("stopped");
     }
 
+    /// Stops a container at once and removes it.
+    pub fn end(&self, id: &str) {
+        self.stop(id, 0);
+        self.remove(id);
+    }
+
     /// Removes a container.
     pub fn remove(&self, id: &str) {
         let request = RemoveContainerRequest {

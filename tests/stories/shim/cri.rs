@@ -4,10 +4,11 @@ use crate::network::page;
 use beluga_tests::containerd::{Containerd, Release, overhead_mib};
 use beluga_tests::cri::{
     Client, ContainerConfig, ContainerState, ContainerStats, ContainerStatsFilter,
-    ContainerStatsRequest, DnsConfig, HugepageLimit, LinuxContainerConfig, LinuxContainerResources,
-    LinuxContainerSecurityContext, ListContainerStatsRequest, ListContainersRequest, Mount,
-    NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxState, PodSandboxStatsRequest,
-    SecurityProfile, UpdateContainerResourcesRequest, busybox, security_profile::ProfileType,
+    ContainerStatsRequest, DnsConfig, HugepageLimit, Int64Value, LinuxContainerConfig,
+    LinuxContainerResources, LinuxContainerSecurityContext, ListContainerStatsRequest,
+    ListContainersRequest, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig,
+    PodSandboxState, PodSandboxStatsRequest, SecurityProfile, SupplementalGroupsPolicy,
+    UpdateContainerResourcesRequest, busybox, security_profile::ProfileType,
 };
 use beluga_tests::eventually;
 use std::fs;
@@ -153,16 +154,23 @@ fn a_pod_lives_and_leaves_nothing(release: Release) {
     let served = serve(&cri, &sandbox, &volume);
     it_is_as_it_was_asked_for(&cri, &sandbox, &served);
     others_run_beside_it(&containerd, &cri, (&sandbox, &served));
+    if release == Release::Forky {
+        groups_are_those_that_were_asked_for(&cri, &sandbox);
+    }
     what_it_uses_is_told_and_bounded(&cri, (&sandbox, &served));
     a_new_containerd_finds_it(&containerd, &cri, (&sandbox, &served));
     it_ends_as_it_is_told(&cri, &served, &volume);
+    if release == Release::Forky {
+        what_has_lost_its_shim_is_cleared(&containerd);
+    }
     the_sandbox_ends(&cri, &sandbox);
     nothing_is_left(&containerd, &cri);
 }
 
 fn others_run_beside_it(containerd: &Containerd, cri: &Client, (sandbox, served): (&str, &str)) {
-    a_debugger_sees_the_processes_of_the_only_container(cri, sandbox, served);
     neighbours_share_localhost_and_not_their_processes(cri, sandbox);
+    processes_are_those_of_whom_it_is_said(cri, sandbox, served);
+    what_cannot_be_run_is_told_by_its_name(cri, sandbox);
     commands_answer_in_it(cri, served);
     ctr_runs_in_it_too(containerd, sandbox);
 }
@@ -228,8 +236,8 @@ fn it_is_as_it_was_asked_for(cri: &Client, sandbox: &str, served: &str) {
 }
 
 /// A container that is to see processes which are not its own.
-fn looking(cri: &Client, name: &str, pid: NamespaceMode, target: &str) -> ContainerConfig {
-    let mut config = container(cri, name, "sleep 1000", 32);
+fn looking(cri: &Client, line: &str, pid: NamespaceMode, target: &str) -> ContainerConfig {
+    let mut config = container(cri, &line.replace(' ', "-"), line, 16);
     let linux = config.linux.get_or_insert_default();
     let security = linux.security_context.get_or_insert_default();
     security.namespace_options = Some(NamespaceOption {
@@ -240,12 +248,50 @@ fn looking(cri: &Client, name: &str, pid: NamespaceMode, target: &str) -> Contai
     config
 }
 
-fn a_debugger_sees_the_processes_of_the_only_container(cri: &Client, sandbox: &str, served: &str) {
-    let config = looking(cri, "debugger", NamespaceMode::Target, served);
-    let debugger = cri.container(sandbox, config);
-    assert!(cri.sh(&debugger, "ps").contains("httpd"));
-    cri.stop(&debugger, 0);
-    cri.remove(&debugger);
+/// Two that share the pod's, one that looks at the server's, and what each of them sees.
+fn processes_are_those_of_whom_it_is_said(cri: &Client, sandbox: &str, served: &str) {
+    let shares = looking(cri, "sleep 1111", NamespaceMode::Pod, "");
+    let sees = looking(cri, "sleep 2222", NamespaceMode::Pod, "");
+    let debugger = looking(cri, "sleep 3333", NamespaceMode::Target, served);
+    let [shares, sees, debugger] =
+        [shares, sees, debugger].map(|config| cri.container(sandbox, config));
+    let sees_both = |by: &str, one: &str, other: &str| {
+        let all = cri.sh(by, "ps");
+        (all.contains(one), all.contains(other))
+    };
+    assert_eq!(cri.sh(&sees, "cat /proc/1/comm"), "pause");
+    assert_eq!(sees_both(&sees, "sleep 1111", "httpd"), (true, false));
+    assert_eq!(sees_both(&debugger, "httpd", "sleep 1111"), (true, false));
+    assert_eq!(sees_both(served, "sleep 3333", "sleep 1111"), (true, false));
+    [shares, sees, debugger].iter().for_each(|one| cri.end(one));
+}
+
+/// The image has the account 1000 in the groups 4 and 44. containerd knows the policy since 2.
+fn groups_are_those_that_were_asked_for(cri: &Client, sandbox: &str) {
+    let mut config = container(cri, "strict", "sleep 1000", 16);
+    let linux = config.linux.get_or_insert_default();
+    let security = linux.security_context.get_or_insert_default();
+    security.run_as_user = Some(Int64Value { value: 1000 });
+    security.run_as_group = Some(Int64Value { value: 2000 });
+    security.supplemental_groups = vec![3000];
+    security.supplemental_groups_policy = SupplementalGroupsPolicy::Strict.into();
+    let strict = cri.container(sandbox, config);
+    let groups = cri.sh(&strict, "id -G | tr ' ' '\\n' | sort -n | xargs");
+    assert_eq!(groups, "2000 3000");
+    cri.end(&strict);
+}
+
+fn what_cannot_be_run_is_told_by_its_name(cri: &Client, sandbox: &str) {
+    let mut config = container(cri, "absent", "", 16);
+    config.command = vec!["/no/such".to_owned()];
+    let absent = cri.create(sandbox, config).expect("created");
+    let error = cri.begin(&absent).expect_err("it is not there");
+    let message = error.message();
+    assert!(
+        message.contains(&format!("{absent} cannot be started")),
+        "{error}"
+    );
+    cri.remove(&absent);
 }
 
 fn neighbours_share_localhost_and_not_their_processes(cri: &Client, sandbox: &str) {
@@ -253,12 +299,6 @@ fn neighbours_share_localhost_and_not_their_processes(cri: &Client, sandbox: &st
     let got = "wget -qO- http://127.0.0.1/; hostname; ls /dev/shm";
     assert_eq!(cri.sh(&client, got), "served\nweb-0");
     assert!(!cri.sh(&client, "ps").contains("httpd"));
-    let config = looking(cri, "nosy", NamespaceMode::Pod, "");
-    let nosy = cri.create(sandbox, config).expect("created");
-    let error = cri.begin(&nosy).expect_err("it cannot see others");
-    let message = error.message();
-    assert!(message.contains("shareProcessNamespace"), "{error}");
-    cri.remove(&nosy);
     cri.stop(&client, 0);
     assert_eq!(cri.ended(&client).exit_code, 137);
     cri.remove(&client);
@@ -378,6 +418,16 @@ fn it_ends_as_it_is_told(cri: &Client, served: &str, volume: &Path) {
     );
     cri.remove(served);
     assert_eq!(cri.container_status(served), None);
+}
+
+/// Nobody asks the engine meanwhile: whoever does gives the pod a supervisor again.
+fn what_has_lost_its_shim_is_cleared(containerd: &Containerd) {
+    containerd.kill_shims();
+    let pods = containerd.beluga.root().join("pods");
+    eventually("its machine has gone, and its record", || {
+        let mut left = fs::read_dir(&pods).expect("it is there");
+        left.next().is_none().then_some(())
+    });
 }
 
 fn the_sandbox_ends(cri: &Client, sandbox: &str) {

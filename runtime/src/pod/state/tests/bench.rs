@@ -41,6 +41,7 @@ pub fn container(name: &str, kind: ContainerKind, restart: RestartPolicy) -> Con
             termination_log: None,
             probes: Vec::new(),
             target: None,
+            own_processes: false,
             root: None,
         },
         stop_signal: SIGTERM,
