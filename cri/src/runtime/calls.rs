@@ -4,7 +4,7 @@ use super::{Runtime, cri};
 use crate::error::{CallError, missing};
 use crate::labels::matches;
 use crate::pods::{self, Found};
-use crate::{container, sandbox, stats};
+use crate::{container, resources, sandbox, stats};
 use beluga_runtime::engine::{self, PodView, StopRequest, sandbox as engine_sandbox};
 use cri::ContainerEventType as Kind;
 use std::collections::HashMap;
@@ -58,7 +58,7 @@ impl Runtime {
             info: info.unwrap_or_default(),
             runtime_handlers: std::iter::once("").chain(names).map(handler).collect(),
             features: Some(cri::RuntimeFeatures {
-                supplemental_groups_policy: false,
+                supplemental_groups_policy: true,
             }),
         }
     }
@@ -70,6 +70,8 @@ impl Runtime {
         let config = request.config.ok_or_else(|| missing("config"))?;
         let logs = config.log_directory.clone();
         let settings = &self.pods.settings;
+        let metadata = config.metadata.clone().unwrap_or_default();
+        let _name = self.pods.reserve(&metadata).await?;
         let spec = sandbox::spec(config, request.runtime_handler, (&self.config, settings))?;
         if !logs.is_empty() {
             let made = std::fs::create_dir_all(&logs);
@@ -219,14 +221,7 @@ impl Runtime {
         else {
             return Ok(());
         };
-        // What is not named stays as it is.
-        let (wanted, present) = (sandbox::limits(&linux), spec.resources.clone());
-        let resources = beluga_runtime::spec::Resources {
-            cpu_limit_milli: wanted.cpu_limit_milli.or(present.cpu_limit_milli),
-            cpu_request_milli: wanted.cpu_request_milli.or(present.cpu_request_milli),
-            memory_limit: wanted.memory_limit.or(present.memory_limit),
-            ..present
-        };
+        let resources = resources::amended(spec, &linux, &found.pod)?;
         let settings = &self.pods.settings;
         engine_sandbox::resize(settings, &found.pod.uid, &found.name, resources).await?;
         Ok(())
