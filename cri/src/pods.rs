@@ -6,6 +6,7 @@
 //! tells it from others.
 
 use crate::error::{CallError, missing};
+use crate::stats::Rates;
 use beluga_proto::PodUid;
 use beluga_runtime::engine::{self, PodView, sandbox};
 use beluga_runtime::settings::Settings;
@@ -55,6 +56,8 @@ pub struct Pods {
     locks: Arc<Mutex<HashMap<PodUid, Arc<tokio::sync::Mutex<()>>>>>,
     /// Whose sandboxes are being made.
     coming: Arc<Mutex<Vec<cri::PodSandboxMetadata>>>,
+    /// How fast sandboxes and containers use CPU time.
+    pub rates: Rates,
 }
 
 /// The right to make the sandbox of that name, until it is dropped.
@@ -96,6 +99,7 @@ impl Pods {
             settings,
             locks: Arc::default(),
             coming: Arc::default(),
+            rates: Rates::default(),
         }
     }
 

@@ -308,8 +308,14 @@ fn what_a_container_uses_is_told() {
     let (cri, sandbox) = place.parts();
     let id = cri.container(sandbox, busybox("uses", "sleep 1000"));
     let stats = cri.stats(&id);
-    let memory = stats.memory.and_then(|one| one.working_set_bytes);
-    assert!(memory.is_some_and(|one| one.value > 0));
+    let memory = stats.memory.expect("its memory");
+    for told in [
+        memory.working_set_bytes,
+        memory.rss_bytes,
+        memory.page_faults,
+    ] {
+        assert!(told.is_some_and(|one| one.value > 0));
+    }
     let cpu = stats.cpu.and_then(|one| one.usage_core_nano_seconds);
     assert!(cpu.is_some_and(|one| one.value > 0));
     cri.remove(&id);

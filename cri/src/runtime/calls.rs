@@ -235,7 +235,7 @@ impl Runtime {
     pub(super) async fn stats_of(&self, id: &str) -> Result<cri::ContainerStats, CallError> {
         let found = self.pods.container(id).await?;
         let id = found.id();
-        let stats = stats::of_pod(&self.pods.settings, &found.pod).await?;
+        let stats = stats::of_pod(&self.pods, &found.pod).await?;
         let all = stats
             .and_then(|stats| stats.linux)
             .map(|linux| linux.containers);
@@ -260,7 +260,7 @@ impl Runtime {
                 continue;
             }
             // One pod that does not answer hides nobody else.
-            let Ok(Some(stats)) = stats::of_pod(&self.pods.settings, &pod).await else {
+            let Ok(Some(stats)) = stats::of_pod(&self.pods, &pod).await else {
                 continue;
             };
             found.extend(
@@ -287,7 +287,7 @@ impl Runtime {
             let labels = pods::note(&pod).config.labels;
             let is_meant = pod.uid.as_str().starts_with(&filter.id)
                 && matches(&labels, &filter.label_selector);
-            if is_meant && let Ok(Some(stats)) = stats::of_pod(&self.pods.settings, &pod).await {
+            if is_meant && let Ok(Some(stats)) = stats::of_pod(&self.pods, &pod).await {
                 found.push(stats);
             }
         }
