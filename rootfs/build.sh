@@ -226,9 +226,9 @@ note() {
     {
         grep -v "^$name " "$out/guest.built" 2>/dev/null || true
         echo "$name $version $(sha256sum <"$out/$name" | cut -d' ' -f1)"
-    } | sort >"$out/guest.built.note.$$"
-    publish "$out/guest.built.note.$$" "$out/guest.built"
-    rm -f "$out/guest.built.note.$$"
+    } | sort >"$out/guest.built.noted.$$"
+    publish "$out/guest.built.noted.$$" "$out/guest.built"
+    rm -f "$out/guest.built.noted.$$"
 }
 
 kernel() {
