@@ -5,12 +5,15 @@ use crate::config::Config;
 use crate::error::{CallError, missing};
 use crate::pods::{self, SandboxNote, nanos};
 use crate::resources::limits;
+use beluga_proto::PodUid;
 use beluga_runtime::engine::{PodView, sandbox};
+use beluga_runtime::host::network::Net;
 use beluga_runtime::settings::Settings;
 use beluga_runtime::spec::{
     ContainerPort, Dns, HostPort, NETWORK, PodSpec, Sandbox, label, parent_cgroup,
 };
 use beluga_runtime::store::status::Phase;
+use beluga_runtime::{cni, error_chain};
 use k8s_cri::v1 as cri;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -78,6 +81,26 @@ pub fn spec(
     let memory = u64::from(own.memory_mib) << 20;
     spec.resources.memory_limit.get_or_insert(memory);
     Ok(spec)
+}
+
+/// Whether pods can be in a network of that name, or why not. Our own is made with its
+/// first pod; one of CNI comes when the cluster brings it, and until then a kubelet that
+/// is told so gets no pods for its node.
+pub fn network(name: &str, settings: &Settings) -> Result<(), String> {
+    let mut spec = PodSpec::of_sandbox(String::new(), String::new(), Sandbox::default());
+    spec.annotations.insert(NETWORK.to_owned(), name.to_owned());
+    if let Some(own) = spec.native_network() {
+        Net::open(settings, own).map_err(|error| error_chain(&error))?;
+    }
+    if !spec.cni_networks().is_empty() {
+        let wanted = cni::Wanted {
+            uid: &PodUid::from_random([0; 16]),
+            name: "",
+            spec: &spec,
+        };
+        cni::preview(settings, wanted).map_err(|error| error_chain(&error))?;
+    }
+    Ok(())
 }
 
 fn cgroup(parent: &str) -> Result<Option<PathBuf>, CallError> {
@@ -380,6 +403,28 @@ mod tests {
         assert!(spec.dns.from_host);
         assert_eq!(spec.sysctls[PING_GROUPS], "0 10");
         assert_eq!(made(named()).unwrap().sysctls[PING_GROUPS], "1\t0");
+    }
+
+    #[test]
+    fn a_network_that_is_not_there_is_told_before_a_pod_wants_it() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| Some(place.path().join(name));
+        let mut settings = Settings::new(at("root"), at("state")).unwrap();
+        settings.cni.configs = place.path().join("net.d");
+        assert_eq!(network("default", &settings), Ok(()));
+        let error = network("blue", &settings).unwrap_err();
+        assert_eq!(error, "there is no network \"blue\"");
+        let error = network("cni", &settings).unwrap_err();
+        assert!(error.starts_with("there is no CNI network in "), "{error}");
+        std::fs::create_dir(&settings.cni.configs).unwrap();
+        let config = r#"{"cniVersion": "1.0.0", "name": "a", "plugins": [{"type": "b"}]}"#;
+        std::fs::write(settings.cni.configs.join("a.conflist"), config).unwrap();
+        assert_eq!(network("cni", &settings), Ok(()));
+        assert!(
+            network("cni:other", &settings)
+                .unwrap_err()
+                .contains("only a")
+        );
     }
 
     #[test]

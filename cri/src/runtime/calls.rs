@@ -23,10 +23,11 @@ impl Runtime {
             .write(true)
             .open("/dev/kvm");
         let kvm = kvm.map(drop).map_err(|error| format!("/dev/kvm: {error}"));
-        let condition = |kind: &str, failure: Option<String>| cri::RuntimeCondition {
+        let network = sandbox::network(&self.config.network, &self.pods.settings);
+        let condition = |kind: &str, reason: &str, failure: Option<String>| cri::RuntimeCondition {
             r#type: kind.to_owned(),
             status: failure.is_none(),
-            reason: failure.as_ref().map_or("", |_| "NotReady").to_owned(),
+            reason: failure.as_ref().map_or("", |_| reason).to_owned(),
             message: failure.unwrap_or_default(),
         };
         let names = self.config.handlers.iter().map(String::as_str);
@@ -50,9 +51,8 @@ impl Runtime {
         cri::StatusResponse {
             status: Some(cri::RuntimeStatus {
                 conditions: vec![
-                    condition("RuntimeReady", parts.and(kvm).err()),
-                    // A network is made with its first pod.
-                    condition("NetworkReady", None),
+                    condition("RuntimeReady", "NotReady", parts.and(kvm).err()),
+                    condition("NetworkReady", "NetworkPluginNotReady", network.err()),
                 ],
             }),
             info: info.unwrap_or_default(),
