@@ -282,20 +282,22 @@ fn a_containers_limits_change_while_it_runs() {
     cri.remove(&id);
 }
 
+/// What else a cgroup is told, of a container that is killed early.
+fn unified(told: [(&str, &str); 2]) -> LinuxContainerResources {
+    LinuxContainerResources {
+        oom_score_adj: 500,
+        unified: told.map(|(key, value)| (key.into(), value.into())).into(),
+        ..LinuxContainerResources::default()
+    }
+}
+
 #[test]
 fn what_a_cgroup_has_and_limits_do_not_name_is_honoured() {
     let place = SHARED.get();
     let (cri, sandbox) = place.parts();
     let mut config = busybox("unified", "sleep 1000");
     let linux = config.linux.get_or_insert_default();
-    let unified = [("pids.max", "50"), ("memory.high", "67108864")];
-    linux.resources = Some(LinuxContainerResources {
-        oom_score_adj: 500,
-        unified: unified
-            .map(|(key, value)| (key.into(), value.into()))
-            .into(),
-        ..LinuxContainerResources::default()
-    });
+    linux.resources = Some(unified([("pids.max", "50"), ("memory.high", "67108864")]));
     let id = cri.container(sandbox, config);
     let told = "cd /sys/fs/cgroup; cat /proc/1/oom_score_adj pids.max memory.high";
     assert_eq!(cri.sh(&id, told), "500\n50\n67108864");

@@ -42,6 +42,11 @@ fn fails(cri: &Cri, id: &str, line: &str, why: &str) {
     assert!(said.contains(why), "{said}");
 }
 
+/// Where something is mounted below /proc.
+fn below_proc(cri: &Cri, id: &str) -> String {
+    cri.sh(id, "awk '$2 ~ \"^/proc/\" {print $2}' /proc/mounts")
+}
+
 #[test]
 fn paths_are_masked_and_write_protected() {
     let place = SHARED.get();
@@ -57,9 +62,7 @@ fn paths_are_masked_and_write_protected() {
     fails(cri, &id, "/bin/ls", "Permission denied");
     let refused = cri.sh(&id, "! touch /tmp/x 2>&1");
     assert_eq!(refused, "touch: /tmp/x: Read-only file system");
-    // Below /proc, too, it is what is named and nothing else.
-    let below = cri.sh(&id, "awk '$2 ~ \"^/proc/\" {print $2}' /proc/mounts");
-    assert_eq!(below, "/proc/timer_list");
+    assert_eq!(below_proc(cri, &id), "/proc/timer_list", "and nothing else");
     cri.remove(&id);
 }
 
