@@ -1,10 +1,14 @@
 //! The configuration: a TOML file in which everything may be left out.
 
+use beluga_runtime::spec::{DEFAULT_NETWORK, NO_NETWORK, is_network_name};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// Where it is looked for when nobody says.
 const PLACE: &str = "/etc/beluga/cri.toml";
+
+/// The first network that is configured for CNI.
+const CNI: &str = "cni";
 
 /// What `beluga-cri config default` prints; the defaults are read from it.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -29,6 +33,16 @@ pub enum ConfigError {
         /// Where, and what is wrong.
         #[source]
         source: Box<toml::de::Error>,
+    },
+    /// A value that cannot be meant.
+    #[error("the configuration {path} cannot be used: {key}: {why}", path = .path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What is wrong with its value.
+        why: String,
     },
 }
 
@@ -98,16 +112,60 @@ impl Config {
             handlers,
             memory_mib,
         } = parse::<Self>(Path::new("(default)"), DEFAULT)?;
-        Ok(Self {
-            socket: given.socket.unwrap_or(socket),
+        let config = Self {
+            socket: given.socket.map_or(socket, plain),
             root: given.root.unwrap_or(root),
             state: given.state.unwrap_or(state),
             network: given.network.unwrap_or(network),
             cgroup_driver: given.cgroup_driver.unwrap_or(cgroup_driver),
             handlers: given.handlers.unwrap_or(handlers),
             memory_mib: given.memory_mib.unwrap_or(memory_mib),
-        })
+        };
+        config.check().map_err(|(key, why)| ConfigError::Value {
+            path: place.to_owned(),
+            key,
+            why,
+        })?;
+        Ok(config)
     }
+
+    /// Which key has a value that cannot be meant, and why not.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let paths = [
+            ("socket", &self.socket),
+            ("root", &self.root),
+            ("state", &self.state),
+        ];
+        if let Some((key, path)) = paths.into_iter().find(|(_, path)| !path.is_absolute()) {
+            return Err((key, format!("{path:?} is no absolute path")));
+        }
+        let network = self.network.as_str();
+        let of_cni = network == CNI
+            || network
+                .strip_prefix("cni:")
+                .is_some_and(|one| !one.is_empty());
+        let own = [DEFAULT_NETWORK, NO_NETWORK].contains(&network) || is_network_name(network);
+        if !of_cni && !own {
+            let why =
+                format!("{network:?} is neither a network's name nor \"cni\" or \"cni:NAME\"");
+            return Err(("network", why));
+        }
+        if self.handlers.iter().any(String::is_empty) {
+            let why = "a name is empty; no name always works".to_owned();
+            return Err(("handlers", why));
+        }
+        if self.memory_mib == 0 {
+            return Err(("memory_mib", "0 MiB are no machine".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// The path of a socket, which kubelets and crictl write as an address.
+fn plain(socket: PathBuf) -> PathBuf {
+    let text = socket.to_str();
+    let path = text.and_then(|text| text.strip_prefix("unix://"));
+    path.map_or_else(|| socket.clone(), PathBuf::from)
 }
 
 fn parse<T: for<'d> Deserialize<'d>>(path: &Path, text: &str) -> Result<T, ConfigError> {
@@ -126,6 +184,47 @@ mod tests {
         let config: Config = parse(Path::new("d"), DEFAULT).unwrap();
         assert_eq!(config.socket, Path::new("/run/beluga/cri.sock"));
         assert_eq!(config.handlers, ["beluga"]);
+    }
+
+    fn read(text: &str) -> Result<Config, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let name = file.path().display().to_string();
+        let read = Config::read(Some(file.path()));
+        read.map_err(|error| beluga_runtime::error_chain(&error).replace(&name, "FILE"))
+    }
+
+    #[test]
+    fn a_socket_may_be_written_as_an_address() {
+        let socket = "socket = \"unix:///run/beluga/a.sock\"";
+        assert_eq!(
+            read(socket).unwrap().socket,
+            Path::new("/run/beluga/a.sock")
+        );
+    }
+
+    #[test]
+    fn values_that_cannot_be_meant_are_told_with_key_and_file() {
+        for (text, key) in [
+            ("memory_mib = 0", "memory_mib"),
+            ("network = \"cni:\"", "network"),
+            ("network = \"Some Net\"", "network"),
+            ("network = \"\"", "network"),
+            ("handlers = [\"\"]", "handlers"),
+            ("socket = \"unix://a.sock\"", "socket"),
+            ("root = \"here\"", "root"),
+        ] {
+            let error = read(text).unwrap_err();
+            let begin = format!("the configuration FILE cannot be used: {key}: ");
+            assert!(error.starts_with(&begin), "{error}");
+        }
+        for good in [
+            "network = \"cni\"",
+            "network = \"cni:a\"",
+            "network = \"blue\"",
+        ] {
+            assert!(read(good).is_ok(), "{good}");
+        }
     }
 
     #[test]

@@ -3,24 +3,22 @@
 
 use crate::error::{CallError, missing};
 use crate::pods::{self, ContainerNote, Found, container_id, nanos};
-use crate::sandbox::{groups, limits};
+use crate::resources::{self, current};
+use crate::sandbox::{groups, is_strict};
 use beluga_proto::container::CoveredPaths;
 use beluga_runtime::engine::sandbox::{HostMount, NewContainer};
 use beluga_runtime::engine::{self, Images, PodView};
 use beluga_runtime::plan::{ImageFacts, image_facts};
 use beluga_runtime::pod::{now, random_bytes};
 use beluga_runtime::settings::Settings;
-use beluga_runtime::spec::{
-    Container, ContainerSecurity, EnvValue, Guest, Resources, RunAs, SeccompChoice,
-};
+use beluga_runtime::spec::{Container, ContainerSecurity, EnvValue, Guest, RunAs, SeccompChoice};
 use beluga_runtime::store::status::{ContainerState, ContainerStatus};
 use k8s_cri::v1 as cri;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-/// Where files lie that are masked and write-protected in any case: that is the
-/// agent's business, which has the same list as runc.
-const MASKED: [&str; 2] = ["/proc/", "/sys/"];
+/// How profiles of the host are named in fields that are given up.
+const LOCALHOST: &str = "localhost/";
 
 /// The container that a request asks for, to be put into that pod, and what keeps its
 /// image until it is there.
@@ -31,7 +29,7 @@ pub fn new(
 ) -> Result<(NewContainer, Images), CallError> {
     let random: [u8; 16] = random_bytes();
     let name = format!("{:032x}", u128::from_le_bytes(random));
-    refuse(&config)?;
+    refuse(pod, &config)?;
     let linux = config.linux.clone().unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
     let image = config.image.as_ref().map(|image| image.image.clone());
@@ -42,13 +40,14 @@ pub fn new(
     let guest = Guest {
         log: log(pod, &config),
         groups: groups(&security.supplemental_groups)?,
+        strict_groups: is_strict(security.supplemental_groups_policy()),
         note: note(&config),
         ..Guest::default()
     };
     let words = |words: &[String]| words.iter().map(|word| literally(word)).collect();
     let target = security.namespace_options.as_ref();
     let target = target.filter(|one| one.pid() == cri::NamespaceMode::Target);
-    let container = Container {
+    let mut container = Container {
         command: words(&config.command),
         args: words(&config.args),
         working_dir: Some(config.working_dir).filter(|path| !path.is_empty()),
@@ -57,10 +56,6 @@ pub fn new(
             .into_iter()
             .map(|one| (one.key, EnvValue::Text(literally(&one.value))))
             .collect(),
-        resources: linux
-            .resources
-            .as_ref()
-            .map_or_else(Resources::default, limits),
         target: target.map(|one| sibling(pod, &one.target_id)).transpose()?,
         security: rights(&security)?,
         stdin: config.stdin,
@@ -68,6 +63,7 @@ pub fn new(
         tty: config.tty,
         ..Container::of_sandbox(name, image, guest)
     };
+    resources::give(&mut container, linux.resources.as_ref(), pod)?;
     let new = NewContainer {
         container,
         image: facts,
@@ -77,29 +73,44 @@ pub fn new(
 }
 
 /// What a pod in a machine of its own does not have.
-fn refuse(config: &cri::ContainerConfig) -> Result<(), CallError> {
-    let security = config
-        .linux
-        .iter()
-        .flat_map(|linux| &linux.security_context);
-    let apparmor = security.clone().filter_map(|one| one.apparmor.as_ref());
-    let localhost = cri::security_profile::ProfileType::Localhost;
-    let has_profile = apparmor
-        .into_iter()
-        .any(|one| one.profile_type() == localhost);
+fn refuse(pod: &PodView, config: &cri::ContainerConfig) -> Result<(), CallError> {
+    let security = config.linux.as_ref();
+    let security = security.and_then(|linux| linux.security_context.as_ref());
+    let sees_all = security
+        .and_then(|one| one.namespace_options.as_ref())
+        .is_some_and(|one| one.pid() == cri::NamespaceMode::Node);
     let machine = "the devices of the host are not in the pod's machine";
     let refused = [
         (!config.devices.is_empty(), "devices", machine),
         (!config.cdi_devices.is_empty(), "CDI_devices", machine),
         (
-            has_profile,
+            security.is_some_and(has_apparmor),
             "apparmor",
             "the kernel of the pod's machine has no AppArmor",
         ),
+        (
+            sees_all && !pod.spec.guest_processes,
+            "namespace_options.pid NODE",
+            "its sandbox was made with another one",
+        ),
     ];
     match refused.into_iter().find(|(is_asked, _, _)| *is_asked) {
-        Some((_, field, why)) => Err(CallError::Refused { field, why }),
+        Some((_, field, why)) => Err(CallError::Refused {
+            field: field.to_owned(),
+            why,
+        }),
         None => Ok(()),
+    }
+}
+
+/// Whether a profile of the host is named, in the field or in the one of old, which
+/// counts where the other says nothing.
+#[expect(deprecated, reason = "kubelets before 1.30 send nothing else")]
+fn has_apparmor(security: &cri::LinuxContainerSecurityContext) -> bool {
+    let localhost = cri::security_profile::ProfileType::Localhost;
+    match &security.apparmor {
+        Some(profile) => profile.profile_type() == localhost,
+        None => security.apparmor_profile.starts_with(LOCALHOST),
     }
 }
 
@@ -165,7 +176,7 @@ fn rights(security: &cri::LinuxContainerSecurityContext) -> Result<ContainerSecu
     let capabilities = security.capabilities.clone().unwrap_or_default();
     if !capabilities.add_ambient_capabilities.is_empty() {
         return Err(CallError::Refused {
-            field: "add_ambient_capabilities",
+            field: "add_ambient_capabilities".to_owned(),
             why: "ambient capabilities are those that containers get, and no others",
         });
     }
@@ -186,38 +197,58 @@ fn rights(security: &cri::LinuxContainerSecurityContext) -> Result<ContainerSecu
         drop_capabilities: names(&capabilities.drop_capabilities),
         read_only_root: security.readonly_rootfs,
         allow_privilege_escalation: !security.no_new_privs,
-        unmasked_proc: false,
+        // A kubelet sends the usual lists, unless a pod's procMount says otherwise: what
+        // is not in them is not covered.
+        unmasked_proc: true,
         covered: CoveredPaths {
-            hidden: elsewhere(&security.masked_paths),
-            protected: elsewhere(&security.readonly_paths),
+            hidden: security.masked_paths.clone(),
+            protected: security.readonly_paths.clone(),
         },
-        seccomp: Some(seccomp(security.seccomp.as_ref())?),
+        seccomp: Some(match security.privileged {
+            true => SeccompChoice::Unconfined,
+            false => seccomp(security)?,
+        }),
     })
 }
 
-/// Paths that are not covered in any case.
-fn elsewhere(paths: &[String]) -> Vec<String> {
-    let is_covered = |path: &String| MASKED.iter().any(|below| path.starts_with(below));
-    let others = paths.iter().filter(|path| !is_covered(path));
-    others.cloned().collect()
-}
-
-fn seccomp(profile: Option<&cri::SecurityProfile>) -> Result<SeccompChoice, CallError> {
+/// Which system calls it may make. So the interface has it: who says nothing may make
+/// all, the kubelet says what it wants.
+#[expect(deprecated, reason = "clients of old send nothing else")]
+fn seccomp(security: &cri::LinuxContainerSecurityContext) -> Result<SeccompChoice, CallError> {
     use cri::security_profile::ProfileType;
-    // So the interface has it: the kubelet says what it wants.
-    let Some(profile) = profile else {
-        return Ok(SeccompChoice::Unconfined);
+    let of_old = security.seccomp_profile_path.as_str();
+    let Some(profile) = &security.seccomp else {
+        return match of_old {
+            "" | "unconfined" => Ok(SeccompChoice::Unconfined),
+            "runtime/default" | "docker/default" => Ok(SeccompChoice::RuntimeDefault),
+            path if path.starts_with(LOCALHOST) => localhost(path, "seccomp_profile_path"),
+            _ => Err(CallError::Invalid {
+                field: "seccomp_profile_path",
+                why: format!("{of_old:?} is no profile"),
+            }),
+        };
     };
-    Ok(match profile.profile_type() {
-        ProfileType::RuntimeDefault => SeccompChoice::RuntimeDefault,
-        ProfileType::Unconfined => SeccompChoice::Unconfined,
-        ProfileType::Localhost => {
-            // Clients of old wrote it as in an annotation.
-            let path = &profile.localhost_ref;
-            let path = path.strip_prefix("localhost/").unwrap_or(path);
-            SeccompChoice::Localhost(absolute(path, "seccomp.localhost_ref")?)
-        }
-    })
+    match profile.profile_type() {
+        ProfileType::RuntimeDefault => Ok(SeccompChoice::RuntimeDefault),
+        ProfileType::Unconfined => Ok(SeccompChoice::Unconfined),
+        ProfileType::Localhost => localhost(&profile.localhost_ref, "seccomp.localhost_ref"),
+    }
+}
+
+/// A profile that lies on the host; clients of old wrote it as in an annotation.
+fn localhost(path: &str, field: &'static str) -> Result<SeccompChoice, CallError> {
+    let path = absolute(path.strip_prefix(LOCALHOST).unwrap_or(path), field)?;
+    match std::fs::metadata(&path) {
+        Ok(found) if found.is_file() => Ok(SeccompChoice::Localhost(path)),
+        Ok(_) => Err(CallError::Invalid {
+            field,
+            why: format!("{path:?} is no file"),
+        }),
+        Err(error) => Err(CallError::Invalid {
+            field,
+            why: format!("the host has no profile {path:?}: {error}"),
+        }),
+    }
 }
 
 fn absolute(path: &str, field: &'static str) -> Result<String, CallError> {
@@ -232,9 +263,9 @@ fn absolute(path: &str, field: &'static str) -> Result<String, CallError> {
 
 /// The name in the pod of another container of it.
 fn sibling(pod: &PodView, id: &str) -> Result<String, CallError> {
-    let mut all = pods::containers(pod);
-    let found = all.find(|(one, _, _)| container_id(&pod.uid, &one.name) == id);
-    let found = found.map(|(one, _, _)| one.name.clone());
+    let all = pods::containers(pod);
+    let all = all.map(|(one, _, _)| (container_id(&pod.uid, &one.name), one.name.clone()));
+    let found = pods::sole("namespace_options.target_id", id, all)?;
     found.ok_or_else(|| CallError::Absent {
         what: "target container",
         name: id.to_owned(),
@@ -242,7 +273,10 @@ fn sibling(pod: &PodView, id: &str) -> Result<String, CallError> {
 }
 
 fn mount(mount: &cri::Mount) -> Result<HostMount, CallError> {
-    let refuse = |field, why| Err(CallError::Refused { field, why });
+    let refuse = |field: &str, why| {
+        let field = field.to_owned();
+        Err(CallError::Refused { field, why })
+    };
     if mount
         .image
         .as_ref()
@@ -323,6 +357,7 @@ pub fn status(pod: &PodView, name: &str) -> Option<cri::ContainerStatus> {
         image_id: status.image_id.clone(),
         labels: note.config.labels,
         annotations: note.config.annotations,
+        user: note.config.linux.as_ref().and_then(user),
         mounts: note.config.mounts,
         log_path: log.map_or_else(String::new, |path| path.display().to_string()),
         resources: note
@@ -352,21 +387,27 @@ pub fn status(pod: &PodView, name: &str) -> Option<cri::ContainerStatus> {
     Some(shown)
 }
 
-/// What it was asked for, with the limits that it was given since.
-fn current(asked: cri::LinuxContainerResources, now: &Resources) -> cri::LinuxContainerResources {
-    if limits(&asked) == *now {
-        return asked;
+/// Who its first process is, where the request says all of it: what it leaves to the
+/// image's files is known in the guest alone.
+fn user(linux: &cri::LinuxContainerConfig) -> Option<cri::ContainerUser> {
+    let security = linux.security_context.as_ref()?;
+    if !is_strict(security.supplemental_groups_policy()) {
+        return None;
     }
-    let signed = |value: Option<u64>| value.and_then(|one| i64::try_from(one).ok());
-    let quota = now.cpu_limit_milli.map(|milli| milli.saturating_mul(100));
-    cri::LinuxContainerResources {
-        cpu_period: if quota.is_some() { 100_000 } else { 0 },
-        cpu_quota: signed(quota).unwrap_or_default(),
-        cpu_shares: signed(now.cpu_request_milli.map(|milli| milli * 1024 / 1000))
-            .unwrap_or_default(),
-        memory_limit_in_bytes: signed(now.memory_limit).unwrap_or_default(),
-        ..asked
+    let (uid, gid) = (security.run_as_user?.value, security.run_as_group?.value);
+    let mut supplemental_groups = vec![gid];
+    for group in &security.supplemental_groups {
+        if !supplemental_groups.contains(group) {
+            supplemental_groups.push(*group);
+        }
     }
+    Some(cri::ContainerUser {
+        linux: Some(cri::LinuxContainerUser {
+            uid,
+            gid,
+            supplemental_groups,
+        }),
+    })
 }
 
 /// What only the verbose status says.
@@ -422,15 +463,84 @@ mod tests {
         assert_eq!(error.code(), Code::Unimplemented, "{error}");
     }
 
+    fn filtered(localhost_ref: &str) -> cri::LinuxContainerSecurityContext {
+        cri::LinuxContainerSecurityContext {
+            seccomp: Some(cri::SecurityProfile {
+                profile_type: cri::security_profile::ProfileType::Localhost.into(),
+                localhost_ref: localhost_ref.into(),
+            }),
+            ..cri::LinuxContainerSecurityContext::default()
+        }
+    }
+
     #[test]
     fn who_says_nothing_of_system_calls_may_make_all_and_a_profile_lies_anywhere() {
-        assert_eq!(seccomp(None).unwrap(), SeccompChoice::Unconfined);
-        let profile = |localhost_ref: &str| cri::SecurityProfile {
-            profile_type: cri::security_profile::ProfileType::Localhost.into(),
-            localhost_ref: localhost_ref.into(),
+        let nothing = cri::LinuxContainerSecurityContext::default();
+        assert_eq!(seccomp(&nothing).unwrap(), SeccompChoice::Unconfined);
+        let own = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let found = seccomp(&filtered(own)).unwrap();
+        assert_eq!(found, SeccompChoice::Localhost(own.into()));
+        assert!(seccomp(&filtered("a.json")).is_err());
+        let error = seccomp(&filtered("/no/such.json")).unwrap_err().to_string();
+        let expected = "seccomp.localhost_ref: the host has no profile \"/no/such.json\"";
+        assert!(error.starts_with(expected), "{error}");
+    }
+
+    #[test]
+    #[expect(deprecated, reason = "they are what it is about")]
+    fn profiles_in_fields_of_old_count_as_those_in_the_new_ones() {
+        let own = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let filtered = |path: &str| {
+            seccomp(&cri::LinuxContainerSecurityContext {
+                seccomp_profile_path: path.into(),
+                ..cri::LinuxContainerSecurityContext::default()
+            })
         };
-        let found = seccomp(Some(&profile("/tmp/a.json"))).unwrap();
-        assert_eq!(found, SeccompChoice::Localhost("/tmp/a.json".into()));
-        assert!(seccomp(Some(&profile("a.json"))).is_err());
+        let found = filtered(&format!("localhost/{own}")).unwrap();
+        assert_eq!(found, SeccompChoice::Localhost(own.into()));
+        let default = filtered("runtime/default").unwrap();
+        assert_eq!(default, SeccompChoice::RuntimeDefault);
+        assert!(filtered("some").is_err() && filtered("localhost/a.json").is_err());
+        let confined = |name: &str| {
+            has_apparmor(&cri::LinuxContainerSecurityContext {
+                apparmor_profile: name.into(),
+                ..cri::LinuxContainerSecurityContext::default()
+            })
+        };
+        assert!(confined("localhost/foo"));
+        assert!(!confined("runtime/default") && !confined(""));
+    }
+
+    #[test]
+    fn the_groups_of_a_strict_container_are_those_that_it_names() {
+        let mut linux = cri::LinuxContainerConfig {
+            resources: None,
+            security_context: Some(cri::LinuxContainerSecurityContext {
+                run_as_user: Some(cri::Int64Value { value: 1000 }),
+                run_as_group: Some(cri::Int64Value { value: 2000 }),
+                supplemental_groups: vec![3000, 2000],
+                supplemental_groups_policy: cri::SupplementalGroupsPolicy::Strict.into(),
+                ..cri::LinuxContainerSecurityContext::default()
+            }),
+        };
+        let told = user(&linux).and_then(|one| one.linux).unwrap();
+        assert_eq!((told.uid, told.gid), (1000, 2000));
+        assert_eq!(told.supplemental_groups, [2000, 3000]);
+        let security = linux.security_context.as_mut().unwrap();
+        security.supplemental_groups_policy = cri::SupplementalGroupsPolicy::Merge.into();
+        assert_eq!(user(&linux), None, "the image's are not known here");
+    }
+
+    #[test]
+    fn paths_are_covered_as_the_request_says_and_no_others() {
+        let found = rights(&cri::LinuxContainerSecurityContext {
+            masked_paths: vec!["/proc/keys".into(), "/bin/ls".into()],
+            readonly_paths: vec!["/proc/sys".into()],
+            ..cri::LinuxContainerSecurityContext::default()
+        });
+        let found = found.unwrap();
+        assert!(found.unmasked_proc, "the agent's own list is not asked for");
+        assert_eq!(found.covered.hidden, ["/proc/keys", "/bin/ls"]);
+        assert_eq!(found.covered.protected, ["/proc/sys"]);
     }
 }

@@ -1,6 +1,8 @@
 //! What gRPC says of the engine's errors: the one table.
 
-use beluga_image::{CredentialError, LoadError, ReferenceError, RemoveError, StoreError};
+use beluga_image::{
+    CredentialError, LoadError, ReferenceError, RegistryError, RemoveError, StoreError,
+};
 use beluga_proto::FaultCode;
 use beluga_runtime::engine::EngineError;
 use beluga_runtime::error_chain;
@@ -53,9 +55,15 @@ pub enum CallError {
     #[error("{field} is not supported: {why}")]
     Refused {
         /// The field of the request.
-        field: &'static str,
+        field: String,
         /// Why it is not.
         why: &'static str,
+    },
+    /// It is there already.
+    #[error("{message}")]
+    Exists {
+        /// What.
+        message: String,
     },
     /// A state in which it cannot be done.
     #[error("{message}")]
@@ -91,9 +99,39 @@ impl CallError {
             Self::Reference(_) | Self::Invalid { .. } => Code::InvalidArgument,
             Self::Refused { .. } => Code::Unimplemented,
             Self::Late { .. } => Code::DeadlineExceeded,
-            Self::Pull { .. } | Self::Credentials(_) => Code::Unknown,
+            Self::Exists { .. } => Code::AlreadyExists,
+            Self::Pull { source, .. } => of_pull(source),
+            Self::Credentials(_) => Code::Unknown,
             Self::Store(_) | Self::Remove(_) | Self::Stream { .. } => Code::Internal,
         }
+    }
+}
+
+fn of_pull(error: &LoadError) -> Code {
+    match error {
+        LoadError::Registry(error) => of_registry(error),
+        LoadError::Foreign { source, .. } => of_registry(source),
+        LoadError::Given { source, .. } => of_pull(source),
+        LoadError::WrongPlatform { .. } => Code::NotFound,
+        LoadError::Cancelled => Code::Cancelled,
+        _ => Code::Unknown,
+    }
+}
+
+/// What a kubelet asks again later for is what is unavailable.
+fn of_registry(error: &RegistryError) -> Code {
+    match error {
+        RegistryError::Refused { code: 401, .. } => Code::Unauthenticated,
+        RegistryError::Refused { code: 403, .. } => Code::PermissionDenied,
+        RegistryError::Refused {
+            code: 404 | 410, ..
+        } => Code::NotFound,
+        // The last is the registry itself, behind its mirrors.
+        RegistryError::NoHost { errors } if !error.is_passing() => {
+            errors.last().map_or(Code::Unknown, of_registry)
+        }
+        error if error.is_passing() => Code::Unavailable,
+        _ => Code::Unknown,
     }
 }
 
@@ -129,5 +167,39 @@ pub fn missing(field: &'static str) -> CallError {
     CallError::Invalid {
         field,
         why: "required".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: u16) -> RegistryError {
+        RegistryError::Refused {
+            host: "r.example".into(),
+            what: "image a".into(),
+            status: code.to_string(),
+            said: String::new(),
+            code,
+            tried: None,
+        }
+    }
+
+    #[test]
+    fn a_pull_fails_with_what_the_registry_says() {
+        let code = |error| of_pull(&LoadError::Registry(error));
+        for (number, expected) in [
+            (401, Code::Unauthenticated),
+            (403, Code::PermissionDenied),
+            (404, Code::NotFound),
+            (503, Code::Unavailable),
+            (418, Code::Unknown),
+        ] {
+            assert_eq!(code(refused(number)), expected);
+        }
+        let mirrored = |errors| code(RegistryError::NoHost { errors });
+        assert_eq!(mirrored(vec![refused(418), refused(404)]), Code::NotFound);
+        let busy = mirrored(vec![refused(503), refused(404)]);
+        assert_eq!(busy, Code::Unavailable);
     }
 }

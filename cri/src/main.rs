@@ -20,6 +20,7 @@ mod image;
 mod labels;
 mod metrics;
 mod pods;
+mod resources;
 mod runtime;
 mod sandbox;
 mod server;

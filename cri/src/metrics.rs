@@ -13,6 +13,7 @@ use beluga_runtime::settings::Settings;
 use beluga_runtime::spec::Resources;
 use beluga_runtime::store::status::ContainerState;
 use k8s_cri::v1 as cri;
+pub use table::number;
 use table::{Known, METRICS, Reading};
 
 /// The labels of all metrics, which are cAdvisor's.

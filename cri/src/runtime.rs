@@ -260,7 +260,7 @@ impl RuntimeService for Runtime {
             .pods
             .sandbox(&request.into_inner().pod_sandbox_id)
             .await?;
-        let stats = stats::of_pod(&self.pods.settings, &pod).await?;
+        let stats = stats::of_pod(&self.pods, &pod).await?;
         if stats.is_none() {
             let message = format!("the sandbox {} does not run", pod.uid);
             return Err(CallError::State { message }.into());

@@ -4,12 +4,16 @@
 use crate::config::Config;
 use crate::error::{CallError, missing};
 use crate::pods::{self, SandboxNote, nanos};
+use crate::resources::limits;
+use beluga_proto::PodUid;
 use beluga_runtime::engine::{PodView, sandbox};
+use beluga_runtime::host::network::Net;
 use beluga_runtime::settings::Settings;
 use beluga_runtime::spec::{
-    ContainerPort, Dns, HostPort, NETWORK, PodSpec, Resources, Sandbox, label, parent_cgroup,
+    ContainerPort, Dns, HostPort, NETWORK, PodSpec, Sandbox, label, parent_cgroup,
 };
 use beluga_runtime::store::status::Phase;
+use beluga_runtime::{cni, error_chain};
 use k8s_cri::v1 as cri;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -17,14 +21,8 @@ use std::path::PathBuf;
 /// Most characters of a pod's name that are taken from the request's.
 const NAME: usize = 40;
 
-/// Microseconds of a period of CPU time where the request names none.
-const PERIOD: i64 = 100_000;
-
 /// Which groups may ping without the right to open raw sockets.
 const PING_GROUPS: &str = "net.ipv4.ping_group_range";
-
-/// What a full CPU is in shares.
-const SHARES: u64 = 1024;
 
 /// The pod that a request asks for.
 pub fn spec(
@@ -85,6 +83,26 @@ pub fn spec(
     Ok(spec)
 }
 
+/// Whether pods can be in a network of that name, or why not. Our own is made with its
+/// first pod; one of CNI comes when the cluster brings it, and until then a kubelet that
+/// is told so gets no pods for its node.
+pub fn network(name: &str, settings: &Settings) -> Result<(), String> {
+    let mut spec = PodSpec::of_sandbox(String::new(), String::new(), Sandbox::default());
+    spec.annotations.insert(NETWORK.to_owned(), name.to_owned());
+    if let Some(own) = spec.native_network() {
+        Net::open(settings, own).map_err(|error| error_chain(&error))?;
+    }
+    if !spec.cni_networks().is_empty() {
+        let wanted = cni::Wanted {
+            uid: &PodUid::from_random([0; 16]),
+            name: "",
+            spec: &spec,
+        };
+        cni::preview(settings, wanted).map_err(|error| error_chain(&error))?;
+    }
+    Ok(())
+}
+
 fn cgroup(parent: &str) -> Result<Option<PathBuf>, CallError> {
     parent_cgroup(parent).map_err(|error| CallError::Invalid {
         field: "cgroup_parent",
@@ -129,7 +147,7 @@ fn of_pid(options: &cri::NamespaceOption) -> Result<cri::NamespaceMode, CallErro
     ];
     if let Some((_, field)) = refused.into_iter().find(|(is_asked, _)| *is_asked) {
         return Err(CallError::Refused {
-            field,
+            field: field.to_owned(),
             why: "a pod runs in a machine of its own and cannot share the host's",
         });
     }
@@ -139,7 +157,7 @@ fn of_pid(options: &cri::NamespaceOption) -> Result<cri::NamespaceMode, CallErro
         .is_some_and(|one| one.mode() == cri::NamespaceMode::Pod)
     {
         return Err(CallError::Refused {
-            field: "hostUsers: false",
+            field: "hostUsers: false".to_owned(),
             why: "the users of a pod are those of its machine, and never the host's",
         });
     }
@@ -214,7 +232,7 @@ fn sysctls(given: HashMap<String, String>) -> BTreeMap<String, String> {
 }
 
 /// Whether a process has the groups that the request names, and no others.
-fn is_strict(policy: cri::SupplementalGroupsPolicy) -> bool {
+pub fn is_strict(policy: cri::SupplementalGroupsPolicy) -> bool {
     policy == cri::SupplementalGroupsPolicy::Strict
 }
 
@@ -227,20 +245,6 @@ pub fn groups(groups: &[i64]) -> Result<Vec<u32>, CallError> {
         })
     });
     all.collect()
-}
-
-/// Limits of a cgroup as the engine has them; what is not positive says nothing.
-pub fn limits(given: &cri::LinuxContainerResources) -> Resources {
-    let positive = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
-    let period = positive(given.cpu_period).or_else(|| positive(PERIOD));
-    let quota = positive(given.cpu_quota).zip(period);
-    Resources {
-        cpu_limit_milli: quota.map(|(quota, period)| quota.saturating_mul(1000).div_ceil(period)),
-        cpu_request_milli: positive(given.cpu_shares)
-            .map(|shares| (shares.saturating_mul(1000) / SHARES).max(1)),
-        memory_limit: positive(given.memory_limit_in_bytes),
-        ..Resources::default()
-    }
 }
 
 /// Whether it can have containers.
@@ -402,6 +406,28 @@ mod tests {
     }
 
     #[test]
+    fn a_network_that_is_not_there_is_told_before_a_pod_wants_it() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| Some(place.path().join(name));
+        let mut settings = Settings::new(at("root"), at("state")).unwrap();
+        settings.cni.configs = place.path().join("net.d");
+        assert_eq!(network("default", &settings), Ok(()));
+        let error = network("blue", &settings).unwrap_err();
+        assert_eq!(error, "there is no network \"blue\"");
+        let error = network("cni", &settings).unwrap_err();
+        assert!(error.starts_with("there is no CNI network in "), "{error}");
+        std::fs::create_dir(&settings.cni.configs).unwrap();
+        let config = r#"{"cniVersion": "1.0.0", "name": "a", "plugins": [{"type": "b"}]}"#;
+        std::fs::write(settings.cni.configs.join("a.conflist"), config).unwrap();
+        assert_eq!(network("cni", &settings), Ok(()));
+        assert!(
+            network("cni:other", &settings)
+                .unwrap_err()
+                .contains("only a")
+        );
+    }
+
+    #[test]
     fn a_cgroup_is_a_path_or_a_slice_with_its_parents_in_its_name() {
         let found = |parent| cgroup(parent).unwrap();
         assert_eq!(found(""), None);
@@ -409,21 +435,5 @@ mod tests {
         let slice = "kubepods.slice/kubepods-burstable.slice";
         assert_eq!(found("kubepods-burstable.slice"), Some(slice.into()));
         assert!(cgroup("/a/../b").is_err());
-    }
-
-    #[test]
-    fn limits_are_thousandths_of_a_cpu_and_bytes() {
-        let found = limits(&cri::LinuxContainerResources {
-            cpu_period: 100_000,
-            cpu_quota: 25_000,
-            cpu_shares: 512,
-            memory_limit_in_bytes: 1 << 20,
-            ..cri::LinuxContainerResources::default()
-        });
-        assert_eq!(found.cpu_limit_milli, Some(250));
-        assert_eq!(found.cpu_request_milli, Some(500));
-        assert_eq!(found.memory_limit, Some(1 << 20));
-        let nothing = limits(&cri::LinuxContainerResources::default());
-        assert!(nothing.is_empty());
     }
 }

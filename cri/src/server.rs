@@ -9,7 +9,7 @@ use beluga_runtime::settings::{Settings, SettingsError};
 use k8s_cri::v1::image_service_server::ImageServiceServer;
 use k8s_cri::v1::runtime_service_server::RuntimeServiceServer;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,6 +48,12 @@ pub enum ServeError {
     /// Somebody else serves there.
     #[error("somebody serves on {path} already", path = .path.display())]
     Served {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Something that is no socket, and not ours to replace.
+    #[error("{path} is there and is no socket", path = .path.display())]
+    NoSocket {
         /// Where.
         path: PathBuf,
     },
@@ -118,12 +124,35 @@ fn listen(path: &Path) -> Result<UnixListener, ServeError> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory).map_err(error)?;
     }
-    match std::fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error(source)),
-        _ => {}
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path).map_err(error)?,
+        Ok(_) => {
+            let path = path.to_owned();
+            return Err(ServeError::NoSocket { path });
+        }
+        Err(source) if source.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(error(source)),
     }
     let listener = UnixListener::bind(path).map_err(error)?;
     let own = std::fs::Permissions::from_mode(0o600);
     std::fs::set_permissions(path, own).map_err(error)?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_is_not_replaced_and_a_socket_that_nobody_serves_is() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("file");
+        std::fs::write(&file, "kept").unwrap();
+        let error = listen(&file).unwrap_err();
+        assert!(matches!(error, ServeError::NoSocket { .. }), "{error}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+        let socket = place.path().join("socket");
+        drop(listen(&socket).unwrap());
+        assert!(socket.exists() && listen(&socket).is_ok());
+    }
 }

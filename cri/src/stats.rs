@@ -1,25 +1,71 @@
 //! What sandboxes and containers use, by the guest's own account.
 
 use crate::error::CallError;
-use crate::pods::{self, container_id, nanos};
+use crate::metrics::number;
+use crate::pods::{self, Pods, container_id, nanos};
 use beluga_proto::agent::{ContainerStats, PodStats};
 use beluga_runtime::engine::{self, PodView};
 use beluga_runtime::pod::now;
 use beluga_runtime::settings::Settings;
 use beluga_runtime::store::status::Phase;
 use k8s_cri::v1 as cri;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long a guest may take to say what it uses: one that hangs holds nobody up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Nanoseconds between two looks that tell how fast CPU time is used; whoever looks
+/// again before hears what was told last.
+const LEAST_APART: i64 = 1_000_000_000;
+
+/// After so many nanoseconds nobody remembers how much it was.
+const FORGOTTEN: i64 = 600 * 1_000_000_000;
+
+/// What was seen last of a sandbox or a container.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    /// When, in nanoseconds since 1970.
+    at: i64,
+    /// CPU time until then, in nanoseconds.
+    used: u64,
+    /// Nanoseconds of CPU time in a second before, where that is known.
+    rate: Option<u64>,
+}
+
+/// How fast sandboxes and containers use CPU time: what they have used since
+/// somebody looked before.
+#[derive(Debug, Clone, Default)]
+pub struct Rates(Arc<Mutex<HashMap<String, Look>>>);
+
+impl Rates {
+    /// Nanoseconds of CPU time in a second; nothing at the first look.
+    fn see(&self, id: &str, at: i64, used: u64) -> Option<u64> {
+        let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.retain(|_, look| at - look.at < FORGOTTEN);
+        let last = looks.get(id).copied();
+        let apart = last.map(|look| at - look.at);
+        if let (Some(look), Some(apart)) = (last, apart)
+            && apart < LEAST_APART
+        {
+            return look.rate;
+        }
+        let rate = last.zip(apart).and_then(|(look, apart)| {
+            // Less than before is another run of it.
+            let more = u128::from(used.checked_sub(look.used)?);
+            let apart = u128::try_from(apart).ok()?;
+            u64::try_from(more * 1_000_000_000 / apart).ok()
+        });
+        looks.insert(id.to_owned(), Look { at, used, rate });
+        rate
+    }
+}
+
 /// What a running pod and its containers use; nothing of one that does not run.
-pub async fn of_pod(
-    settings: &Settings,
-    pod: &PodView,
-) -> Result<Option<cri::PodSandboxStats>, CallError> {
-    let usage = usage(settings, pod).await?;
-    Ok(usage.map(|usage| show(settings, pod, &usage)))
+pub async fn of_pod(pods: &Pods, pod: &PodView) -> Result<Option<cri::PodSandboxStats>, CallError> {
+    let usage = usage(&pods.settings, pod).await?;
+    Ok(usage.map(|usage| show(pods, pod, &usage)))
 }
 
 /// The same in the guest's own words.
@@ -40,7 +86,7 @@ pub async fn usage(settings: &Settings, pod: &PodView) -> Result<Option<PodStats
     }
 }
 
-fn show(settings: &Settings, pod: &PodView, usage: &PodStats) -> cri::PodSandboxStats {
+fn show(pods: &Pods, pod: &PodView, usage: &PodStats) -> cri::PodSandboxStats {
     let timestamp = nanos(now().unix);
     let note = pods::note(pod);
     let interfaces: Vec<_> = usage.interfaces.iter().map(interface).collect();
@@ -54,7 +100,10 @@ fn show(settings: &Settings, pod: &PodView, usage: &PodStats) -> cri::PodSandbox
             annotations: note.config.annotations,
         }),
         linux: Some(cri::LinuxPodSandboxStats {
-            cpu: Some(cpu(timestamp, usage.cpu_nanos)),
+            cpu: Some(cri::CpuUsage {
+                usage_nano_cores: rate(pods, pod.uid.as_str(), timestamp, usage.cpu_nanos),
+                ..cpu(timestamp, usage.cpu_nanos)
+            }),
             memory: Some(cri::MemoryUsage {
                 timestamp,
                 working_set_bytes: value(used),
@@ -71,7 +120,7 @@ fn show(settings: &Settings, pod: &PodView, usage: &PodStats) -> cri::PodSandbox
                 timestamp,
                 process_count: value(processes),
             }),
-            containers: containers(settings, pod, usage, timestamp),
+            containers: containers(pods, pod, usage, timestamp),
         }),
         windows: None,
     }
@@ -87,24 +136,29 @@ fn interface(one: &beluga_proto::agent::InterfaceStats) -> cri::NetworkInterface
 }
 
 fn containers(
-    settings: &Settings,
+    pods: &Pods,
     pod: &PodView,
     usage: &PodStats,
     timestamp: i64,
 ) -> Vec<cri::ContainerStats> {
-    let place = settings.pod_dir(&pod.uid).display().to_string();
+    let place = pods.settings.pod_dir(&pod.uid).display().to_string();
     pods::containers(pod)
         .filter_map(|(spec, note, status)| {
             let run = status.id.as_ref()?;
             let used = usage.containers.iter().find(|one| one.id == *run)?;
+            let id = container_id(&pod.uid, &spec.name);
+            let nano_cores = rate(pods, &id, timestamp, used.cpu_nanos);
             let attributes = cri::ContainerAttributes {
-                id: container_id(&pod.uid, &spec.name),
+                id,
                 metadata: note.config.metadata,
                 labels: note.config.labels,
                 annotations: note.config.annotations,
             };
             let mut shown = container(used, timestamp, &place);
             shown.attributes = Some(attributes);
+            if let Some(cpu) = &mut shown.cpu {
+                cpu.usage_nano_cores = nano_cores;
+            }
             if let (Some(memory), Some(limit)) = (&mut shown.memory, spec.resources.memory_limit) {
                 memory.available_bytes = value(limit.saturating_sub(used.working_set_bytes));
             }
@@ -121,7 +175,10 @@ fn container(used: &ContainerStats, timestamp: i64, place: &str) -> cri::Contain
             timestamp,
             working_set_bytes: value(used.working_set_bytes),
             usage_bytes: value(used.memory_bytes),
-            ..cri::MemoryUsage::default()
+            rss_bytes: value(number(used, "memory.stat", "anon")),
+            page_faults: value(number(used, "memory.stat", "pgfault")),
+            major_page_faults: value(number(used, "memory.stat", "pgmajfault")),
+            available_bytes: None,
         }),
         writable_layer: Some(cri::FilesystemUsage {
             timestamp,
@@ -131,8 +188,17 @@ fn container(used: &ContainerStats, timestamp: i64, place: &str) -> cri::Contain
             used_bytes: value(used.writable_bytes),
             inodes_used: None,
         }),
-        swap: None,
+        // A pod's machine has none.
+        swap: Some(cri::SwapUsage {
+            timestamp,
+            swap_available_bytes: value(0),
+            swap_usage_bytes: value(0),
+        }),
     }
+}
+
+fn rate(pods: &Pods, id: &str, at: i64, used: u64) -> Option<cri::UInt64Value> {
+    pods.rates.see(id, at, used).and_then(value)
 }
 
 fn cpu(timestamp: i64, nanos: u64) -> cri::CpuUsage {
@@ -146,4 +212,22 @@ fn cpu(timestamp: i64, nanos: u64) -> cri::CpuUsage {
 #[expect(clippy::unnecessary_wraps, reason = "messages have it so")]
 fn value(value: u64) -> Option<cri::UInt64Value> {
     Some(cri::UInt64Value { value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_fast_cpu_time_is_used_is_told_from_the_second_look_on() {
+        const SECOND: i64 = 1_000_000_000;
+        let rates = Rates::default();
+        assert_eq!(rates.see("a", SECOND, 5), None);
+        assert_eq!(rates.see("a", 3 * SECOND, 1_000_000_005), Some(500_000_000));
+        // Too soon to be told anew; and nobody else's.
+        let soon = 3 * SECOND + 1;
+        assert_eq!(rates.see("a", soon, 1_900_000_000), Some(500_000_000));
+        assert_eq!(rates.see("b", soon, 7), None);
+        assert_eq!(rates.see("a", 5 * SECOND, 0), None, "it was run again");
+    }
 }

@@ -16,7 +16,7 @@ use crate::error::CallError;
 use beluga_proto::PodUid;
 use beluga_runtime::pod::random_bytes;
 use beluga_runtime::settings::Settings;
-use channels::Channels;
+use channels::{Channels, Form};
 use head::Upgrade;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -138,37 +138,48 @@ impl Streaming {
         let Some(session) = self.take(&head.path) else {
             return head::refuse(&mut stream, "404 Not Found", "no such stream").await;
         };
-        let offered: &[&str] = match session {
-            Session::Forward { .. } => &forward::PROTOCOLS,
-            _ => &session::PROTOCOLS,
-        };
-        let Some(protocol) = head.choose(offered) else {
+        let Some(protocol) = head.choose(session.protocols(head.is_spdy())) else {
             let why = "only WebSocket and SPDY/3.1 with a protocol of channels are served";
             return head::refuse(&mut stream, "400 Bad Request", why).await;
         };
         head::accept(&mut stream, &protocol).await?;
         let (is_spdy, rest) = (protocol.on == Upgrade::Spdy, head.rest);
+        let name = protocol.name;
+        let form = match name.contains("base64") {
+            true => Form::Base64,
+            false => Form::Binary,
+        };
         match (session, is_spdy) {
             (Session::Forward { uid, .. }, true) => {
                 forward::spdy(settings, &uid, stream, rest).await
             }
             (Session::Forward { uid, ports }, false) => {
-                let channels = Channels::of_socket(stream, rest).await;
+                let channels = Channels::of_socket(stream, rest, form).await;
                 forward::run(settings, &uid, &ports, channels).await
             }
             (session, true) => match Channels::of_spdy(stream, rest, session.streams()).await {
-                Some(channels) => session::run(settings, session, channels).await,
+                Some(channels) => session::run(settings, session, channels, name).await,
                 None => Ok(()),
             },
             (session, false) => {
-                let channels = Channels::of_socket(stream, rest).await;
-                session::run(settings, session, channels).await
+                let channels = Channels::of_socket(stream, rest, form).await;
+                session::run(settings, session, channels, name).await
             }
         }
     }
 }
 
 impl Session {
+    /// What is spoken, the best first.
+    fn protocols(&self, is_spdy: bool) -> &'static [&'static str] {
+        match (self, is_spdy) {
+            (Self::Forward { .. }, true) => &forward::SPDY_PROTOCOLS,
+            (Self::Forward { .. }, false) => &forward::SOCKET_PROTOCOLS,
+            (_, true) => &session::SPDY_PROTOCOLS,
+            (_, false) => &session::SOCKET_PROTOCOLS,
+        }
+    }
+
     /// Streams that a client of SPDY opens: for errors, for input, outputs and, with
     /// a terminal, its sizes.
     fn streams(&self) -> usize {

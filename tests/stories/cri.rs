@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A server, and a sandbox that these stories share.
-static SHARED: CommonSandbox = CommonSandbox::new(33);
+static SHARED: CommonSandbox = CommonSandbox::new(38);
 
 /// Runs until it is told to end, which it does at once.
 const WAITS: &str = "trap 'exit 7' TERM; echo ready; while :; do sleep 1 & wait; done";
@@ -30,6 +30,8 @@ fn a_sandbox_runs_without_containers_and_has_an_address() {
     assert_eq!(status.metadata, cri.sandbox("shared").metadata);
     let ip = status.network.expect("a network").ip;
     assert!(ip.parse::<std::net::Ipv4Addr>().is_ok(), "{ip}");
+    let again = cri.run(cri.sandbox("shared")).expect_err("it is there");
+    assert_eq!(again.code(), cri::Code::AlreadyExists, "{again}");
 }
 
 #[test]
@@ -118,6 +120,38 @@ fn a_command_that_takes_too_long_leaves_no_process() {
         (!cri.sh(&id, "ps").contains("sleep 4321")).then_some(())
     });
     cri.remove(&id);
+}
+
+#[test]
+fn a_command_whose_caller_has_gone_leaves_no_process() {
+    let place = SHARED.get();
+    let (cri, sandbox) = place.parts();
+    let id = cri.container(sandbox, busybox("given-up", "sleep 1000"));
+    cri.exec_and_go(&id, "touch /begun; sleep 5432");
+    eventually("it has begun", || {
+        (cri.sh(&id, "ls /").contains("begun")).then_some(())
+    });
+    eventually("no process is left", || {
+        (!cri.sh(&id, "ps").contains("sleep 5432")).then_some(())
+    });
+    cri.remove(&id);
+}
+
+#[test]
+fn the_beginning_of_an_identifier_is_enough() {
+    let place = SHARED.get();
+    let (cri, sandbox) = place.parts();
+    let id = cri.container(sandbox, busybox("short", "sleep 1000"));
+    let other = cri.container(sandbox, busybox("beside", "sleep 1000"));
+    let (short, short_sandbox) = (&id[..13], &sandbox[..13]);
+    assert_eq!(cri.sh(short, "echo here"), "here");
+    assert_eq!(cri.sandbox_status(short_sandbox).id, sandbox);
+    cri.stop(short, 1);
+    assert_eq!(cri.ended(&id).exit_code, 137);
+    cri.remove(short);
+    assert_eq!(cri.container_status(&id), None);
+    assert_eq!(cri.sh(&other, "echo here"), "here");
+    cri.remove(&other);
 }
 
 #[test]
@@ -243,6 +277,30 @@ fn a_containers_limits_change_while_it_runs() {
     assert_eq!(most(), (64 << 20).to_string());
     cri.update(&id, limit(96));
     assert_eq!(most(), (96 << 20).to_string());
+    cri.update(&id, limit(-1));
+    assert_eq!(most(), "max");
+    cri.remove(&id);
+}
+
+/// What else a cgroup is told, of a container that is killed early.
+fn unified(told: [(&str, &str); 2]) -> LinuxContainerResources {
+    LinuxContainerResources {
+        oom_score_adj: 500,
+        unified: told.map(|(key, value)| (key.into(), value.into())).into(),
+        ..LinuxContainerResources::default()
+    }
+}
+
+#[test]
+fn what_a_cgroup_has_and_limits_do_not_name_is_honoured() {
+    let place = SHARED.get();
+    let (cri, sandbox) = place.parts();
+    let mut config = busybox("unified", "sleep 1000");
+    let linux = config.linux.get_or_insert_default();
+    linux.resources = Some(unified([("pids.max", "50"), ("memory.high", "67108864")]));
+    let id = cri.container(sandbox, config);
+    let told = "cd /sys/fs/cgroup; cat /proc/1/oom_score_adj pids.max memory.high";
+    assert_eq!(cri.sh(&id, told), "500\n50\n67108864");
     cri.remove(&id);
 }
 
@@ -252,8 +310,14 @@ fn what_a_container_uses_is_told() {
     let (cri, sandbox) = place.parts();
     let id = cri.container(sandbox, busybox("uses", "sleep 1000"));
     let stats = cri.stats(&id);
-    let memory = stats.memory.and_then(|one| one.working_set_bytes);
-    assert!(memory.is_some_and(|one| one.value > 0));
+    let memory = stats.memory.expect("its memory");
+    for told in [
+        memory.working_set_bytes,
+        memory.rss_bytes,
+        memory.page_faults,
+    ] {
+        assert!(told.is_some_and(|one| one.value > 0));
+    }
     let cpu = stats.cpu.and_then(|one| one.usage_core_nano_seconds);
     assert!(cpu.is_some_and(|one| one.value > 0));
     cri.remove(&id);

@@ -115,7 +115,7 @@ fn file<'s>(stats: &'s ContainerStats, name: &str) -> &'s str {
     stats.files.get(name).map_or("", String::as_str)
 }
 
-fn number(stats: &ContainerStats, name: &str, key: &str) -> u64 {
+pub fn number(stats: &ContainerStats, name: &str, key: &str) -> u64 {
     let mut lines = file(stats, name).lines().map(|line| line.split_once(' '));
     let found = lines.find_map(|line| line.filter(|(name, _)| *name == key));
     found

@@ -4,7 +4,7 @@ use super::{Runtime, cri};
 use crate::error::{CallError, missing};
 use crate::labels::matches;
 use crate::pods::{self, Found};
-use crate::{container, sandbox, stats};
+use crate::{container, resources, sandbox, stats};
 use beluga_runtime::engine::{self, PodView, StopRequest, sandbox as engine_sandbox};
 use cri::ContainerEventType as Kind;
 use std::collections::HashMap;
@@ -23,10 +23,11 @@ impl Runtime {
             .write(true)
             .open("/dev/kvm");
         let kvm = kvm.map(drop).map_err(|error| format!("/dev/kvm: {error}"));
-        let condition = |kind: &str, failure: Option<String>| cri::RuntimeCondition {
+        let network = sandbox::network(&self.config.network, &self.pods.settings);
+        let condition = |kind: &str, reason: &str, failure: Option<String>| cri::RuntimeCondition {
             r#type: kind.to_owned(),
             status: failure.is_none(),
-            reason: failure.as_ref().map_or("", |_| "NotReady").to_owned(),
+            reason: failure.as_ref().map_or("", |_| reason).to_owned(),
             message: failure.unwrap_or_default(),
         };
         let names = self.config.handlers.iter().map(String::as_str);
@@ -50,15 +51,14 @@ impl Runtime {
         cri::StatusResponse {
             status: Some(cri::RuntimeStatus {
                 conditions: vec![
-                    condition("RuntimeReady", parts.and(kvm).err()),
-                    // A network is made with its first pod.
-                    condition("NetworkReady", None),
+                    condition("RuntimeReady", "NotReady", parts.and(kvm).err()),
+                    condition("NetworkReady", "NetworkPluginNotReady", network.err()),
                 ],
             }),
             info: info.unwrap_or_default(),
             runtime_handlers: std::iter::once("").chain(names).map(handler).collect(),
             features: Some(cri::RuntimeFeatures {
-                supplemental_groups_policy: false,
+                supplemental_groups_policy: true,
             }),
         }
     }
@@ -70,6 +70,8 @@ impl Runtime {
         let config = request.config.ok_or_else(|| missing("config"))?;
         let logs = config.log_directory.clone();
         let settings = &self.pods.settings;
+        let metadata = config.metadata.clone().unwrap_or_default();
+        let _name = self.pods.reserve(&metadata).await?;
         let spec = sandbox::spec(config, request.runtime_handler, (&self.config, settings))?;
         if !logs.is_empty() {
             let made = std::fs::create_dir_all(&logs);
@@ -219,14 +221,7 @@ impl Runtime {
         else {
             return Ok(());
         };
-        // What is not named stays as it is.
-        let (wanted, present) = (sandbox::limits(&linux), spec.resources.clone());
-        let resources = beluga_runtime::spec::Resources {
-            cpu_limit_milli: wanted.cpu_limit_milli.or(present.cpu_limit_milli),
-            cpu_request_milli: wanted.cpu_request_milli.or(present.cpu_request_milli),
-            memory_limit: wanted.memory_limit.or(present.memory_limit),
-            ..present
-        };
+        let resources = resources::amended(spec, &linux, &found.pod)?;
         let settings = &self.pods.settings;
         engine_sandbox::resize(settings, &found.pod.uid, &found.name, resources).await?;
         Ok(())
@@ -240,7 +235,7 @@ impl Runtime {
     pub(super) async fn stats_of(&self, id: &str) -> Result<cri::ContainerStats, CallError> {
         let found = self.pods.container(id).await?;
         let id = found.id();
-        let stats = stats::of_pod(&self.pods.settings, &found.pod).await?;
+        let stats = stats::of_pod(&self.pods, &found.pod).await?;
         let all = stats
             .and_then(|stats| stats.linux)
             .map(|linux| linux.containers);
@@ -265,7 +260,7 @@ impl Runtime {
                 continue;
             }
             // One pod that does not answer hides nobody else.
-            let Ok(Some(stats)) = stats::of_pod(&self.pods.settings, &pod).await else {
+            let Ok(Some(stats)) = stats::of_pod(&self.pods, &pod).await else {
                 continue;
             };
             found.extend(
@@ -292,7 +287,7 @@ impl Runtime {
             let labels = pods::note(&pod).config.labels;
             let is_meant = pod.uid.as_str().starts_with(&filter.id)
                 && matches(&labels, &filter.label_selector);
-            if is_meant && let Ok(Some(stats)) = stats::of_pod(&self.pods.settings, &pod).await {
+            if is_meant && let Ok(Some(stats)) = stats::of_pod(&self.pods, &pod).await {
                 found.push(stats);
             }
         }

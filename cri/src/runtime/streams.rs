@@ -1,7 +1,7 @@
 //! Addresses of streams: what is asked for is checked before one is given out.
 
 use super::{Runtime, cri};
-use crate::error::CallError;
+use crate::error::{CallError, missing};
 use crate::pods::Found;
 use crate::streaming::Session;
 use crate::{container, sandbox};
@@ -11,6 +11,10 @@ impl Runtime {
         let (tty, stdin) = (request.tty, request.stdin);
         check(tty, request.stderr)?;
         let outputs = usize::from(request.stdout) + usize::from(request.stderr);
+        if request.cmd.is_empty() {
+            return Err(missing("cmd"));
+        }
+        some_stream(stdin, outputs)?;
         let Found { pod, name } = self.running(&request.container_id).await?;
         self.streaming.url(Session::Exec {
             uid: pod.uid,
@@ -29,6 +33,7 @@ impl Runtime {
         let (tty, stdin) = (request.tty, request.stdin);
         check(tty, request.stderr)?;
         let outputs = usize::from(request.stdout) + usize::from(request.stderr);
+        some_stream(stdin, outputs)?;
         let found = self.running(&request.container_id).await?;
         let stdin_once = found
             .parts()
@@ -73,6 +78,17 @@ impl Runtime {
         }
         let message = format!("the container {id} is not running");
         Err(CallError::State { message })
+    }
+}
+
+/// Without any there is nothing that an address would be for.
+fn some_stream(stdin: bool, outputs: usize) -> Result<(), CallError> {
+    match stdin || outputs > 0 {
+        true => Ok(()),
+        false => Err(CallError::Invalid {
+            field: "stdin, stdout, stderr",
+            why: "one of them is required".to_owned(),
+        }),
     }
 }
 

@@ -2,6 +2,8 @@
 //! which, or streams of SPDY whose header does.
 
 use super::spdy::{Decoder, Encoder, Frame};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use std::collections::HashMap;
@@ -58,10 +60,40 @@ pub struct Channels {
     sending: JoinHandle<()>,
 }
 
+/// How channel and bytes make a message of a WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As they are.
+    Binary,
+    /// As text: the channel as a digit, the bytes in base64.
+    Base64,
+}
+
+impl Form {
+    fn message(self, channel: u8, bytes: &[u8]) -> Message {
+        match self {
+            Self::Binary => Message::binary([&[channel], bytes].concat()),
+            Self::Base64 => {
+                let digit = char::from(b'0'.wrapping_add(channel));
+                Message::text(format!("{digit}{}", STANDARD.encode(bytes)))
+            }
+        }
+    }
+
+    /// Channel and bytes; none where it is no message of this form.
+    fn read(self, message: &[u8]) -> Option<(u8, Vec<u8>)> {
+        let (channel, bytes) = message.split_first()?;
+        match self {
+            Self::Binary => Some((*channel, bytes.to_vec())),
+            Self::Base64 => Some((channel.wrapping_sub(b'0'), STANDARD.decode(bytes).ok()?)),
+        }
+    }
+}
+
 /// The receiving side.
 pub enum Receiver {
-    /// Messages.
-    Socket(SplitStream<WebSocketStream<TcpStream>>),
+    /// Messages, and how bytes are in them.
+    Socket(SplitStream<WebSocketStream<TcpStream>>, Form),
     /// What has been read from streams.
     Spdy(mpsc::Receiver<(u8, Vec<u8>)>),
 }
@@ -73,7 +105,7 @@ pub struct Sender(mpsc::Sender<(u8, Vec<u8>)>);
 impl Channels {
     /// The channels of a connection that has become a WebSocket; `rest` came with its
     /// head.
-    pub async fn of_socket(stream: TcpStream, rest: Vec<u8>) -> Self {
+    pub async fn of_socket(stream: TcpStream, rest: Vec<u8>, form: Form) -> Self {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
@@ -85,9 +117,9 @@ impl Channels {
         // Tells a client that there is somebody, as the kubelet's server does.
         to.send(STDOUT, &[]).await;
         Self {
-            from: Receiver::Socket(from),
+            from: Receiver::Socket(from, form),
             to,
-            sending: tokio::spawn(send(sink, messages)),
+            sending: tokio::spawn(send(sink, messages, form)),
         }
     }
 
@@ -126,10 +158,10 @@ impl Channels {
 async fn send(
     mut sink: SplitSink<WebSocketStream<TcpStream>, Message>,
     mut messages: mpsc::Receiver<(u8, Vec<u8>)>,
+    form: Form,
 ) {
     while let Some((channel, bytes)) = messages.recv().await {
-        let message = [&[channel], bytes.as_slice()].concat();
-        if sink.send(Message::binary(message)).await.is_err() {
+        if sink.send(form.message(channel, &bytes)).await.is_err() {
             return;
         }
     }
@@ -169,9 +201,9 @@ impl Sender {
 impl Receiver {
     /// The next message: channel and bytes; `None` when the client has gone.
     pub async fn next(&mut self) -> Option<(u8, Vec<u8>)> {
-        let socket = match self {
+        let (socket, form) = match self {
             Self::Spdy(taken) => return taken.recv().await,
-            Self::Socket(socket) => socket,
+            Self::Socket(socket, form) => (socket, *form),
         };
         loop {
             let bytes = match socket.next().await?.ok()? {
@@ -180,8 +212,8 @@ impl Receiver {
                 Message::Close(_) => return None,
                 _ => continue,
             };
-            if let Some((channel, bytes)) = bytes.split_first() {
-                return Some((*channel, bytes.to_vec()));
+            if !bytes.is_empty() {
+                return form.read(&bytes);
             }
         }
     }
@@ -248,5 +280,22 @@ impl Reader {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_in_messages_as_they_are_or_as_text() {
+        let binary = Form::Binary.message(STDOUT, b"hi");
+        assert_eq!(binary, Message::binary(b"\x01hi".to_vec()));
+        let text = Form::Base64.message(STDOUT, b"hi");
+        assert_eq!(text, Message::text("1aGk="));
+        for (form, message) in [(Form::Binary, &b"\x00hi"[..]), (Form::Base64, b"0aGk=")] {
+            assert_eq!(form.read(message), Some((STDIN, b"hi".to_vec())));
+        }
+        assert_eq!(Form::Base64.read(b"0!"), None);
     }
 }

@@ -17,8 +17,16 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// What is spoken.
-pub const PROTOCOLS: [&str; 2] = ["v4.channel.k8s.io", "portforward.k8s.io"];
+/// What is spoken over SPDY.
+pub const SPDY_PROTOCOLS: [&str; 2] = ["v4.channel.k8s.io", "portforward.k8s.io"];
+
+/// And over WebSockets; at last with who names nothing.
+pub const SOCKET_PROTOCOLS: [&str; 4] = [
+    "v4.channel.k8s.io",
+    "portforward.k8s.io",
+    "v4.base64.channel.k8s.io",
+    "",
+];
 
 /// Bytes moved at a time.
 const CHUNK: usize = 32 << 10;

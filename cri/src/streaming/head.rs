@@ -42,12 +42,20 @@ pub struct Protocol {
 
 impl Head {
     /// The first protocol of ours that the client speaks too. A client that names
-    /// none is not understood.
+    /// none is understood where that is one of them, without a name.
     pub fn choose(&self, ours: &[&'static str]) -> Option<Protocol> {
         let on = self.upgrade.clone()?;
-        let mut ours = ours.iter();
-        let name = ours.find(|name| self.protocols.iter().any(|one| one == *name))?;
+        let speaks = |name: &str| match name {
+            "" => self.protocols.is_empty(),
+            name => self.protocols.iter().any(|one| one == name),
+        };
+        let name = ours.iter().find(|name| speaks(name))?;
         Some(Protocol { name, on })
+    }
+
+    /// Whether it is SPDY that is asked for.
+    pub fn is_spdy(&self) -> bool {
+        self.upgrade == Some(Upgrade::Spdy)
     }
 }
 
@@ -104,10 +112,12 @@ pub async fn accept(stream: &mut TcpStream, protocol: &Protocol) -> Result<(), C
     let fields = match &protocol.on {
         Upgrade::Socket(key) => {
             let accept = derive_accept_key(key.as_bytes());
-            format!(
-                "Upgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\
-                 Sec-WebSocket-Protocol: {name}\r\n"
-            )
+            // Clients refuse a protocol that they have not named.
+            let named = match name {
+                "" => String::new(),
+                name => format!("Sec-WebSocket-Protocol: {name}\r\n"),
+            };
+            format!("Upgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n{named}")
         }
         Upgrade::Spdy => format!("Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: {name}\r\n"),
     };
@@ -153,6 +163,11 @@ mod tests {
         let ours = ["v4.channel.k8s.io", "v5.channel.k8s.io"];
         assert_eq!(head.choose(&ours).unwrap().name, ours[0]);
         assert!(head.choose(&["v9"]).is_none());
+        assert!(head.choose(&[""]).is_none(), "it names some");
+        let named = "Sec-WebSocket-Protocol: v5.channel.k8s.io, v4.channel.k8s.io\r\n";
+        let head = parse(ASKED.replace(named, "").as_bytes()).unwrap().unwrap();
+        assert_eq!(head.choose(&["v4.channel.k8s.io", ""]).unwrap().name, "");
+        assert!(head.choose(&["v4.channel.k8s.io"]).is_none());
     }
 
     #[test]

@@ -17,8 +17,20 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
-/// What is spoken, the best first. With the fifth, a client can close a channel.
-pub const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+/// What is spoken over SPDY, the best first. With the fifth, a client can close a
+/// channel.
+pub const SPDY_PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+
+/// And over WebSockets: those of the kubelet's own server, at last with who names
+/// nothing. Dashboards speak base64.
+pub const SOCKET_PROTOCOLS: [&str; 6] = [
+    "v5.channel.k8s.io",
+    "v4.channel.k8s.io",
+    "v4.base64.channel.k8s.io",
+    "channel.k8s.io",
+    "base64.channel.k8s.io",
+    "",
+];
 
 /// Bytes moved at a time.
 const CHUNK: usize = 32 << 10;
@@ -43,13 +55,14 @@ pub async fn run(
     settings: &Settings,
     session: Session,
     mut channels: Channels,
+    protocol: &str,
 ) -> Result<(), CallError> {
     let told = match open(settings, session).await {
         Ok(process) => carry(process, &mut channels.from, &channels.to).await,
         Err(error) => Some(failure(&error_chain(&error))),
     };
-    if let Some(status) = told {
-        channels.to.send(ERROR, status.to_string().as_bytes()).await;
+    if let Some(words) = told.and_then(|status| words(&status, protocol)) {
+        channels.to.send(ERROR, words.as_bytes()).await;
     }
     channels.close().await;
     Ok(())
@@ -179,6 +192,16 @@ fn size(bytes: &[u8]) -> Option<TerminalSize> {
     })
 }
 
+/// What a client reads of an end: before the fourth protocol, why it is a failure, and
+/// nothing where it is none.
+fn words(status: &serde_json::Value, protocol: &str) -> Option<String> {
+    if protocol.starts_with('v') {
+        return Some(status.to_string());
+    }
+    let message = status["message"].as_str();
+    message.map(str::to_owned)
+}
+
 /// The end of a process, as the API machinery of Kubernetes tells it.
 fn status(exit: Result<ProcessExit, ClientError>) -> serde_json::Value {
     match exit {
@@ -223,6 +246,14 @@ mod tests {
         assert_eq!(failed["reason"], "NonZeroExitCode");
         assert_eq!(failed["details"]["causes"][0]["message"], "3");
         assert_eq!(status(Err(ClientError::Closed))["status"], "Failure");
+        assert_eq!(words(&status(exit(0)), "channel.k8s.io"), None);
+        let old = words(&failed, "base64.channel.k8s.io").unwrap();
+        assert!(old.ends_with("exit status 3"), "{old}");
+        assert!(
+            words(&failed, "v4.base64.channel.k8s.io")
+                .unwrap()
+                .starts_with('{')
+        );
     }
 
     #[test]

@@ -180,13 +180,17 @@ fn process(
             gid: security.run_as.group,
             supplementary: groups(facts.spec, container),
             refuse_root: security.run_as.non_root,
-            strict_groups: facts.spec.strict_groups,
+            strict_groups: facts.spec.strict_groups
+                || container
+                    .guest
+                    .as_ref()
+                    .is_some_and(|one| one.strict_groups),
         },
         capabilities: capabilities(security),
         no_new_privileges: !security.allow_privilege_escalation,
         seccomp: filter(facts, container)?,
         rlimits: rlimits(container),
-        oom_score_adj: memory::oom_score_adj(facts, &container.resources),
+        oom_score_adj: memory::oom_score_adj(facts, container),
         tty: container.tty.then_some(TERMINAL),
         stdin: container.stdin,
     })
@@ -338,8 +342,10 @@ pub fn own_limits(
 ) -> CgroupLimits {
     let own = limits(&container.resources, throttling);
     let least = spec.sandbox.is_none().then(|| weight(0));
+    let high = container.guest.as_ref().and_then(|one| one.memory_high);
     CgroupLimits {
         cpu_weight: own.cpu_weight.or(least),
+        memory_high: high.or(own.memory_high),
         ..own
     }
 }

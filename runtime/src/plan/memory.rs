@@ -6,7 +6,7 @@
 //! ```
 
 use super::downward::Facts;
-use crate::spec::Resources;
+use crate::spec::{Container, Resources};
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;
@@ -47,10 +47,11 @@ impl Throttling {
 /// Whom the kernel kills first where the machine itself has no memory left, as the
 /// kubelet tells it: who is far above what it has asked for, before who is not. What
 /// comes to a sandbox says so itself.
-pub fn oom_score_adj(facts: &Facts<'_>, resources: &Resources) -> i32 {
+pub fn oom_score_adj(facts: &Facts<'_>, container: &Container) -> i32 {
     if facts.spec.sandbox.is_some() {
-        return 0;
+        return container.guest.as_ref().map_or(0, |one| one.oom_score_adj);
     }
+    let resources = &container.resources;
     let machine = u64::from(facts.memory_mib.max(1)) << 20;
     let request = resources.memory_request.unwrap_or_default().min(machine);
     let share = u128::from(request) * 1000 / u128::from(machine);

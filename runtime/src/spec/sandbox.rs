@@ -57,6 +57,20 @@ pub struct Guest {
     /// target's, or its own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own_processes: bool,
+    /// Bytes of memory above which it is slowed down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_high: Option<u64>,
+    /// Whom the kernel kills first where the machine has no memory left.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub oom_score_adj: i32,
+    /// Its processes have no groups but those that are named, whatever the image says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strict_groups: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 /// Named pipes that take a container's output as it is; without one, output is

@@ -17,9 +17,13 @@ use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Message};
 use tonic::transport::Channel;
+
+/// How long a caller waits that goes without an answer.
+const BRIEFLY: Duration = Duration::from_secs(3);
 
 /// Speaks to a server on a unix socket.
 #[derive(Debug)]
@@ -343,13 +347,28 @@ impl Client {
         self.runtime.block_on(bounded).expect("the stream ends")
     }
 
+    /// Has a command run in a container and goes before it has ended.
+    pub fn exec_and_go(&self, id: &str, line: &str) {
+        let asked = async { tokio::time::timeout(BRIEFLY, self.exec_sync(id, line, 0)).await };
+        assert!(self.runtime.block_on(asked).is_err(), "it has ended");
+    }
+
     /// Runs a command in a container, for so many seconds at most.
     pub fn exec(&self, id: &str, line: &str, timeout: i64) -> Result<ExecSyncResponse, Status> {
+        self.call(self.exec_sync(id, line, timeout))
+    }
+
+    async fn exec_sync(
+        &self,
+        id: &str,
+        line: &str,
+        timeout: i64,
+    ) -> Result<Response<ExecSyncResponse>, Status> {
         let request = ExecSyncRequest {
             container_id: id.to_owned(),
             cmd: ["sh", "-c", line].map(str::to_owned).to_vec(),
             timeout,
         };
-        self.call(async { self.runtime().exec_sync(request).await })
+        self.runtime().exec_sync(request).await
     }
 }

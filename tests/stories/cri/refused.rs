@@ -4,7 +4,8 @@
 use beluga_tests::Beluga;
 use beluga_tests::cri::{
     Code, Cri, Int64Value, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode,
-    PodSandboxConfig, RemoveImageRequest, RuntimeConfigRequest,
+    PodSandboxConfig, RemoveImageRequest, RemovePodSandboxRequest, RuntimeConfigRequest,
+    StopContainerRequest,
 };
 
 fn with(cri: &Cri, security: LinuxSandboxSecurityContext) -> PodSandboxConfig {
@@ -48,7 +49,7 @@ fn a_group_without_a_user_is_refused() {
 fn what_is_not_there_is_stopped_and_removed_without_an_error() {
     let beluga = Beluga::fresh();
     let cri = Cri::start(&beluga);
-    for gone in ["", "0123", "no such thing"] {
+    for gone in ["0123", "no such thing"] {
         cri.stop_sandbox(gone);
         cri.remove_sandbox(gone);
         cri.stop(gone, 1);
@@ -59,6 +60,20 @@ fn what_is_not_there_is_stopped_and_removed_without_an_error() {
     request.image.get_or_insert_default().image = "absent:latest".to_owned();
     let removed = cri.call(async { cri.images().remove_image(request).await });
     removed.expect("nothing to remove");
+}
+
+#[test]
+fn an_identifier_is_required() {
+    let beluga = Beluga::fresh();
+    let cri = Cri::start(&beluga);
+    let request = StopContainerRequest::default();
+    let stopped = cri.call(async { cri.runtime().stop_container(request).await });
+    let request = RemovePodSandboxRequest::default();
+    let removed = cri.call(async { cri.runtime().remove_pod_sandbox(request).await });
+    for refused in [stopped.map(drop), removed.map(drop)] {
+        let refused = refused.expect_err("nothing is named");
+        assert_eq!(refused.code(), Code::InvalidArgument);
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use super::SHARED;
 use beluga_tests::cri::{
     Capability, ContainerConfig, Cri, Int64Value, LinuxContainerConfig,
-    LinuxContainerSecurityContext, SecurityProfile, busybox, security_profile::ProfileType,
+    LinuxContainerSecurityContext, SecurityProfile, SupplementalGroupsPolicy, busybox,
+    security_profile::ProfileType,
 };
 use std::fs;
 
@@ -41,12 +42,19 @@ fn fails(cri: &Cri, id: &str, line: &str, why: &str) {
     assert!(said.contains(why), "{said}");
 }
 
+/// Where something is mounted below /proc.
+fn below_proc(cri: &Cri, id: &str) -> String {
+    cri.sh(id, "awk '$2 ~ \"^/proc/\" {print $2}' /proc/mounts")
+}
+
 #[test]
 fn paths_are_masked_and_write_protected() {
     let place = SHARED.get();
     let (cri, sandbox) = place.parts();
     let covered = LinuxContainerSecurityContext {
-        masked_paths: vec!["/bin/ls".to_owned(), "/no/such/path".to_owned()],
+        masked_paths: ["/bin/ls", "/no/such/path", "/proc/timer_list"]
+            .map(str::to_owned)
+            .into(),
         readonly_paths: vec!["/tmp".to_owned()],
         ..LinuxContainerSecurityContext::default()
     };
@@ -54,6 +62,7 @@ fn paths_are_masked_and_write_protected() {
     fails(cri, &id, "/bin/ls", "Permission denied");
     let refused = cri.sh(&id, "! touch /tmp/x 2>&1");
     assert_eq!(refused, "touch: /tmp/x: Read-only file system");
+    assert_eq!(below_proc(cri, &id), "/proc/timer_list", "and nothing else");
     cri.remove(&id);
 }
 
@@ -71,6 +80,24 @@ fn users_and_groups_are_those_of_the_request() {
     let groups = cri.sh(&id, "id -G");
     assert!(groups.contains("1234"), "{groups}");
     assert!(groups.contains("5678"), "{groups}");
+    cri.remove(&id);
+}
+
+#[test]
+fn a_strict_container_has_no_groups_of_its_image() {
+    let place = SHARED.get();
+    let (cri, sandbox) = place.parts();
+    let strict = LinuxContainerSecurityContext {
+        run_as_user: Some(Int64Value { value: 1000 }),
+        run_as_group: Some(Int64Value { value: 2000 }),
+        supplemental_groups: vec![3000],
+        supplemental_groups_policy: SupplementalGroupsPolicy::Strict.into(),
+        ..LinuxContainerSecurityContext::default()
+    };
+    let id = cri.container(sandbox, with("strict", strict));
+    assert_eq!(cri.sh(&id, "id -G"), "2000 3000");
+    let user = cri.container_status(&id).and_then(|one| one.user?.linux);
+    assert_eq!(user.expect("told").supplemental_groups, [2000, 3000]);
     cri.remove(&id);
 }
 

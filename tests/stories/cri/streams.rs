@@ -55,6 +55,19 @@ fn a_command_is_reached_over_streams() {
     cri.remove(&id);
 }
 
+#[test]
+fn a_dashboard_reaches_a_command_in_base64() {
+    let place = SHARED.get();
+    let (cri, sandbox) = place.parts();
+    let id = cri.container(sandbox, busybox("dashboard", "sleep 1000"));
+    let url = command(cri, &id, "echo out; exit 3", false);
+    let heard = cri.converse(&url, "base64.channel.k8s.io", &[], |_| false);
+    assert_eq!(heard[&b'1'], b"b3V0Cg==");
+    // Before the fourth protocol an end is told in words.
+    assert!(heard[&b'3'].starts_with(b"Y29tbWFuZCB0ZXJtaW5hdGVk"));
+    cri.remove(&id);
+}
+
 /// What comes of an address that is asked for plainly.
 fn get(url: &str) -> String {
     let host = url[7..].split('/').next().expect("a host");
