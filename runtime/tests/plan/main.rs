@@ -2,6 +2,7 @@
 //! anew; what changed in them is then for the reviewer to judge.
 
 mod amend;
+mod guard;
 mod names;
 mod restored;
 mod size;

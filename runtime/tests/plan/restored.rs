@@ -21,7 +21,7 @@ struct Scene {
     plan: Plan,
 }
 
-fn sh(line: &str) {
+pub fn sh(line: &str) {
     let status = Command::new("sh").args(["-c", line]).status();
     let status = status.expect("a shell");
     assert!(status.success(), "{line}");
