@@ -12,6 +12,7 @@ DISKS, BZIMAGE = "spawn::disks", "the_bzimage_of_a_distribution_boots"
 MSRS = "a_storm_of_model_specific_registers_harms_nobody"
 FLUSHED = "a_tenants_rules_come_back"
 GUARDED = "a_tap_lets_nobody_speak_for_others"
+TOLD = "who_has_a_table_is_told"
 
 
 def layer(work):
@@ -43,5 +44,5 @@ def run_all(tally, mark):
     kvm = [BZIMAGE, MSRS]
     check(tally, mark, kvm, "a distribution's bzImage boots, a storm of MSRs is weathered", [vmm, *kvm])
     plans = stories.binary("-p", "beluga-runtime", "--test", "plan")
-    rules = [FLUSHED, GUARDED]
+    rules = [FLUSHED, GUARDED, TOLD]
     check(tally, mark, rules, "taps are guarded, a tenant's rules come back", [plans, *rules])

@@ -106,6 +106,7 @@ fn b27_published_ports_answer_here_in_pods_and_outside() {
     they_answer_for_udp(&pod);
     they_answer_outside_and_outside_answers(&pod);
     nobody_else_gets_them(&pod);
+    they_and_the_guard_come_back(&pod);
     they_are_shown_and_answer_without_a_supervisor(&pod);
     not_faster_than_it_may(&pod);
     only_its_own_addresses(&pod);
@@ -156,6 +157,24 @@ fn nobody_else_gets_them(pod: &Pod<'_>) {
     let held = TcpListener::bind("127.0.0.1:0").expect("bound");
     let port = held.local_addr().expect("bound").port();
     refused(&format!("{port}:80"), &format!("({})", std::process::id()));
+}
+
+/// Tables that somebody takes out of the packet filter, as `nft flush ruleset` takes
+/// those of everybody: nobody types a command, and they are there again.
+fn they_and_the_guard_come_back(pod: &Pod<'_>) {
+    let (ip, list) = (pod.ip(), host("nft list tables"));
+    let tap = format!("t{}", ip.rsplit('.').next().expect("an address"));
+    let own: Vec<&str> = list.lines().filter(|it| it.ends_with(&tap)).collect();
+    assert_eq!(own.len(), 2, "{list}");
+    let changes = own.iter().map(|table| format!("delete {table}; "));
+    host(&format!("nft '{}'", changes.collect::<String>()));
+    eventually("its tables", || {
+        let list = host("nft list tables");
+        own.iter().all(|one| list.contains(one)).then_some(())
+    });
+    assert_eq!(page("127.0.0.1:18080"), "page\n");
+    let page = shared().run(["describe", "pod", pod.name()]).ok();
+    page.says("RulesRestored");
 }
 
 fn they_are_shown_and_answer_without_a_supervisor(pod: &Pod<'_>) {

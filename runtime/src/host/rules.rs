@@ -9,6 +9,7 @@
 //! by name. Ports are published by the kernel and by no process that could end.
 
 pub use super::nft::Family;
+pub use super::nft::news::News;
 use super::nft::{self, Chain, Hook, Rule, Table};
 use crate::plan::Beyond;
 use crate::spec::{Network, Published};

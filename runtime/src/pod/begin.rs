@@ -35,6 +35,7 @@ impl Supervisor {
                 }
                 self.watch_machine(booted.machine);
                 self.keep_shares(booted.shares);
+                self.watch_rules();
                 self.boot_deadline = Some(after(now(), self.settings.boot_timeout));
                 self.is_dirty = true;
                 true
@@ -65,6 +66,7 @@ impl Supervisor {
                         self.catching_up = Some(after(now(), CATCH_UP_PATIENCE));
                         let message = "A new supervisor has taken the pod over".to_owned();
                         self.event(EventKind::Normal, "Adopted", message);
+                        self.watch_rules();
                         self.check_networks();
                         true
                     }

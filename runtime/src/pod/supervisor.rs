@@ -3,6 +3,7 @@
 //! for longer than a file write.
 
 use super::resize::Limited;
+use super::rules;
 use super::run_io::Runs;
 use super::server::{self, Call};
 use super::shares::Shares;
@@ -11,6 +12,7 @@ use super::vm::{has_receipt, packet, sleep_until, vm_end};
 use super::{Now, now};
 use crate::api::ChangeRequest;
 use crate::host::lock::FileLock;
+use crate::host::rules::News;
 use crate::host::{self, HostError};
 use crate::link::{Link, LinkEvent, MAX_EVENTS, Streams};
 use crate::machine::control::{Control, ControlError};
@@ -114,6 +116,7 @@ enum Wake {
     Client(UnixStream),
     VmEnded,
     ShareEnded(usize),
+    RulesGone,
     Deadline,
 }
 
@@ -137,6 +140,8 @@ pub(super) struct Supervisor {
     pub(super) machine: Option<Machine>,
     pub(super) exit_watch: Option<AsyncFd<OwnedFd>>,
     pub(super) shares: Shares,
+    /// Where the kernel tells that tables of the packet filter go.
+    pub(super) rules: Option<News>,
     /// Events that are in the record but for those that wait for their output.
     pub(super) received: u64,
     pub(super) is_set_up: bool,
@@ -196,6 +201,7 @@ impl Supervisor {
             machine: None,
             exit_watch: None,
             shares: Shares::default(),
+            rules: None,
             boot_deadline: None,
             is_hung: false,
             hung_status: None,
@@ -275,6 +281,7 @@ impl Supervisor {
                 }
                 Wake::Deadline => self.on_deadline().await,
                 Wake::ShareEnded(at) => self.share_ended(at),
+                Wake::RulesGone => self.restore_rules(),
                 Wake::VmEnded => return Ok(()),
             }
         }
@@ -310,6 +317,7 @@ impl Supervisor {
                 Wake::Client(stream)
             }
             at = self.shares.ended() => Wake::ShareEnded(at),
+            () = rules::gone(self.rules.as_ref(), &self.plan) => Wake::RulesGone,
             // Behind those who may stop the pod; the link bounds how many there are.
             Some(event) = self.link_events.recv() => Wake::Link(event),
             () = sleep_until(deadline) => Wake::Deadline,
