@@ -66,7 +66,9 @@ impl Outside {
         host(
             "ip netns add beyond && ip link add blgv0 type veth peer name blgv1 netns beyond &&
              ip addr add 192.0.2.1/24 dev blgv0 && ip link set blgv0 up &&
-             ip -n beyond addr add 192.0.2.2/24 dev blgv1 && ip -n beyond link set blgv1 up",
+             ip addr add 2001:db8:2::1/64 dev blgv0 nodad &&
+             ip -n beyond addr add 192.0.2.2/24 dev blgv1 && ip -n beyond link set blgv1 up &&
+             ip -n beyond addr add 2001:db8:2::2/64 dev blgv1 nodad",
         );
         let files = Self(files);
         let directory = files.0.path().display();
@@ -143,10 +145,17 @@ fn they_answer_for_udp(pod: &Pod<'_>) {
 
 fn they_answer_outside_and_outside_answers(pod: &Pod<'_>) {
     let _outside = Outside::new();
-    let ask = "ip netns exec beyond busybox wget -q -O - http://192.0.2.1:18080/";
-    assert_eq!(host(ask), "page\n", "from outside");
-    let out = pod.sh("main", "wget -q -O - http://192.0.2.2:9000/");
-    assert_eq!(out, "outside", "to outside, which knows no pods");
+    for (here, there) in [
+        ("192.0.2.1", "192.0.2.2"),
+        ("[2001:db8:2::1]", "[2001:db8:2::2]"),
+    ] {
+        let ask = format!("wget -q -O - http://{here}:18080/");
+        let outside = host(&format!("ip netns exec beyond busybox {ask}"));
+        assert_eq!(outside, "page\n", "from outside, {here}");
+        assert_eq!(pod.sh("main", &ask), "page", "from a pod, {here}");
+        let out = pod.sh("main", &format!("wget -q -O - http://{there}:9000/"));
+        assert_eq!(out, "outside", "to outside, which knows no pods");
+    }
 }
 
 fn nobody_else_gets_them(pod: &Pod<'_>) {

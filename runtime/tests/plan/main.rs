@@ -4,6 +4,7 @@
 mod amend;
 mod guard;
 mod names;
+mod networks;
 mod restored;
 mod size;
 
