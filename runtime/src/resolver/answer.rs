@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_pods_name_has_its_address_and_no_other() {
-        let answer = answered("WEB.default", Rtype::A);
+        let answer = answered("WEB.default.svc.cluster.local", Rtype::A);
         let of = answer.answer().unwrap().limit_to::<A>();
         let ips: Vec<_> = of.map(|record| record.unwrap().data().addr()).collect();
         assert_eq!(ips, [std::net::Ipv4Addr::new(10, 88, 0, 2)]);

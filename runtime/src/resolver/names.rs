@@ -3,10 +3,11 @@
 //! ```text
 //! POD                POD.NAMESPACE                    the pod
 //! HOST.SUBDOMAIN     HOST.SUBDOMAIN.NAMESPACE         the pod with that spec.hostname
-//! SUBDOMAIN          SUBDOMAIN.NAMESPACE              all pods of that spec.subdomain
+//! SUBDOMAIN          SUBDOMAIN.NAMESPACE              all pods of that spec.subdomain, where no pod has the name
 //! ```
-//! and each with a namespace before `.svc.cluster.local`, as pods' search
-//! domains make them. Without one, that of the asking pod is meant.
+//! those on the right before `.svc.cluster.local` alone, as pods' search domains make
+//! them: asked for as they stand they may be the outside's, as `github.com` is where
+//! there is a namespace `com`. Those on the left are of the asking pod's namespace.
 
 use crate::host::network::{Leases, PodNames};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -67,15 +68,7 @@ impl Names {
             [dashed, space, "pod", "cluster", "local"] => self.dashed(dashed, space),
             [.., "cluster", "local"] => return Found::Absent,
             [one] => self.full(&[one, own]),
-            [one, other] => {
-                let of_host = self.full(&[one, other, own]);
-                if of_host.is_empty() {
-                    self.full(&labels)
-                } else {
-                    of_host
-                }
-            }
-            [_, _, _] => self.full(&labels),
+            [host, domain] => self.full(&[host, domain, own]),
             _ => Vec::new(),
         };
         match (found.is_empty(), labels.as_slice()) {
@@ -85,21 +78,26 @@ impl Names {
         }
     }
 
-    /// `POD NAMESPACE`, `SUBDOMAIN NAMESPACE` or `HOST SUBDOMAIN NAMESPACE`.
+    /// `POD NAMESPACE`, `SUBDOMAIN NAMESPACE` or `HOST SUBDOMAIN NAMESPACE`. Whoever
+    /// calls its subdomain as another pod is called gets nothing of what is that one's.
     fn full(&self, labels: &[&str]) -> Vec<IpAddr> {
-        let is_meant = |names: &PodNames| match labels {
+        match labels {
             [one, space] => {
-                names.namespace == *space
-                    && (names.name == *one || names.subdomain.as_deref() == Some(one))
+                let named = self.addresses(|names| names.namespace == *space && names.name == *one);
+                if !named.is_empty() {
+                    return named;
+                }
+                self.addresses(|names| {
+                    names.namespace == *space && names.subdomain.as_deref() == Some(one)
+                })
             }
-            [host, domain, space] => {
+            [host, domain, space] => self.addresses(|names| {
                 names.namespace == *space
                     && names.hostname == *host
                     && names.subdomain.as_deref() == Some(domain)
-            }
-            _ => false,
-        };
-        self.addresses(is_meant)
+            }),
+            _ => Vec::new(),
+        }
     }
 
     /// `10-88-0-2` of a namespace.
@@ -193,12 +191,12 @@ pub(super) mod tests {
         for (asking, name, host) in [
             (3, "web", 2),
             (4, "web", 4),
-            (3, "web.shop", 4),
-            (2, "web.default", 2),
+            (3, "web.shop.svc.cluster.local", 4),
+            (2, "web.default.svc.cluster.local", 2),
             (2, "web.shop.svc.cluster.local", 4),
             (2, "db-host.data", 3),
             (2, "data", 3),
-            (2, "web-host.data.shop", 4),
+            (4, "web-host.data", 4),
             (2, "web-host.data.shop.svc.cluster.local", 4),
             (2, "10-88-0-4.shop.pod.cluster.local", 4),
             (9, "db", 3),
@@ -219,10 +217,23 @@ pub(super) mod tests {
             "",
             "example.com",
             "db.shop",
+            "web.shop",
+            "web-host.data.shop",
             "a.b.c.d",
             "7.0.88.10.in-addr.arpa",
         ] {
             assert_eq!(names.look_up(name, ip(2)), Found::Unknown, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_subdomain_takes_no_pods_name() {
+        let mut names = three();
+        names.0[1].names.subdomain = Some("web".into());
+        let ip = |host: u8| IpAddr::from([10, 88, 0, host]);
+        for (name, host) in [("web", 2), ("db-host.web", 3)] {
+            let found = names.look_up(name, ip(3));
+            assert_eq!(found, Found::Addresses(vec![ip(host)]), "{name}");
         }
     }
 
