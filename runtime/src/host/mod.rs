@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod carry;
 pub mod cgroup;
+pub mod firewall;
 pub mod lock;
 pub mod mounts;
 pub mod netlink;
@@ -123,8 +124,11 @@ pub fn apply(settings: &Settings, step: &HostStep, made: &mut Made) -> Result<Gu
             made.shares
                 .push(share::serve(&settings.share_server()?, plan)?);
         }
-        HostStep::Bridge { .. }
-        | HostStep::Tap { .. }
+        HostStep::Bridge { .. } => {
+            apply_network(settings, step)?;
+            made.warnings.extend(firewall::warning());
+        }
+        HostStep::Tap { .. }
         | HostStep::Guard { .. }
         | HostStep::Publish { .. }
         | HostStep::Pasta(_)

@@ -5,6 +5,7 @@
 //! nf_tables is a byte protocol of nested attributes; `linux/netfilter/nf_tables.h`
 //! has the numbers.
 
+pub mod chains;
 mod expr;
 pub mod news;
 

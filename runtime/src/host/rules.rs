@@ -46,7 +46,7 @@ impl RulesError {
 }
 
 /// How the names of all our interfaces begin.
-const OURS: &str = "blg";
+pub(super) const OURS: &str = "blg";
 
 /// Makes the network's table unless it is there.
 pub fn ensure_network(

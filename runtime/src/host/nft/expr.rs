@@ -60,6 +60,10 @@ pub enum Family {
     Device,
     /// Frames between the ports of bridges.
     Bridge,
+    /// IPv4 alone, as `iptables` has it.
+    Ipv4,
+    /// IPv6 alone, as `ip6tables` has it.
+    Ipv6,
 }
 
 impl Family {
@@ -68,6 +72,8 @@ impl Family {
             Self::Internet => 1,
             Self::Device => 5,
             Self::Bridge => 7,
+            Self::Ipv4 => 2,
+            Self::Ipv6 => 10,
         }
     }
 }
