@@ -1,12 +1,12 @@
 //! `beluga doctor`: whether this host can run pods, and what to do if not.
 
+mod firewall;
 mod ordinary;
 
 use super::error::StartError;
 use super::style::Style;
 use super::version::{self, Origin};
 use super::{CliError, exit};
-use crate::host::firewall::barriers;
 use crate::settings::{Parts, Settings};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -60,7 +60,7 @@ pub fn run(settings: &Settings) -> Result<u8, CliError> {
         findings.extend(ordinary::findings(settings));
     } else {
         findings.extend([rights(), cgroup(), tun()]);
-        findings.extend(firewall());
+        findings.extend(firewall::finding());
     }
     findings.extend([mke2fs(), disk(settings)]);
     findings.extend(parts(settings));
@@ -245,18 +245,6 @@ fn tun() -> Finding {
 fn is_tun(file: &fs::File) -> bool {
     let device = rustix::fs::makedev(10, 200);
     rustix::fs::fstat(file).is_ok_and(|stat| stat.st_rdev == device)
-}
-
-/// Who keeps pods' packets back; nothing where nobody does.
-fn firewall() -> Option<Finding> {
-    let barriers = barriers();
-    let first = barriers.first()?;
-    let all: Vec<String> = barriers.iter().map(ToString::to_string).collect();
-    let found = format!(
-        "pods may reach this host and no more, nor be reached: what is passed on is dropped by {}",
-        all.join(", ")
-    );
-    Some(Finding::new("firewall", Grade::Doubtful, found).advise(first.advice()))
 }
 
 fn mke2fs() -> Finding {

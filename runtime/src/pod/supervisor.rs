@@ -49,9 +49,6 @@ pub(super) const DRAIN_PATIENCE: Duration = Duration::from_millis(400);
 /// How long clients may take to read the last status.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// From a start to its being over for good.
-const SHED_AFTER: Duration = Duration::from_secs(3);
-
 /// Why a supervisor cannot do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
@@ -463,14 +460,6 @@ impl Supervisor {
             Message::Layered(generation, result) => self.layered(generation, result).await,
             Message::Call(call) => self.on_call(call).await,
         }
-    }
-
-    /// Gives back what only the beginning needed, when it is over.
-    fn shed(&self) {
-        self.later(async {
-            tokio::time::sleep(SHED_AFTER).await;
-            Message::Shed
-        });
     }
 
     pub(super) fn later(&self, work: impl Future<Output = Message> + Send + 'static) {
