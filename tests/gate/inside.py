@@ -11,6 +11,8 @@ from .process import TARGET, quiet, run
 DISKS, BZIMAGE = "spawn::disks", "the_bzimage_of_a_distribution_boots"
 MSRS = "a_storm_of_model_specific_registers_harms_nobody"
 FLUSHED = "a_tenants_rules_come_back"
+GUARDED = "a_tap_lets_nobody_speak_for_others"
+TOLD = "who_has_a_table_is_told"
 
 
 def layer(work):
@@ -33,7 +35,8 @@ def check(tally, mark, tests, what, command):
 
 def run_all(tally, mark):
     """The agent's layers and quota on real disks; the VMM with a distribution's kernel
-    and with a guest whose kernel handles faults; rules of the packet filter that somebody has flushed."""
+    and with a guest whose kernel handles faults; rules of the packet filter,
+    on frames of a guest that lies, and when somebody has flushed them."""
     agent = stories.binary("-p", "beluga-agent", "--bin", "beluga-agent")
     with tempfile.TemporaryDirectory(prefix="beluga-disks-", dir=TARGET) as work:
         check(tally, mark, [DISKS], "layers and quota on real disks", ["tests/disks.sh", agent, layer(work)])
@@ -41,4 +44,5 @@ def run_all(tally, mark):
     kvm = [BZIMAGE, MSRS]
     check(tally, mark, kvm, "a distribution's bzImage boots, a storm of MSRs is weathered", [vmm, *kvm])
     plans = stories.binary("-p", "beluga-runtime", "--test", "plan")
-    check(tally, mark, [FLUSHED], "a tenant's rules come back", [plans, FLUSHED])
+    rules = [FLUSHED, GUARDED, TOLD]
+    check(tally, mark, rules, "taps are guarded, a tenant's rules come back", [plans, *rules])

@@ -66,7 +66,9 @@ impl Outside {
         host(
             "ip netns add beyond && ip link add blgv0 type veth peer name blgv1 netns beyond &&
              ip addr add 192.0.2.1/24 dev blgv0 && ip link set blgv0 up &&
-             ip -n beyond addr add 192.0.2.2/24 dev blgv1 && ip -n beyond link set blgv1 up",
+             ip addr add 2001:db8:2::1/64 dev blgv0 nodad &&
+             ip -n beyond addr add 192.0.2.2/24 dev blgv1 && ip -n beyond link set blgv1 up &&
+             ip -n beyond addr add 2001:db8:2::2/64 dev blgv1 nodad",
         );
         let files = Self(files);
         let directory = files.0.path().display();
@@ -106,6 +108,7 @@ fn b27_published_ports_answer_here_in_pods_and_outside() {
     they_answer_for_udp(&pod);
     they_answer_outside_and_outside_answers(&pod);
     nobody_else_gets_them(&pod);
+    they_and_the_guard_come_back(&pod);
     they_are_shown_and_answer_without_a_supervisor(&pod);
     not_faster_than_it_may(&pod);
     only_its_own_addresses(&pod);
@@ -142,10 +145,17 @@ fn they_answer_for_udp(pod: &Pod<'_>) {
 
 fn they_answer_outside_and_outside_answers(pod: &Pod<'_>) {
     let _outside = Outside::new();
-    let ask = "ip netns exec beyond busybox wget -q -O - http://192.0.2.1:18080/";
-    assert_eq!(host(ask), "page\n", "from outside");
-    let out = pod.sh("main", "wget -q -O - http://192.0.2.2:9000/");
-    assert_eq!(out, "outside", "to outside, which knows no pods");
+    for (here, there) in [
+        ("192.0.2.1", "192.0.2.2"),
+        ("[2001:db8:2::1]", "[2001:db8:2::2]"),
+    ] {
+        let ask = format!("wget -q -O - http://{here}:18080/");
+        let outside = host(&format!("ip netns exec beyond busybox {ask}"));
+        assert_eq!(outside, "page\n", "from outside, {here}");
+        assert_eq!(pod.sh("main", &ask), "page", "from a pod, {here}");
+        let out = pod.sh("main", &format!("wget -q -O - http://{there}:9000/"));
+        assert_eq!(out, "outside", "to outside, which knows no pods");
+    }
 }
 
 fn nobody_else_gets_them(pod: &Pod<'_>) {
@@ -156,6 +166,24 @@ fn nobody_else_gets_them(pod: &Pod<'_>) {
     let held = TcpListener::bind("127.0.0.1:0").expect("bound");
     let port = held.local_addr().expect("bound").port();
     refused(&format!("{port}:80"), &format!("({})", std::process::id()));
+}
+
+/// Tables that somebody takes out of the packet filter, as `nft flush ruleset` takes
+/// those of everybody: nobody types a command, and they are there again.
+fn they_and_the_guard_come_back(pod: &Pod<'_>) {
+    let (ip, list) = (pod.ip(), host("nft list tables"));
+    let tap = format!("t{}", ip.rsplit('.').next().expect("an address"));
+    let own: Vec<&str> = list.lines().filter(|it| it.ends_with(&tap)).collect();
+    assert_eq!(own.len(), 2, "{list}");
+    let changes = own.iter().map(|table| format!("delete {table}; "));
+    host(&format!("nft '{}'", changes.collect::<String>()));
+    eventually("its tables", || {
+        let list = host("nft list tables");
+        own.iter().all(|one| list.contains(one)).then_some(())
+    });
+    assert_eq!(page("127.0.0.1:18080"), "page\n");
+    let page = shared().run(["describe", "pod", pod.name()]).ok();
+    page.says("RulesRestored");
 }
 
 fn they_are_shown_and_answer_without_a_supervisor(pod: &Pod<'_>) {

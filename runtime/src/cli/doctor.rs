@@ -1,5 +1,6 @@
 //! `beluga doctor`: whether this host can run pods, and what to do if not.
 
+mod firewall;
 mod ordinary;
 
 use super::error::StartError;
@@ -59,6 +60,7 @@ pub fn run(settings: &Settings) -> Result<u8, CliError> {
         findings.extend(ordinary::findings(settings));
     } else {
         findings.extend([rights(), cgroup(), tun()]);
+        findings.extend(firewall::finding());
     }
     findings.extend([mke2fs(), disk(settings)]);
     findings.extend(parts(settings));

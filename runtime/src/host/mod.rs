@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod carry;
 pub mod cgroup;
+pub mod firewall;
 pub mod lock;
 pub mod mounts;
 pub mod netlink;
@@ -123,8 +124,11 @@ pub fn apply(settings: &Settings, step: &HostStep, made: &mut Made) -> Result<Gu
             made.shares
                 .push(share::serve(&settings.share_server()?, plan)?);
         }
-        HostStep::Bridge { .. }
-        | HostStep::Tap { .. }
+        HostStep::Bridge { .. } => {
+            apply_network(settings, step)?;
+            made.warnings.extend(firewall::warning());
+        }
+        HostStep::Tap { .. }
         | HostStep::Guard { .. }
         | HostStep::Publish { .. }
         | HostStep::Pasta(_)
@@ -202,6 +206,21 @@ fn apply_network(
     Ok(None)
 }
 
+/// The table that a step makes.
+fn table_of(step: &HostStep) -> Option<(Family, &str)> {
+    match step {
+        HostStep::Bridge { name, .. } => Some((Family::Internet, name)),
+        HostStep::Guard { tap, .. } => Some((Family::Device, tap)),
+        HostStep::Publish { table, .. } => Some((Family::Internet, table)),
+        _ => None,
+    }
+}
+
+/// Tables of the packet filter that a pod needs, of its own and of its network.
+pub fn tables_of(plan: &Plan) -> impl Iterator<Item = (Family, &str)> {
+    plan.host.iter().filter_map(table_of)
+}
+
 /// Makes what of a running pod's tables in the packet filter is not `present`.
 pub fn restore_rules(
     settings: &Settings,
@@ -209,13 +228,11 @@ pub fn restore_rules(
     present: &[(Family, String)],
 ) -> Result<(), HostError> {
     for step in &plan.host {
-        let table = match step {
-            HostStep::Bridge { name, .. } => (Family::Internet, name.clone()),
-            HostStep::Guard { tap, .. } => (Family::Device, tap.clone()),
-            HostStep::Publish { table, .. } => (Family::Internet, table.clone()),
-            _ => continue,
+        let Some((family, name)) = table_of(step) else {
+            continue;
         };
-        if !present.contains(&table) {
+        let is_there = |one: &(Family, String)| one.0 == family && one.1 == name;
+        if !present.iter().any(is_there) {
             // None of these makes a tap.
             apply_network(settings, step)?;
         }

@@ -13,6 +13,7 @@
 //! with the last under the lock of the leases.
 
 pub mod definition;
+mod forward;
 mod leases;
 mod net;
 mod subnets;
@@ -35,7 +36,7 @@ use beluga_proto::pod::Address;
 use leases::PortLease;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Bits of a root's network.
 const PREFIX: u8 = 24;
@@ -337,7 +338,10 @@ pub fn ensure_bridge(
     for gateway in gateways {
         netlink.add_address(&link, gateway.ip, gateway.prefix)?;
     }
-    forward()?;
+    forward::ipv4()?;
+    if gateways.iter().any(|one| one.ip.is_ipv6()) {
+        forward::ipv6();
+    }
     rules::ensure_network(name, gateways, beyond)?;
     for (network, via) in &beyond.routes {
         netlink.add_route(*network, *via)?;
@@ -387,19 +391,6 @@ fn mtu(bridge: &str) -> u16 {
 fn has_ipv6() -> bool {
     let path = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
     std::fs::read_to_string(path).is_ok_and(|value| value.trim() == "0")
-}
-
-/// Lets this host pass IPv4 packets on, as NAT needs it. What it did before is
-/// noted beside the claims, for whoever wants to have that back.
-fn forward() -> Result<(), NetworkError> {
-    let path = Path::new("/proc/sys/net/ipv4/ip_forward");
-    let before = std::fs::read_to_string(path).map_err(PathError::on("read", path))?;
-    if before.trim() == "0" {
-        let note = Path::new(subnets::CLAIMS).join("ip_forward.before");
-        std::fs::write(&note, before).map_err(PathError::on("write", &note))?;
-        std::fs::write(path, "1").map_err(PathError::on("write", path))?;
-    }
-    Ok(())
 }
 
 /// Errors when another pod or a process has one of these ports. With the claims

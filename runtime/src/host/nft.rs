@@ -5,7 +5,9 @@
 //! nf_tables is a byte protocol of nested attributes; `linux/netfilter/nf_tables.h`
 //! has the numbers.
 
+pub mod chains;
 mod expr;
+pub mod news;
 
 pub use expr::{Family, Rule};
 
@@ -173,13 +175,18 @@ struct Socket {
 
 impl Socket {
     fn open() -> io::Result<Self> {
+        Self::of_groups(0)
+    }
+
+    /// One that is told what these groups are told, a bit each.
+    fn of_groups(groups: u32) -> io::Result<Self> {
         let socket = rustix::net::socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,
             SocketFlags::CLOEXEC,
             Some(NETFILTER),
         )?;
-        rustix::net::bind(&socket, &SocketAddrNetlink::new(0, 0))?;
+        rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))?;
         Ok(Self {
             socket,
             sequence: 0,
@@ -243,17 +250,7 @@ impl Socket {
         loop {
             let (length, _) =
                 rustix::net::recv(&self.socket, buffer.as_mut_slice(), RecvFlags::empty())?;
-            let mut rest = &buffer[..length.min(buffer.len())];
-            while let Some(head) = rest.first_chunk::<HEADER>() {
-                let word = |at: usize| {
-                    u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
-                };
-                let (length, sequence) = (word(0) as usize, word(8));
-                let kind = u16::from_ne_bytes([head[4], head[5]]);
-                let body = rest.get(HEADER..length).unwrap_or_default();
-                rest = rest
-                    .get(length.max(HEADER).next_multiple_of(4)..)
-                    .unwrap_or_default();
+            for (kind, sequence, body) in messages(&buffer[..length.min(buffer.len())]) {
                 match (kind, body.first_chunk::<4>()) {
                     (ERROR, Some(code)) => match i32::from_ne_bytes(*code) {
                         0 if sequence == last => return Ok(found),
@@ -267,6 +264,21 @@ impl Socket {
             }
         }
     }
+}
+
+/// Kind, sequence number and body of each message in `bytes`.
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, u32, &[u8])> {
+    std::iter::from_fn(move || {
+        let head = bytes.first_chunk::<HEADER>()?;
+        let word =
+            |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let (length, sequence) = (word(0) as usize, word(8));
+        let kind = u16::from_ne_bytes([head[4], head[5]]);
+        let body = bytes.get(HEADER..length).unwrap_or_default();
+        let next = length.max(HEADER).next_multiple_of(4);
+        bytes = bytes.get(next..).unwrap_or_default();
+        Some((kind, sequence, body))
+    })
 }
 
 /// Makes a table with all that is in it; one of that name is replaced.
@@ -319,12 +331,16 @@ pub fn remove(family: Family, name: &str) -> io::Result<()> {
 /// Names of the tables of a family.
 pub fn tables(family: Family) -> io::Result<Vec<String>> {
     let answers = Socket::open()?.dump(GET_TABLE, family.number(), &Attributes::default())?;
-    let name = |answer: &Vec<u8>| {
-        let name = attribute(answer, TABLE_NAME)?;
-        let name = name.strip_suffix(&[0]).unwrap_or(name);
-        Some(String::from_utf8_lossy(name).into_owned())
-    };
-    Ok(answers.iter().filter_map(name).collect())
+    Ok(answers
+        .iter()
+        .filter_map(|answer| table_name(answer))
+        .collect())
+}
+
+fn table_name(attributes: &[u8]) -> Option<String> {
+    let name = attribute(attributes, TABLE_NAME)?;
+    let name = name.strip_suffix(&[0]).unwrap_or(name);
+    Some(String::from_utf8_lossy(name).into_owned())
 }
 
 /// Packets that the counters of a table have counted.

@@ -9,6 +9,7 @@
 //! by name. Ports are published by the kernel and by no process that could end.
 
 pub use super::nft::Family;
+pub use super::nft::news::News;
 use super::nft::{self, Chain, Hook, Rule, Table};
 use crate::plan::Beyond;
 use crate::spec::{Network, Published};
@@ -45,7 +46,7 @@ impl RulesError {
 }
 
 /// How the names of all our interfaces begin.
-const OURS: &str = "blg";
+pub(super) const OURS: &str = "blg";
 
 /// Makes the network's table unless it is there.
 pub fn ensure_network(
@@ -208,12 +209,18 @@ fn own_only(mac: MacAddress, addresses: &[IpAddr], pass: impl Fn(Rule) -> Rule) 
 
 /// What of IPv6 a pod may send, whose words about neighbours count as well as
 /// the address that they come from. Headers between IP's and such a word are seen
-/// through, as its receiver does; what comes in fragments its receiver ignores (RFC 6980).
+/// through, as its receiver does.
+///
+/// A packet in fragments is judged by the first one, which must say what it carries
+/// (RFC 7112): whoever puts it together again hands on what nobody has looked at.
 fn ipv6(own: &[Ipv6Addr], pass: impl Fn(Rule) -> Rule) -> Vec<Rule> {
     /// The types of what only a router says, and of a neighbour's advertisement (RFC 4861).
     const ROUTER: u8 = 134;
     const REDIRECT: u8 = 137;
     const NEIGHBOUR: u8 = 136;
+    /// What a card says that has no address yet: it reports groups (RFC 2710, RFC
+    /// 3810), asks for routers and whether an address is free (RFC 4861, RFC 4862).
+    const NAMELESS: [u8; 4] = [131, 143, 133, 135];
     let word = |kind: u8| Rule::new().of_icmp6(kind);
     let mut rules = vec![word(ROUTER).count().drop(), word(REDIRECT).count().drop()];
     for target in own {
@@ -223,11 +230,19 @@ fn ipv6(own: &[Ipv6Addr], pass: impl Fn(Rule) -> Rule) -> Vec<Rule> {
         }
     }
     rules.push(word(NEIGHBOUR).count().drop());
-    let senders = own.iter().copied().chain([Ipv6Addr::UNSPECIFIED]);
-    rules.extend(senders.map(|sender| {
-        let rule = Rule::new().of_type(IPV6);
-        pass(rule.of_source(sender.into(), 128))
-    }));
+    for sender in own {
+        let told = [
+            Rule::new().of_other_ip6_than_icmp(),
+            Rule::new().of_any_icmp6(),
+            Rule::new().of_later_icmp6(),
+        ];
+        rules.extend(told.map(|rule| pass(rule.of_source((*sender).into(), 128))));
+    }
+    let nameless = NAMELESS.map(|kind| {
+        let rule = word(kind).of_source(Ipv6Addr::UNSPECIFIED.into(), 128);
+        pass(rule)
+    });
+    rules.extend(nameless);
     rules
 }
 

@@ -16,6 +16,9 @@ use std::time::Duration;
 /// clients waiting after a takeover.
 const CATCH_UP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// From a start to its being over for good.
+const SHED_AFTER: Duration = Duration::from_secs(3);
+
 impl Supervisor {
     /// Makes the host objects and starts the VM; whether it runs.
     pub(super) fn start(&mut self) -> bool {
@@ -35,6 +38,7 @@ impl Supervisor {
                 }
                 self.watch_machine(booted.machine);
                 self.keep_shares(booted.shares);
+                self.watch_rules();
                 self.boot_deadline = Some(after(now(), self.settings.boot_timeout));
                 self.is_dirty = true;
                 true
@@ -65,6 +69,7 @@ impl Supervisor {
                         self.catching_up = Some(after(now(), CATCH_UP_PATIENCE));
                         let message = "A new supervisor has taken the pod over".to_owned();
                         self.event(EventKind::Normal, "Adopted", message);
+                        self.watch_rules();
                         self.check_networks();
                         true
                     }
@@ -120,6 +125,14 @@ impl Supervisor {
         if self.catching_up.is_some_and(is_over) {
             self.catching_up = None;
         }
+    }
+
+    /// Gives back what only the beginning needed, when it is over.
+    pub(super) fn shed(&self) {
+        self.later(async {
+            tokio::time::sleep(SHED_AFTER).await;
+            Message::Shed
+        });
     }
 
     pub(super) fn watch_machine(&mut self, machine: Machine) {

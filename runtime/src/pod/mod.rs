@@ -6,7 +6,8 @@
 //! supervisor carries out: [`begin`] how it comes to its pod, [`vm`], [`agent`]
 //! and [`calls`] what the VMM, the agent and clients say, [`end`] how it lets
 //! go. [`boot`] makes host objects and the VM, [`run_io`] carries the
-//! containers' streams, [`hooks`] has hooks run, [`shares`] watches the servers of host files, [`server`] talks to clients. A supervisor that starts
+//! containers' streams, [`hooks`] has hooks run, [`shares`] watches the servers of host files,
+//! [`rules`] the packet filter, [`server`] talks to clients. A supervisor that starts
 //! on a pod which has run before takes it over.
 
 mod agent;
@@ -24,6 +25,7 @@ mod hooks;
 mod keeping;
 mod output;
 mod resize;
+mod rules;
 mod run_io;
 mod sandbox;
 mod server;

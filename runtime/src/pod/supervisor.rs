@@ -3,6 +3,7 @@
 //! for longer than a file write.
 
 use super::resize::Limited;
+use super::rules;
 use super::run_io::Runs;
 use super::server::{self, Call};
 use super::shares::Shares;
@@ -11,6 +12,7 @@ use super::vm::{has_receipt, packet, sleep_until, vm_end};
 use super::{Now, now};
 use crate::api::ChangeRequest;
 use crate::host::lock::FileLock;
+use crate::host::rules::News;
 use crate::host::{self, HostError};
 use crate::link::{Link, LinkEvent, MAX_EVENTS, Streams};
 use crate::machine::control::{Control, ControlError};
@@ -46,9 +48,6 @@ pub(super) const DRAIN_PATIENCE: Duration = Duration::from_millis(400);
 
 /// How long clients may take to read the last status.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// From a start to its being over for good.
-const SHED_AFTER: Duration = Duration::from_secs(3);
 
 /// Why a supervisor cannot do its work.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +113,7 @@ enum Wake {
     Client(UnixStream),
     VmEnded,
     ShareEnded(usize),
+    RulesGone,
     Deadline,
 }
 
@@ -137,6 +137,8 @@ pub(super) struct Supervisor {
     pub(super) machine: Option<Machine>,
     pub(super) exit_watch: Option<AsyncFd<OwnedFd>>,
     pub(super) shares: Shares,
+    /// Where the kernel tells that tables of the packet filter go.
+    pub(super) rules: Option<News>,
     /// Events that are in the record but for those that wait for their output.
     pub(super) received: u64,
     pub(super) is_set_up: bool,
@@ -196,6 +198,7 @@ impl Supervisor {
             machine: None,
             exit_watch: None,
             shares: Shares::default(),
+            rules: None,
             boot_deadline: None,
             is_hung: false,
             hung_status: None,
@@ -275,6 +278,7 @@ impl Supervisor {
                 }
                 Wake::Deadline => self.on_deadline().await,
                 Wake::ShareEnded(at) => self.share_ended(at),
+                Wake::RulesGone => self.restore_rules(),
                 Wake::VmEnded => return Ok(()),
             }
         }
@@ -310,6 +314,7 @@ impl Supervisor {
                 Wake::Client(stream)
             }
             at = self.shares.ended() => Wake::ShareEnded(at),
+            () = rules::gone(self.rules.as_ref(), &self.plan) => Wake::RulesGone,
             // Behind those who may stop the pod; the link bounds how many there are.
             Some(event) = self.link_events.recv() => Wake::Link(event),
             () = sleep_until(deadline) => Wake::Deadline,
@@ -455,14 +460,6 @@ impl Supervisor {
             Message::Layered(generation, result) => self.layered(generation, result).await,
             Message::Call(call) => self.on_call(call).await,
         }
-    }
-
-    /// Gives back what only the beginning needed, when it is over.
-    fn shed(&self) {
-        self.later(async {
-            tokio::time::sleep(SHED_AFTER).await;
-            Message::Shed
-        });
     }
 
     pub(super) fn later(&self, work: impl Future<Output = Message> + Send + 'static) {

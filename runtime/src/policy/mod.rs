@@ -4,9 +4,10 @@
 //! and replaces each pod's tables whole: there is no difference to get wrong, and
 //! no process that could miss one. A pod is not started before it has been.
 //!
-//! Which tables there are to be is noted in `<root>/network/in-force`: whoever looks
-//! at pods calls [`restore`], which puts back what others have thrown away, as
-//! `nft flush ruleset` does with the tables of everybody.
+//! Which tables there are to be is noted in `<root>/network/in-force`. What others throw
+//! away, as `nft flush ruleset` does with the tables of everybody, each pod's supervisor
+//! puts back at once ([`restore_of`]), and whoever looks at pods those of all
+//! ([`restore`]): of one without a supervisor too.
 
 mod admitted;
 
@@ -126,11 +127,7 @@ pub fn restore(settings: &Settings) -> Result<(), PolicyError> {
         return Ok(());
     }
     let present = network::tables(settings);
-    let is_there = |name: &String| {
-        let mut families = [Family::Bridge, Family::Internet].into_iter();
-        families.all(|family| present.contains(&(family, name.clone())))
-    };
-    if noted.iter().all(is_there) {
+    if noted.iter().all(|name| is_whole(name, &present)) {
         return Ok(());
     }
     for uid in network::holders(settings, &host::boot_id())? {
@@ -142,6 +139,27 @@ pub fn restore(settings: &Settings) -> Result<(), PolicyError> {
         }
     }
     enforce(settings)
+}
+
+fn is_whole(table: &str, present: &[(Family, String)]) -> bool {
+    let mut families = [Family::Bridge, Family::Internet].into_iter();
+    families.all(|family| present.contains(&(family, table.to_owned())))
+}
+
+/// Puts back what policies say of the pod with that tap, where others have thrown it
+/// away; whether there was anything to put back.
+pub fn restore_of(
+    settings: &Settings,
+    tap: &str,
+    present: &[(Family, String)],
+) -> Result<bool, PolicyError> {
+    let table = policy::table_of(tap);
+    if !in_force(settings).contains(&table) || is_whole(&table, present) {
+        return Ok(false);
+    }
+    // Who removes it for good takes it from the note last, under a lock.
+    enforce(settings)?;
+    Ok(in_force(settings).contains(&table))
 }
 
 /// The pods that have an address.

@@ -8,6 +8,7 @@
 mod answer;
 mod forward;
 mod names;
+mod turns;
 
 use crate::host::lock::FileLock;
 use crate::host::network::{LEASES, Leases, Net};
@@ -26,14 +27,11 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
+use turns::Turns;
 
 /// The host's own name servers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-
-/// Most queries that wait for others' answers, and most connections.
-const MAX_WAITING: usize = 128;
 
 /// How long a connection may say nothing.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -87,7 +85,10 @@ struct Shared {
     gateway: IpAddr,
     names: RefCell<Cached<Names>>,
     servers: RefCell<Cached<Vec<SocketAddr>>>,
-    waiting: Semaphore,
+    /// Queries that wait for others' answers.
+    queries: Rc<Turns>,
+    /// Connections, which take no turn of a query.
+    connections: Rc<Turns>,
     socket: UdpSocket,
 }
 
@@ -97,7 +98,8 @@ async fn serve(net: Net, gateway: IpAddr) -> io::Result<()> {
     let shared = Rc::new(Shared {
         names: RefCell::new(Cached::new(net.home().join(LEASES))),
         servers: RefCell::new(Cached::new(RESOLV_CONF.into())),
-        waiting: Semaphore::new(MAX_WAITING),
+        queries: Rc::default(),
+        connections: Rc::default(),
         socket: UdpSocket::bind(address).await?,
         net,
         gateway,
@@ -152,12 +154,13 @@ impl Shared {
             Said::Answer(answer) => drop(self.socket.try_send_to(&answer, from)),
             Said::Nothing => {}
             Said::Forward => {
+                // Beyond its turns nobody is answered: clients ask again.
+                let Some(turn) = self.queries.take(from.ip()) else {
+                    return;
+                };
                 let (own, query) = (Rc::clone(self), query.to_vec());
                 tokio::task::spawn_local(async move {
-                    // Beyond that nobody is answered: clients ask again.
-                    let Ok(_permit) = own.waiting.try_acquire() else {
-                        return;
-                    };
+                    let _turn = turn;
                     let answer = forward::over_udp(&own.servers(), &query).await;
                     let answer = answer.unwrap_or_else(|| refusal(&query, Rcode::SERVFAIL));
                     let _ = own.socket.send_to(&answer, from).await;
@@ -167,7 +170,7 @@ impl Shared {
     }
 
     async fn connection(self: Rc<Self>, mut stream: TcpStream, from: SocketAddr) {
-        let Ok(_permit) = self.waiting.try_acquire() else {
+        let Some(_turn) = self.connections.take(from.ip()) else {
             return;
         };
         while let Ok(Ok(query)) = tokio::time::timeout(SILENCE, forward::read(&mut stream)).await {

@@ -4,7 +4,7 @@ use super::check::Check;
 use super::decode;
 use super::meta;
 use super::object::{ConfigObject, ObjectKind};
-use super::yaml::Node;
+use super::yaml::{Node, join};
 use super::{Issue, names};
 use k8s_openapi::api::networking::v1 as net;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as api;
@@ -355,7 +355,19 @@ fn port(path: &str, port: &net::NetworkPolicyPort, check: &mut Check<'_>) -> Opt
 }
 
 fn number_of(path: &str, number: i32, check: &mut Check<'_>) -> Option<u16> {
-    check.number::<u16>(path, i64::from(number), "a port from 1 to 65535")
+    const RANGE: &str = "a port from 1 to 65535";
+    if number == 0 {
+        check.wrong(path, format!("{number} is not {RANGE}"));
+        return None;
+    }
+    check.number::<u16>(path, i64::from(number), RANGE)
+}
+
+/// An empty one is a value too.
+fn label_value(path: &str, value: &str, check: &mut Check<'_>) {
+    if !value.is_empty() {
+        check.shape(path, value, names::label_value);
+    }
 }
 
 fn labels(path: &str, selector: Option<&api::LabelSelector>, check: &mut Check<'_>) -> Labels {
@@ -366,9 +378,16 @@ fn labels(path: &str, selector: Option<&api::LabelSelector>, check: &mut Check<'
     else {
         return Labels::default();
     };
+    // One that no label can be selects nobody, and what is to be isolated is open.
+    for (key, value) in match_labels.iter().flatten() {
+        let path = join(&format!("{path}.matchLabels"), key);
+        check.shape(&path, key, names::qualified);
+        label_value(&path, value, check);
+    }
     let terms = match_expressions.iter().flatten().enumerate();
     let terms = terms.map(|(at, one)| {
         let path = format!("{path}.matchExpressions[{at}]");
+        check.shape(&format!("{path}.key"), &one.key, names::qualified);
         let words = [
             ("In", Holds::In),
             ("NotIn", Holds::NotIn),
@@ -385,6 +404,9 @@ fn labels(path: &str, selector: Option<&api::LabelSelector>, check: &mut Check<'
                 "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
             };
             check.wrong(&format!("{path}.values"), message);
+        }
+        for (at, value) in values.iter().enumerate() {
+            label_value(&format!("{path}.values[{at}]"), value, check);
         }
         Term {
             key: one.key.clone(),

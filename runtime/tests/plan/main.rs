@@ -2,7 +2,9 @@
 //! anew; what changed in them is then for the reviewer to judge.
 
 mod amend;
+mod guard;
 mod names;
+mod networks;
 mod restored;
 mod size;
 

@@ -3,6 +3,7 @@
 use super::{host, identity, images};
 use beluga_proto::PodUid;
 use beluga_runtime::host::network::{self, Wanted};
+use beluga_runtime::host::rules::News;
 use beluga_runtime::host::{boot_id, restore_rules};
 use beluga_runtime::plan::{HostFacts, HostStep, Identity, Objects, Plan, Tenant, plan};
 use beluga_runtime::pod::{self, PodState};
@@ -12,6 +13,7 @@ use beluga_runtime::{policy, spec, sys};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 /// A network namespace, a root with a pod of a tenant, and the pod's tap.
 struct Scene {
@@ -21,7 +23,7 @@ struct Scene {
     plan: Plan,
 }
 
-fn sh(line: &str) {
+pub fn sh(line: &str) {
     let status = Command::new("sh").args(["-c", line]).status();
     let status = status.expect("a shell");
     assert!(status.success(), "{line}");
@@ -86,17 +88,71 @@ impl Drop for Scene {
     }
 }
 
+// Names of tests, as the gate runs them.
+const TOLD: &str = "who_has_a_table_is_told";
+const BACK: &str = "a_tenants_rules_come_back";
+
 /// Said past libtest, which keeps what is printed: the gate counts it, and runs the
 /// test in the lab host.
-fn skip(why: &str) {
-    let line = format!("SKIPPED a_tenants_rules_come_back: {why}\n");
+fn skip(what: &str, why: &str) {
+    let line = format!("SKIPPED {what}: {why}\n");
     let _ = io::stderr().write_all(line.as_bytes());
+}
+
+/// The kernel tells at once when one of these tables has gone, and of no other.
+fn is_told(change: &str, meant: &str) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("an event loop");
+    runtime.block_on(async {
+        let news = News::listen().expect("the kernel tells");
+        sh(change);
+        // All that there is to be told has been, when the change is made.
+        let told = news.gone(|name| name == meant);
+        tokio::time::timeout(Duration::from_millis(200), told)
+            .await
+            .is_ok()
+    })
+}
+
+#[test]
+fn who_has_a_table_is_told_when_it_goes() {
+    if !rustix::process::geteuid().is_root() {
+        return skip(TOLD, "network namespaces are root's");
+    }
+    let directory = std::env::temp_dir().join(format!("beluga-news-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let namespace = directory.join("net");
+    std::fs::write(&namespace, "").unwrap();
+    sys::netns::make(&namespace).unwrap();
+    let tried = sys::netns::within::<_, io::Error>(&namespace, || {
+        if !Command::new("nft")
+            .args(["list", "tables"])
+            .status()
+            .is_ok_and(|it| it.success())
+        {
+            skip(TOLD, "there is no nft, or no packet filter");
+            return Ok(());
+        }
+        for (change, is_meant) in [
+            ("nft add table inet blgx; nft add table ip other", false),
+            ("nft delete table ip other", false),
+            ("nft flush ruleset", true),
+        ] {
+            assert_eq!(is_told(change, "blgx"), is_meant, "{change}");
+        }
+        Ok(())
+    });
+    sys::netns::remove(&namespace).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    tried.unwrap();
 }
 
 #[test]
 fn a_tenants_rules_come_back_after_all_tables_were_flushed() {
     if !rustix::process::geteuid().is_root() {
-        return skip("network namespaces are root's");
+        return skip(BACK, "network namespaces are root's");
     }
     let directory = std::env::temp_dir().join(format!("beluga-flush-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
@@ -109,9 +165,8 @@ fn a_tenants_rules_come_back_after_all_tables_were_flushed() {
         let guarded = restore_rules(settings, &scene.plan, &[]).map_err(|error| error.to_string());
         let shut = policy::enforce_with(settings, true).map_err(|error| error.to_string());
         if let Err(error) = guarded.and(shut) {
-            skip(&format!(
-                "this kernel's packet filter is not whole: {error}"
-            ));
+            let why = format!("this kernel's packet filter is not whole: {error}");
+            skip(BACK, &why);
             return Ok(());
         }
         // The guard of its tap, and what keeps its traffic back, bridged and routed.

@@ -24,6 +24,32 @@ const LETTERS: &str = "abcdefghijklmnopqrsuvwxyz0123456789";
 /// Widest and narrowest networks of IPv4: a bridge and a pod must fit.
 const PREFIXES: std::ops::RangeInclusive<u8> = 8..=30;
 
+/// Addresses that no host has, or each for itself (RFC 6890, RFC 5771, RFC 4291).
+const RESERVED: [(Block, &str); 7] = [
+    ((IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8), "this network"),
+    ((IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8), "loopback"),
+    (
+        (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
+        "link-local",
+    ),
+    (
+        (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 3),
+        "multicast and reserved",
+    ),
+    (
+        (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8),
+        "loopback and reserved",
+    ),
+    (
+        (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
+        "link-local",
+    ),
+    (
+        (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
+        "multicast",
+    ),
+];
+
 /// A network that somebody has made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Definition {
@@ -142,10 +168,9 @@ pub fn create(settings: &Settings, wanted: Wanted, now: u64) -> Result<Definitio
         .find(|letter| present.iter().all(|one| one.letter != *letter));
     let letter =
         letter.ok_or_else(|| refused(format!("a root has {} networks at most", LETTERS.len())))?;
-    let taken: Vec<Block> = present
-        .iter()
-        .flat_map(|one| [one.subnet, one.subnet6])
-        .collect();
+    // Those of the unnamed network too, whose claim is this root's as well.
+    let mut taken = super::blocks(settings, &crate::host::boot_id())?;
+    taken.extend(present.iter().flat_map(|one| [one.subnet, one.subnet6]));
     let (four, six) = of_families(&subnets, "--subnet")?;
     let subnet = match four {
         Some(block) => checked(block, &taken, &Netlink::open()?.routed_networks()?)?,
@@ -227,6 +252,9 @@ fn checked(
         return Err(refused(format!(
             "{shown} is not a network; {network}/{prefix} is"
         )));
+    }
+    if let Some(use_of) = RESERVED.iter().find(|one| overlap(block, one.0)) {
+        return Err(refused(format!("{shown} is not for hosts: {}", use_of.1)));
     }
     let routed = routed.iter().map(|(ip, prefix)| (IpAddr::V4(*ip), *prefix));
     let other = taken.iter().copied().chain(routed.filter(|one| one.1 > 0));
@@ -313,6 +341,12 @@ mod tests {
             ("10.90.2.0/31", Some("too narrow")),
             ("10.90.2.0/24", None),
             ("fd01::/64", None),
+            ("224.0.0.0/24", Some("multicast")),
+            ("240.0.0.0/24", Some("reserved")),
+            ("127.1.0.0/24", Some("loopback")),
+            ("169.254.0.0/24", Some("link-local")),
+            ("fe80:1::/64", Some("link-local")),
+            ("ff02::/64", Some("multicast")),
         ] {
             let found = checked(block(one), &taken, &routed);
             match why {

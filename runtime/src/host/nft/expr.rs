@@ -60,6 +60,10 @@ pub enum Family {
     Device,
     /// Frames between the ports of bridges.
     Bridge,
+    /// IPv4 alone, as `iptables` has it.
+    Ipv4,
+    /// IPv6 alone, as `ip6tables` has it.
+    Ipv6,
 }
 
 impl Family {
@@ -68,6 +72,8 @@ impl Family {
             Self::Internet => 1,
             Self::Device => 5,
             Self::Bridge => 7,
+            Self::Ipv4 => 2,
+            Self::Ipv6 => 10,
         }
     }
 }
@@ -352,12 +358,47 @@ impl Rule {
 
     /// A word of ICMPv6 of this kind, whatever stands between IP's header and it.
     pub fn of_icmp6(self, kind: u8) -> Self {
+        self.icmp6(EQUAL).with_transport_bytes(0, &[kind])
+    }
+
+    /// A word of ICMPv6 whose kind can be seen.
+    pub fn of_any_icmp6(self) -> Self {
+        /// No kind: the comparison fails only where there is nothing to compare.
+        const RESERVED: u8 = 255;
+        self.icmp6(EQUAL)
+            .payload(TRANSPORT, 0, 1)
+            .compare(DIFFERENT, &[RESERVED])
+    }
+
+    /// The rest of a word of ICMPv6, whose beginning another fragment has.
+    pub fn of_later_icmp6(self) -> Self {
+        /// `IPPROTO_FRAGMENT`; place, size and mask of the offset (RFC 8200, section 4.5).
+        const FRAGMENT: u8 = 44;
+        const PLACE: u32 = 2;
+        const SIZE: u32 = 2;
+        const OFFSET: u16 = 0xfff8;
+        self.icmp6(EQUAL)
+            .with("exthdr", |at| {
+                at.number(1, FIRST)
+                    .bytes(2, &[FRAGMENT])
+                    .number(3, PLACE)
+                    .number(4, SIZE);
+            })
+            .mask(&OFFSET.to_be_bytes())
+            .compare(DIFFERENT, &[0, 0])
+    }
+
+    /// IPv6 that carries something else than ICMPv6, and says what.
+    pub fn of_other_ip6_than_icmp(self) -> Self {
+        self.icmp6(DIFFERENT)
+    }
+
+    /// IPv6 whose transport is ICMP, or is not; one that cannot be found is neither.
+    fn icmp6(self, how: u32) -> Self {
         const ICMP: u8 = 58;
         self.of_type(0x86dd)
             .meta(META_TRANSPORT)
-            .compare(EQUAL, &[ICMP])
-            .payload(TRANSPORT, 0, 1)
-            .compare(EQUAL, &[kind])
+            .compare(how, &[ICMP])
     }
 
     /// These bytes at this place of the transport's header.
