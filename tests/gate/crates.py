@@ -57,9 +57,16 @@ class Crates:
         self._fresh = not any(TARGET.glob("**/.fingerprint"))
 
     def restore(self):
-        if self._fresh and self._kept.is_dir():
+        kept = self._kept if self._kept.is_dir() else self._latest()
+        if self._fresh and kept:
             print("  crates of others: as built before on this machine", flush=True)
-            _copy(self._kept, TARGET)
+            _copy(kept, TARGET)
+
+    def _latest(self):
+        """What another state of the lists was built with: most of it is good, as cargo will find."""
+        sets = self._place.iterdir() if self._place.is_dir() else []
+        sets = [path for path in sets if not path.name.startswith("new-")]
+        return max(sets, key=lambda path: path.stat().st_ctime, default=None)
 
     def keep(self):
         if not self._fresh or self._kept.is_dir():
