@@ -6,10 +6,11 @@ use crate::host::lock::FileLock;
 use crate::host::{HostError, ordinary};
 use crate::pod;
 use crate::settings::Settings;
-use crate::store::{self, Life};
+use crate::store::{self, Life, StoreError};
 use beluga_proto::PodUid;
 use rustix::io::FdFlags;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
@@ -46,15 +47,13 @@ pub(super) fn supervise(
         uid: uid.clone(),
         source,
     };
-    if settings.is_ordinary {
-        ordinary::own_state(settings).map_err(HostError::from)?;
-    }
-    let run_dir = settings.run_dir(uid);
-    std::fs::create_dir_all(&run_dir).map_err(error)?;
+    ordinary::own_state(settings).map_err(HostError::from)?;
+    store::private::make(&settings.run_dir(uid)).map_err(StoreError::from)?;
     let socket = crate::api::listen(&client::socket_path(settings, uid)).map_err(error)?;
     let log = std::fs::File::options()
         .create(true)
         .append(true)
+        .mode(0o600)
         .open(settings.pod_dir(uid).join("supervisor.log"))
         .map_err(error)?;
     let program = std::env::current_exe().map_err(error)?;

@@ -104,6 +104,7 @@ pub fn supervise_main<S: AsRef<OsStr>>(args: &[S]) -> ExitCode {
         tell!("beluga supervise is started by beluga itself");
         return ExitCode::from(2);
     };
+    store::private::by_default();
     // Its own session: no terminal's signals reach it.
     let _ = rustix::process::setsid();
     if let Err(error) = start.settle() {

@@ -76,10 +76,9 @@ impl Clients {
     pub(super) fn serve(&mut self, stream: UnixStream, caller: Caller) {
         while self.tasks.try_join_next().is_some() {}
         self.tasks.spawn(async move {
-            // Only root and we ourselves may: the directory says so too.
+            // Only root and we ourselves may: directory and socket say so too.
             let peer = stream.peer_cred().map(|peer| peer.uid());
-            let own = rustix::process::geteuid().as_raw();
-            if !peer.is_ok_and(|peer| peer == 0 || peer == own) {
+            if !peer.is_ok_and(crate::api::is_trusted) {
                 return;
             }
             let mut channel = Channel::new(stream);

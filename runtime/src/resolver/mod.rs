@@ -13,6 +13,7 @@ use crate::host::lock::FileLock;
 use crate::host::network::{LEASES, Leases, Net};
 use crate::host::resolver::{self, PORT, RESOLVE};
 use crate::settings::Settings;
+use crate::store::private;
 use answer::{Said, UDP_MAX, answer, refusal};
 use domain::base::iana::Rcode;
 use names::Names;
@@ -46,6 +47,7 @@ pub fn resolver_main(args: &[OsString]) -> ExitCode {
         tell!("beluga {RESOLVE} is started by beluga itself");
         return ExitCode::from(2);
     };
+    private::by_default();
     // Its own session: no terminal's signals reach it.
     let _ = rustix::process::setsid();
     let settings = Settings::new(Some(root.into()), Some(state.into()));
