@@ -9,6 +9,7 @@ use crate::settings::Settings;
 use crate::store::{self, Life, StoreError};
 use beluga_proto::PodUid;
 use rustix::io::FdFlags;
+use std::ffi::OsStr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -66,6 +67,8 @@ pub(super) fn supervise(
         .arg(lock.file().as_raw_fd().to_string())
         .arg(socket.as_raw_fd().to_string())
         .arg(task)
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| is_kept(name)))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(error)?)
@@ -74,6 +77,22 @@ pub(super) fn supervise(
         .spawn();
     share(&[lock.file(), &socket], false).map_err(error)?;
     spawned.map(drop).map_err(error)
+}
+
+/// Whether a supervisor needs a variable of whoever starts the pod: what else a shell
+/// has, tokens and passwords among it, is not kept in a process for a pod's life.
+fn is_kept(name: &OsStr) -> bool {
+    const OWN: [&str; 6] = [
+        "PATH",
+        "HOME",
+        "USER",
+        "TMPDIR",
+        "TZ",
+        "DBUS_SESSION_BUS_ADDRESS",
+    ];
+    const KINDS: [&[u8]; 3] = [b"BELUGA_", b"XDG_", b"CNI_"];
+    let bytes = name.as_encoded_bytes();
+    OWN.iter().any(|own| name == *own) || KINDS.iter().any(|kind| bytes.starts_with(kind))
 }
 
 /// Whether the next program that is run inherits these descriptors.
@@ -87,4 +106,22 @@ fn share(fds: &[&OwnedFd], inherit: bool) -> std::io::Result<()> {
         rustix::io::fcntl_setfd(fd, flags)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_supervisor_keeps_no_secrets_of_the_shell_that_started_it() {
+        let kept = ["PATH", "HOME", "BELUGA_VMM", "XDG_RUNTIME_DIR"];
+        assert!(kept.iter().all(|name| is_kept(OsStr::new(name))));
+        let others = [
+            "AWS_SECRET_ACCESS_KEY",
+            "GITHUB_TOKEN",
+            "PATH2",
+            "LD_PRELOAD",
+        ];
+        assert!(!others.iter().any(|name| is_kept(OsStr::new(name))));
+    }
 }

@@ -6,8 +6,8 @@
 
 use super::lock::FileLock;
 use crate::path_error::PathError;
-use crate::store::private;
 use crate::settings::Settings;
+use crate::store::private;
 use rustix::fs::{SeekFrom, seek};
 use std::fs::File;
 use std::io;

@@ -25,6 +25,9 @@ use tokio::task::JoinSet;
 /// How long the agent may take to find a new supervisor.
 const AGENT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the agent may take to say what is used: who asks, asks other pods too.
+const STATS_PATIENCE: Duration = Duration::from_secs(15);
+
 /// What a client asks of the owner of the pod.
 #[derive(Debug)]
 pub(super) enum Call {
@@ -153,7 +156,7 @@ impl Caller {
     }
 
     async fn stats(&self) -> ApiMessage {
-        match self.link.ask(Request::Stats).await {
+        match self.link.ask_within(STATS_PATIENCE, Request::Stats).await {
             Ok(Reply::Stats(stats)) => ApiMessage::Stats(stats),
             Ok(_) => ApiMessage::Failed(Fault::new(
                 FaultCode::Protocol,

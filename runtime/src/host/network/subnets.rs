@@ -6,9 +6,9 @@ use super::{NetworkError, PREFIX, bridge_of};
 use crate::host::lock::FileLock;
 use crate::host::netlink::Netlink;
 use crate::path_error::PathError;
-use crate::store::private;
 use crate::settings::Settings;
 use crate::spec::Network as Block;
+use crate::store::private;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
