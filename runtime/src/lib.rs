@@ -50,6 +50,7 @@ pub fn helper_main(args: &[std::ffi::OsString]) -> Option<std::process::ExitCode
     match args.get(1)?.to_str()? {
         pod::SUPERVISE => Some(pod::supervise_main(rest)),
         host::resolver::RESOLVE => Some(resolver::resolver_main(rest)),
+        host::resolver::ANSWER => Some(resolver::answer_main(rest)),
         sys::userns::MAP => Some(sys::userns::map_main(rest)),
         workload::job::RUNNER => Some(workload::job::runner_main(rest)),
         _ => None,

@@ -48,6 +48,14 @@ fn check(result: c_int) -> io::Result<()> {
     }
 }
 
+/// Enters namespaces of its own. Tables of descriptors are not among what is unshared.
+pub fn leave_namespaces(flags: rustix::thread::UnshareFlags) -> rustix::io::Result<()> {
+    let flags = flags - rustix::thread::UnshareFlags::FILES;
+    // SAFETY: of what can be unshared only a table of descriptors, which is taken
+    // out above, endangers the memory of others.
+    unsafe { rustix::thread::unshare_unsafe(flags) }
+}
+
 /// Takes over an inherited descriptor and keeps it from the programs that this
 /// process runs. `None` when there is none of that number.
 #[must_use]

@@ -37,7 +37,7 @@ fn b14_a_misplaced_restart_policy_says_where_it_belongs() {
 
 /// A manifest that asks for what a tenant may not have.
 fn greedy_tenant() -> String {
-    let more = "    securityContext: {privileged: true}\n  volumes:\n  - {name: v, hostPath: {path: /srv}}\n";
+    let more = "    securityContext: {privileged: true, capabilities: {add: [ALL]}}\n  volumes:\n  - {name: v, hostPath: {path: /srv}}\n";
     manifest() + more
 }
 
@@ -47,6 +47,7 @@ fn a_tenants_pod_has_no_files_of_the_host_and_nothing_privileged() {
     let words = "apply --profile tenant --allow-host-path /srv -f -".split(' ');
     let ran = beluga.feed(words, greedy_tenant().as_bytes()).exits(1);
     ran.complains(":12:35: spec.containers[0].securityContext.privileged: forbidden by policy: the profile tenant has no privileged containers")
+        .complains("spec.containers[0].securityContext.capabilities.add: forbidden by policy: the profile tenant has no added capabilities")
         .complains(":14:5: spec.volumes[0].hostPath: forbidden by policy: the profile tenant has no files of the host");
     beluga.is_clean();
 }

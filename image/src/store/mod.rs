@@ -161,6 +161,7 @@ impl Store {
     /// The same without sweeping.
     pub fn open_as_it_is(dir: impl Into<PathBuf>) -> Result<Store, StoreError> {
         let store = Store { root: dir.into() };
+        files::own(&store.root)?;
         for part in [
             "blobs/sha256",
             "layers",

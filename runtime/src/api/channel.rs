@@ -2,6 +2,7 @@
 
 use crate::host::socket::with_address;
 use beluga_proto::{FrameDecoder, FrameError, encode};
+use rustix::fs::Mode;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
@@ -33,6 +34,12 @@ pub enum ChannelError {
         #[source]
         source: io::Error,
     },
+    /// It is somebody else's: what it is told and what it answers is not the pod's.
+    #[error("the supervisor's socket is user {uid}'s: the pod's state directory is not its own")]
+    Stranger {
+        /// Who listens.
+        uid: u32,
+    },
     /// A frame that is not of the protocol.
     #[error("the conversation with the pod's supervisor is broken")]
     Frame(#[from] FrameError),
@@ -59,10 +66,18 @@ pub fn listen(path: &Path) -> io::Result<OwnedFd> {
         None,
     )?;
     with_address(path, |address| {
+        // The file gets the socket's own mode, whatever the umask.
+        rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
         rustix::net::bind(&socket, address)?;
         rustix::net::listen(&socket, BACKLOG)
     })?;
     Ok(socket)
+}
+
+/// Root and we ourselves: of whom both ends of a conversation may be.
+#[must_use]
+pub(crate) fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
 impl Channel {
@@ -90,6 +105,11 @@ impl Channel {
         )
         .map_err(|errno| error(errno.into()))?;
         with_address(path, |address| rustix::net::connect(&socket, address)).map_err(error)?;
+        let peer = rustix::net::sockopt::socket_peercred(&socket);
+        let uid = peer.map_err(|errno| error(errno.into()))?.uid.as_raw();
+        if !is_trusted(uid) {
+            return Err(ChannelError::Stranger { uid });
+        }
         crate::link::adopt(socket).map(Self::new).map_err(error)
     }
 
@@ -191,6 +211,13 @@ fn receive_some(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<(usize, Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_conversation_is_among_root_and_ourselves() {
+        let own = rustix::process::geteuid().as_raw();
+        assert!(is_trusted(0) && is_trusted(own));
+        assert!(!is_trusted(own + 1) && !is_trusted(65_534));
+    }
     use std::os::fd::AsFd as _;
 
     #[test]

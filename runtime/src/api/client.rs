@@ -55,7 +55,8 @@ pub fn socket_path(settings: &Settings, uid: &PodUid) -> PathBuf {
 pub fn supervisor(settings: &Settings, uid: &PodUid) -> Option<i32> {
     let stream = std::os::unix::net::UnixStream::connect(socket_path(settings, uid)).ok()?;
     let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?;
-    Some(peer.pid.as_raw_nonzero().get())
+    let is_trusted = super::is_trusted(peer.uid.as_raw());
+    is_trusted.then(|| peer.pid.as_raw_nonzero().get())
 }
 
 async fn open(

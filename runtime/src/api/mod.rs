@@ -8,6 +8,7 @@ mod channel;
 pub mod client;
 mod patience;
 
+pub(crate) use channel::is_trusted;
 pub use channel::{BACKLOG, Channel, ChannelError, listen};
 
 use crate::store::status::PodStatus;

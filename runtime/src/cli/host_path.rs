@@ -6,7 +6,7 @@ use super::error::UsageError;
 use crate::engine::{EngineError, PodView};
 use crate::host::share::prefix;
 use crate::host::{HostError, ordinary};
-use crate::plan::{HostStep, Tenant, is_allowed};
+use crate::plan::{HostStep, Tenant, beyond_baseline, is_allowed};
 use crate::settings::Settings;
 use crate::spec::{
     Document, Issue, ManifestError, VolumeSource, forbidden_sysctl, is_allowed_sysctl,
@@ -142,9 +142,12 @@ fn beyond_tenants(document: &Document) -> impl Iterator<Item = Issue> {
     let of_host = volumes.filter(|(one, _)| matches!(one.source, VolumeSource::HostPath { .. }));
     let of_host =
         of_host.map(|(_, (at, path))| (*at, format!("{path}.hostPath"), "files of the host"));
-    let privileged = document.privileged_places.iter().cloned();
-    let privileged = privileged.map(|(at, path)| (at, path, "privileged containers"));
-    of_host.chain(privileged).map(|(at, path, what)| Issue {
+    let beyond = beyond_baseline(&document.spec);
+    let beyond = beyond.into_iter().map(|one| {
+        let (at, path) = document.nearest(&one.path);
+        (at, path, one.what)
+    });
+    of_host.chain(beyond).map(|(at, path, what)| Issue {
         at,
         path,
         message: format!("forbidden by policy: the profile tenant has no {what}"),

@@ -3,9 +3,11 @@
 use super::pods::{self, Scope};
 use super::table::Table;
 use super::{CliError, exit};
-use crate::engine::{self, PodView, Usage};
+use crate::api::client::ClientError;
+use crate::engine::{self, EngineError, PodView, Usage};
 use crate::link;
 use crate::settings::Settings;
+use beluga_proto::FaultCode;
 use beluga_proto::agent::InterfaceStats;
 use std::time::{Duration, Instant};
 
@@ -83,9 +85,13 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
     });
     let mut first = Vec::new();
     for pod in live {
-        // One that is just starting or ending has nothing to show.
-        if let Ok(usage) = engine::usage(settings, &pod.uid).await {
-            first.push((pod, usage, Instant::now()));
+        match engine::usage(settings, &pod.uid).await {
+            Ok(usage) => first.push((pod, usage, Instant::now())),
+            Err(error) if is_silent(&error) => {
+                tell!("{}: {}", pod.name, crate::error_chain(&error));
+            }
+            // One that is just starting or ending has nothing to show.
+            Err(_) => {}
         }
     }
     tokio::time::sleep(WINDOW).await;
@@ -115,6 +121,15 @@ pub async fn run(settings: &Settings, args: Args) -> Result<u8, CliError> {
         say!("{line}");
     }
     Ok(exit::OK)
+}
+
+/// A pod that is there and does not say what it uses.
+fn is_silent(error: &EngineError) -> bool {
+    match error {
+        EngineError::Client(ClientError::Fault(fault)) => fault.code == FaultCode::DeadlineExceeded,
+        EngineError::Client(ClientError::Silent { .. } | ClientError::Stopped { .. }) => true,
+        _ => false,
+    }
 }
 
 fn summary(samples: &[Sample]) -> Table {

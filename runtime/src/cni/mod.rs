@@ -24,6 +24,7 @@ use crate::path_error::PathError;
 use crate::plan::{Carried, CarriedDns, CniPlaces};
 use crate::settings::Settings;
 use crate::spec::PodSpec;
+use crate::store::private;
 use crate::sys::netns;
 use beluga_proto::PodUid;
 use capability::capabilities;
@@ -155,7 +156,7 @@ pub fn add(settings: &Settings, wanted: Wanted<'_>) -> Result<Held, CniError> {
     let record = record(settings, wanted)?;
     let path = record_path(settings, wanted.uid);
     let parent = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(parent).map_err(PathError::on("make directory", parent))?;
+    private::make(parent)?;
     let lock = FileLock::wait(&path).map_err(PathError::on("lock", &path))?;
     let text = serde_json::to_vec(&record).unwrap_or_default();
     // Before anything is made. The file is the lock: written in its place.

@@ -6,10 +6,12 @@ use crate::host::lock::FileLock;
 use crate::host::{HostError, ordinary};
 use crate::pod;
 use crate::settings::Settings;
-use crate::store::{self, Life};
+use crate::store::{self, Life, StoreError};
 use beluga_proto::PodUid;
 use rustix::io::FdFlags;
+use std::ffi::OsStr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
@@ -46,15 +48,13 @@ pub(super) fn supervise(
         uid: uid.clone(),
         source,
     };
-    if settings.is_ordinary {
-        ordinary::own_state(settings).map_err(HostError::from)?;
-    }
-    let run_dir = settings.run_dir(uid);
-    std::fs::create_dir_all(&run_dir).map_err(error)?;
+    ordinary::own_state(settings).map_err(HostError::from)?;
+    store::private::make(&settings.run_dir(uid)).map_err(StoreError::from)?;
     let socket = crate::api::listen(&client::socket_path(settings, uid)).map_err(error)?;
     let log = std::fs::File::options()
         .create(true)
         .append(true)
+        .mode(0o600)
         .open(settings.pod_dir(uid).join("supervisor.log"))
         .map_err(error)?;
     let program = std::env::current_exe().map_err(error)?;
@@ -67,6 +67,8 @@ pub(super) fn supervise(
         .arg(lock.file().as_raw_fd().to_string())
         .arg(socket.as_raw_fd().to_string())
         .arg(task)
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| is_kept(name)))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(error)?)
@@ -75,6 +77,22 @@ pub(super) fn supervise(
         .spawn();
     share(&[lock.file(), &socket], false).map_err(error)?;
     spawned.map(drop).map_err(error)
+}
+
+/// Whether a supervisor needs a variable of whoever starts the pod: what else a shell
+/// has, tokens and passwords among it, is not kept in a process for a pod's life.
+fn is_kept(name: &OsStr) -> bool {
+    const OWN: [&str; 6] = [
+        "PATH",
+        "HOME",
+        "USER",
+        "TMPDIR",
+        "TZ",
+        "DBUS_SESSION_BUS_ADDRESS",
+    ];
+    const KINDS: [&[u8]; 3] = [b"BELUGA_", b"XDG_", b"CNI_"];
+    let bytes = name.as_encoded_bytes();
+    OWN.iter().any(|own| name == *own) || KINDS.iter().any(|kind| bytes.starts_with(kind))
 }
 
 /// Whether the next program that is run inherits these descriptors.
@@ -88,4 +106,22 @@ fn share(fds: &[&OwnedFd], inherit: bool) -> std::io::Result<()> {
         rustix::io::fcntl_setfd(fd, flags)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_supervisor_keeps_no_secrets_of_the_shell_that_started_it() {
+        let kept = ["PATH", "HOME", "BELUGA_VMM", "XDG_RUNTIME_DIR"];
+        assert!(kept.iter().all(|name| is_kept(OsStr::new(name))));
+        let others = [
+            "AWS_SECRET_ACCESS_KEY",
+            "GITHUB_TOKEN",
+            "PATH2",
+            "LD_PRELOAD",
+        ];
+        assert!(!others.iter().any(|name| is_kept(OsStr::new(name))));
+    }
 }

@@ -5,6 +5,7 @@
 //! else's files until it has been taken away.
 
 use crate::path_error::PathError;
+use crate::store::private;
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
@@ -12,14 +13,11 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 /// Makes the directory.
 pub fn create(path: &Path) -> Result<(), PathError> {
-    let mut builder = std::fs::DirBuilder::new();
-    let made = builder.recursive(true).mode(0o700).create(path);
-    made.map_err(PathError::on("make directory", path))
+    private::make(path)
 }
 
 /// How it is mounted.
@@ -46,7 +44,8 @@ pub fn add(directory: &Path, name: &str, source: &Path, how: How) -> Result<Adde
     let target = directory.join(name);
     if !source.exists() {
         // As containerd does: a volume of the host that nobody has made is a directory.
-        std::fs::create_dir_all(source).map_err(PathError::on("make directory", source))?;
+        private::but_for(|| std::fs::create_dir_all(source))
+            .map_err(PathError::on("make directory", source))?;
     }
     let found = std::fs::metadata(source).map_err(PathError::on("look at", source))?;
     let made = if found.is_dir() {

@@ -388,7 +388,9 @@ fn mtu(bridge: &str) -> u16 {
     found.unwrap_or(MTU).clamp(*MTUS.start(), *MTUS.end())
 }
 
-fn has_ipv6() -> bool {
+/// Whether the host speaks IPv6.
+#[must_use]
+pub fn has_ipv6() -> bool {
     let path = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
     std::fs::read_to_string(path).is_ok_and(|value| value.trim() == "0")
 }

@@ -54,7 +54,7 @@ pub enum OrdinaryError {
         /// What, and where it is from.
         what: &'static str,
     },
-    /// Somebody else could put sockets there.
+    /// Somebody else could put sockets there. Of root as well.
     #[error(
         "{path} is not this user's alone: sockets of pods lie there",
         path = .path.display()

@@ -2,7 +2,7 @@
 //!
 //! It is nobody's in particular. It holds a lock for as long as it lives, and
 //! says in the locked file which process it is; every supervisor of the network
-//! watches it, and when it ends one of them gets the lock and starts the next.
+//! watches it (the keeper, which ends with the one that answers), and when it ends one of them gets the lock and starts the next.
 //! A supervisor that dies takes nothing with it. It ends with the network.
 
 use super::lock::FileLock;
@@ -14,12 +14,16 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// The hidden verb that makes a process the resolver.
 pub const RESOLVE: &str = "resolve-names";
+
+/// The hidden verb of the process that it starts, which answers.
+pub const ANSWER: &str = "answer-names";
 
 /// Its cgroup, beside those of the pods.
 pub const CGROUP: &str = "resolver";
@@ -68,6 +72,26 @@ pub fn running(net: &Net) -> Option<ProcessRef> {
     // Somebody else may just be looking, and the name be that of a dead one.
     let process = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     process::open(process).map(|_| process)
+}
+
+/// The one that answers and its keeper, if they run, by what they are for.
+#[must_use]
+pub fn processes(net: &Net) -> Vec<(&'static str, i32)> {
+    let Some(ProcessRef { pid: keeper, .. }) = running(net) else {
+        return Vec::new();
+    };
+    // The keeper starts no other.
+    let children = format!("/proc/{keeper}/task/{keeper}/children");
+    let children = std::fs::read_to_string(children).unwrap_or_default();
+    let answering = children.split_whitespace().flat_map(str::parse);
+    let answering = answering.map(|pid| ("resolver", pid));
+    answering.chain([("resolver's keeper", keeper)]).collect()
+}
+
+/// What they have to say.
+#[must_use]
+pub fn log(net: &Net) -> PathBuf {
+    net.home().join("resolver.log")
 }
 
 /// Whether a resolver can answer: not where another program of this host has
@@ -123,8 +147,12 @@ fn turn(net: &Net, gateway: IpAddr) -> io::Result<Turn> {
         let pidfd = running(net).and_then(process::open);
         return Ok(pidfd.map_or(Turn::Unknown, Turn::Theirs));
     };
-    let log = net.home().join("resolver.log");
-    let log = File::create(log)?;
+    let log = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(log(net))?;
     let inherit = |flags| rustix::io::fcntl_setfd(lock.file(), flags);
     inherit(FdFlags::empty())?;
     let spawned = tokio::process::Command::new(std::env::current_exe()?)
@@ -133,6 +161,8 @@ fn turn(net: &Net, gateway: IpAddr) -> io::Result<Turn> {
         .arg(gateway.to_string())
         .arg(lock.file().as_raw_fd().to_string())
         .arg(net.name())
+        // What the caller's holds is nobody's to know who breaks out of a guest.
+        .env_clear()
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
@@ -162,5 +192,9 @@ pub fn end(net: &Net) {
         let _ = process::kill(&pidfd);
         let _ = process::wait_end(&pidfd, END_MILLIS);
     }
-    let _ = super::cgroup::remove(&cgroup(net));
+    // The one that answers is ended by the kernel when its keeper has: a moment later.
+    let until = Instant::now() + Duration::from_millis(END_MILLIS.into());
+    while super::cgroup::remove(&cgroup(net)).is_err() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -7,6 +7,7 @@
 use super::lock::FileLock;
 use crate::path_error::PathError;
 use crate::settings::Settings;
+use crate::store::private;
 use rustix::fs::{SeekFrom, seek};
 use std::fs::File;
 use std::io;
@@ -150,7 +151,7 @@ fn template(settings: &Settings, bytes: u64) -> Result<PathBuf, ScratchError> {
     if path.exists() {
         return Ok(path);
     }
-    std::fs::create_dir_all(&directory).map_err(PathError::on("make", &directory))?;
+    private::make(&directory)?;
     let lock = directory.join("lock");
     let _lock = FileLock::wait(&lock).map_err(PathError::on("lock", &lock))?;
     if path.exists() {

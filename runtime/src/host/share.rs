@@ -10,7 +10,7 @@ use super::process::{self, POD_VARIABLE};
 use crate::path_error::PathError;
 use crate::plan::SharePlan;
 use crate::spec::HostPathKind;
-use crate::store::{ProcessRef, ShareRef};
+use crate::store::{ProcessRef, ShareRef, private};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -293,12 +293,12 @@ fn make(plan: &SharePlan) -> Result<OwnedFd, ShareError> {
     }
     check_place(plan, &directory)?;
     while let Some(name) = names.pop() {
-        directory = if plan.is_file {
-            make_file(&directory, name)
+        let make = if plan.is_file {
+            make_file
         } else {
-            make_directory(&directory, name)
-        }
-        .map_err(failed)?;
+            make_directory
+        };
+        directory = private::but_for(|| make(&directory, name)).map_err(failed)?;
     }
     Ok(directory)
 }

@@ -193,10 +193,19 @@ impl Link {
         &self,
         request: Request,
     ) -> impl Future<Output = Result<Reply, Fault>> + Send + use<> {
-        let answer = tokio::time::timeout(ANSWER_PATIENCE, self.request(request));
+        self.ask_within(ANSWER_PATIENCE, request)
+    }
+
+    /// The same where others wait meanwhile, and less is lost without an answer.
+    pub fn ask_within(
+        &self,
+        patience: Duration,
+        request: Request,
+    ) -> impl Future<Output = Result<Reply, Fault>> + Send + use<> {
+        let answer = tokio::time::timeout(patience, self.request(request));
         async move {
             answer.await.unwrap_or_else(|_| {
-                let seconds = ANSWER_PATIENCE.as_secs();
+                let seconds = patience.as_secs();
                 let message = format!("the pod's agent has not answered within {seconds} s");
                 Err(Fault::new(FaultCode::DeadlineExceeded, message))
             })

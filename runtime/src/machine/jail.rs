@@ -18,11 +18,8 @@ const USERS: u32 = 0x0fff_fff0;
 /// was given, where that is so.
 #[must_use]
 pub fn of(uid: &PodUid) -> JailConfig {
-    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::SETPCAP;
-    let held = rustix::thread::capabilities(None);
-    let may = held.is_ok_and(|held| held.effective.contains(needed));
     JailConfig {
-        user: may.then(|| user(uid, &userns::others())).flatten(),
+        user: may_become().then(|| user(uid, &userns::others())).flatten(),
     }
 }
 
@@ -31,8 +28,27 @@ pub fn of(uid: &PodUid) -> JailConfig {
 /// `others`, it is one of them; `None` where there is none.
 #[must_use]
 pub fn user(uid: &PodUid, others: &Range<u32>) -> Option<u32> {
+    by_text(uid.as_str(), others)
+}
+
+/// The user of a process that serves all pods of a network, by the name of its bridge;
+/// `None` where this process may not become another.
+#[must_use]
+pub fn of_name(name: &str) -> Option<u32> {
+    may_become()
+        .then(|| by_text(name, &userns::others()))
+        .flatten()
+}
+
+fn may_become() -> bool {
+    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::SETPCAP;
+    let held = rustix::thread::capabilities(None);
+    held.is_ok_and(|held| held.effective.contains(needed))
+}
+
+fn by_text(text: &str, others: &Range<u32>) -> Option<u32> {
     // FNV-1a.
-    let hash = uid.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     });
     let own = FIRST_USER + hash % USERS;

@@ -159,9 +159,7 @@ pub fn apply(settings: &Settings, object: &ConfigObject) -> Result<Applied, Obje
         }
     };
     if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)
-            .map_err(PathError::on("make", directory))
-            .map_err(StoreError::from)?;
+        store::private::make(directory).map_err(StoreError::from)?;
     }
     if let (Some(claim), Applied::Created) = (&object.claim, applied) {
         volume::make(&path, claim)?;
@@ -269,9 +267,7 @@ fn lock(settings: &Settings) -> Result<FileLock, StoreError> {
 
 fn lock_file(settings: &Settings, name: &str) -> Result<FileLock, StoreError> {
     let directory = root(settings);
-    std::fs::create_dir_all(&directory)
-        .map_err(PathError::on("make", &directory))
-        .map_err(StoreError::from)?;
+    store::private::make(&directory).map_err(StoreError::from)?;
     store::restrict(&directory)?;
     let path = directory.join(name);
     Ok(FileLock::wait(&path).map_err(PathError::on("lock", &path))?)

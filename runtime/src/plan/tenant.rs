@@ -6,7 +6,8 @@
 use super::claims;
 use super::downward::Facts;
 use super::types::Plan;
-use crate::spec::{PodSpec, VolumeSource};
+use crate::spec::{Container, PodSpec, SeccompChoice, VolumeSource};
+use beluga_proto::capability::DEFAULT_CAPABILITIES;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -15,7 +16,7 @@ const NAME: &str = "tenant";
 /// What grants commands, behind the name and a comma.
 const EXEC: &str = "exec";
 
-/// No hostPath, nothing privileged, traffic only where a NetworkPolicy allows it,
+/// No hostPath, nothing beyond the level Baseline of Kubernetes, traffic only where a NetworkPolicy allows it,
 /// and no way into the pod from outside but what is granted here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tenant {
@@ -93,19 +94,8 @@ fn check(tenant: Option<Tenant>, spec: &PodSpec) -> Result<(), TenantError> {
             });
         }
     }
-    let lists = [
-        ("initContainers", &spec.init_containers),
-        ("containers", &spec.containers),
-        ("ephemeralContainers", &spec.ephemeral_containers),
-    ];
-    for (list, containers) in lists {
-        let mut privileged = containers.iter().map(|one| one.security.privileged);
-        if let Some(at) = privileged.position(|is_privileged| is_privileged) {
-            return Err(TenantError {
-                path: format!("spec.{list}[{at}].securityContext.privileged"),
-                what: "privileged containers",
-            });
-        }
+    if let Some(first) = beyond_baseline(spec).into_iter().next() {
+        return Err(first);
     }
     match !spec.cni_networks().is_empty() {
         true => Err(TenantError {
@@ -114,6 +104,77 @@ fn check(tenant: Option<Tenant>, spec: &PodSpec) -> Result<(), TenantError> {
         }),
         false => Ok(()),
     }
+}
+
+/// What Kubernetes' Pod Security Standard *Baseline* does not let a container have
+/// either, each with its place: privileged containers first.
+#[must_use]
+pub fn beyond_baseline(spec: &PodSpec) -> Vec<TenantError> {
+    let lists = [
+        ("initContainers", &spec.init_containers),
+        ("containers", &spec.containers),
+        ("ephemeralContainers", &spec.ephemeral_containers),
+    ];
+    let mut found = Vec::new();
+    for (list, containers) in lists {
+        for (at, one) in containers.iter().enumerate() {
+            let path = format!("spec.{list}[{at}]");
+            let beyond = beyond_in(one).into_iter();
+            found.extend(beyond.map(|(field, what)| TenantError {
+                path: format!("{path}.{field}"),
+                what,
+            }));
+        }
+    }
+    if spec.guest_processes {
+        found.push(TenantError {
+            path: "spec.hostPID".to_owned(),
+            what: "processes of the guest in its containers: its agent is one",
+        });
+    }
+    found
+}
+
+fn beyond_in(one: &Container) -> Vec<(String, &'static str)> {
+    let security = &one.security;
+    let mut found = Vec::new();
+    let mut refuse = |is_beyond: bool, field: String, what| {
+        if is_beyond {
+            found.push((field, what));
+        }
+    };
+    let field = |name: &str| format!("securityContext.{name}");
+    refuse(
+        security.privileged,
+        field("privileged"),
+        "privileged containers",
+    );
+    let mut added = security.add_capabilities.iter();
+    // Of what every container has, Baseline lets all be asked for but this.
+    let may = |name: &&str| *name != "NET_RAW" && DEFAULT_CAPABILITIES.contains(name);
+    refuse(
+        !added.all(|name| may(&name.as_str())),
+        field("capabilities.add"),
+        "added capabilities beyond those of Kubernetes' level Baseline",
+    );
+    refuse(
+        security.seccomp == Some(SeccompChoice::Unconfined),
+        field("seccompProfile"),
+        "containers that may make any system call",
+    );
+    refuse(
+        security.unmasked_proc,
+        field("procMount"),
+        "/proc without masks",
+    );
+    for (at, port) in one.ports.iter().enumerate() {
+        refuse(
+            port.host.is_some(),
+            format!("ports[{at}].hostPort"),
+            "ports of the host",
+        );
+    }
+    found
 }
 
 /// The same of what a running pod is to be: it may not get containers beside its

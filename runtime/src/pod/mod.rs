@@ -106,6 +106,14 @@ pub fn supervise_main<S: AsRef<OsStr>>(args: &[S]) -> ExitCode {
         tell!("beluga supervise is started by beluga itself");
         return ExitCode::from(2);
     };
+    store::private::by_default();
+    // What is read of guests and of Secrets is in no file of the host, should this process
+    // or one that it starts crash.
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     // Its own session: no terminal's signals reach it.
     let _ = rustix::process::setsid();
     if let Err(error) = start.settle() {

@@ -25,6 +25,9 @@ use tokio::task::JoinSet;
 /// How long the agent may take to find a new supervisor.
 const AGENT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the agent may take to say what is used: who asks, asks other pods too.
+const STATS_PATIENCE: Duration = Duration::from_secs(15);
+
 /// What a client asks of the owner of the pod.
 #[derive(Debug)]
 pub(super) enum Call {
@@ -76,10 +79,9 @@ impl Clients {
     pub(super) fn serve(&mut self, stream: UnixStream, caller: Caller) {
         while self.tasks.try_join_next().is_some() {}
         self.tasks.spawn(async move {
-            // Only root and we ourselves may: the directory says so too.
+            // Only root and we ourselves may: directory and socket say so too.
             let peer = stream.peer_cred().map(|peer| peer.uid());
-            let own = rustix::process::geteuid().as_raw();
-            if !peer.is_ok_and(|peer| peer == 0 || peer == own) {
+            if !peer.is_ok_and(crate::api::is_trusted) {
                 return;
             }
             let mut channel = Channel::new(stream);
@@ -154,7 +156,7 @@ impl Caller {
     }
 
     async fn stats(&self) -> ApiMessage {
-        match self.link.ask(Request::Stats).await {
+        match self.link.ask_within(STATS_PATIENCE, Request::Stats).await {
             Ok(Reply::Stats(stats)) => ApiMessage::Stats(stats),
             Ok(_) => ApiMessage::Failed(Fault::new(
                 FaultCode::Protocol,

@@ -138,7 +138,7 @@ pub fn is_answer(query: &[u8], answer: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::names::tests::three;
     use super::*;
     use proptest::prelude::*;

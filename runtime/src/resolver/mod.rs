@@ -1,42 +1,45 @@
 //! The resolver of a network: pods find each other by name.
 //!
-//! A process of its own ([`crate::host::resolver`] says whose), which listens on
-//! the bridge's address, answers what the network's leases say, and passes the
-//! rest on to the host's own name servers. It parses what hostile guests send:
-//! it has no capabilities, and little memory to fill.
+//! ```text
+//!  keeper, root: the lock, leases.json, resolv.conf ──feed──► one that answers, in a jail
+//!        starts it, with sockets on the bridge's address ──►  ◄── queries of guests
+//! ```
+//! What hostile guests send is parsed by the second alone, which answers what the
+//! network's leases say and passes the rest on to the host's own name servers. It is a
+//! user of its own, sees no file and makes few system calls ([`jail`]); the keeper reads
+//! nothing but which file it wants ([`feed`]). Either ends with the other, and
+//! [`crate::host::resolver`] says who starts the next.
 
 mod answer;
+mod feed;
 mod forward;
+pub mod jail;
 mod names;
+mod server;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 use crate::host::lock::FileLock;
-use crate::host::network::{LEASES, Leases, Net};
-use crate::host::resolver::{self, PORT, RESOLVE};
+use crate::host::network::{LEASES, Net, has_ipv6};
+use crate::host::resolver::{self, ANSWER, PORT, RESOLVE};
 use crate::settings::Settings;
-use answer::{Said, UDP_MAX, answer, refusal};
-use domain::base::iana::Rcode;
-use names::Names;
+use crate::store::private;
+use feed::{Feed, Source};
+use rustix::io::FdFlags;
 use rustix::thread::{CapabilitySet, CapabilitySets};
-use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::rc::Rc;
-use std::time::{Duration, SystemTime};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, ExitCode, Stdio};
 use tokio::task::LocalSet;
-use turns::Turns;
 
 /// The host's own name servers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// How long a connection may say nothing.
-const SILENCE: Duration = Duration::from_secs(10);
-
-/// The main function of a resolver: `ROOT STATE GATEWAY LOCK-FD NETWORK`.
+/// The main function of a resolver's keeper: `ROOT STATE GATEWAY LOCK-FD NETWORK`.
 #[must_use]
 pub fn resolver_main(args: &[OsString]) -> ExitCode {
     let texts: Option<Vec<&str>> = args.iter().map(|arg| arg.to_str()).collect();
@@ -44,6 +47,7 @@ pub fn resolver_main(args: &[OsString]) -> ExitCode {
         tell!("beluga {RESOLVE} is started by beluga itself");
         return ExitCode::from(2);
     };
+    private::by_default();
     // Its own session: no terminal's signals reach it.
     let _ = rustix::process::setsid();
     let settings = Settings::new(Some(root.into()), Some(state.into()));
@@ -52,172 +56,124 @@ pub fn resolver_main(args: &[OsString]) -> ExitCode {
         tell!("beluga {RESOLVE} is started by beluga itself");
         return ExitCode::from(2);
     };
+    let lock = FileLock::inherited(lock);
     let Ok(net) = Net::open(&settings, name) else {
         // It has been removed meanwhile.
         return ExitCode::SUCCESS;
     };
-    let ended = resolver::begin(&net)
-        .and_then(|()| {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-        })
-        .and_then(|runtime| LocalSet::new().block_on(&runtime, serve(net, gateway)));
+    let ended = resolver::begin(&net).and_then(|()| keep(&net, gateway));
     drop(lock);
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tell!("cannot resolve pods' names at {gateway}: {error}");
-            ExitCode::FAILURE
-        }
+    if let Err(error) = ended {
+        tell!("cannot resolve pods' names at {gateway}: {error}");
     }
+    // The one that answers never ends by itself.
+    ExitCode::FAILURE
 }
 
-/// The lock that the starter took for us: held for as long as we live.
-fn inherited(number: &str) -> Option<FileLock> {
-    let number = number.parse().ok().filter(|number| *number > 2)?;
-    crate::sys::take_inherited(number).map(FileLock::inherited)
-}
-
-/// What all queries share.
-struct Shared {
-    net: Net,
-    gateway: IpAddr,
-    names: RefCell<Cached<Names>>,
-    servers: RefCell<Cached<Vec<SocketAddr>>>,
-    /// Queries that wait for others' answers.
-    queries: Rc<Turns>,
-    /// Connections, which take no turn of a query.
-    connections: Rc<Turns>,
-    socket: UdpSocket,
-}
-
-async fn serve(net: Net, gateway: IpAddr) -> io::Result<()> {
-    let address = (gateway, PORT);
-    let listener = TcpListener::bind(address).await?;
-    let shared = Rc::new(Shared {
-        names: RefCell::new(Cached::new(net.home().join(LEASES))),
-        servers: RefCell::new(Cached::new(RESOLV_CONF.into())),
-        queries: Rc::default(),
-        connections: Rc::default(),
-        socket: UdpSocket::bind(address).await?,
-        net,
-        gateway,
-    });
-    // Everything that needs rights is open.
-    let none = CapabilitySets {
-        effective: CapabilitySet::empty(),
-        permitted: CapabilitySet::empty(),
+/// Keeps the one that answers until it ends.
+fn keep(net: &Net, gateway: IpAddr) -> io::Result<()> {
+    let (own, feed) = UnixStream::pair()?;
+    let child = begin_answering(net, gateway, feed)?;
+    let held = rustix::thread::capabilities(None)?;
+    // The kernel ends the one that answers in this process's name, which may not do so to
+    // another user's without the right to it.
+    let kill = held.permitted & CapabilitySet::KILL;
+    let rights = CapabilitySets {
+        effective: kill,
+        permitted: kill,
         inheritable: CapabilitySet::empty(),
     };
     rustix::thread::set_no_new_privs(true)?;
-    rustix::thread::set_capabilities(None, none)?;
-    let mut buffer = [0; 4096];
-    loop {
-        tokio::select! {
-            packet = shared.socket.recv_from(&mut buffer) => match packet {
-                Ok((length, from)) => shared.packet(&buffer[..length], from),
-                // An ICMP error about an earlier answer.
-                Err(_) => continue,
-            },
-            accepted = listener.accept() => {
-                if let Ok((stream, from)) = accepted {
-                    tokio::task::spawn_local(Rc::clone(&shared).connection(stream, from));
-                }
-            }
-        }
-    }
+    rustix::thread::set_capabilities(None, rights)?;
+    let servers = |bytes: Vec<u8>| {
+        let found = forward::servers(&String::from_utf8_lossy(&bytes));
+        serde_json::to_vec(&found).unwrap_or_default()
+    };
+    let leases = Source::new(net.home().join(LEASES), |bytes| bytes);
+    let kept = feed::keep(own, leases, Source::new(RESOLV_CONF.into(), servers));
+    // Not waited for: it is another user's by now, and the kernel ends it with this process.
+    drop(child);
+    kept
 }
 
-impl Shared {
-    /// What is known to answer with.
-    fn answer(&self, query: &[u8], from: SocketAddr, limit: usize) -> Said {
-        if !self.net.is_neighbour(self.gateway, from.ip()) {
-            return Said::Nothing;
-        }
-        let mut names = self.names.borrow_mut();
-        let names = names.get(|bytes| {
-            let leases = serde_json::from_slice::<Leases>(bytes).unwrap_or_default();
-            Names::of(&leases, |host| self.net.addresses(&leases, host))
-        });
-        answer(query, from.ip(), names, limit)
+/// Starts it, with all that it will ever have open.
+fn begin_answering(net: &Net, gateway: IpAddr, feed: UnixStream) -> io::Result<Child> {
+    let socket = UdpSocket::bind((gateway, PORT))?;
+    let listener = TcpListener::bind((gateway, PORT))?;
+    socket.set_nonblocking(true)?;
+    listener.set_nonblocking(true)?;
+    let given = [socket.as_fd(), listener.as_fd(), feed.as_fd()];
+    for fd in given {
+        rustix::io::fcntl_setfd(fd, FdFlags::empty())?;
     }
-
-    fn servers(&self) -> Vec<SocketAddr> {
-        let mut servers = self.servers.borrow_mut();
-        let parse = |bytes: &[u8]| forward::servers(&String::from_utf8_lossy(bytes));
-        servers.get(parse).clone()
-    }
-
-    fn packet(self: &Rc<Self>, query: &[u8], from: SocketAddr) {
-        match self.answer(query, from, UDP_MAX) {
-            Said::Answer(answer) => drop(self.socket.try_send_to(&answer, from)),
-            Said::Nothing => {}
-            Said::Forward => {
-                // Beyond its turns nobody is answered: clients ask again.
-                let Some(turn) = self.queries.take(from.ip()) else {
-                    return;
-                };
-                let (own, query) = (Rc::clone(self), query.to_vec());
-                tokio::task::spawn_local(async move {
-                    let _turn = turn;
-                    let answer = forward::over_udp(&own.servers(), &query).await;
-                    let answer = answer.unwrap_or_else(|| refusal(&query, Rcode::SERVFAIL));
-                    let _ = own.socket.send_to(&answer, from).await;
-                });
-            }
-        }
-    }
-
-    async fn connection(self: Rc<Self>, mut stream: TcpStream, from: SocketAddr) {
-        let Some(_turn) = self.connections.take(from.ip()) else {
-            return;
-        };
-        while let Ok(Ok(query)) = tokio::time::timeout(SILENCE, forward::read(&mut stream)).await {
-            let answer = match self.answer(&query, from, usize::from(u16::MAX)) {
-                Said::Answer(answer) => answer,
-                Said::Nothing => return,
-                Said::Forward => forward::over_tcp(&self.servers(), &query)
-                    .await
-                    .unwrap_or_else(|| refusal(&query, Rcode::SERVFAIL)),
-            };
-            let written = forward::write(&mut stream, &answer);
-            if !matches!(tokio::time::timeout(SILENCE, written).await, Ok(Ok(()))) {
-                return;
-            }
-        }
-    }
+    Command::new(std::env::current_exe()?)
+        .arg(ANSWER)
+        .args([&net.settings().root, &net.settings().state])
+        .args([&gateway.to_string(), net.name()])
+        .args(given.map(|fd| fd.as_raw_fd().to_string()))
+        .env_clear()
+        .stdin(Stdio::null())
+        .spawn()
 }
 
-/// What a file says, read anew when it is another.
-struct Cached<T> {
-    path: PathBuf,
-    stamp: Option<(SystemTime, u64, u64)>,
-    value: T,
+/// The main function of the one that answers: `ROOT STATE GATEWAY NETWORK`, then the
+/// descriptors of its sockets, of UDP and TCP, and of its feed.
+#[must_use]
+pub fn answer_main(args: &[OsString]) -> ExitCode {
+    let texts: Option<Vec<&str>> = args.iter().map(|arg| arg.to_str()).collect();
+    let Some([root, state, gateway, name, udp, tcp, feed]) = texts.as_deref() else {
+        tell!("beluga {ANSWER} is started by beluga itself");
+        return ExitCode::from(2);
+    };
+    let settings = Settings::new(Some(root.into()), Some(state.into()));
+    let [udp, tcp, feed] = [udp, tcp, feed].map(|number| inherited(number));
+    let (Ok(settings), Ok(gateway), Some(udp), Some(tcp), Some(feed)) =
+        (settings, gateway.parse(), udp, tcp, feed)
+    else {
+        tell!("beluga {ANSWER} is started by beluga itself");
+        return ExitCode::from(2);
+    };
+    let Ok(net) = Net::open(&settings, name) else {
+        // It has been removed meanwhile.
+        return ExitCode::SUCCESS;
+    };
+    let feed = Feed::new(UnixStream::from(feed));
+    let answered = feed
+        .map_err(AnswerError::from)
+        .and_then(|feed| answer_all(net, gateway, (udp.into(), tcp.into()), feed));
+    if let Err(error) = answered {
+        tell!("{}", crate::error_chain(&error));
+    }
+    ExitCode::FAILURE
 }
 
-impl<T: Default> Cached<T> {
-    fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            stamp: None,
-            value: T::default(),
-        }
-    }
-
-    fn get(&mut self, parse: impl FnOnce(&[u8]) -> T) -> &T {
-        let stamp = stamp(&self.path);
-        if stamp != self.stamp || stamp.is_none() {
-            // Read after the look: what comes in between is seen next time.
-            self.value = std::fs::read(&self.path).map_or_else(|_| T::default(), |it| parse(&it));
-            self.stamp = stamp;
-        }
-        &self.value
-    }
+/// Why nobody is answered.
+#[derive(Debug, thiserror::Error)]
+enum AnswerError {
+    #[error("the process that answers cannot be shut in")]
+    Jail(#[from] jail::JailError),
+    #[error("the sockets of the resolver fail")]
+    Io(#[from] io::Error),
 }
 
-fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
-    let found = std::fs::metadata(path).ok()?;
-    Some((found.modified().ok()?, found.ino(), found.len()))
+fn answer_all(
+    net: Net,
+    gateway: IpAddr,
+    sockets: (UdpSocket, TcpListener),
+    feed: Feed,
+) -> Result<(), AnswerError> {
+    // Not all that tokio has: what waits for signals and children opens more.
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_io().enable_time().build()?;
+    let has_ipv6 = has_ipv6();
+    jail::enter(&net.bridge())?;
+    jail::limit_calls()?;
+    let served = server::serve((net, gateway, has_ipv6), sockets, feed);
+    Ok(LocalSet::new().block_on(&runtime, served)?)
+}
+
+/// What the starter has left open for us.
+fn inherited(number: &str) -> Option<OwnedFd> {
+    let number = number.parse().ok().filter(|number| *number > 2)?;
+    crate::sys::take_inherited(number)
 }

@@ -28,8 +28,6 @@ pub struct Document {
     pub always_pulled: BTreeSet<String>,
     /// Where each of the pod's volumes is written, in their order, and its path.
     pub volume_places: Vec<(Position, String)>,
-    /// Where each privileged container is said to be one.
-    pub privileged_places: Vec<(Position, String)>,
     /// Where each of its kernel parameters is written, by their names with dots.
     pub sysctl_places: BTreeMap<String, (Position, String)>,
     /// Where the largest amount of CPU and of memory is written, for a pod that
@@ -58,9 +56,26 @@ impl Document {
     /// nearest to it; with the pod where no field is named.
     #[must_use]
     pub fn refused(&self, fields: &[String], message: String) -> ManifestError {
-        let (root, places) = &self.places;
+        let (_, places) = &self.places;
         let written = fields.iter().find(|field| places.contains_key(*field));
         let field = written.or(fields.first()).map_or("", String::as_str);
+        let (at, path) = self.nearest(field);
+        ManifestError {
+            source_name: self.source_name.clone(),
+            issues: vec![Issue {
+                at,
+                path,
+                message,
+                hint: None,
+            }],
+        }
+    }
+
+    /// Where a field of the pod is written, or what is nearest to it, and the field's path in
+    /// the document.
+    #[must_use]
+    pub fn nearest(&self, field: &str) -> (Position, String) {
+        let (root, places) = &self.places;
         let mut near = field;
         let at = loop {
             if let Some(at) = places.get(near) {
@@ -77,21 +92,12 @@ impl Document {
         } else {
             below(root, field)
         };
-        ManifestError {
-            source_name: self.source_name.clone(),
-            issues: vec![Issue {
-                at,
-                path,
-                message,
-                hint: None,
-            }],
-        }
+        (at, path)
     }
 
     /// Its places are those of an item of a list from here on.
     pub(super) fn stand_in(&mut self, inside: &str) {
         let places = self.volume_places.iter_mut();
-        let places = places.chain(&mut self.privileged_places);
         let places = places.chain(self.sysctl_places.values_mut());
         let places = places.chain(&mut self.size_places).map(|(_, path)| path);
         let references = self.references.iter_mut().map(|one| &mut one.path);
@@ -135,7 +141,6 @@ pub(super) fn pod_document(mut pod: Pod, check: &mut Check<'_>) -> Document {
         volume_places: (0..spec.volumes.len())
             .map(|at| check.position(&format!("spec.volumes[{at}]")))
             .collect(),
-        privileged_places: privileged_places(&spec, check),
         sysctl_places: sysctl::places(&pod, check),
         size_places: ["cpu", "memory"].map(|what| size_place(&spec, what, check)),
         pod: Box::new(pod),
@@ -143,19 +148,6 @@ pub(super) fn pod_document(mut pod: Pod, check: &mut Check<'_>) -> Document {
         warnings: Vec::new(),
         source_name: String::new(),
     }
-}
-
-fn privileged_places(spec: &PodSpec, check: &Check<'_>) -> Vec<(Position, String)> {
-    let lists = [
-        ("initContainers", &spec.init_containers),
-        ("containers", &spec.containers),
-    ];
-    let all = lists.iter().flat_map(|(list, containers)| {
-        let containers = containers.iter().enumerate();
-        let privileged = containers.filter(|(_, one)| one.security.privileged);
-        privileged.map(move |(at, _)| format!("spec.{list}[{at}].securityContext.privileged"))
-    });
-    all.map(|path| check.position(&path)).collect()
 }
 
 /// Where the largest amount that a pod asks for is written.

@@ -7,7 +7,7 @@
 //! A supervisor that dies between the two leaves the second, and the next
 //! update tells it again.
 
-use super::{StoreError, atomic, read_json, to_json};
+use super::{StoreError, atomic, private, read_json, to_json};
 use crate::path_error::PathError;
 use crate::settings::Settings;
 use beluga_proto::PodUid;
@@ -28,7 +28,7 @@ pub fn begin(
 ) -> Result<(), StoreError> {
     let path = path(settings, uid, volume, "json");
     let directory = settings.pod_dir(uid).join("files");
-    std::fs::create_dir_all(&directory).map_err(PathError::on("make", &directory))?;
+    private::make(&directory)?;
     let bytes = to_json(&path, &pieces)?;
     Ok(atomic::replace(&path, &bytes).map_err(PathError::on("write", &path))?)
 }

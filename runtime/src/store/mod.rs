@@ -16,6 +16,7 @@ mod aside;
 pub mod atomic;
 pub mod change;
 pub mod files;
+pub mod private;
 pub mod room;
 pub mod status;
 mod tree;
@@ -289,7 +290,7 @@ pub fn create(
     record: &Record,
 ) -> Result<FileLock, StoreError> {
     let directory = settings.pod_dir(&record.uid);
-    std::fs::create_dir_all(&directory).map_err(PathError::on("make", &directory))?;
+    private::make(&directory)?;
     restrict(&directory)?;
     let lock_path = directory.join("owner.lock");
     let lock = FileLock::wait(&lock_path).map_err(PathError::on("lock", &lock_path))?;
@@ -414,7 +415,7 @@ fn take_name(settings: &Settings, record: &Record) -> Result<(), StoreError> {
     }
     let path = name_path(settings, &record.namespace, &record.name)?;
     let directory = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(directory).map_err(PathError::on("make", directory))?;
+    private::make(directory)?;
     // A dot cannot be in a name's last place, so this is nobody's name file.
     let temporary = directory.join(".new");
     let uid = record.uid.as_str().as_bytes();
@@ -423,7 +424,9 @@ fn take_name(settings: &Settings, record: &Record) -> Result<(), StoreError> {
 
 fn names_lock(settings: &Settings) -> Result<FileLock, StoreError> {
     let directory = settings.root.join("names");
-    std::fs::create_dir_all(&directory).map_err(PathError::on("make", &directory))?;
+    private::make(&directory)?;
+    // One that an earlier version has made lets others look for names and images.
+    restrict(&settings.root)?;
     let path = directory.join(".lock");
     Ok(FileLock::wait(&path).map_err(PathError::on("lock", &path))?)
 }

@@ -7,7 +7,7 @@ use crate::path_error::PathError;
 use crate::pod;
 use crate::settings::Settings;
 use crate::spec::{self, Workload, WorkloadKind};
-use crate::store::{self, StoreError, atomic};
+use crate::store::{self, StoreError, atomic, private};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::io;
@@ -115,7 +115,7 @@ pub fn lock(
 ) -> Result<FileLock, StoreError> {
     let path = path(settings, namespace, kind, name)?.with_extension("lock");
     if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(PathError::on("make", directory))?;
+        private::make(directory)?;
     }
     loop {
         let lock = FileLock::wait(&path).map_err(PathError::on("lock", &path))?;

@@ -299,10 +299,45 @@ fn a_tenants_pod_has_nothing_of_the_host_and_keeps_its_profile() {
             "{initContainers: [{name: i, image: tools, securityContext: {privileged: true}}], PLAIN}",
             "spec.initContainers[0].securityContext.privileged: the profile tenant has no privileged containers",
         ),
+        (
+            "{hostPID: true, PLAIN}",
+            "spec.hostPID: the profile tenant has no processes of the guest in its containers: its agent is one",
+        ),
     ] {
         let error = planned(&spec.replace("PLAIN", plain), true).unwrap_err();
         assert_eq!(error.to_string(), path);
     }
+    for (more, path) in [
+        (
+            "securityContext: {capabilities: {add: [ALL]}}",
+            "securityContext.capabilities.add: the profile tenant has no added capabilities beyond those of Kubernetes' level Baseline",
+        ),
+        (
+            "securityContext: {capabilities: {add: [NET_RAW]}}",
+            "securityContext.capabilities.add: the profile tenant has no added capabilities beyond those of Kubernetes' level Baseline",
+        ),
+        (
+            "securityContext: {seccompProfile: {type: Unconfined}}",
+            "securityContext.seccompProfile: the profile tenant has no containers that may make any system call",
+        ),
+        (
+            "securityContext: {procMount: Unmasked}",
+            "securityContext.procMount: the profile tenant has no /proc without masks",
+        ),
+        (
+            "ports: [{containerPort: 80}, {containerPort: 81, hostPort: 81}]",
+            "ports[1].hostPort: the profile tenant has no ports of the host",
+        ),
+    ] {
+        let spec = plain.replace("tools}", &format!("tools, {more}}}"));
+        let error = planned(&format!("{{{spec}}}"), true).unwrap_err();
+        assert_eq!(error.to_string(), format!("spec.containers[0].{path}"));
+    }
+    let asked = plain.replace(
+        "tools}",
+        "tools, securityContext: {capabilities: {add: [CHOWN], drop: [ALL]}}}",
+    );
+    assert!(planned(&format!("{{{asked}}}"), false).is_ok());
     let kept = planned(&format!("{{{plain}}}"), false).unwrap();
     assert!(kept.guest.no_exec && kept.tenant == Some(Tenant { exec: false }));
     let granted = planned(&format!("{{{plain}}}"), true).unwrap();

@@ -11,7 +11,7 @@ use crate::path_error::PathError;
 use crate::plan::Beyond;
 use crate::settings::Settings;
 use crate::spec::{MAX_NETWORK_NAME, Network as Block, is_network_name};
-use crate::store::atomic;
+use crate::store::{atomic, private};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -198,7 +198,7 @@ pub fn create(settings: &Settings, wanted: Wanted, now: u64) -> Result<Definitio
     subnets::register(settings, &definition)?;
     let path = path(settings, &definition.name);
     let parent = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(parent).map_err(PathError::on("make directory", parent))?;
+    private::make(parent)?;
     let bytes = serde_json::to_vec(&definition).unwrap_or_default();
     atomic::replace_durably(&path, &bytes).map_err(PathError::on("write", &path))?;
     Ok(definition)

@@ -5,7 +5,7 @@ use crate::host::lock::FileLock;
 use crate::path_error::PathError;
 use crate::settings::Settings;
 use crate::spec::Published;
-use crate::store::atomic;
+use crate::store::{atomic, private};
 use beluga_proto::PodUid;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -81,7 +81,7 @@ impl Leases {
 
 /// Waits for the leases in a directory and all that they stand for.
 pub fn lock(home: &Path) -> Result<FileLock, NetworkError> {
-    std::fs::create_dir_all(home).map_err(PathError::on("make directory", home))?;
+    private::make(home)?;
     let path = home.join("lock");
     Ok(FileLock::wait(&path).map_err(PathError::on("lock", &path))?)
 }
@@ -89,7 +89,7 @@ pub fn lock(home: &Path) -> Result<FileLock, NetworkError> {
 /// Waits for the list of a root's networks.
 pub fn lock_all(settings: &Settings) -> Result<FileLock, NetworkError> {
     let directory = settings.root.join("network");
-    std::fs::create_dir_all(&directory).map_err(PathError::on("make directory", &directory))?;
+    private::make(&directory)?;
     // Beside their directories: any name there is a network's.
     let path = directory.join("named.lock");
     Ok(FileLock::wait(&path).map_err(PathError::on("lock", &path))?)

@@ -138,13 +138,11 @@ impl Net {
         }
     }
 
-    /// Addresses of a host part.
+    /// Addresses of a host part, on a host that has IPv6 or not.
     #[must_use]
-    pub fn addresses(&self, leases: &Leases, host: u8) -> Vec<IpAddr> {
+    pub fn addresses(&self, ipv6: bool, leases: &Leases, host: u8) -> Vec<IpAddr> {
         let blocks = self.blocks(leases.subnet.unwrap_or(0));
-        let blocks = blocks
-            .into_iter()
-            .filter(|one| one.0.is_ipv4() || has_ipv6());
+        let blocks = blocks.into_iter().filter(|one| one.0.is_ipv4() || ipv6);
         blocks.map(|block| host_of(block, host)).collect()
     }
 
@@ -259,7 +257,10 @@ mod tests {
             given.push(host);
         }
         assert_eq!(given, (3..=14).collect::<Vec<u8>>());
-        assert_eq!(net.addresses(&leases, 14)[0].to_string(), "10.90.1.30");
+        assert_eq!(
+            net.addresses(false, &leases, 14)[0].to_string(),
+            "10.90.1.30"
+        );
         assert!(net.is_neighbour("10.90.1.18".parse().unwrap(), "10.90.1.30".parse().unwrap()));
         assert!(!net.is_neighbour("10.90.1.18".parse().unwrap(), "10.90.1.33".parse().unwrap()));
     }

@@ -8,6 +8,7 @@ use crate::host::netlink::Netlink;
 use crate::path_error::PathError;
 use crate::settings::Settings;
 use crate::spec::Network as Block;
+use crate::store::private;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
@@ -120,7 +121,7 @@ fn owner(path: &Path) -> Option<PathBuf> {
 /// Waits for the claims of all roots.
 pub fn lock() -> Result<FileLock, NetworkError> {
     let directory = Path::new(CLAIMS);
-    std::fs::create_dir_all(directory).map_err(PathError::on("make directory", directory))?;
+    private::make(directory)?;
     let path = directory.join("lock");
     Ok(FileLock::wait(&path).map_err(PathError::on("lock", &path))?)
 }

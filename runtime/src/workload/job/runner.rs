@@ -11,7 +11,7 @@ use crate::plan::{ImageFacts, image_facts};
 use crate::pod;
 use crate::settings::Settings;
 use crate::spec::{JobSpec, PodSpec, Workload, WorkloadKind};
-use crate::store::StoreError;
+use crate::store::{StoreError, private};
 use crate::workload::{Ground, Kept, WorkloadError, delete, end_all, kept, list, lock, of};
 use beluga_image::Reference;
 use beluga_proto::PodUid;
@@ -131,6 +131,7 @@ pub fn runner_main(args: &[OsString]) -> ExitCode {
         tell!("beluga {RUNNER} is started by beluga itself");
         return ExitCode::from(2);
     };
+    private::by_default();
     // Its own session: no terminal's signals reach it.
     let _ = rustix::process::setsid();
     let settings = match Settings::new(Some(root.into()), Some(state.into())) {
