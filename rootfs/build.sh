@@ -227,8 +227,7 @@ note() {
         grep -v "^$name " "$out/guest.built" 2>/dev/null || true
         echo "$name $version $(sha256sum <"$out/$name" | cut -d' ' -f1)"
     } | sort >"$out/guest.built.part.$$"
-    publish "$out/guest.built.part.$$" "$out/guest.built"
-    rm -f "$out/guest.built.part.$$"
+    mv -f "$out/guest.built.part.$$" "$out/guest.built"
 }
 
 kernel() {
