@@ -73,11 +73,16 @@ lab-run: export LAB_CMD := $(value CMD)
 lab: lab-run ## shell in the lab host, or CMD='…' there
 	$(exit_code $(TARGET)/make/status)@exit $$(cat $(TARGET)/make/status)
 
+# abspath and the words of a recipe would take a path with a blank for two, and install elsewhere.
+place = $(if $(word 2,$(DESTDIR)$(PREFIX)),$(error PREFIX and DESTDIR cannot have blanks in them: \
+	"$(DESTDIR)$(PREFIX)"))$(if $(DESTDIR),$(if $(filter /%,$(PREFIX)),,$(error with DESTDIR, \
+	PREFIX is an absolute path: "$(PREFIX)")))$(abspath $(DESTDIR)$(PREFIX))
+
 install: ## install to PREFIX (/usr/local); needs `make build` first
-	@scripts/install.sh $(abspath $(DESTDIR)$(PREFIX)) $(abspath $(PREFIX))
+	@scripts/install.sh $(place) $(abspath $(PREFIX))
 
 uninstall: ## remove what install put there
-	@scripts/install.sh --remove $(abspath $(DESTDIR)$(PREFIX))
+	@scripts/install.sh --remove $(place)
 
 clean: ## remove what was built here; caches outside the checkout stay
 	@cargo clean -q

@@ -226,9 +226,8 @@ note() {
     {
         grep -v "^$name " "$out/guest.built" 2>/dev/null || true
         echo "$name $version $(sha256sum <"$out/$name" | cut -d' ' -f1)"
-    } | sort >"$out/guest.built.noted.$$"
-    publish "$out/guest.built.noted.$$" "$out/guest.built"
-    rm -f "$out/guest.built.noted.$$"
+    } | sort >"$out/guest.built.part.$$"
+    mv -f "$out/guest.built.part.$$" "$out/guest.built"
 }
 
 kernel() {

@@ -104,6 +104,23 @@ const MOUNTS: [Mount; 7] = [
     ),
 ];
 
+const HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+const MIN_FREE: &str = "/proc/sys/vm/min_free_kbytes";
+
+/// Gives huge pages to programs that ask for them. Below 512 MiB the kernel has turned them off
+/// (`hugepage_init` in mm/huge_memory.c), whatever its command line says, and keeps up to a
+/// twentieth of the memory free for them once they are on: the containers have a use for that.
+/// A machine works without.
+fn offer_huge_pages() {
+    if std::fs::read_to_string(HUGE_PAGES).is_ok_and(|now| now.contains("[never]")) {
+        let min_free = std::fs::read(MIN_FREE);
+        let _ = std::fs::write(HUGE_PAGES, "madvise");
+        if let Ok(before) = min_free {
+            let _ = std::fs::write(MIN_FREE, before);
+        }
+    }
+}
+
 /// Makes a directory unless it is there.
 fn directory(path: &'static str) -> Result<(), BootError> {
     match mkdir(path, Mode::from_raw_mode(0o755)) {
@@ -172,6 +189,14 @@ pub fn mount_all() -> Result<(), BootError> {
     // With the kernel's 1024 the agent would run out at a hundred commands;
     // it works all the same.
     let _ = setrlimit(Resource::Nofile, files);
+    // Not so many as this machine's memory suggests, for all containers together: what each may
+    // have its cgroup says.
+    let processes = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    let _ = setrlimit(Resource::Nproc, processes);
+    offer_huge_pages();
     // The kernel ends anything else before the process that all depend on.
     std::fs::write("/proc/self/oom_score_adj", "-1000").map_err(|source| BootError::Make {
         path: "/proc/self/oom_score_adj",

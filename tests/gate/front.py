@@ -68,6 +68,8 @@ def installation(tally, mark):
         completions = list(prefix.glob("share/*/*/*beluga*"))
         tally.check("completions for bash, zsh and fish", len(completions) == 3 and all(
             "beluga" in path.read_text() for path in completions), str(completions))
+        status, _ = run(["make", "install", f"PREFIX={prefix} with a blank"], mark=mark)
+        tally.check("make install refuses a PREFIX with a blank", status != 0, "it was installed elsewhere")
         status, _ = run(["make", "uninstall", f"PREFIX={prefix}"], mark=mark)
         left = list(pathlib.Path(work).rglob("*"))
         tally.check("make uninstall PREFIX=…", status == 0 and not left, f"exit status {status}, left: {left}")

@@ -1,7 +1,7 @@
 //! Commands in a running container: streams, terminals, exit codes.
 
 use beluga_tests::{Lasting, SOON, peak_kib, run, say, shared, stream, vmm_kib};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// A pod that runs, has said nothing, and takes no input.
@@ -28,6 +28,43 @@ fn exec_keeps_exit_codes_as_a_shell_does() {
 #[test]
 fn a_pod_without_limits_has_one_cpu() {
     assert_eq!(POD.sh("main", "nproc"), "1");
+}
+
+#[test]
+fn a_pod_without_limits_gives_huge_pages_to_who_asks_and_keeps_no_memory_back_for_them() {
+    let read = "cd /sys/kernel/mm; cat transparent_hugepage/enabled; \
+                [ $(cat /proc/sys/vm/min_free_kbytes) -lt 8192 ] && echo little";
+    assert_eq!(POD.sh("main", read), "always [madvise] never\nlittle");
+}
+
+#[test]
+fn a_user_may_have_as_many_processes_as_the_cgroup_has_room_for() {
+    assert_eq!(
+        POD.sh(
+            "main",
+            "grep -c 'processes *unlimited *unlimited' /proc/self/limits"
+        ),
+        "1"
+    );
+}
+
+#[test]
+fn exec_gives_every_byte_to_a_reader_that_takes_its_time() {
+    let mut exec = shared().command(["exec", name(), "--", "seq", "20000"]);
+    let mut exec = exec.stdout(Stdio::piped()).spawn().expect("it runs");
+    // Longer than a silence of the pod's is waited for.
+    let ended = "sleep 1; while pidof seq >/dev/null; do sleep 0.1; done; sleep 1";
+    POD.sh("main", ended);
+    let read = std::io::read_to_string(exec.stdout.take().expect("a pipe"));
+    assert_eq!(read.expect("text").lines().count(), 20_000);
+    assert!(exec.wait().expect("an end").success());
+}
+
+#[test]
+fn exec_whose_output_is_lost_fails() {
+    let mut exec = shared().command(["exec", name(), "--", "sh", "-c", "seq 100000; exit 0"]);
+    exec.stdout(std::fs::File::create("/dev/full").expect("a device"));
+    run(&mut exec, SOON).exits(1).complains("No space left");
 }
 
 #[test]

@@ -5,6 +5,9 @@
 //! starting ─► running ─► ended ─► exit code of the first container that failed
 //!     └─ Ctrl-C ─► ending (grace period) ─ Ctrl-C again ─► killed
 //! ```
+//!
+//! The end of the terminal is as good as Ctrl-C for pods that live no longer than we do, and for
+//! one whose terminal it was; others go on.
 
 mod end;
 mod session;
@@ -72,7 +75,7 @@ pub async fn run(
         }
         return Err(error);
     }
-    local.spawn_local(count_interrupts(interrupt));
+    local.spawn_local(count_interrupts(interrupt, options));
     for starting in begun {
         let name = starting.view.name.clone();
         let session = Session::new(settings.clone(), starting, options, several);
@@ -120,7 +123,7 @@ pub async fn job(
     let (_never, silence) = watch::channel(0u32);
     let (interrupt, interrupts) = watch::channel(0u32);
     let local = LocalSet::new();
-    local.spawn_local(count_interrupts(interrupt));
+    local.spawn_local(count_interrupts(interrupt, options));
     let followed = local.run_until(async {
         let mut sessions = BTreeMap::new();
         loop {
@@ -157,7 +160,9 @@ pub async fn job(
     followed.await
 }
 
-async fn count_interrupts(interrupt: watch::Sender<u32>) {
+async fn count_interrupts(interrupt: watch::Sender<u32>, options: Options) {
+    let hears_hangup = !options.detach && (options.remove || options.interactive);
+    let mut hangup = hears_hangup.then(interrupt::hangup).flatten();
     let (Ok(mut int), Ok(mut term)) = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
@@ -169,6 +174,7 @@ async fn count_interrupts(interrupt: watch::Sender<u32>) {
         tokio::select! {
             _ = int.recv() => {}
             _ = term.recv() => {}
+            _ = async { hangup.as_mut()?.recv().await }, if hangup.is_some() => {}
         }
         interrupt.send_modify(|count| *count += 1);
     }

@@ -34,6 +34,10 @@ const VERBS: &[(&[&str], &str)] = &[
          configmaps, secrets, persistentvolumeclaims, networkpolicies, events",
     ),
     (
+        &["event", "events"],
+        "beluga get events, or beluga describe pod NAME with what happened to it",
+    ),
+    (
         &["kill"],
         "beluga stop -t 0 POD, or beluga delete pod NAME --force",
     ),

@@ -1,5 +1,6 @@
 //! `beluga get`, and `beluga ps`.
 
+mod fields;
 mod format;
 mod pods;
 mod sort;
@@ -15,6 +16,7 @@ use super::table::Table;
 use super::{CliError, events, exit, object, objects, workloads, yaml};
 use crate::engine::{self, PodView};
 use crate::settings::Settings;
+use fields::Fields;
 use format::Formats;
 use serde_json::Value;
 use sort::SortBy;
@@ -72,9 +74,21 @@ pub struct Show {
     /// In the order of this field, like .metadata.creationTimestamp
     #[arg(long, value_name = "PATH", value_parser = sort::read, conflicts_with = "watch")]
     pub sort_by: Option<SortBy>,
+    /// Only pods whose fields are so, like status.phase=Running,metadata.name!=web
+    #[arg(long, value_name = "FIELD=VALUE,…", conflicts_with = "watch")]
+    field_selector: Option<Fields>,
     /// Exit code 0 when there is none of that name
     #[arg(long)]
     pub ignore_not_found: bool,
+}
+
+impl Show {
+    /// Keeps the pods whose fields are as they are asked for.
+    fn choose(&self, pods: &mut Vec<PodView>) {
+        if let Some(fields) = &self.field_selector {
+            pods.retain(|pod| fields.match_object(&object::object(pod)));
+        }
+    }
 }
 
 /// What there is of one type.
@@ -92,6 +106,9 @@ pub struct Found {
 /// Runs `get`.
 pub async fn get(settings: &Settings, args: Args) -> Result<u8, CliError> {
     if matches!(args.what[0].as_str(), "events" | "event" | "ev") {
+        if args.show.field_selector.is_some() {
+            return Err(UsageError::FieldsOfPods.into());
+        }
         return events::run(settings, &args.scope, &args.show).await;
     }
     let asked = resource::asked(&args.what)?;
@@ -102,7 +119,9 @@ pub async fn get(settings: &Settings, args: Args) -> Result<u8, CliError> {
 /// Runs `ps`.
 pub async fn ps(settings: &Settings, args: PsArgs) -> Result<u8, CliError> {
     if args.quiet {
-        for pod in super::pods::all(settings, &args.scope).await? {
+        let mut pods = super::pods::all(settings, &args.scope).await?;
+        args.show.choose(&mut pods);
+        for pod in pods {
             say!("{}", pod.name);
         }
         return Ok(exit::OK);
@@ -136,13 +155,15 @@ async fn show(
             _ => Err(UsageError::NotWatched.into()),
         };
     }
-    let pods = engine::list(settings).await?;
-    if asked
-        .iter()
-        .any(|one| one.kind == Kind::Pod && one.names.is_empty())
-    {
+    let is_choice = |one: &Asked| matches!(one.kind, Kind::Pod) && one.names.is_empty();
+    if show.field_selector.is_some() && !asked.iter().all(is_choice) {
+        return Err(UsageError::FieldsOfPods.into());
+    }
+    if asked.iter().any(is_choice) {
         crate::cli::pods::tell_damaged(settings, scope)?;
     }
+    let mut pods = engine::list(settings).await?;
+    show.choose(&mut pods);
     let mut found = Vec::new();
     for one in asked {
         let wide = show.output.is_some();

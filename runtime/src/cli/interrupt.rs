@@ -6,7 +6,7 @@ use beluga_image::Cancel;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long the work may take to stop. A registry that says nothing would hold it up.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,6 +60,20 @@ pub fn hand_over() {
     state().meaning = Meaning::NotOurs;
 }
 
+/// The end of the terminal, unless nobody is to hear of it: nohup(1) has it ignored, and a listener
+/// would undo that.
+pub fn hangup() -> Option<Signal> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    (!ignores_hangup(&status)?).then(|| signal(SignalKind::hangup()).ok())?
+}
+
+/// What proc_pid_status(5) says of signal 1, the lowest bit.
+fn ignores_hangup(status: &str) -> Option<bool> {
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = u64::from_str_radix(ignored?.trim(), 16).ok()?;
+    Some(ignored & 1 == 1)
+}
+
 fn listen() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -96,4 +110,18 @@ async fn wait() {
 
 fn end() -> ! {
     std::process::exit(exit::INTERRUPTED.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ignored_hangup_stays_ignored() {
+        let of =
+            |mask: &str| ignores_hangup(&format!("Name:\tberet\nSigIgn:\t{mask}\nSigCgt:\t1\n"));
+        assert_eq!(of("0000000000001001"), Some(true));
+        assert_eq!(of("0000000000001000"), Some(false));
+        assert_eq!(ignores_hangup("Name:\tx\n"), None);
+    }
 }

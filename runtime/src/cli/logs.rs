@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(required_unless_present = "selector", conflicts_with = "selector")]
     pod: Option<String>,
     /// The container; the first one when it is not named
-    #[arg(id = "which")]
+    #[arg(id = "which", value_name = "CONTAINER")]
     named: Option<String>,
     /// The container
     #[arg(short, long, conflicts_with = "which")]

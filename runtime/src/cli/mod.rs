@@ -201,7 +201,7 @@ enum Verb {
     /// Find and remove what ended pods have left
     Gc(gc::Args),
     /// Show versions
-    Version,
+    Version(version::Args),
     /// Print the completion script of a shell
     Completion(completion::Args),
     /// What may stand in the place of a word, for completion scripts
@@ -277,7 +277,7 @@ async fn dispatch(settings: &Settings, verb: Verb) -> Result<u8, CliError> {
         Verb::Doctor => doctor::run(settings),
         Verb::Conformance(args) => conformance::run(settings, &args).await,
         Verb::Gc(args) => gc::run(settings, &args).await,
-        Verb::Version => version::run(settings),
+        Verb::Version(args) => version::run(settings, &args),
         Verb::Completion(args) => completion::run(&args),
         Verb::Complete(args) => completion::names::run(settings, &args),
     }

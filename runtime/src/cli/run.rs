@@ -66,7 +66,7 @@ pub struct Args {
     #[command(flatten)]
     dry: Dry,
     /// With --dry-run of an image: the manifest in this form
-    #[arg(short, long, value_enum, requires = "image", conflicts_with_all = ["detach", "stdin", "tty"])]
+    #[arg(short, long, value_enum, requires = "image", conflicts_with_all = ["files", "detach", "stdin", "tty"])]
     output: Option<Form>,
     #[command(flatten)]
     allowed: Allowed,

@@ -1,17 +1,19 @@
 //! The user's terminal: raw mode that is always taken back, its size, and the
 //! moving of bytes between it and a pod.
 
+use super::output::reader_gone;
 use super::{CliError, exit};
 use crate::engine::Remote;
 use beluga_proto::container::TerminalSize;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 use rustix::termios::{self, OptionalActions, Termios};
 use std::io::{self, IsTerminal as _};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -73,8 +75,9 @@ pub async fn follow(control: &mut Remote, outputs: Outputs, tty: bool) -> Result
             }
         }
     };
-    outputs.finish().await;
-    Ok(exit::of_process(ended?.code))
+    let written = outputs.finish().await;
+    let code = exit::of_process(ended?.code);
+    written.map(|()| code)
 }
 
 /// The size of the terminal, if there is one.
@@ -129,68 +132,126 @@ pub fn send_input(to: OwnedFd) -> Result<(), CliError> {
 /// Output streams on their way to ours.
 #[derive(Default)]
 pub struct Outputs {
-    moved: Arc<AtomicU64>,
-    open: Vec<Arc<AtomicBool>>,
+    streams: Vec<Stream>,
+}
+
+/// One of them, moved by a thread of its own.
+struct Stream {
+    progress: Arc<Progress>,
+    thread: JoinHandle<rustix::io::Result<()>>,
+}
+
+/// How far a stream has come.
+#[derive(Default)]
+struct Progress {
+    moved: AtomicU64,
+    /// Bytes have come that our reader has not taken yet.
+    is_writing: AtomicBool,
 }
 
 impl Outputs {
     /// Moves a stream to standard output (or error) on a thread of its own.
     pub fn add(&mut self, from: OwnedFd, error: bool) -> Result<(), CliError> {
+        let to = if error {
+            rustix::stdio::stderr()
+        } else {
+            rustix::stdio::stdout()
+        };
+        self.join(from, to)
+    }
+
+    fn join(&mut self, from: OwnedFd, to: impl AsFd + Send + 'static) -> Result<(), CliError> {
         blocking(&from)?;
-        let open = Arc::new(AtomicBool::new(true));
-        self.open.push(Arc::clone(&open));
-        let moved = Arc::clone(&self.moved);
-        thread::spawn(move || {
-            let to = if error {
-                rustix::stdio::stderr()
-            } else {
-                rustix::stdio::stdout()
-            };
-            // A reader of ours that is gone, or a pod that is: both end it.
-            let _ = copy(from.as_fd(), to, &moved);
-            open.store(false, Ordering::Release);
-        });
+        let progress = Arc::new(Progress::default());
+        let moving = Arc::clone(&progress);
+        let thread = thread::spawn(move || copy(from.as_fd(), to.as_fd(), &moving));
+        self.streams.push(Stream { progress, thread });
         Ok(())
     }
 
-    /// Waits until all streams have ended, or are silent for a while.
-    pub async fn finish(self) {
-        let mut seen = self.moved.load(Ordering::Relaxed);
+    /// Waits until all streams have ended, or are silent for a while. A reader of ours that takes
+    /// its time is no silence: who waits for it has bytes. Errors where output is lost; a reader
+    /// that has seen enough loses none.
+    pub async fn finish(self) -> Result<(), CliError> {
+        let mut seen = self.moved();
         let mut silent = Duration::ZERO;
         let step = Duration::from_millis(2);
-        while silent < SILENCE && self.open.iter().any(|open| open.load(Ordering::Acquire)) {
+        while silent < SILENCE && self.streams.iter().any(|one| !one.thread.is_finished()) {
             tokio::time::sleep(step).await;
-            let now = self.moved.load(Ordering::Relaxed);
-            silent = if now == seen {
-                silent + step
-            } else {
+            let now = self.moved();
+            silent = if now != seen || self.is_writing() {
                 Duration::ZERO
+            } else {
+                silent + step
             };
             seen = now;
         }
+        for stream in self.streams {
+            // One that is silent is left to the end of the program.
+            if !stream.thread.is_finished() {
+                continue;
+            }
+            let moved = match stream.thread.join() {
+                Ok(moved) => moved.map_err(io::Error::from),
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            match moved {
+                Err(error) if !reader_gone(&error) => {
+                    return Err(CliError::io("write the output", error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn moved(&self) -> u64 {
+        let all = self.streams.iter();
+        all.map(|one| one.progress.moved.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    fn is_writing(&self) -> bool {
+        let mut all = self.streams.iter();
+        all.any(|one| one.progress.is_writing.load(Ordering::Acquire))
     }
 }
 
-/// Moves bytes to the source's end.
-fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, moved: &AtomicU64) -> rustix::io::Result<()> {
+/// Moves bytes to the source's end; a source that breaks has ended, by its pod. Errors where
+/// they cannot be written.
+fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, progress: &Progress) -> rustix::io::Result<()> {
     let mut buffer = vec![0u8; CHUNK];
     loop {
         let length = match rustix::io::read(from, &mut buffer[..]) {
             Ok(0) => return Ok(()),
             Ok(length) => length,
             Err(Errno::INTR) => continue,
-            Err(errno) => return Err(errno),
+            Err(_) => return Ok(()),
         };
-        let mut unsent = &buffer[..length];
-        while !unsent.is_empty() {
-            match rustix::io::write(to, unsent) {
-                Ok(written) => unsent = &unsent[written..],
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        moved.fetch_add(length as u64, Ordering::Relaxed);
+        progress.is_writing.store(true, Ordering::Release);
+        write_all(to, &buffer[..length])?;
+        progress.moved.fetch_add(length as u64, Ordering::Relaxed);
+        progress.is_writing.store(false, Ordering::Release);
     }
+}
+
+fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(to, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            // Who shares our standard output has made it so that nobody waits for its reader.
+            Err(Errno::AGAIN) => {
+                let mut full = [PollFd::new(&to, PollFlags::OUT)];
+                match poll(&mut full, None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 /// Moves bytes to a socket, to the source's end: from a pipe without a look at
@@ -201,7 +262,7 @@ fn feed(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> rustix::io::Result<()> {
         match splice(from, None, to, None, CHUNK, SpliceFlags::MOVE) {
             Ok(0) => return Ok(()),
             Ok(_) | Err(Errno::INTR) => {}
-            Err(Errno::INVAL) => return copy(from, to, &AtomicU64::new(0)),
+            Err(Errno::INVAL) => return copy(from, to, &Progress::default()),
             Err(errno) => return Err(errno),
         }
     }
@@ -222,7 +283,7 @@ mod tests {
     type Mover = fn(BorrowedFd<'_>, BorrowedFd<'_>);
 
     fn copied(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
-        copy(from, to, &AtomicU64::new(0)).expect("copied");
+        copy(from, to, &Progress::default()).expect("copied");
     }
 
     fn fed(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
@@ -274,5 +335,49 @@ mod tests {
         sink.read_to_string(&mut got).expect("an end");
         assert_eq!(got, "from a file");
         std::fs::remove_file(path).expect("removed");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_takes_its_time_gets_every_byte() {
+        let (mut sink, to) = std::io::pipe().expect("a pipe");
+        let mut outputs = Outputs::default();
+        let path = std::env::temp_dir().join(format!("slow-{}", std::process::id()));
+        std::fs::write(&path, vec![7; 300_000]).expect("a file");
+        let file = File::open(&path).expect("a file");
+        std::fs::remove_file(path).expect("removed");
+        outputs
+            .join(file.into(), OwnedFd::from(to))
+            .expect("joined");
+        let slow = thread::spawn(move || {
+            thread::sleep(SILENCE * 2);
+            let mut got = Vec::new();
+            sink.read_to_end(&mut got).expect("an end");
+            got.len()
+        });
+        outputs.finish().await.expect("written");
+        assert_eq!(slow.join().expect("no panic"), 300_000);
+    }
+
+    #[tokio::test]
+    async fn output_that_is_lost_is_an_error_and_a_reader_that_is_gone_is_none() {
+        let sink = |path| File::options().write(true).open(path).expect("a device");
+        let lost = |to: OwnedFd| async move {
+            let (mut source, from) = UnixStream::pair().expect("sockets");
+            let mut outputs = Outputs::default();
+            outputs.join(from.into(), to).expect("joined");
+            io::Write::write_all(&mut source, b"said").expect("somebody reads");
+            drop(source);
+            outputs.finish().await
+        };
+        let full = lost(sink("/dev/full").into()).await;
+        let full = full.expect_err("no space");
+        assert!(
+            crate::error_chain(&full).contains("No space left"),
+            "{full}"
+        );
+        let (gone, to) = std::io::pipe().expect("a pipe");
+        drop(gone);
+        lost(to.into()).await.expect("enough was seen");
+        lost(sink("/dev/null").into()).await.expect("written");
     }
 }

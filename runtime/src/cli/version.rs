@@ -1,53 +1,79 @@
 //! `beluga version`.
 
-use super::{CliError, exit};
-use crate::settings::{Parts, Settings};
+use super::dry::Form;
+use super::{CliError, exit, yaml};
+use crate::settings::{Parts, Settings, SettingsError};
 use beluga_image::Digest;
-use std::path::Path;
+use serde_json::json;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// Arguments of `version`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only of this program
+    #[arg(long)]
+    client: bool,
+    /// As an object
+    #[arg(short, long, value_enum)]
+    output: Option<Form>,
+}
+
 /// Runs the verb.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "every verb has the same shape for the dispatcher"
-)]
-pub fn run(settings: &Settings) -> Result<u8, CliError> {
-    say!("beluga {VERSION}");
-    match settings.parts() {
-        Ok(Parts {
-            vmm,
-            kernel,
-            initramfs,
-        }) => {
-            say!(
-                "vmm {} ({})",
-                of_program(&vmm).unwrap_or("unknown".into()),
-                vmm.display()
-            );
-            if let Ok(share) = settings.share_server() {
-                say!(
-                    "share {} ({})",
-                    of_program(&share).unwrap_or("unknown".into()),
-                    share.display()
-                );
+pub fn run(settings: &Settings, args: &Args) -> Result<u8, CliError> {
+    let parts = if args.client {
+        Ok(Vec::new())
+    } else {
+        parts(settings)
+    };
+    if let Some(form) = args.output {
+        // kubectl's name for the program that answers.
+        let mut object = json!({"clientVersion": {"gitVersion": format!("v{VERSION}")}});
+        match parts {
+            Ok(parts) => {
+                for (name, version, path) in parts {
+                    object["parts"][name] = json!({"version": version, "path": path});
+                }
             }
-            say!(
-                "kernel {} ({})",
-                of_kernel(&kernel).unwrap_or("unknown".into()),
-                kernel.display()
-            );
-            say!(
-                "initramfs {} ({})",
-                of_initramfs(&initramfs).unwrap_or("unknown".into()),
-                initramfs.display()
-            );
+            Err(error) => object["error"] = json!(crate::error_chain(&error)),
+        }
+        match form {
+            Form::Json => say!("{object:#}"),
+            Form::Yaml => put!("{}", yaml(&object)?),
+        }
+        return Ok(exit::OK);
+    }
+    say!("beluga {VERSION}");
+    match parts {
+        Ok(parts) => {
+            for (name, version, path) in parts {
+                let version = version.as_deref().unwrap_or("unknown");
+                say!("{name} {version} ({})", path.display());
+            }
         }
         Err(error) => say!("{error}"),
     }
     Ok(exit::OK)
+}
+
+/// A part of what is installed: its name, its version, where it is.
+type Part = (&'static str, Option<String>, PathBuf);
+
+fn parts(settings: &Settings) -> Result<Vec<Part>, SettingsError> {
+    let Parts {
+        vmm,
+        kernel,
+        initramfs,
+    } = settings.parts()?;
+    let share = settings.share_server().ok();
+    let mut parts = vec![("vmm", of_program(&vmm), vmm)];
+    parts.extend(share.map(|share| ("share", of_program(&share), share)));
+    parts.push(("kernel", of_kernel(&kernel), kernel));
+    parts.push(("initramfs", of_initramfs(&initramfs), initramfs));
+    Ok(parts)
 }
 
 /// The release of a guest kernel, like `6.12.117-beluga`: from the banner that

@@ -6,7 +6,8 @@
 //! could make a program that runs as root. [`mod@receive`] opens every directory
 //! beneath the destination without following links (openat2), makes files anew
 //! instead of writing into those that are there, links only to files that it
-//! has made itself, and keeps permission bits only.
+//! has made itself, and keeps permission bits only. The path itself is the user's:
+//! a single file is written into what lies there, be it a link or a device.
 
 mod receive;
 mod records;

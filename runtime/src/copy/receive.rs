@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps}
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
@@ -61,6 +61,53 @@ struct Open {
     shown: PathBuf,
     size: u64,
     entry: Entry,
+    kind: Kind,
+}
+
+/// What a file was before.
+#[derive(PartialEq, Eq)]
+enum Kind {
+    /// Not there.
+    New,
+    /// A file, whose mode and owner stay.
+    There,
+    /// A device or a FIFO, which takes bytes one behind the other: so many it has.
+    Stream(u64),
+}
+
+impl Open {
+    fn put(&mut self, place: u64, bytes: &[u8]) -> Result<(), CopyError> {
+        let written = match &mut self.kind {
+            Kind::Stream(sent) if place < *sent => {
+                return Err(CopyError::Nonsense {
+                    what: "data before those that have come",
+                });
+            }
+            Kind::Stream(sent) => {
+                let hole = io::copy(&mut io::repeat(0).take(place - *sent), &mut self.file);
+                *sent = place + bytes.len() as u64;
+                hole.and_then(|_| self.file.write_all(bytes))
+            }
+            Kind::New | Kind::There => self.file.write_all_at(bytes, place),
+        };
+        written.map_err(CopyError::path("write", &self.shown))
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        if let Kind::Stream(sent) = self.kind {
+            let hole = self.size.saturating_sub(sent);
+            return io::copy(&mut io::repeat(0).take(hole), &mut self.file).map(|_| ());
+        }
+        self.file.set_len(self.size)?;
+        if self.kind == Kind::There {
+            return Ok(());
+        }
+        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(self.entry.mode & MODE))?;
+        Ok(rustix::fs::futimens(
+            self.file.as_fd(),
+            &times(&self.entry),
+        )?)
+    }
 }
 
 struct Writer {
@@ -186,18 +233,30 @@ impl Writer {
         size: u64,
         entry: &Entry,
     ) -> io::Result<()> {
-        make_room(parent, name)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let mode = Mode::from_raw_mode(0o600);
-        let file = rustix::fs::openat(parent, name, flags | OFlags::CLOEXEC, mode)?;
+        // Only the user's own path may be a link to what is written into.
+        let there = if entry.path.is_empty() {
+            open_there(parent, name)?
+        } else {
+            None
+        };
+        let (file, kind) = if let Some(there) = there {
+            there
+        } else {
+            make_room(parent, name)?;
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+            let mode = Mode::from_raw_mode(0o600);
+            let file = rustix::fs::openat(parent, name, flags | OFlags::CLOEXEC, mode)?;
+            (file.into(), Kind::New)
+        };
         if self.made.len() < MAX_LINKED {
             self.made.insert(entry.path.clone());
         }
         self.open = Some(Open {
-            file: file.into(),
+            file,
             shown: self.shown(&entry.path),
             size,
             entry: entry.clone(),
+            kind,
         });
         Ok(())
     }
@@ -231,7 +290,7 @@ impl Writer {
     }
 
     fn put(&mut self, payload: &[u8]) -> Result<(), CopyError> {
-        let (Some(open), Some((place, bytes))) = (&self.open, copy::data(payload)) else {
+        let (Some(open), Some((place, bytes))) = (&mut self.open, copy::data(payload)) else {
             return Err(CopyError::Nonsense {
                 what: "data without a file",
             });
@@ -242,23 +301,15 @@ impl Writer {
                 what: "data beyond the end of its file",
             });
         }
-        let written = open.file.write_all_at(bytes, place);
-        written.map_err(CopyError::path("write", &open.shown))
+        open.put(place, bytes)
     }
 
     fn finish_file(&mut self) -> Result<(), CopyError> {
-        let Some(open) = self.open.take() else {
+        let Some(mut open) = self.open.take() else {
             return Ok(());
         };
-        let finish = || -> io::Result<()> {
-            open.file.set_len(open.size)?;
-            rustix::fs::fchmod(&open.file, Mode::from_raw_mode(open.entry.mode & MODE))?;
-            Ok(rustix::fs::futimens(
-                open.file.as_fd(),
-                &times(&open.entry),
-            )?)
-        };
-        finish().map_err(CopyError::path("write", &open.shown))
+        let finished = open.finish();
+        finished.map_err(CopyError::path("write", open.shown))
     }
 
     fn finish(&mut self) -> Result<(), CopyError> {
@@ -280,9 +331,38 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
 
-/// Removes what is there, unless it is a directory: nothing is written into a
-/// file that may have other names or readers.
+/// Opens what lies at the user's own path, as cp(1) does: a secret's file stays as readable as it
+/// is, and `/dev/stdout` the way to the terminal. `None` where there is nothing.
+fn open_there(parent: &OwnedFd, name: &OsStr) -> io::Result<Option<(File, Kind)>> {
+    let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    let kind = if file.metadata()?.is_file() {
+        Kind::There
+    } else {
+        Kind::Stream(0)
+    };
+    Ok(Some((file, kind)))
+}
+
+/// Removes what is there, unless it is a directory: nothing that a container named is written into
+/// a file that may have other names or readers. What is no file, the host's own, stays.
 fn make_room(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    use rustix::fs::FileType;
+    let there = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+    let kind = match there {
+        Ok(there) => FileType::from_raw_mode(there.st_mode),
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    };
+    match kind {
+        FileType::RegularFile | FileType::Symlink => {}
+        FileType::Directory => return Err(io::ErrorKind::IsADirectory.into()),
+        _ => return Err(io::ErrorKind::AlreadyExists.into()),
+    }
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno.into()),

@@ -171,6 +171,36 @@ fn files_that_are_there_are_replaced_and_not_written_into() {
 }
 
 #[test]
+fn a_file_is_written_into_what_lies_at_the_users_own_path() {
+    let here = place("own");
+    let (secret, link, fifo) = (here.join("secret"), here.join("link"), here.join("fifo"));
+    std::fs::write(&secret, "longer than what comes").unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o640)).unwrap();
+    std::fs::hard_link(&secret, here.join("again")).unwrap();
+    symlink("secret", &link).unwrap();
+    let sent = |text: &str, to: &Path| Hostile::default().file("", text).received(to);
+    sent("new", &link).unwrap();
+    assert_eq!(std::fs::read_link(&link).unwrap(), Path::new("secret"));
+    assert_eq!(std::fs::read_to_string(here.join("again")).unwrap(), "new");
+    assert_eq!(secret.metadata().unwrap().mode() & 0o7777, 0o640);
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let path = fifo.clone();
+    let reader = std::thread::spawn(move || std::fs::read_to_string(path).unwrap());
+    sent("streamed", &fifo).unwrap();
+    assert_eq!(reader.join().unwrap(), "streamed");
+    sent("gone", Path::new("/dev/null")).unwrap();
+    // Below it, what is no file stays.
+    let stream = Hostile::default().directory("").file("fifo", "new");
+    let name = here.file_name().unwrap();
+    let refused = receive(here.parent().unwrap(), name, &*stream.0, |_| ());
+    refused.expect_err("a FIFO of the host's");
+    let is_fifo = std::os::unix::fs::FileTypeExt::is_fifo;
+    assert!(is_fifo(&fifo.metadata().unwrap().file_type()));
+    std::fs::remove_dir_all(&here).unwrap();
+}
+
+#[test]
 fn nonsense_is_an_error_and_costs_no_memory() {
     let to = place("nonsense");
     let long = RecordKind::Data.header(usize::MAX);

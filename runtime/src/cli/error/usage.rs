@@ -75,6 +75,11 @@ pub enum UsageError {
     /// What changes is told as lines.
     #[error("-w prints lines of a table: with -o wide, or without -o")]
     WatchedAsTable,
+    /// Something else than the pods of a namespace was asked for by its fields.
+    #[error(
+        "--field-selector chooses among pods: beluga get pods --field-selector …, without names"
+    )]
+    FieldsOfPods,
     /// One of the few that can be watched was not asked for.
     #[error("only pods can be watched")]
     NotWatched,

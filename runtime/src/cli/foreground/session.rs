@@ -17,6 +17,17 @@ use tokio::sync::watch;
 /// How long the last lines of a receipt are waited for.
 const RECEIPT_PATIENCE: Duration = Duration::from_secs(2);
 
+/// A request to end a pod, on its way.
+type Stopping = tokio::task::JoinHandle<Result<(), CliError>>;
+
+/// How it came that nobody stays with a pod any longer.
+enum Stay {
+    /// It runs, and nobody is to wait for its end.
+    Detached,
+    /// It has ended, or is no longer there.
+    Ended,
+}
+
 /// One container's output on its way to us.
 struct Stream {
     container: String,
@@ -89,10 +100,37 @@ impl Session {
         }
     }
 
+    /// Stays with the pod to its end; its exit code. Who cannot stay with a pod that is to be
+    /// deleted deletes it at once: nobody else would.
     pub(super) async fn run(
         mut self,
         mut interrupts: watch::Receiver<u32>,
     ) -> Result<u8, CliError> {
+        let mut stopping = None;
+        let stayed = self.stay(&mut interrupts, &mut stopping).await;
+        match stayed {
+            Ok(Stay::Detached) => {
+                // One that never came up is an error here as well.
+                let failure = end::failure(&self.pod, &self.status, !self.options.remove);
+                failure.map_or(Ok(exit::OK), |error| Err(error.into()))
+            }
+            Ok(Stay::Ended) => self.ended(stopping).await,
+            Err(error) => {
+                let deletes = self.options.remove && !self.options.detach;
+                if deletes || stopping.is_some() {
+                    // What went wrong first is what is told.
+                    drop(delete(&self.settings, &self.pod, Some(0)).await);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn stay(
+        &mut self,
+        interrupts: &mut watch::Receiver<u32>,
+        stopping: &mut Option<Stopping>,
+    ) -> Result<Stay, CliError> {
         let attached = if self.options.interactive && !self.options.detach {
             Some(self.attach().await?)
         } else {
@@ -100,7 +138,6 @@ impl Session {
         };
         let mut resized = signal(SignalKind::window_change())
             .map_err(|source| CliError::io("watch the terminal's size", source))?;
-        let mut stopping: Option<tokio::task::JoinHandle<Result<(), CliError>>> = None;
         loop {
             tokio::select! {
                 update = self.watch.next() => match update {
@@ -119,18 +156,16 @@ impl Session {
                         drop(attached.resize(size).await);
                     }
                 }
-                changed = interrupts.changed(), if changed_is_useful(&interrupts) => {
+                changed = interrupts.changed(), if changed_is_useful(interrupts) => {
                     if changed.is_ok() {
                         let count = *interrupts.borrow_and_update();
-                        stopping = Some(self.interrupted(count));
+                        *stopping = Some(self.interrupted(count));
                     }
                 }
             }
             self.progress();
             if self.options.detach && self.announced {
-                // One that never came up is an error here as well.
-                let failure = end::failure(&self.pod, &self.status, !self.options.remove);
-                return failure.map_or(Ok(exit::OK), |error| Err(error.into()));
+                return Ok(Stay::Detached);
             }
             // Where the time went is told before the first line that the pod prints.
             if attached.is_none() && !self.options.detach && !self.is_receipt_awaited() {
@@ -141,10 +176,15 @@ impl Session {
             self.print()?;
         }
         if let Some((_, outputs, raw)) = attached {
-            outputs.finish().await;
+            // Ctrl-C, too: a reader that never takes them would hold us up for ever.
+            let written = tokio::select! {
+                written = outputs.finish() => written,
+                Ok(()) = interrupts.changed() => Ok(()),
+            };
             drop(raw);
+            written?;
         }
-        self.ended(stopping).await
+        Ok(Stay::Ended)
     }
 
     /// Whether a container has begun and the receipt is not whole.
@@ -213,7 +253,7 @@ impl Session {
     }
 
     /// Ctrl-C: the first time gently, then at once.
-    fn interrupted(&self, count: u32) -> tokio::task::JoinHandle<Result<(), CliError>> {
+    fn interrupted(&self, count: u32) -> Stopping {
         let style = Style::stderr();
         let name = &self.pod.name;
         let grace = if count > 1 {
@@ -336,10 +376,7 @@ impl Session {
     }
 
     /// What the end means: the exit code, or an error when no container ran.
-    async fn ended(
-        self,
-        stopping: Option<tokio::task::JoinHandle<Result<(), CliError>>>,
-    ) -> Result<u8, CliError> {
+    async fn ended(self, stopping: Option<Stopping>) -> Result<u8, CliError> {
         let interrupted = stopping.is_some();
         if let Some(stopping) = stopping {
             // The pod has ended; that the request says the same adds nothing.

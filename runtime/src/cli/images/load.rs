@@ -23,6 +23,18 @@ pub struct LoadArgs {
     quiet: bool,
 }
 
+/// Errors where an archive lies elsewhere than on this host.
+fn is_here(file: &Path) -> Result<(), UsageError> {
+    let url = file.to_string_lossy();
+    if !url.contains("://") {
+        return Ok(());
+    }
+    let why = format!(
+        "archives are not fetched: curl -fsSL {url} | beluga load, or beluga pull IMAGE from a registry"
+    );
+    Err(UsageError::flag("--input", &url, why))
+}
+
 /// Runs `load`.
 pub fn load(settings: &Settings, args: &LoadArgs) -> Result<u8, CliError> {
     let store = Store::open(settings.images())?;
@@ -43,6 +55,7 @@ pub fn load(settings: &Settings, args: &LoadArgs) -> Result<u8, CliError> {
     };
     let mut stdin = std::io::stdin().lock();
     let file = args.input.as_deref().filter(|file| *file != Path::new("-"));
+    file.map_or(Ok(()), is_here)?;
     let source = match file {
         Some(file) => Source::Path(file),
         None if std::io::stdin().is_terminal() => {

@@ -71,6 +71,9 @@ pub struct Plain {
     /// A port of the container at one of this host; without one of this host at any free one
     #[arg(short, long, value_name = "[[IP:]HOST:]PORT[/udp]")]
     pub publish: Vec<String>,
+    /// A port that the container listens at, as its manifest says it; nothing is opened by it
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
     /// default, none for a pod with its loopback only, or cni:NAME; several with commas
     #[arg(long, alias = "net", value_name = "NAME")]
     pub network: Option<String>,
@@ -288,7 +291,12 @@ fn container(word: &str, one: &Plain) -> Result<Value, CliError> {
             container["resources"]["limits"][key] = json!(amount);
         }
     }
-    let ports = publish::ports(&one.publish)?;
+    let mut ports = publish::ports(&one.publish)?;
+    if let Some(port) = one.port
+        && ports.iter().all(|there| there["containerPort"] != port)
+    {
+        ports.push(json!({"containerPort": port}));
+    }
     if !ports.is_empty() {
         container["ports"] = json!(ports);
     }
