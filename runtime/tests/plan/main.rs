@@ -278,17 +278,20 @@ fn a_part_of_the_host_that_nobody_allowed_is_refused() {
     );
 }
 
+/// The plan of a tenant's pod with this spec.
+fn planned_for_a_tenant(spec: &str, exec: bool) -> Result<Plan, PlanError> {
+    let text = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec: {spec}\n");
+    let read = spec::read("pod.yaml", &text).expect("a good manifest");
+    let tenant = Some(Tenant { exec });
+    let host = HostFacts { tenant, ..host() };
+    let (images, objects) = (images(), Objects::default());
+    let spec = &read.pods[0].spec;
+    plan(spec, &images, &objects, &host, identity("web"))
+}
+
 #[test]
 fn a_tenants_pod_has_nothing_of_the_host_and_keeps_its_profile() {
-    let planned = |spec: &str, exec: bool| {
-        let text = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec: {spec}\n");
-        let read = spec::read("pod.yaml", &text).expect("a good manifest");
-        let tenant = Some(Tenant { exec });
-        let host = HostFacts { tenant, ..host() };
-        let (images, objects) = (images(), Objects::default());
-        let spec = &read.pods[0].spec;
-        plan(spec, &images, &objects, &host, identity("web"))
-    };
+    let planned = planned_for_a_tenant;
     let plain = "containers: [{name: a, image: tools}]";
     for (spec, path) in [
         (
