@@ -74,7 +74,8 @@ def pod_sample(tracer):
     if process.returncode:
         raise BenchError(f"beluga run ended with {process.returncode}: {errors.strip()}")
     try:
-        timeline = tracing.Timeline(process.pid, "beluga", host.processes("beluga", host.RESOLVER)).add(tracer.events())
+        resolvers = [pid for verb in (host.KEEPER, host.RESOLVER) for pid in host.processes("beluga", verb)]
+        timeline = tracing.Timeline(process.pid, "beluga", resolvers).add(tracer.events())
         sample = {phase: timeline.cpu(phase) for phase in PHASES}
         sample["memory"] = pod_memory()
         sample["told"] = told()
@@ -110,7 +111,7 @@ def pod_memory():
     time.sleep(5)
     found = {}
     for name, program, verb, guest in (("vmm", "beluga-vmm", None, MEMORY_MIB), ("supervisor", "beluga", host.SUPERVISOR, 0),
-                                       ("resolver", "beluga", host.RESOLVER, 0)):
+                                       ("resolver", "beluga", host.RESOLVER, 0), ("its keeper", "beluga", host.KEEPER, 0)):
         running = host.processes(program, verb)
         if len(running) != 1:
             raise BenchError(f"{len(running)} of {name} run, not one")

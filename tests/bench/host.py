@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 
-# Verbs of the processes that `beluga` starts of itself, one a pod and one a root.
-SUPERVISOR, RESOLVER = "supervise", "resolve-names"
+# Verbs of the processes that `beluga` starts of itself: one a pod, and two a network.
+SUPERVISOR, KEEPER, RESOLVER = "supervise", "resolve-names", "answer-names"
 WORK = pathlib.Path("/run/bench")
 DEBUGFS = "/sys/kernel/debug"
 # How often the two ways to count the memory of a process may differ before it is an error.

@@ -1,7 +1,7 @@
 """The report as text."""
 
 PROCESSES = {"beluga": "beluga (command line)", "supervisor": "supervisor",
-             "resolver": "resolver (one for all pods)", "beluga-vmm": "beluga-vmm"}
+             "resolver": "resolver, for all pods", "beluga-vmm": "beluga-vmm"}
 PHASES = {"kernel_entry": "kernel entry", "init": "guest init", "ready": "agent ready",
           "first_container": "first container"}
 

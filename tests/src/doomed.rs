@@ -7,7 +7,8 @@
 //!
 //! A command starts a supervisor by the path of its own file. Here a script is
 //! mounted over that path once the command's file has been opened, so that
-//! strace runs the supervisor and nothing else that the command does.
+//! strace runs the supervisor and nothing else that the command does. It is told by
+//! variables of such names as a supervisor is given.
 
 use crate::{Beluga, Ran, SOON, eventually, run};
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,8 +97,8 @@ impl<'a> Doomed<'a> {
         let trace = directory.join("trace");
         let text = format!(
             "#!/bin/sh\nfor task; do :; done\n\
-             [ \"$1 $task\" != \"supervise $DOOMED_TASK\" ] || exec strace -qq -A -o {} -e trace={STEPS} \
-             $DOOMED_WORDS {real} \"$@\"\nexec {real} \"$@\"\n",
+             [ \"$1 $task\" != \"supervise $BELUGA_DOOMED_TASK\" ] || exec strace -qq -A -o {} -e trace={STEPS} \
+             $BELUGA_DOOMED_WORDS {real} \"$@\"\nexec {real} \"$@\"\n",
             trace.display(),
             real = real.text(),
         );
@@ -194,8 +195,8 @@ impl<'a> Doomed<'a> {
     fn traced(&self, (task, steps): (&str, &Steps), mut command: Command, limit: Duration) -> Ran {
         let _ = std::fs::remove_file(&self.trace);
         let words = steps.words().into_iter().map(|word| format!("-e {word} "));
-        command.env("DOOMED_WORDS", words.collect::<String>());
-        run(command.env("DOOMED_TASK", task), limit)
+        command.env("BELUGA_DOOMED_WORDS", words.collect::<String>());
+        run(command.env("BELUGA_DOOMED_TASK", task), limit)
     }
 }
 

@@ -62,9 +62,15 @@ fn exec_gives_every_byte_to_a_reader_that_takes_its_time() {
 
 #[test]
 fn exec_whose_output_is_lost_fails() {
-    let mut exec = shared().command(["exec", name(), "--", "sh", "-c", "seq 100000; exit 0"]);
-    exec.stdout(std::fs::File::create("/dev/full").expect("a device"));
-    run(&mut exec, SOON).exits(1).complains("No space left");
+    let exec = shared().command(["exec", name(), "--", "sh", "-c", "seq 100000; exit 0"]);
+    let mut full = Command::new("sh");
+    full.args(["-c", r#"exec "$@" >/dev/full"#, "sh"]);
+    full.arg(exec.get_program()).args(exec.get_args());
+    full.envs(
+        exec.get_envs()
+            .flat_map(|(name, value)| value.map(|value| (name, value))),
+    );
+    run(&mut full, SOON).exits(1).complains("No space left");
 }
 
 #[test]
