@@ -17,9 +17,7 @@ use beluga_runtime::store::status::PodStatus;
 use containerd_shim_protos::api::{
     CreateTaskRequest, DeleteResponse, ExecProcessRequest, KillRequest, WaitResponse,
 };
-use containerd_shim_protos::events::task::{
-    TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskIO, TaskStart,
-};
+use containerd_shim_protos::events::task::{TaskDelete, TaskExecAdded, TaskExecStarted, TaskStart};
 use containerd_shim_protos::protobuf::MessageField;
 use oci_spec::runtime::{Process as ProcessSpec, Spec};
 use std::path::{Path, PathBuf};
@@ -29,7 +27,7 @@ use tokio::sync::Notify;
 mod begin;
 mod calls;
 mod resources;
-use begin::named;
+use begin::{created, named};
 pub use calls::Service;
 
 /// The exit code of what was ended by force.
@@ -437,21 +435,4 @@ fn parse<T: for<'d> serde::Deserialize<'d>>(bytes: &[u8]) -> Result<T, ShimError
         field: "request",
         why: error.to_string(),
     })
-}
-
-fn created(request: CreateTaskRequest, pid: u32) -> TaskCreate {
-    TaskCreate {
-        container_id: request.id,
-        bundle: request.bundle,
-        rootfs: request.rootfs,
-        io: MessageField::some(TaskIO {
-            stdin: request.stdin,
-            stdout: request.stdout,
-            stderr: request.stderr,
-            terminal: request.terminal,
-            ..TaskIO::default()
-        }),
-        pid,
-        ..TaskCreate::default()
-    }
 }

@@ -2,6 +2,7 @@
 //! built shim.
 
 mod cri;
+mod uses;
 
 use beluga_tests::containerd::{Containerd, RUNTIME, Release};
 use beluga_tests::eventually;

@@ -39,11 +39,12 @@ pub use layers::DISK as LAYER_DISK;
 pub use shares::{MAX_VOLUME_DEVICES, is_allowed};
 pub use signal::signal as signal_number;
 pub use size::milli_cpus;
+pub use size::{SizeSource, SizeTerm, Sizing};
 pub use tenant::{Tenant, TenantError, beyond_baseline};
 pub use types::{
     CgroupPlan, ContainerKind, ContainerPlan, ContainerTemplate, DiskPlan, ExtentPlan, HostFacts,
     HostStep, Identity, ImageFacts, LayerFile, NetPlan, NetworkFacts, NetworkIdentity, Plan,
-    SharePlan, SizeSource, SizeTerm, Sizing, VmPlan, Warning,
+    SharePlan, VmPlan, Warning,
 };
 
 use crate::spec::{Medium, ObjectKind, PodSpec, Published, VolumeSource};

@@ -17,9 +17,44 @@
 //! the default; where an init container alone has none, it is the default at least.
 
 use super::PlanError;
-use super::types::{CgroupPlan, SizeSource, SizeTerm, Sizing};
+use super::types::CgroupPlan;
 use crate::spec::{Bytes, Container, PodSpec, Resources};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+/// How the size of a VM came about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizing {
+    /// Where the CPU figure is from.
+    pub cpu_source: SizeSource,
+    /// Thousandths of a CPU by container.
+    pub cpu_terms: Vec<SizeTerm>,
+    /// Where the memory figure is from.
+    pub memory_source: SizeSource,
+    /// Bytes by container.
+    pub memory_terms: Vec<SizeTerm>,
+    /// MiB that the guest itself needs, part of the sum.
+    pub overhead_mib: u32,
+}
+
+/// Where a figure is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SizeSource {
+    /// No container says anything.
+    Default,
+    /// The containers' limits or, where they have none, requests.
+    Containers,
+}
+
+/// One summand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SizeTerm {
+    /// The container's name.
+    pub container: String,
+    /// Its share.
+    pub amount: u64,
+}
 
 /// MiB of a machine about which no container says anything.
 const DEFAULT_MEMORY_MIB: u64 = 512;

@@ -2,6 +2,7 @@
 
 use super::beyond::Beyond;
 use super::carried::{Carried, PastaPlan};
+use super::size::Sizing;
 use super::tenant::Tenant;
 use crate::spec::{Fifos, Hooks, HostPathKind, Published, Resources, RestartPolicy, RestartRule};
 use beluga_proto::agent::LayerExtent;
@@ -434,40 +435,6 @@ pub struct NetPlan {
     /// How much it may carry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<NetLimits>,
-}
-
-/// How the size of a VM came about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sizing {
-    /// Where the CPU figure is from.
-    pub cpu_source: SizeSource,
-    /// Thousandths of a CPU by container.
-    pub cpu_terms: Vec<SizeTerm>,
-    /// Where the memory figure is from.
-    pub memory_source: SizeSource,
-    /// Bytes by container.
-    pub memory_terms: Vec<SizeTerm>,
-    /// MiB that the guest itself needs, part of the sum.
-    pub overhead_mib: u32,
-}
-
-/// Where a figure is from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SizeSource {
-    /// No container says anything.
-    Default,
-    /// The containers' limits or, where they have none, requests.
-    Containers,
-}
-
-/// One summand.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SizeTerm {
-    /// The container's name.
-    pub container: String,
-    /// Its share.
-    pub amount: u64,
 }
 
 /// A container to run, however often.

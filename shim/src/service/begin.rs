@@ -9,6 +9,9 @@ use crate::root;
 use crate::task::Exit;
 use beluga_runtime::engine::{EngineError, sandbox};
 use beluga_runtime::spec::Container;
+use containerd_shim_protos::api::CreateTaskRequest;
+use containerd_shim_protos::events::task::{TaskCreate, TaskIO};
+use containerd_shim_protos::protobuf::MessageField;
 use oci_spec::runtime::Spec;
 use std::path::Path;
 
@@ -77,5 +80,23 @@ pub(super) fn named(error: EngineError, id: &str) -> ShimError {
             EngineError::NotStarted { name, message }.into()
         }
         error => error.into(),
+    }
+}
+
+/// What subscribers are told of a task that is made.
+pub(super) fn created(request: CreateTaskRequest, pid: u32) -> TaskCreate {
+    TaskCreate {
+        container_id: request.id,
+        bundle: request.bundle,
+        rootfs: request.rootfs,
+        io: MessageField::some(TaskIO {
+            stdin: request.stdin,
+            stdout: request.stdout,
+            stderr: request.stderr,
+            terminal: request.terminal,
+            ..TaskIO::default()
+        }),
+        pid,
+        ..TaskCreate::default()
     }
 }

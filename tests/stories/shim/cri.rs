@@ -1,14 +1,14 @@
 //! Pods of containerd's CRI plugin in microVMs, asked for as a kubelet does.
 
+use super::uses::{its_limits_change, what_it_uses_is_told};
 use crate::network::page;
 use beluga_tests::containerd::{Containerd, Release, overhead_mib};
 use beluga_tests::cri::{
-    Client, ContainerConfig, ContainerState, ContainerStats, ContainerStatsFilter,
-    ContainerStatsRequest, DnsConfig, HugepageLimit, Int64Value, LinuxContainerConfig,
-    LinuxContainerResources, LinuxContainerSecurityContext, ListContainerStatsRequest,
+    Client, ContainerConfig, ContainerState, DnsConfig, HugepageLimit, Int64Value,
+    LinuxContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext,
     ListContainersRequest, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig,
-    PodSandboxState, PodSandboxStatsRequest, SecurityProfile, SupplementalGroupsPolicy,
-    UpdateContainerResourcesRequest, busybox, security_profile::ProfileType,
+    PodSandboxState, PodSandboxStatsRequest, SecurityProfile, SupplementalGroupsPolicy, busybox,
+    security_profile::ProfileType,
 };
 use beluga_tests::eventually;
 use std::fs;
@@ -21,7 +21,7 @@ mkdir /www; echo served >/www/index.html; httpd -p 80 -h /www; echo ready; echo 
 while :; do sleep 1 & wait $!; done";
 
 /// Limits as a kubelet writes them.
-fn limits(mib: i64) -> LinuxContainerResources {
+pub fn limits(mib: i64) -> LinuxContainerResources {
     LinuxContainerResources {
         cpu_period: 100_000,
         cpu_quota: 100_000,
@@ -327,55 +327,6 @@ fn ctr_runs_in_it_too(containerd: &Containerd, sandbox: &str) {
     let line = "hostname; echo err >&2; exit 37";
     let ran = containerd.run_in("k8s.io", &more, "aside", line).exits(37);
     ran.says("web-0").complains("err");
-}
-
-fn what_it_uses_is_told(cri: &Client, id: &str, limit_mib: u64) {
-    let request = ContainerStatsRequest {
-        container_id: id.to_owned(),
-    };
-    let stats = cri.call(async { cri.runtime().container_stats(request).await });
-    let one = stats.expect("stats").stats.expect("stats");
-    let filter = ContainerStatsFilter {
-        id: id.to_owned(),
-        ..ContainerStatsFilter::default()
-    };
-    let request = ListContainerStatsRequest {
-        filter: Some(filter),
-    };
-    let listed = cri.call(async { cri.runtime().list_container_stats(request).await });
-    let listed = listed.expect("a list").stats;
-    for stats in listed.iter().chain([&one]) {
-        let [cpu, used, available, anon] = figures(stats);
-        assert!(cpu > 0 && anon > 0 && used > anon, "{stats:?}");
-        assert_eq!(used + available, limit_mib << 20, "{stats:?}");
-    }
-    assert_eq!(listed.len(), 1);
-}
-
-fn its_limits_change(cri: &Client, id: &str) {
-    let request = UpdateContainerResourcesRequest {
-        container_id: id.to_owned(),
-        linux: Some(limits(80)),
-        ..UpdateContainerResourcesRequest::default()
-    };
-    cri.call(async { cri.runtime().update_container_resources(request).await })
-        .expect("updated");
-    let most = cri.sh(id, "cat /sys/fs/cgroup/memory.max");
-    assert_eq!(most, (80 << 20).to_string());
-    what_it_uses_is_told(cri, id, 80);
-}
-
-/// CPU time, the working set, what is left of the limit, memory without files.
-fn figures(stats: &ContainerStats) -> [u64; 4] {
-    let memory = stats.memory.unwrap_or_default();
-    let cpu = stats.cpu.unwrap_or_default();
-    [
-        cpu.usage_core_nano_seconds,
-        memory.working_set_bytes,
-        memory.available_bytes,
-        memory.rss_bytes,
-    ]
-    .map(|one| one.map_or(0, |one| one.value))
 }
 
 fn the_end_for_memory_has_its_reason(cri: &Client, sandbox: &str) {

@@ -399,7 +399,15 @@ impl Session {
             _ if interrupted => Ok(exit::INTERRUPTED),
             (_, Some(error)) => Err(error.into()),
             (Some(code), None) => Ok(exit::of_process(code)),
-            (None, None) => Ok(exit::POD_FAILED),
+            (None, None) => {
+                let what = "was deleted, by somebody else, before a container of it had ended";
+                tell!(
+                    "{} pod/{} {what}",
+                    Style::stderr().bad("error:"),
+                    self.pod.name
+                );
+                Ok(exit::POD_FAILED)
+            }
         }
     }
 }
